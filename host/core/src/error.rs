@@ -1,0 +1,370 @@
+//! Refusals: one vocabulary for the guest, the agent, the operator and the ledger.
+//!
+//! A [`Refusal`] is about a call or an effect; a [`Problem`] is about a file that an operator wrote.
+
+use std::fmt;
+use std::str::FromStr;
+
+use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode, SourceSpan};
+use serde::{Deserialize, Serialize};
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)+) => {
+        /// Which rule refused. The words are stable: guests, agents and ledger readers may match on them.
+        #[non_exhaustive]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum Code {
+            $($(#[$doc])* #[serde(rename = $text)] $name,)+
+        }
+
+        impl Code {
+            /// Every code, in the order of the documentation.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// The word, such as `policy-error`.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)+ }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The component's declaration does not cover the request.
+    Scope = "scope",
+    /// The connection has no route for the request.
+    Route = "route",
+    /// A body member is not declared, not routed, or missing.
+    Field = "field",
+    /// A header may not be set by the guest, or is malformed.
+    Header = "header",
+    /// A query parameter is not declared, not routed, or malformed.
+    Query = "query",
+    /// The path is not one that the host would write.
+    Path = "path",
+    /// The body is not what its type says, or is given twice.
+    Body = "body",
+    /// The caller gave away this right for this call.
+    Narrowing = "narrowing",
+    /// The effect does more than its function declares.
+    Tier = "tier",
+    /// The amount or currency cannot be read, or is over the route's cap.
+    Money = "money",
+    /// Policy does not permit it.
+    Policy = "policy",
+    /// A policy could not be evaluated; that denies.
+    PolicyError = "policy-error",
+    /// A budget has not enough left.
+    Budget = "budget",
+    /// An import is not bound to a connection.
+    Binding = "binding",
+    /// The call's arguments do not fit the function.
+    Arguments = "arguments",
+    /// No such tool, or not the accepted one.
+    Tool = "tool",
+    /// No such function.
+    Function = "function",
+    /// The caller is not known, or may not act for that user.
+    Caller = "caller",
+    /// The name resolves to nothing, or to an address that connections may not reach.
+    Address = "address",
+    /// The connection's credential could not be had.
+    Credential = "credential",
+    /// The peer did not prove that it is the origin.
+    Tls = "tls",
+    /// A size or time limit of the gate.
+    Limit = "limit",
+    /// The service asked for no more requests for now.
+    Rate = "rate",
+    /// The guest used up its fuel.
+    Fuel = "fuel",
+    /// The guest asked for more memory than it may have.
+    Memory = "memory",
+    /// The guest's stack is exhausted.
+    Stack = "stack",
+    /// The call's wall-clock time is over.
+    Time = "time",
+    /// The guest trapped.
+    Trap = "trap",
+    /// The guest logged more than it may.
+    Log = "log",
+    /// The guest's result is too large, or not what its type says.
+    Result = "result",
+    /// The call did as many effects as it may.
+    Effects = "effects",
+    /// The component cannot be loaded.
+    Load = "load",
+    /// The ledger cannot record it, so it does not happen.
+    Ledger = "ledger",
+    /// The host's configuration does not allow it, or is wrong.
+    Config = "config",
+    /// A fault of the host itself.
+    Internal = "internal",
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The word is not a refusal code of this version.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a refusal code")]
+pub struct UnknownCode(String);
+
+impl FromStr for Code {
+    type Err = UnknownCode;
+
+    fn from_str(text: &str) -> Result<Self, UnknownCode> {
+        Self::ALL
+            .iter()
+            .find(|code| code.as_str() == text)
+            .copied()
+            .ok_or_else(|| UnknownCode(printable(text)))
+    }
+}
+
+/// Why something was refused, and what to do about it.
+///
+/// Holds no secret. Guest-written text goes in through [`printable`] only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// Which rule refused.
+    pub code: Code,
+    /// What was refused and why: one sentence that names the thing.
+    pub message: String,
+    /// What the reader can do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
+    /// The `@id` of the policy that decided, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+}
+
+impl Refusal {
+    /// A refusal by the rule `code`.
+    #[must_use]
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            advice: None,
+            rule: None,
+        }
+    }
+
+    /// With what the reader can do.
+    #[must_use]
+    pub fn advise(mut self, advice: impl Into<String>) -> Self {
+        self.advice = Some(advice.into());
+        self
+    }
+
+    /// With the policy that decided.
+    #[must_use]
+    pub fn rule(mut self, id: impl Into<String>) -> Self {
+        self.rule = Some(id.into());
+        self
+    }
+}
+
+/// How much of a foreign text a message quotes, in bytes.
+const QUOTED: usize = 256;
+
+/// Foreign text, fit to be quoted in a message: control and text-direction characters are written as escapes, and what is
+/// longer than 256 bytes is cut at a character and ends in `…`.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len().min(QUOTED));
+    for c in text.chars() {
+        let start = out.len();
+        if c.is_control() || is_format(c) {
+            out.extend(c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+        if out.len() > QUOTED {
+            out.truncate(start);
+            out.push('…');
+            break;
+        }
+    }
+    out
+}
+
+/// Characters that show nothing but change how the text around them is shown.
+const fn is_format(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Something wrong in a file that an operator wrote: what, where, and the way out.
+#[derive(Debug)]
+pub struct Problem(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    message: String,
+    source: Option<NamedSource<String>>,
+    span: Option<SourceSpan>,
+    label: String,
+    help: Option<String>,
+}
+
+impl Problem {
+    /// A problem in the file `name` with the contents `text`; the `span` is underlined and says `label`.
+    #[must_use]
+    pub fn in_file(
+        name: &str,
+        text: &str,
+        span: Option<SourceSpan>,
+        message: impl Into<String>,
+        label: impl Into<String>,
+        help: Option<String>,
+    ) -> Self {
+        Self(Box::new(Parts {
+            message: message.into(),
+            source: Some(NamedSource::new(name, text.to_owned())),
+            span,
+            label: label.into(),
+            help,
+        }))
+    }
+
+    /// A problem that no place in a file shows, such as a file that is missing.
+    #[must_use]
+    pub fn without_source(message: impl Into<String>, help: Option<String>) -> Self {
+        Self(Box::new(Parts {
+            message: message.into(),
+            source: None,
+            span: None,
+            label: String::new(),
+            help,
+        }))
+    }
+
+    /// What is wrong, in one sentence.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The file's name, where there is one.
+    #[must_use]
+    pub fn file(&self) -> Option<&str> {
+        self.0.source.as_ref().map(NamedSource::name)
+    }
+
+    /// The underlined bytes.
+    #[must_use]
+    pub fn span(&self) -> Option<SourceSpan> {
+        self.0.span
+    }
+
+    /// What the underline says.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        &self.0.label
+    }
+
+    /// What to do.
+    #[must_use]
+    pub fn advice(&self) -> Option<&str> {
+        self.0.help.as_deref()
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl Diagnostic for Problem {
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.0
+            .help
+            .as_ref()
+            .map(|help| Box::new(help) as Box<dyn fmt::Display + 'a>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.0.source.as_ref().map(|source| source as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let span = self.0.span?;
+        let label = Some(self.0.label.clone()).filter(|label| !label.is_empty());
+        Some(Box::new(std::iter::once(LabeledSpan::new_primary_with_span(
+            label, span,
+        ))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn codes_read_back() {
+        for code in Code::ALL {
+            assert_eq!(code.as_str().parse(), Ok(*code));
+            assert_eq!(serde_json::to_string(code).unwrap(), format!("\"{code}\""));
+            assert!(
+                code.as_str().bytes().all(|b| b.is_ascii_lowercase() || b == b'-'),
+                "{code}"
+            );
+        }
+        assert!("scopes".parse::<Code>().is_err());
+    }
+
+    #[test]
+    fn a_refusal_reads_back() {
+        let refusal = Refusal::new(Code::Policy, "refunds above 500.00 usd are not permitted").rule("support-refunds");
+        let text = serde_json::to_string(&refusal).unwrap();
+        assert_eq!(
+            text,
+            r#"{"code":"policy","message":"refunds above 500.00 usd are not permitted","rule":"support-refunds"}"#
+        );
+        assert_eq!(serde_json::from_str::<Refusal>(&text).unwrap(), refusal);
+    }
+
+    #[test]
+    fn foreign_text_is_harmless_and_short() {
+        assert_eq!(printable("\u{1b}[31mred\r\n"), "\\u{1b}[31mred\\u{d}\\u{a}");
+        assert_eq!(printable("a\u{202e}b\u{200b}"), "a\\u{202e}b\\u{200b}");
+        for text in ["é".repeat(5000), "\u{1b}".repeat(5000), format!("{}é", "x".repeat(255))] {
+            let shown = printable(&text);
+            assert!(shown.len() <= QUOTED + '…'.len_utf8(), "{}", shown.len());
+            assert!(shown.ends_with('…'));
+        }
+        assert_eq!(printable(&"x".repeat(256)), "x".repeat(256));
+    }
+
+    #[test]
+    fn a_problem_is_a_whole_diagnostic() {
+        let problem = Problem::in_file(
+            "ambit.toml",
+            "orgin = 1\n",
+            Some((0, 5).into()),
+            "unknown key `orgin`",
+            "here",
+            Some("did you mean `origin`?".into()),
+        );
+        assert_eq!(problem.to_string(), "unknown key `orgin`");
+        assert_eq!(problem.file(), Some("ambit.toml"));
+        assert_eq!(problem.help().unwrap().to_string(), "did you mean `origin`?");
+        let labels: Vec<_> = problem.labels().unwrap().collect();
+        assert_eq!(
+            (labels.len(), labels[0].label(), labels[0].offset(), labels[0].len()),
+            (1, Some("here"), 0, 5)
+        );
+    }
+}

@@ -1,0 +1,55 @@
+//! JSON, strictly: one value for each text, and one canonical text for each value.
+//!
+//! Libraries disagree about duplicate members, lone surrogates and large numbers, and what they disagree about is where
+//! a check and a service can see different requests. Here duplicates and lone surrogates are refused, and a
+//! [`Number`] is the exact decimal that was written, never a binary approximation.
+//!
+//! ```
+//! use ambit_core::json::{Json, Limits};
+//!
+//! let value = Json::parse(r#"{"b": 1.50e1, "a": [true, null]}"#, Limits::default())?;
+//! assert_eq!(value.to_canonical(), r#"{"a":[true,null],"b":15}"#);
+//! assert!(Json::parse(r#"{"a": 1, "\u0061": 2}"#, Limits::default()).is_err());
+//! # Ok::<(), ambit_core::json::JsonError>(())
+//! ```
+
+mod convert;
+mod number;
+mod parse;
+mod print;
+mod value;
+
+pub use number::{NotANumber, Number};
+pub use parse::{Fault, JsonError, Limits};
+pub use value::{Json, Object};
+
+#[doc(hidden)]
+pub mod fuzz {
+    //! Entry points for fuzzing, driven by stable tests too.
+    use super::{Json, Limits};
+
+    /// What parses prints canonically, and the canonical text reads back as the same value and text.
+    ///
+    /// # Panics
+    /// Where that does not hold.
+    pub fn json(bytes: &[u8]) {
+        let Ok(text) = std::str::from_utf8(bytes) else {
+            return;
+        };
+        let Ok(value) = Json::parse(text, Limits::default()) else {
+            return;
+        };
+        let canonical = value.to_canonical();
+        // Plain numbers may be longer than their exponent form was, so the second reading gets more room.
+        let limits = Limits {
+            bytes: canonical.len(),
+            ..Limits::default()
+        };
+        let again = Json::parse(&canonical, limits);
+        assert_eq!(again.as_ref(), Ok(&value), "{canonical}");
+        assert_eq!(again.map(|value| value.to_canonical()), Ok(canonical));
+    }
+}
+
+#[cfg(test)]
+mod tests;
