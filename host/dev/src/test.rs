@@ -1,0 +1,389 @@
+//! `cargo xtask test`: everything that decides whether a change is good, in named phases.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use crate::checks::{documents, licences, walls};
+use crate::components;
+use crate::demo;
+use crate::failure::{Failure, Outcome};
+use crate::live::{LONG, Live, duration};
+use crate::place::Place;
+use crate::setup;
+
+/// A part of the run. Phases run in the order of [`PHASES`].
+struct Phase {
+    name: &'static str,
+    /// What it does, for `--list`.
+    about: &'static str,
+    /// Phases that must have succeeded, or this one can't be run.
+    needs: &'static [&'static str],
+    run: fn(&Place, &mut Live) -> Outcome<Tally>,
+}
+
+/// What a phase found. Details of failures have been printed by then.
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    failed: usize,
+    skipped: Vec<String>,
+    /// A few words for the phase's line.
+    note: String,
+}
+
+impl Tally {
+    /// A check that holds as a whole.
+    fn holds(note: impl Into<String>) -> Self {
+        Self {
+            passed: 1,
+            note: note.into(),
+            ..Self::default()
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped.extend(other.skipped);
+    }
+}
+
+/// Quick checks first; then compiling, in an order in which later phases reuse what earlier ones built.
+const PHASES: [Phase; 10] = [
+    Phase {
+        name: "format",
+        about: "rustfmt agrees, in both workspaces",
+        needs: &[],
+        run: format,
+    },
+    Phase {
+        name: "licences",
+        about: "every dependency's licence and source is allowed",
+        needs: &[],
+        run: licences,
+    },
+    Phase {
+        name: "walls",
+        about: "no crate depends on what it must not",
+        needs: &[],
+        run: walls,
+    },
+    Phase {
+        name: "drift",
+        about: "copies are equal, links lead somewhere",
+        needs: &[],
+        run: drift,
+    },
+    Phase {
+        name: "setup",
+        about: "something here builds for wasm",
+        needs: &[],
+        run: set_up,
+    },
+    Phase {
+        name: "build",
+        about: "programs, tests and benches compile",
+        needs: &[],
+        run: build,
+    },
+    Phase {
+        name: "components",
+        about: "tools and test guests become components",
+        needs: &["setup", "build"],
+        run: build_components,
+    },
+    Phase {
+        name: "tests",
+        about: "unit tests, scenarios and documentation examples pass",
+        needs: &["components"],
+        run: tests,
+    },
+    Phase {
+        name: "clippy",
+        about: "no lint complains, in both workspaces",
+        needs: &["setup"],
+        run: clippy,
+    },
+    Phase {
+        name: "docs",
+        about: "documentation builds without warnings",
+        needs: &[],
+        run: docs,
+    },
+];
+
+/// Prints the phases.
+pub(crate) fn list() {
+    for phase in &PHASES {
+        println!("{:12} {}", phase.name, phase.about);
+    }
+}
+
+/// Runs all phases, or those named with what they need, and ends with the line `N passed, N failed`.
+pub(crate) fn run(place: &Place, names: &[&str]) -> Outcome<ExitCode> {
+    let started = Instant::now();
+    let chosen = chosen(names)?;
+    let mut broken = BTreeSet::new();
+    let mut total = Tally::default();
+    for (number, phase) in chosen.iter().enumerate() {
+        let label = format!("[{:2}/{}] {}", number + 1, chosen.len(), phase.name);
+        let tally = run_phase(place, phase, label, &broken);
+        if tally.failed > 0 {
+            broken.insert(phase.name);
+        }
+        total.add(tally);
+    }
+    let strict = env::var_os("CI").is_some_and(|value| !value.is_empty());
+    if !total.skipped.is_empty() {
+        println!(
+            "\n{} skipped{}:",
+            total.skipped.len(),
+            if strict { ", which counts as failed here" } else { "" }
+        );
+        total.skipped.iter().for_each(|test| println!("  {test}"));
+    }
+    if strict {
+        total.failed += total.skipped.len();
+    }
+    println!("\nin {}", duration(started.elapsed()));
+    println!("{} passed, {} failed", total.passed, total.failed);
+    Ok(if total.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The named phases and, before them, what they need; all when none is named.
+fn chosen(names: &[&str]) -> Outcome<Vec<&'static Phase>> {
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| PHASES.iter().all(|phase| phase.name != **name))
+    {
+        return Err(Failure::new(format!(
+            "`{unknown}` is no phase; `cargo xtask test --list` names them"
+        )));
+    }
+    let mut wanted: BTreeSet<&str> = names.iter().copied().collect();
+    // What a phase needs stands before it, so one pass from the end finds everything.
+    for phase in PHASES.iter().rev().filter(|_| !names.is_empty()) {
+        if wanted.contains(phase.name) {
+            wanted.extend(phase.needs);
+        }
+    }
+    Ok(PHASES
+        .iter()
+        .filter(|phase| names.is_empty() || wanted.contains(phase.name))
+        .collect())
+}
+
+fn run_phase(place: &Place, phase: &Phase, label: String, broken: &BTreeSet<&str>) -> Tally {
+    let mut live = Live::new(&label);
+    let failed = Tally {
+        failed: 1,
+        ..Tally::default()
+    };
+    if let Some(missing) = phase.needs.iter().find(|need| broken.contains(**need)) {
+        println!("{label:20} not run: {missing} failed");
+        return failed;
+    }
+    match (phase.run)(place, &mut live) {
+        Ok(tally) => {
+            let word = if tally.failed == 0 { "ok" } else { "FAILED" };
+            println!("{label:20} {word:6} {:>9}  {}", live.elapsed(), tally.note);
+            tally
+        }
+        Err(failure) => {
+            println!("{label:20} FAILED {:>9}\n{failure}", live.elapsed());
+            failed
+        }
+    }
+}
+
+/// The guests' workspace, when there is one.
+fn guest_manifest(place: &Place) -> Option<PathBuf> {
+    Some(place.root.join("tools/Cargo.toml")).filter(|manifest| manifest.is_file())
+}
+
+fn format(place: &Place, live: &mut Live) -> Outcome<Tally> {
+    live.run(
+        place,
+        "cargo fmt",
+        place.cargo().args(["fmt", "--all", "--check"]),
+        LONG,
+    )?;
+    if let Some(manifest) = guest_manifest(place) {
+        let mut cargo = place.cargo();
+        live.run(
+            place,
+            "cargo fmt of guests",
+            cargo.args(["fmt", "--all", "--check", "--manifest-path"]).arg(manifest),
+            LONG,
+        )?;
+    }
+    Ok(Tally::holds(""))
+}
+
+fn licences(place: &Place, live: &mut Live) -> Outcome<Tally> {
+    licences::check(place, live).map(|count| Tally::holds(format!("{count} packages")))
+}
+
+fn walls(place: &Place, _: &mut Live) -> Outcome<Tally> {
+    walls::check(place).map(|()| Tally::holds(""))
+}
+
+fn drift(place: &Place, _: &mut Live) -> Outcome<Tally> {
+    documents::check(place).map(|count| Tally::holds(format!("{count} files")))
+}
+
+fn set_up(place: &Place, live: &mut Live) -> Outcome<Tally> {
+    setup::toolchain(place, live).map(|toolchain| Tally::holds(toolchain.to_string()))
+}
+
+/// Compiles what the tests phase runs, and first the programs alone: with the same features, or cargo would compile what
+/// they share twice.
+fn build(place: &Place, live: &mut Live) -> Outcome<Tally> {
+    demo::build_host(place, live)?;
+    live.run(
+        place,
+        "cargo build of tests",
+        place.cargo().args(["test", "--workspace", "--no-run"]),
+        LONG,
+    )?;
+    Ok(Tally::holds(""))
+}
+
+fn build_components(place: &Place, live: &mut Live) -> Outcome<Tally> {
+    let toolchain = setup::toolchain(place, live)?;
+    components::build(place, live, &toolchain).map(|count| Tally::holds(format!("{count} components")))
+}
+
+fn tests(place: &Place, live: &mut Live) -> Outcome<Tally> {
+    let skips = place.scratch("")?.join("skipped");
+    fs::write(&skips, "").map_err(|error| Failure::at(&skips, &error))?;
+    let mut cargo = place.cargo();
+    cargo.args(["test", "--workspace", "--no-fail-fast"]);
+    cargo
+        .env("AMBIT_COMPONENTS", place.components())
+        .env("AMBIT_SKIPPED", &skips);
+    let (succeeded, text) = live.run_any(place, "cargo test", &mut cargo, LONG)?;
+    let mut tally = count(&text);
+    let skipped = fs::read_to_string(&skips).map_err(|error| Failure::at(&skips, &error))?;
+    tally.skipped.extend(skipped.lines().map(str::to_owned));
+    tally.passed = tally.passed.saturating_sub(skipped.lines().count());
+    if !succeeded {
+        // A test program that died has no result line; it must not go uncounted.
+        tally.failed = tally.failed.max(1);
+        println!("{}", failures(&text));
+    }
+    tally.note = format!(
+        "{} passed, {} failed, {} skipped",
+        tally.passed,
+        tally.failed,
+        tally.skipped.len()
+    );
+    Ok(tally)
+}
+
+/// Adds up the result lines of every test program.
+fn count(text: &str) -> Tally {
+    let mut tally = Tally::default();
+    for line in text.lines() {
+        if let Some(result) = line.trim_start().strip_prefix("test result: ") {
+            tally.passed += number_before(result, " passed");
+            tally.failed += number_before(result, " failed");
+        } else if let Some(test) = line
+            .strip_prefix("test ")
+            .and_then(|rest| rest.split_once(" ... ignored"))
+        {
+            tally.skipped.push(test.0.to_owned());
+        }
+    }
+    tally
+}
+
+fn number_before(text: &str, word: &str) -> usize {
+    let before = text.split(word).next().unwrap_or_default();
+    before
+        .rsplit(|character: char| !character.is_ascii_digit())
+        .next()
+        .and_then(|digits| digits.parse().ok())
+        .unwrap_or(0)
+}
+
+/// The part of a test run's output that says what went wrong: all but passed tests and empty programs.
+fn failures(text: &str) -> String {
+    let boring = |line: &&str| line.ends_with(" ... ok") || line.starts_with("running ") || line.trim().is_empty();
+    text.lines().filter(|line| !boring(line)).collect::<Vec<_>>().join("\n")
+}
+
+fn clippy(place: &Place, live: &mut Live) -> Outcome<Tally> {
+    let deny = ["--", "-D", "warnings"];
+    let mut host = place.cargo();
+    live.run(
+        place,
+        "cargo clippy",
+        host.args(["clippy", "--workspace", "--all-targets"]).args(deny),
+        LONG,
+    )?;
+    let Some(manifest) = guest_manifest(place) else {
+        return Ok(Tally::holds(""));
+    };
+    let mut guests = place.cargo();
+    guests
+        .env("CARGO_TARGET_DIR", place.target.join("guests"))
+        .args(["clippy", "--workspace", "--manifest-path"])
+        .arg(manifest);
+    // Debian's compiler has no clippy of its own, and ours has no std for wasm then: the guests' code is linted as the host's.
+    if setup::toolchain(place, live)?.is_host_compiler() {
+        guests.args(["--target", setup::TARGET]);
+    }
+    live.run(place, "cargo clippy of guests", guests.args(deny), LONG)?;
+    Ok(Tally::holds(""))
+}
+
+fn docs(place: &Place, live: &mut Live) -> Outcome<Tally> {
+    let mut cargo = place.cargo();
+    cargo
+        .env("RUSTDOCFLAGS", "-D warnings")
+        .args(["doc", "--workspace", "--no-deps"]);
+    live.run(place, "cargo doc", &mut cargo, LONG)?;
+    Ok(Tally::holds(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_added_up() {
+        let text = "running 3 tests\ntest a ... ok\ntest b ... ignored, needs a disk\ntest c ... FAILED\n\
+                    test result: FAILED. 12 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s\n\
+                    test result: ok. 30 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.10s\n";
+        let tally = count(text);
+        assert_eq!((tally.passed, tally.failed), (42, 1));
+        assert_eq!(tally.skipped, ["b"]);
+    }
+
+    #[test]
+    fn a_phase_brings_what_it_needs() {
+        let names: Vec<&str> = chosen(&["tests"]).unwrap().iter().map(|phase| phase.name).collect();
+        assert_eq!(names, ["setup", "build", "components", "tests"]);
+        assert_eq!(chosen(&[]).unwrap().len(), PHASES.len());
+        assert!(chosen(&["nothing"]).is_err());
+    }
+
+    #[test]
+    fn needs_stand_before_what_needs_them() {
+        for (number, phase) in PHASES.iter().enumerate() {
+            for need in phase.needs {
+                let place = PHASES.iter().position(|other| other.name == *need);
+                assert!(place.is_some_and(|place| place < number), "{} needs {need}", phase.name);
+            }
+        }
+    }
+}
