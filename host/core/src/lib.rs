@@ -15,7 +15,10 @@
 pub mod digest;
 pub mod effect;
 pub mod error;
+pub mod grant;
 pub mod guard;
+pub mod identity;
 pub mod json;
 pub mod money;
+pub mod policy;
 pub mod scope;
