@@ -15,6 +15,7 @@
 pub mod digest;
 pub mod effect;
 pub mod error;
+pub mod field;
 pub mod grant;
 pub mod guard;
 pub mod identity;
