@@ -1,1 +1,11 @@
-//! placeholder
+//! What Ambit is tested with: a service to call, programs to run, scenarios.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on says where, and stops"
+)]
+
+pub mod programs;
+pub mod service;
