@@ -20,6 +20,7 @@ pub mod grant;
 pub mod guard;
 pub mod identity;
 pub mod json;
+pub mod ledger;
 pub mod money;
 pub mod policy;
 pub mod scope;

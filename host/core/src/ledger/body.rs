@@ -1,0 +1,669 @@
+//! What each kind of entry says.
+//!
+//! Members are declared in the order in which canonical JSON prints them, so that an entry is printed in one pass. No URL, capture, body
+//! or other text of a guest, a service or a user is in an entry: such values are payloads beside the ledger, and an entry has their
+//! commitments. A commitment covers a random salt, so nobody can guess a short value from it.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::number::{self, Number};
+use crate::digest::Digest;
+use crate::error::{Code, Refusal};
+use crate::grant::Limits;
+use crate::money::{Currency, Spend};
+use crate::policy::Mode;
+use crate::scope::Tier;
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)+) => {
+        /// What an entry records. The words are part of the format.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum Kind {
+            $($(#[$doc])* #[serde(rename = $text)] $name,)+
+        }
+
+        impl Kind {
+            /// Every kind of this format.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// The word, such as `effect-intent`.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)+ }
+            }
+        }
+
+        /// What an entry says, by its kind.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+        #[serde(untagged)]
+        pub enum Body {
+            $($(#[$doc])* $name($name),)+
+        }
+
+        impl Body {
+            /// The kind of entry that this is the body of.
+            #[must_use]
+            pub const fn kind(&self) -> Kind {
+                match self { $(Self::$name(_) => Kind::$name,)+ }
+            }
+
+            /// Reads a body of a kind.
+            pub(super) fn parse(kind: Kind, text: &str) -> serde_json::Result<Self> {
+                match kind { $(Kind::$name => serde_json::from_str(text).map(Self::$name),)+ }
+            }
+        }
+
+        $(impl From<$name> for Body {
+            fn from(body: $name) -> Self {
+                Self::$name(body)
+            }
+        })+
+    };
+}
+
+kinds! {
+    /// The ledger's first entry, and no other: its format, name and key.
+    LedgerOpened = "ledger-opened",
+    /// Another configuration is in force.
+    ConfigChanged = "config-changed",
+    /// Another set of policies is in force.
+    PolicyChanged = "policy-changed",
+    /// The operator accepted a component under a tool's name.
+    ToolPinned = "tool-pinned",
+    /// The operator removed a tool.
+    ToolRemoved = "tool-removed",
+    /// A call was refused before its guest ran.
+    CallDenied = "call-denied",
+    /// A call was permitted; its guest may run.
+    CallAccepted = "call-accepted",
+    /// An effect was refused before its intent.
+    EffectRefused = "effect-refused",
+    /// An effect was permitted; it may leave once this entry is durable.
+    EffectIntent = "effect-intent",
+    /// What became of an intent.
+    EffectOutcome = "effect-outcome",
+    /// A call's end. A receipt proves this entry.
+    CallFinished = "call-finished",
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Kind {
+    /// Whether entries of this kind belong to a call, and name it.
+    #[must_use]
+    pub const fn of_a_call(self) -> bool {
+        match self {
+            Self::CallDenied
+            | Self::CallAccepted
+            | Self::EffectRefused
+            | Self::EffectIntent
+            | Self::EffectOutcome
+            | Self::CallFinished => true,
+            Self::LedgerOpened | Self::ConfigChanged | Self::PolicyChanged | Self::ToolPinned | Self::ToolRemoved => {
+                false
+            }
+        }
+    }
+}
+
+impl Body {
+    /// The effect that the entry is about, where it is about one.
+    #[must_use]
+    pub const fn ordinal(&self) -> Option<u32> {
+        match self {
+            Self::EffectRefused(body) => Some(body.ordinal),
+            Self::EffectIntent(body) => Some(body.ordinal),
+            Self::EffectOutcome(body) => Some(body.ordinal),
+            _ => None,
+        }
+    }
+}
+
+/// The ledger's first entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerOpened {
+    /// The format of everything that follows.
+    pub format: u64,
+    /// The text of the key that signs it.
+    pub key: String,
+    /// The ledger's name: the key's, and the origin of its checkpoints.
+    pub origin: String,
+}
+
+/// Another configuration is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigChanged {
+    /// The one before, where this ledger has seen one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<Digest>,
+    /// The one from now on.
+    pub to: Digest,
+}
+
+/// Another set of policies is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyChanged {
+    /// The one before, where this ledger has seen one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<Digest>,
+    /// How many policies the new set has.
+    pub rules: u32,
+    /// The one from now on.
+    pub to: Digest,
+}
+
+/// The operator accepted a component.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolPinned {
+    /// The component.
+    pub digest: Digest,
+    /// The tool's name in the configuration.
+    pub name: String,
+    /// The component it replaces.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Digest>,
+    /// The component's world.
+    pub world: String,
+}
+
+/// The operator removed a tool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolRemoved {
+    /// The component that was accepted under the name.
+    pub digest: Digest,
+    /// The tool's name in the configuration.
+    pub name: String,
+}
+
+/// What was asked for: the same in a call's first and last entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asked {
+    /// Commitment to the arguments.
+    pub args: Digest,
+    /// The function's id, `interface.function`.
+    pub function: String,
+    /// Every limit the call ran under.
+    pub limits: LimitList,
+    /// The mode of the run.
+    pub mode: Mode,
+    /// The most that the function may do.
+    pub tier: Tier,
+    /// The tool's name in the configuration. Its component is the entry's `tool`.
+    pub tool: String,
+}
+
+/// Limits by name, sorted, each in the unit that its name says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitList(Vec<(Cow<'static, str>, u64)>);
+
+impl LimitList {
+    /// The limits, in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.0.iter().map(|(name, limit)| (name.as_ref(), *limit))
+    }
+}
+
+impl From<&Limits> for LimitList {
+    fn from(limits: &Limits) -> Self {
+        // Taken apart, so that a new limit cannot be forgotten here.
+        let Limits {
+            fuel,
+            memory_bytes,
+            wall_ms,
+            upstream_ms,
+            stack_bytes,
+            args_bytes,
+            result_bytes,
+            log_bytes,
+            request_body_bytes,
+            response_body_bytes,
+            effects,
+            json_depth,
+        } = *limits;
+        let sorted = [
+            ("args_bytes", args_bytes),
+            ("effects", effects.into()),
+            ("fuel", fuel),
+            ("json_depth", json_depth.into()),
+            ("log_bytes", log_bytes),
+            ("memory_bytes", memory_bytes),
+            ("request_body_bytes", request_body_bytes),
+            ("response_body_bytes", response_body_bytes),
+            ("result_bytes", result_bytes),
+            ("stack_bytes", stack_bytes),
+            ("upstream_ms", upstream_ms),
+            ("wall_ms", wall_ms),
+        ];
+        Self(sorted.map(|(name, limit)| (Cow::Borrowed(name), limit)).into())
+    }
+}
+
+impl Serialize for LimitList {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, limit)| (name, Number(*limit))))
+    }
+}
+
+impl<'de> Deserialize<'de> for LimitList {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = LimitList;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("limits by name")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<LimitList, A::Error> {
+                let mut limits: Vec<(Cow<'static, str>, u64)> = Vec::new();
+                while let Some((name, Number(limit))) = members.next_entry::<String, Number>()? {
+                    // Printing again would show neither: a list can hold a name twice, and in any order.
+                    if limits.last().is_some_and(|(last, _)| **last >= *name) {
+                        return Err(de::Error::custom("a limit twice, or not in the order of names"));
+                    }
+                    limits.push((Cow::Owned(name), limit));
+                }
+                Ok(LimitList(limits))
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}
+
+/// Why something was refused, as far as the ledger says it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refused {
+    /// Which kind of rule refused.
+    pub code: Code,
+    /// Commitment to the whole refusal, whose sentence may quote what the guest asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<Digest>,
+    /// The `@id` of the policy that decided, where one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+}
+
+impl Refused {
+    /// What the ledger says of a refusal. `detail` is the commitment to the whole of it.
+    #[must_use]
+    pub fn of(refusal: &Refusal, detail: Option<Digest>) -> Self {
+        Self {
+            code: refusal.code,
+            detail,
+            rule: refusal.rule.clone(),
+        }
+    }
+}
+
+/// How far a denied call came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Its caller was not verified.
+    Caller,
+    /// Its tool was not found, or is not the accepted one.
+    Tool,
+    /// Its function was not found.
+    Function,
+    /// Its arguments did not fit.
+    Arguments,
+    /// Policy did not permit it.
+    Policy,
+    /// A budget had no room for it.
+    Budget,
+    /// No grant could be made of what was permitted: a binding, a narrowing.
+    Grant,
+}
+
+/// A call was refused before its guest ran. Names are there as far as they were found in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallDenied {
+    /// Commitment to the arguments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub args: Option<Digest>,
+    /// The function's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub function: Option<String>,
+    /// Why.
+    pub refused: Refused,
+    /// The `@id`s of all policies that decided.
+    pub rules: Vec<String>,
+    /// How far it came.
+    pub stage: Stage,
+    /// The tool's name in the configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool: Option<String>,
+}
+
+/// A call was permitted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallAccepted {
+    /// What was asked for.
+    pub asked: Asked,
+    /// What was reserved for the call as a whole.
+    pub reserved: Vec<Reservation>,
+    /// The `@id`s of the policies that permitted it.
+    pub rules: Vec<String>,
+    /// Commitment to the seed of the guest's randomness.
+    pub seed: Digest,
+}
+
+/// Who wants an effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// The guest: it asked for it.
+    Guest,
+    /// The host, for a decision it has to make: a look-up, a token.
+    Host,
+}
+
+/// Money, in minor units of a currency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Amount {
+    /// Of which currency.
+    pub currency: Currency,
+    /// Minor units: cents, where there are cents.
+    #[serde(with = "number")]
+    pub minor: u64,
+}
+
+impl Amount {
+    /// What an effect spends; none where its route moves no money. A negative amount, which no check lets through, would stand as the
+    /// highest there is.
+    #[must_use]
+    pub fn of(spend: &Spend) -> Option<Self> {
+        match spend {
+            Spend::None => None,
+            Spend::Known { currency, minor } => Some(Self {
+                currency: *currency,
+                minor: u64::try_from(*minor).unwrap_or(u64::MAX),
+            }),
+        }
+    }
+}
+
+/// What a budget set aside.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reservation {
+    /// How much, in the budget's unit.
+    #[serde(with = "number")]
+    pub amount: u64,
+    /// The budget's name.
+    pub budget: String,
+    /// Its cap at that time.
+    #[serde(with = "number")]
+    pub cap: u64,
+    /// The window that it counts in.
+    pub window: String,
+}
+
+/// What became of a reservation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settlement {
+    /// How much of it is used for good; the rest is free again.
+    #[serde(with = "number")]
+    pub amount: u64,
+    /// The budget's name.
+    pub budget: String,
+    /// The window that it counts in.
+    pub window: String,
+}
+
+/// An effect was refused before its intent: nothing left. Names are there as far as the request got.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EffectRefused {
+    /// Who wanted it.
+    pub cause: Cause,
+    /// The connection's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection: Option<String>,
+    /// The effect's digest, where it was well-formed enough to have one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effect: Option<Digest>,
+    /// The label of the guest's import.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub import: Option<String>,
+    /// Which of the call's effects, refused and intended ones counted together. No two have the same number.
+    pub ordinal: u32,
+    /// Why.
+    pub refused: Refused,
+    /// Commitment to the request as the guest made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<Digest>,
+    /// The route's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
+    /// The `@id`s of all policies that decided.
+    pub rules: Vec<String>,
+    /// The money it would have moved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spend: Option<Amount>,
+    /// The route's tier.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tier: Option<Tier>,
+}
+
+/// An effect was permitted. Durable before a byte of it leaves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EffectIntent {
+    /// Who wants it.
+    pub cause: Cause,
+    /// The connection's name.
+    pub connection: String,
+    /// The effect's digest: what policy decided on, and what is sent.
+    pub effect: Digest,
+    /// The label of the guest's import; a request of the host's own may have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub import: Option<String>,
+    /// Which of the call's effects.
+    pub ordinal: u32,
+    /// Commitment to the request as it is sent.
+    pub request: Digest,
+    /// What was reserved for it.
+    pub reserved: Vec<Reservation>,
+    /// The route's name.
+    pub route: String,
+    /// The `@id`s of the policies that permitted it.
+    pub rules: Vec<String>,
+    /// The most money it can move. Absent where it moves none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spend: Option<Amount>,
+    /// The route's tier.
+    pub tier: Tier,
+}
+
+/// What became of an intent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The service answered.
+    Answered(Answered),
+    /// Nothing of it left the host.
+    NotSent(Refused),
+    /// It may or may not have happened.
+    InDoubt(Doubt),
+}
+
+/// The service answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answered {
+    /// Commitment to the answer as the guest, or for its own request the host, saw it.
+    pub answer: Digest,
+    /// The status of the answer.
+    pub status: u16,
+}
+
+/// Why nobody knows whether an effect happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Doubt {
+    /// No answer came in time.
+    Timeout,
+    /// The connection broke after the request had begun.
+    Connection,
+    /// An answer came that could not be read: too large, or malformed.
+    Answer,
+    /// The host ended before it could record an outcome.
+    Restart,
+}
+
+/// What became of an intent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EffectOutcome {
+    /// Milliseconds from the first byte sent to the last received, or to giving up.
+    #[serde(with = "number")]
+    pub ms: u64,
+    /// The intent's number.
+    pub ordinal: u32,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Bytes that came back.
+    #[serde(with = "number")]
+    pub received: u64,
+    /// Bytes that left.
+    #[serde(with = "number")]
+    pub sent: u64,
+    /// What became of its reservations. Those not named stay reserved.
+    pub settled: Vec<Settlement>,
+    /// The money that counts as spent: the intent's where the effect happened or may have, none where it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spent: Option<Amount>,
+}
+
+/// How a call ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum End {
+    /// With a result.
+    Ok(Returned),
+    /// With the tool's own error.
+    ToolError(Returned),
+    /// A rule of the host ended it.
+    Refused(Refused),
+    /// The guest failed: a trap, or a limit of its own.
+    Trapped(Refused),
+    /// The host ended before the call did.
+    Interrupted,
+}
+
+/// What a function returned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Returned {
+    /// Commitment to the value.
+    pub result: Digest,
+}
+
+/// How many effects of a call, the host's own included, came to which end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct EffectCounts {
+    /// The service answered.
+    pub answered: u32,
+    /// Nobody knows.
+    pub in_doubt: u32,
+    /// Nothing left, though it was intended.
+    pub not_sent: u32,
+    /// Refused before an intent.
+    pub refused: u32,
+}
+
+/// A call's end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallFinished {
+    /// What was asked for.
+    pub asked: Asked,
+    /// What its effects came to. [`Tally`] counts them.
+    pub effects: EffectCounts,
+    /// Fuel used.
+    #[serde(with = "number")]
+    pub fuel: u64,
+    /// Most memory the guest had, in bytes.
+    #[serde(with = "number")]
+    pub memory: u64,
+    /// Milliseconds from acceptance, time waiting for services not counted.
+    #[serde(with = "number")]
+    pub ms: u64,
+    /// How it ended.
+    pub outcome: End,
+    /// What became of the reservations for the call as a whole.
+    pub settled: Vec<Settlement>,
+    /// Money that its effects spent, or may have: one sum a currency, in the order of their names.
+    pub spent: Vec<Amount>,
+    /// Milliseconds waiting for services.
+    #[serde(with = "number")]
+    pub upstream: u64,
+}
+
+/// Adds up what a call's effects came to: for whoever writes its last entry, and for whoever checks that.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    counts: EffectCounts,
+    spent: BTreeMap<Currency, u64>,
+}
+
+impl Tally {
+    /// Counts a refusal.
+    pub fn refused(&mut self) {
+        self.counts.refused = self.counts.refused.saturating_add(1);
+    }
+
+    /// Counts an outcome and the money it spent. A sum that passes `u64::MAX` stays there: more than every cap.
+    pub fn outcome(&mut self, outcome: &EffectOutcome) {
+        let count = match outcome.outcome {
+            Outcome::Answered(_) => &mut self.counts.answered,
+            Outcome::NotSent(_) => &mut self.counts.not_sent,
+            Outcome::InDoubt(_) => &mut self.counts.in_doubt,
+        };
+        *count = count.saturating_add(1);
+        if let Some(Amount { currency, minor }) = &outcome.spent {
+            let sum = self.spent.entry(*currency).or_default();
+            *sum = sum.saturating_add(*minor);
+        }
+    }
+
+    /// The counts so far.
+    #[must_use]
+    pub const fn counts(&self) -> EffectCounts {
+        self.counts
+    }
+
+    /// The sums so far.
+    #[must_use]
+    pub fn spent(&self) -> Vec<Amount> {
+        self.spent
+            .iter()
+            .map(|(currency, minor)| Amount {
+                currency: *currency,
+                minor: *minor,
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,237 @@
+//! The story of one call: its entries put together, and checked against each other on the way.
+//!
+//! [`verify`](super::verify) reads every call of a ledger through this, `audit show` prints one. Printing is elsewhere.
+
+use std::collections::BTreeMap;
+
+use super::body::{
+    Amount, Body, CallAccepted, CallDenied, CallFinished, EffectIntent, EffectOutcome, EffectRefused, Kind, Tally,
+};
+use super::entry::{Entry, Principal};
+use super::{LedgerError, Stamp};
+use crate::digest::Digest;
+use crate::guard;
+
+/// What one call's entries say, from the first to the last there is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallStory {
+    /// The call.
+    pub call: String,
+    /// Its trace.
+    pub trace: String,
+    /// Who asked. A denied call may have none.
+    pub principal: Option<Principal>,
+    /// The tool's component. A denied call may have none.
+    pub tool: Option<Digest>,
+    /// The configuration in force when it began.
+    pub config: Option<Digest>,
+    /// The policies in force when it began.
+    pub policy: Option<Digest>,
+    /// How it began: what was asked, and which policies said yes or no.
+    pub opening: Told<Opening>,
+    /// Its effects by their numbers, refused ones among them.
+    pub effects: BTreeMap<u32, EffectStory>,
+    /// Its end. None while it runs, and after the host died in it.
+    pub finished: Option<Told<CallFinished>>,
+    tally: Tally,
+}
+
+/// Something an entry says, with the entry's index and time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told<T> {
+    /// Where and when.
+    pub stamp: Stamp,
+    /// What.
+    pub what: T,
+}
+
+/// How a call began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// It was permitted.
+    Accepted(CallAccepted),
+    /// It was refused, which is all there is of it.
+    Denied(CallDenied),
+}
+
+/// One effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EffectStory {
+    /// Refused before anything left.
+    Refused(Told<EffectRefused>),
+    /// Permitted.
+    Intended {
+        /// What was to be sent.
+        intent: Told<EffectIntent>,
+        /// What became of it. None while it is under way, and after the host died in it.
+        outcome: Option<Told<EffectOutcome>>,
+    },
+}
+
+/// Puts a call's entries together, in the ledger's order.
+///
+/// # Errors
+/// [`LedgerError::Story`] where they are none, of several calls, or contradict each other.
+pub fn story<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> Result<CallStory, LedgerError> {
+    let mut entries = entries.into_iter();
+    let first = entries
+        .next()
+        .ok_or_else(|| LedgerError::Story("there are none".to_owned()))?;
+    let mut story = CallStory::begin(first)?;
+    for entry in entries {
+        story.follow(entry)?;
+    }
+    Ok(story)
+}
+
+impl CallStory {
+    /// The story of a call of which this is the first entry.
+    pub(super) fn begin(entry: &Entry) -> Result<Self, LedgerError> {
+        let what = match entry.body() {
+            Body::CallAccepted(accepted) => Opening::Accepted(accepted.clone()),
+            Body::CallDenied(denied) => Opening::Denied(denied.clone()),
+            _ => return Err(contradiction(entry, "no call-accepted comes before it")),
+        };
+        Ok(Self {
+            call: entry.call().unwrap_or_default().to_owned(),
+            trace: entry.trace().unwrap_or_default().to_owned(),
+            principal: entry.principal().cloned(),
+            tool: entry.tool(),
+            config: entry.config(),
+            policy: entry.policy(),
+            opening: told(entry, what),
+            effects: BTreeMap::new(),
+            finished: None,
+            tally: Tally::default(),
+        })
+    }
+
+    /// Takes in the call's next entry.
+    pub(super) fn follow(&mut self, entry: &Entry) -> Result<(), LedgerError> {
+        let require = |holds: bool, why: &str| if holds { Ok(()) } else { Err(contradiction(entry, why)) };
+        require(
+            guard!("ledger.story-same-call", self.is_of(entry)),
+            "its call, trace, principal or tool is another one",
+        )?;
+        require(
+            guard!("ledger.story-finished-once", !self.is_over()),
+            "the call is already over",
+        )?;
+        match entry.body() {
+            Body::EffectRefused(refused) => {
+                require(
+                    guard!("ledger.story-ordinal-once", self.is_new(refused.ordinal)),
+                    "the call had an effect of that number",
+                )?;
+                self.tally.refused();
+                self.effects
+                    .insert(refused.ordinal, EffectStory::Refused(told(entry, refused.clone())));
+            }
+            Body::EffectIntent(intent) => {
+                require(
+                    guard!("ledger.story-ordinal-once", self.is_new(intent.ordinal)),
+                    "the call had an effect of that number",
+                )?;
+                let intent = told(entry, intent.clone());
+                self.effects
+                    .insert(intent.what.ordinal, EffectStory::Intended { intent, outcome: None });
+            }
+            Body::EffectOutcome(ended) => {
+                let effect = self.effects.get_mut(&ended.ordinal);
+                let Some(EffectStory::Intended { intent, outcome }) = effect else {
+                    return require(
+                        guard!("ledger.story-intent-first", false),
+                        "no effect-intent of its number comes before it",
+                    );
+                };
+                require(
+                    guard!("ledger.story-outcome-once", outcome.is_none()),
+                    "its intent has an outcome already",
+                )?;
+                let within = spends_within(ended.spent.as_ref(), intent.what.spend.as_ref());
+                require(
+                    guard!("ledger.story-spend", within),
+                    "it spent what its intent did not say",
+                )?;
+                self.tally.outcome(ended);
+                *outcome = Some(told(entry, ended.clone()));
+            }
+            Body::CallFinished(finished) => {
+                require(
+                    guard!("ledger.story-asked", self.was_asked(finished)),
+                    "what was asked is not what was accepted",
+                )?;
+                require(
+                    guard!("ledger.story-complete", self.open().next().is_none()),
+                    "an intent of the call has no outcome yet",
+                )?;
+                let adds_up = finished.effects == self.tally.counts() && finished.spent == self.tally.spent();
+                require(
+                    guard!("ledger.story-tally", adds_up),
+                    "its effects or money are not what the call's entries add up to",
+                )?;
+                self.finished = Some(told(entry, finished.clone()));
+            }
+            _ => return Err(contradiction(entry, "it does not continue a call")),
+        }
+        Ok(())
+    }
+
+    /// Numbers of intents without an outcome: under way, or left by a host that died.
+    pub fn open(&self) -> impl Iterator<Item = u32> {
+        self.effects.iter().filter_map(|(ordinal, effect)| {
+            matches!(effect, EffectStory::Intended { outcome: None, .. }).then_some(*ordinal)
+        })
+    }
+
+    /// Whether nothing more can follow.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        self.finished.is_some() || matches!(self.opening.what, Opening::Denied(_))
+    }
+
+    fn is_of(&self, entry: &Entry) -> bool {
+        entry.call() == Some(&self.call)
+            && entry.trace() == Some(&self.trace)
+            && entry.principal() == self.principal.as_ref()
+            && entry.tool() == self.tool
+    }
+
+    fn is_new(&self, ordinal: u32) -> bool {
+        !self.effects.contains_key(&ordinal)
+    }
+
+    fn was_asked(&self, finished: &CallFinished) -> bool {
+        matches!(&self.opening.what, Opening::Accepted(accepted) if accepted.asked == finished.asked)
+    }
+}
+
+/// Whether an outcome spent at most what its intent said, in the same currency.
+fn spends_within(spent: Option<&Amount>, intended: Option<&Amount>) -> bool {
+    match (spent, intended) {
+        (None, _) => true,
+        (Some(spent), Some(intended)) => spent.currency == intended.currency && spent.minor <= intended.minor,
+        (Some(_), None) => false,
+    }
+}
+
+fn told<T>(entry: &Entry, what: T) -> Told<T> {
+    Told {
+        stamp: entry.stamp(),
+        what,
+    }
+}
+
+fn contradiction(entry: &Entry, why: &str) -> LedgerError {
+    let kind: Kind = entry.kind();
+    let ordinal = entry
+        .body()
+        .ordinal()
+        .map(|ordinal| format!(" (effect {ordinal})"))
+        .unwrap_or_default();
+    let call = entry.call().unwrap_or("none");
+    LedgerError::Story(format!(
+        "{kind}{ordinal} of call {call} at index {}: {why}",
+        entry.index()
+    ))
+}

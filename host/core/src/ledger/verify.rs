@@ -1,0 +1,320 @@
+//! Everything that can be checked about a whole ledger, from its entries and the checkpoints that its key signed.
+
+use std::collections::{HashMap, HashSet};
+
+use super::body::Body;
+use super::entry::{Entry, Stamp};
+use super::merkle::{Frontier, Hash};
+use super::story::CallStory;
+use super::{Checkpoint, LedgerError, VerifierKey};
+use crate::digest::Digest;
+use crate::guard;
+
+/// A ledger's row as it was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The entry's bytes.
+    pub bytes: Vec<u8>,
+    /// The leaf hash beside it, where the store keeps one. It proves nothing, but tells which of several entries was changed.
+    pub leaf: Option<Hash>,
+}
+
+/// What is wrong with a ledger, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}{fault}", .index.map(|index| format!("entry {index}: ")).unwrap_or_default())]
+pub struct Bad {
+    /// The first bad entry. None where a checkpoint itself is bad.
+    pub index: Option<u64>,
+    /// What is wrong.
+    pub fault: Fault,
+}
+
+impl Bad {
+    /// A fault found at an entry. A root says only that something since the last checkpoint is wrong: the first of these is named.
+    fn at(index: u64, fault: Fault) -> Self {
+        let index = match fault {
+            Fault::Root { proved, .. } => proved,
+            _ => index,
+        };
+        Self {
+            index: Some(index),
+            fault,
+        }
+    }
+}
+
+/// What is wrong with a ledger.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// A checkpoint is not one, or not of this key.
+    #[error("{0}")]
+    Checkpoint(LedgerError),
+    /// Two checkpoints of one size differ: the key signed two histories.
+    #[error("two checkpoints of size {size} have different roots: two histories were signed")]
+    Fork {
+        /// Their size.
+        size: u64,
+    },
+    /// The entry cannot be read, or contradicts those before it.
+    #[error("{0}")]
+    Entry(LedgerError),
+    /// The bytes don't have the hash that stands beside them.
+    #[error("its bytes do not have the hash that was stored with it")]
+    Leaf,
+    /// Another index than its place.
+    #[error("it says that its index is {found}")]
+    Sequence {
+        /// The index it has in it.
+        found: u64,
+    },
+    /// Time went back.
+    #[error("its time is before that of the entry before it")]
+    Time,
+    /// The first entry does not open this ledger, or a later one opens another.
+    #[error("{0}")]
+    Opening(&'static str),
+    /// The entries are not those that were signed.
+    #[error("it or another before entry {size} is not what was signed: the root for {size} entries is another one")]
+    Root {
+        /// How many entries earlier checkpoints prove: the first bad one is not among them.
+        proved: u64,
+        /// The checkpoint's size.
+        size: u64,
+    },
+    /// The ledger is shorter than it was.
+    #[error(
+        "the ledger ends here, but a checkpoint proves that it had {signed} entries: its tail was cut off, or it was restored from an older copy"
+    )]
+    Truncated {
+        /// The checkpoint's size.
+        signed: u64,
+    },
+    /// Entries follow that no checkpoint covers.
+    #[error("no checkpoint covers it or what follows: it was not written by the holder of the key")]
+    Unsigned,
+    /// There is nothing.
+    #[error("the ledger is empty")]
+    Empty,
+}
+
+/// What a sound ledger holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// Entries.
+    pub size: u64,
+    /// The root over them.
+    pub root: Hash,
+    /// Checkpoints that were given and met.
+    pub checkpoints: usize,
+    /// Calls that ended or were denied.
+    pub calls: u64,
+    /// Calls without an end, each with the numbers of its intents without an outcome: under way, or left by a host that died. Sorted.
+    pub open: Vec<(String, Vec<u32>)>,
+    /// Time of the first and of the last entry, in milliseconds since 1970.
+    pub span_ms: (i64, i64),
+}
+
+/// Checks a whole ledger in one pass, keeping only its open calls in memory.
+///
+/// `checkpoints` are signed notes in any order; among them should be the last one known from elsewhere (the high-water mark), or a cut
+/// tail looks like a shorter ledger. That every checkpoint is of the same tree is what makes them consistent with each other. To show
+/// progress, count in `entries`.
+///
+/// # Errors
+/// A [`Bad`] that names the first bad entry; and whatever `entries` fails with.
+pub fn verify<'n, E: From<Bad>>(
+    entries: impl IntoIterator<Item = Result<Stored, E>>,
+    checkpoints: impl IntoIterator<Item = &'n str>,
+    key: &VerifierKey,
+) -> Result<Verified, E> {
+    let mut pass = Pass::new(key, checkpoints)?;
+    for stored in entries {
+        let index = pass.tree.size();
+        pass.entry(&stored?).map_err(|fault| Bad::at(index, fault))?;
+    }
+    Ok(pass.finish()?)
+}
+
+struct Pass<'k> {
+    key: &'k VerifierKey,
+    /// By size, each size once.
+    checkpoints: Vec<Checkpoint>,
+    /// How many of them were met.
+    met: usize,
+    tree: Frontier,
+    first: Option<Stamp>,
+    last: Option<Stamp>,
+    open: HashMap<String, CallStory>,
+    /// Calls that are over, by the head of a digest: all that is needed is that they don't go on.
+    over: HashSet<[u8; 16]>,
+}
+
+impl<'k> Pass<'k> {
+    fn new<'n>(key: &'k VerifierKey, notes: impl IntoIterator<Item = &'n str>) -> Result<Self, Bad> {
+        let bad = |fault| Bad { index: None, fault };
+        let mut checkpoints = notes
+            .into_iter()
+            .map(|note| Checkpoint::parse_verified(note, key))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| bad(Fault::Checkpoint(error)))?;
+        checkpoints.sort_by_key(Checkpoint::size);
+        checkpoints.dedup();
+        let fork = checkpoints.windows(2).find_map(|pair| match pair {
+            [one, other] if one.size() == other.size() => Some(one.size()),
+            _ => None,
+        });
+        if let Some(size) = fork {
+            return Err(bad(Fault::Fork { size }));
+        }
+        let mut pass = Self {
+            key,
+            checkpoints,
+            met: 0,
+            tree: Frontier::new(),
+            first: None,
+            last: None,
+            open: HashMap::new(),
+            over: HashSet::new(),
+        };
+        pass.meet().map_err(bad)?;
+        Ok(pass)
+    }
+
+    /// How many entries the checkpoints met so far prove.
+    fn proved(&self) -> u64 {
+        self.met
+            .checked_sub(1)
+            .and_then(|met| self.checkpoints.get(met))
+            .map_or(0, Checkpoint::size)
+    }
+
+    fn entry(&mut self, stored: &Stored) -> Result<(), Fault> {
+        let index = self.tree.size();
+        let leaf = super::merkle::leaf_hash(&stored.bytes);
+        if !guard!("ledger.leaf", stored.leaf.is_none_or(|stored| stored == leaf)) {
+            return Err(Fault::Leaf);
+        }
+        let entry = Entry::parse(&stored.bytes).map_err(Fault::Entry)?;
+        if !guard!("ledger.sequence", entry.index() == index) {
+            return Err(Fault::Sequence { found: entry.index() });
+        }
+        let after = self.last.is_none_or(|last| last.time_ms() <= entry.time_ms());
+        if !guard!("ledger.time", after) {
+            return Err(Fault::Time);
+        }
+        self.check_opening(&entry)?;
+        self.tell(&entry).map_err(Fault::Entry)?;
+        self.first.get_or_insert(entry.stamp());
+        self.last = Some(entry.stamp());
+        self.tree.append(leaf, |_, _| ());
+        self.meet()
+    }
+
+    /// The first entry opens this key's ledger; no other entry opens one.
+    fn check_opening(&self, entry: &Entry) -> Result<(), Fault> {
+        let rule = match (entry.index(), entry.body()) {
+            (0, Body::LedgerOpened(opened)) => {
+                let ours = opened.key == self.key.to_string() && opened.origin == self.key.name();
+                if guard!("ledger.opening-key", ours) {
+                    return Ok(());
+                };
+                "the ledger was opened under another key"
+            }
+            (0, _) => "the first entry must be ledger-opened",
+            (_, Body::LedgerOpened(_)) => "a second ledger-opened",
+            _ => return Ok(()),
+        };
+        if guard!("ledger.opening", false) {
+            Ok(())
+        } else {
+            Err(Fault::Opening(rule))
+        }
+    }
+
+    /// Puts the entry into its call's story.
+    fn tell(&mut self, entry: &Entry) -> Result<(), LedgerError> {
+        let Some(call) = entry.call() else { return Ok(()) };
+        if !guard!("ledger.story-finished-once", !self.over.contains(&short(call))) {
+            return Err(LedgerError::Story(format!(
+                "{} of call {call}: the call is already over",
+                entry.kind()
+            )));
+        }
+        let over = match self.open.get_mut(call) {
+            Some(story) => {
+                story.follow(entry)?;
+                story.is_over()
+            }
+            None => {
+                let story = CallStory::begin(entry)?;
+                let over = story.is_over();
+                self.open.insert(call.to_owned(), story);
+                over
+            }
+        };
+        if over {
+            self.open.remove(call);
+            self.over.insert(short(call));
+        }
+        Ok(())
+    }
+
+    /// Compares the root with the checkpoint of this size, if there is one.
+    fn meet(&mut self) -> Result<(), Fault> {
+        let Some(checkpoint) = self.checkpoints.get(self.met) else {
+            return Ok(());
+        };
+        if checkpoint.size() != self.tree.size() {
+            return Ok(());
+        }
+        if !guard!("ledger.root", checkpoint.root() == self.tree.root()) {
+            return Err(Fault::Root {
+                proved: self.proved(),
+                size: checkpoint.size(),
+            });
+        }
+        self.met += 1;
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Verified, Bad> {
+        let size = self.tree.size();
+        let bad = |index, fault| Err(Bad::at(index, fault));
+        if let Some(last) = self.checkpoints.last().map(Checkpoint::size)
+            && !guard!("ledger.truncated", last <= size)
+        {
+            return bad(size, Fault::Truncated { signed: last });
+        }
+        let (Some(first), Some(last)) = (self.first, self.last) else {
+            return bad(0, Fault::Empty);
+        };
+        let proved = self.proved();
+        if !guard!("ledger.unsigned", proved == size) {
+            return bad(proved, Fault::Unsigned);
+        }
+        let mut open: Vec<_> = self
+            .open
+            .drain()
+            .map(|(call, story)| (call, story.open().collect()))
+            .collect();
+        open.sort();
+        Ok(Verified {
+            size,
+            root: self.tree.root(),
+            checkpoints: self.met,
+            calls: self.over.len() as u64,
+            open,
+            span_ms: (first.time_ms(), last.time_ms()),
+        })
+    }
+}
+
+/// The head of a digest of a call's id.
+fn short(call: &str) -> [u8; 16] {
+    let digest = Digest::of(call.as_bytes());
+    let [head, _] = digest.as_bytes().as_chunks::<16>().0 else {
+        return [0; 16];
+    };
+    *head
+}
