@@ -19,6 +19,9 @@ const LONGEST_ID: usize = 64;
 /// The longest `@hint`, in bytes.
 const LONGEST_HINT: usize = 256;
 
+/// What to do about a validator's warning that has no advice.
+const SUSPICIOUS: &str = "a rule that never applies, or is not what it seems, is refused: change it or remove it";
+
 /// What loading collects.
 pub(super) struct Loader<'a> {
     sources: &'a [(String, String)],
@@ -94,7 +97,7 @@ impl<'a> Loader<'a> {
                 return self.problems.extend(
                     errors
                         .iter()
-                        .map(|error| from_cedar(file, text, error, error.to_string())),
+                        .map(|error| from_cedar(file, text, error, error.to_string(), None)),
                 );
             }
         };
@@ -355,12 +358,14 @@ impl<'a> Loader<'a> {
         let errors = result
             .validation_errors()
             .map(|error| (error.policy_id(), error as &dyn Diagnostic));
-        let mut found: Vec<Validation> = errors.map(|(policy, error)| self.validation(policy, error)).collect();
+        let mut found: Vec<Validation> = errors
+            .map(|(policy, error)| self.validation(policy, error, None))
+            .collect();
         let warnings = result
             .validation_warnings()
             .map(|warning| (warning.policy_id(), warning as &dyn Diagnostic));
         for (policy, warning) in warnings {
-            let warning = self.validation(policy, warning);
+            let warning = self.validation(policy, warning, Some(SUSPICIOUS));
             // Of a rule with an error, a warning says what follows from it.
             if !found.iter().any(|error| error.rule == warning.rule) {
                 found.push(warning);
@@ -369,11 +374,13 @@ impl<'a> Loader<'a> {
         // Cedar's order is that of a hash map, and it says the same for each action that a rule is for.
         found.sort_by(|a, b| a.key().cmp(&b.key()));
         found.dedup_by(|a, b| a.key() == b.key());
-        self.problems
-            .extend(found.into_iter().map(|validation| validation.problem));
+        if !guard!("policy.validation", found.is_empty()) {
+            self.problems
+                .extend(found.into_iter().map(|validation| validation.problem));
+        }
     }
 
-    fn validation(&self, policy: &PolicyId, diagnostic: &dyn Diagnostic) -> Validation {
+    fn validation(&self, policy: &PolicyId, diagnostic: &dyn Diagnostic, advice: Option<&str>) -> Validation {
         let rule = self.ids.get(AsRef::<str>::as_ref(policy)).copied();
         let message = without_action(&diagnostic.to_string())
             .replacen("for policy", "rule", 1)
@@ -382,7 +389,7 @@ impl<'a> Loader<'a> {
             .and_then(|rule| self.rules.get(rule))
             .and_then(|rule| self.source_of(&rule.file));
         let problem = match source {
-            Some((file, text)) => from_cedar(file, text, diagnostic, message),
+            Some((file, text)) => from_cedar(file, text, diagnostic, message, advice),
             None => Problem::without_source(message, None),
         };
         Validation { rule, problem }
@@ -436,20 +443,28 @@ fn without_action(message: &str) -> String {
     }
 }
 
-/// What Cedar says, with the place it says it of.
-fn from_cedar(file: &str, text: &str, error: &(impl Diagnostic + ?Sized), message: String) -> Problem {
-    let label = error.labels().and_then(|mut labels| labels.next());
+/// What Cedar says, with the place it says it of, and with `advice` where it has none of its own.
+fn from_cedar<D: Diagnostic + ?Sized>(
+    file: &str,
+    text: &str,
+    found: &D,
+    message: String,
+    advice: Option<&str>,
+) -> Problem {
+    let label = found.labels().and_then(|mut labels| labels.next());
     let span = label.as_ref().map(|label| *label.inner());
-    let said = label
-        .and_then(|label| label.label().map(str::to_owned))
-        .unwrap_or_else(|| "here".to_owned());
+    let said = label.and_then(|label| label.label().map(str::to_owned));
+    let help = found
+        .help()
+        .map(|help| help.to_string())
+        .or_else(|| advice.map(str::to_owned));
     Problem::in_file(
         file,
         text,
         span,
         message,
-        said,
-        error.help().map(|help| help.to_string()),
+        said.unwrap_or_else(|| "here".to_owned()),
+        help,
     )
 }
 

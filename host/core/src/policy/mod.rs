@@ -25,7 +25,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use cedar_policy::{AuthorizationError, Authorizer, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request};
+use cedar_policy::{
+    AuthorizationError, Authorizer, Entities, Entity, EntityId, EntityTypeName, EntityUid, ParseErrors, Request,
+};
 
 pub use decision::Decision;
 pub use facts::{CallFacts, EffectFacts, FieldFacts, Mode};
@@ -409,14 +411,14 @@ struct Vocabulary {
 }
 
 impl Vocabulary {
-    fn new() -> Result<Vocabulary, cedar_policy::ParseErrors> {
+    fn new() -> Result<Vocabulary, Box<ParseErrors>> {
         let kinds = EntityKind::ALL
             .into_iter()
-            .map(|kind| Ok((kind, EntityTypeName::from_str(kind.as_str())?)));
-        let action = EntityTypeName::from_str("Action")?;
+            .map(|kind| Ok((kind, EntityTypeName::from_str(kind.as_str()).map_err(Box::new)?)));
+        let action = EntityTypeName::from_str("Action").map_err(Box::new)?;
         let uid = |name: Action| EntityUid::from_type_name_and_id(action.clone(), EntityId::new(name.as_str()));
         Ok(Vocabulary {
-            kinds: kinds.collect::<Result<_, cedar_policy::ParseErrors>>()?,
+            kinds: kinds.collect::<Result<_, Box<ParseErrors>>>()?,
             actions: Action::ALL.into_iter().map(|name| (name, uid(name))).collect(),
         })
     }

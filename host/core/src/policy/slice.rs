@@ -77,7 +77,7 @@ enum Reach {
 }
 
 impl Slices {
-    pub(super) fn new(policies: &[Policy]) -> Result<Slices, PolicySetError> {
+    pub(super) fn new(policies: &[Policy]) -> Result<Slices, Box<PolicySetError>> {
         Action::ALL
             .into_iter()
             .map(|action| Ok((action, Sliced::new(policies, action)?)))
@@ -99,7 +99,7 @@ impl Slices {
 }
 
 impl Sliced {
-    fn new(policies: &[Policy], action: Action) -> Result<Sliced, PolicySetError> {
+    fn new(policies: &[Policy], action: Action) -> Result<Sliced, Box<PolicySetError>> {
         let reaching: Vec<(Reach, &Policy)> = policies
             .iter()
             .filter(|policy| applies_to(policy, action))
@@ -120,7 +120,7 @@ impl Sliced {
                 Reach::Named(name) => id == Some(name),
                 Reach::Within(name) => parent == Some(name),
             });
-            CedarSet::from_policies(members.map(|(_, policy)| (*policy).clone()))
+            CedarSet::from_policies(members.map(|(_, policy)| (*policy).clone())).map_err(Box::new)
         };
         let mut sliced = Sliced {
             rest: slice(None, None)?,

@@ -1020,6 +1020,7 @@ fn what_cedar_finds_shows_its_place() {
              2 │ ├─▶ forbid (principal, action == Action::"call", resource in Connection::"stripe");
                · ╰──── here
                ╰────
+              help: a rule that never applies, or is not what it seems, is refused: change it or remove it
         "#]],
     );
     check_problems(
@@ -1032,6 +1033,7 @@ fn what_cedar_finds_shows_its_place() {
                ·                                                             ─────┬─────
                ·                                                                  ╰── here
                ╰────
+              help: a rule that never applies, or is not what it seems, is refused: change it or remove it
         "#]],
     );
 }
@@ -1266,6 +1268,7 @@ fn fifty() -> String {
 }
 
 #[test]
+#[expect(clippy::disallowed_types, reason = "measures; nothing depends on the time")]
 fn deciding_is_quick() {
     let set = loaded(&fifty());
     assert_eq!(set.rules().len(), 50);
