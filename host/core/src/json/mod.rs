@@ -52,4 +52,6 @@ pub mod fuzz {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+#[cfg(test)]
+pub(crate) use tests::any_json;
