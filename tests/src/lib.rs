@@ -7,5 +7,7 @@
     reason = "a test that cannot go on says where, and stops"
 )]
 
+pub mod home;
 pub mod programs;
+pub mod scenario;
 pub mod service;

@@ -1,0 +1,184 @@
+//! A home of Ambit's and the `ambit` command on it, used as a person would.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::programs::{component, program};
+
+/// A folder with keys, configuration, policy, tools and ledger, made by `ambit init`.
+#[derive(Clone, Debug)]
+pub struct Home {
+    folder: PathBuf,
+    environment: BTreeMap<String, String>,
+}
+
+/// What one run of the command left.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Exit code; none where a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+impl Run {
+    /// Both streams, for messages of tests.
+    pub fn text(&self) -> String {
+        format!("exit {:?}\n{}{}", self.code, self.out, self.err)
+    }
+
+    /// Standard output as the JSON document that `--format json` makes of it.
+    pub fn json(&self) -> Option<Value> {
+        serde_json::from_str(&self.out).ok()
+    }
+}
+
+impl Home {
+    /// Makes a home in a folder that is not there yet.
+    ///
+    /// # Errors
+    /// `ambit init` could not be started or failed.
+    pub fn make(folder: &Path) -> io::Result<Self> {
+        let home = Self {
+            folder: folder.to_path_buf(),
+            environment: BTreeMap::new(),
+        };
+        home.done(["init"]).map(|_| home)
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Sets a variable for every later command. Nothing of this process's environment reaches a command but `PATH`.
+    pub fn set(&mut self, name: &str, value: impl Into<String>) {
+        self.environment.insert(name.to_owned(), value.into());
+    }
+
+    /// Replaces `ambit.toml`.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn configure(&self, text: &str) -> io::Result<()> {
+        fs::write(self.folder.join("ambit.toml"), text)
+    }
+
+    /// Writes `policy/main.cedar`, in force beside the shipped policy.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn permit(&self, text: &str) -> io::Result<()> {
+        fs::write(self.folder.join("policy/main.cedar"), text)
+    }
+
+    /// Accepts a built component under a name.
+    ///
+    /// # Errors
+    /// `ambit tools add` failed.
+    pub fn add(&self, name: &str, component_name: &str) -> io::Result<Run> {
+        self.done([
+            OsStr::new("tools"),
+            "add".as_ref(),
+            name.as_ref(),
+            component(component_name).as_os_str(),
+        ])
+    }
+
+    /// Runs the command with these arguments, and `stdin` on its standard input.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>, stdin: &str) -> io::Result<Run> {
+        let mut command = Command::new(program("ambit"));
+        command
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .envs(&self.environment);
+        command.arg("--home").arg(&self.folder).args(arguments);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        if let Some(mut pipe) = child.stdin.take() {
+            // A command that does not read its input has closed it.
+            let _ = pipe.write_all(stdin.as_bytes());
+        }
+        let output = child.wait_with_output()?;
+        Ok(Run {
+            code: output.status.code(),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+
+    /// Runs the command and takes anything but exit code 0 for an error.
+    ///
+    /// # Errors
+    /// It could not be started, or failed: the error has what it printed.
+    pub fn done<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> io::Result<Run> {
+        let arguments: Vec<S> = arguments.into_iter().collect();
+        let shown: Vec<String> = arguments
+            .iter()
+            .map(|argument| argument.as_ref().to_string_lossy().into_owned())
+            .collect();
+        let run = self.run(arguments, "")?;
+        if run.code == Some(0) {
+            return Ok(run);
+        }
+        Err(io::Error::other(format!("ambit {}: {}", shown.join(" "), run.text())))
+    }
+
+    /// Calls a function with JSON arguments and `--format json`, for an agent and, perhaps, a user.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn call(
+        &self,
+        tool: &str,
+        function: &str,
+        args: &str,
+        agent: Option<&str>,
+        user: Option<&str>,
+    ) -> io::Result<Run> {
+        let mut arguments = vec!["--format", "json", "call", tool, function, "--args", "-"];
+        arguments.extend(agent.iter().flat_map(|agent| ["--as", agent]));
+        arguments.extend(user.iter().flat_map(|user| ["--for", user]));
+        self.run(arguments, args)
+    }
+
+    /// Every file of the home that contains one of these texts.
+    ///
+    /// # Errors
+    /// A file can't be read.
+    pub fn files_with(&self, texts: &[String]) -> io::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        let mut open = vec![self.folder.clone()];
+        while let Some(path) = open.pop() {
+            if path.is_dir() {
+                let entries: io::Result<Vec<_>> = fs::read_dir(&path)?
+                    .map(|entry| entry.map(|entry| entry.path()))
+                    .collect();
+                open.extend(entries?);
+            } else if contains_any(&fs::read(&path)?, texts) {
+                found.push(path);
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn contains_any(bytes: &[u8], texts: &[String]) -> bool {
+    texts
+        .iter()
+        .any(|text| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
+}

@@ -1,0 +1,455 @@
+//! Scenarios: a folder each, with what an operator wrote, what an agent asked for, and what must come of it.
+//!
+//! ```text
+//! case.toml      [tools] name = "component", and [[call]]: tool, function, args (or args-text), agent, user
+//! ambit.toml     ${port}, ${admin_port} and ${ca} stand for the service's
+//! policy.cedar   in force beside the shipped policy
+//! expect.toml    [[call]]: outcome, code, message, value, refused, receipt, and [[call.request]]: what arrived
+//! ```
+//!
+//! A guest that has many ways to misbehave is run through all of them with `[matrix]` in `case.toml` (tool, function, the
+//! function that lists its cases, and the argument that chooses one) and `[matrix]` in `expect.toml`: each case with the
+//! code it must be refused with. A case that the guest has and the table has not is a failure.
+//!
+//! After every scenario the ledger is verified, the last receipt is verified offline, and neither the home nor any output
+//! may contain the service's token.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use data_encoding::{BASE64, HEXLOWER};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::home::{Home, Run};
+use crate::service::{Event, Options, Request, Service};
+
+/// The variable in which every scenario's configuration finds the service's token.
+pub const TOKEN_VARIABLE: &str = "STRIPE_KEY";
+
+/// `case.toml`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Case {
+    /// Name in the home → component.
+    pub tools: BTreeMap<String, String>,
+    /// How the service is started.
+    #[serde(default)]
+    service: ServiceOptions,
+    #[serde(default)]
+    call: Vec<Call>,
+    matrix: Option<Matrix>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct ServiceOptions {
+    names: Vec<String>,
+    only: bool,
+    expired: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Call {
+    tool: String,
+    function: String,
+    #[serde(default)]
+    args: Option<Value>,
+    /// Arguments that TOML can't say, or that are no JSON.
+    args_text: Option<String>,
+    agent: Option<String>,
+    user: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Matrix {
+    tool: String,
+    function: String,
+    /// The function that lists the cases.
+    cases: String,
+    /// The parameter that takes a case's name.
+    argument: String,
+}
+
+/// `expect.toml`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Expectations {
+    #[serde(default)]
+    call: Vec<Expected>,
+    #[serde(default)]
+    matrix: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Expected {
+    /// `ok`, `tool-error` or `refused`; or `error`: the command ended before there was a call.
+    outcome: String,
+    /// The refusal's code.
+    code: Option<String>,
+    /// Parts of what people are told.
+    #[serde(default)]
+    message: Vec<String>,
+    /// Members of the returned value.
+    value: Option<Value>,
+    /// The codes of refused effects, in order.
+    refused: Option<Vec<String>>,
+    /// Members of the last ledger entry.
+    receipt: Option<Value>,
+    /// Exactly what arrived at the service, in order.
+    #[serde(default)]
+    request: Vec<ExpectedRequest>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct ExpectedRequest {
+    method: String,
+    path: String,
+    /// The whole form, names and values.
+    form: Option<BTreeMap<String, String>>,
+    /// The whole body.
+    body: Option<String>,
+    /// Headers that must be there with these values.
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    status: Option<u16>,
+}
+
+/// Reads a scenario's case.
+///
+/// # Errors
+/// It is missing or says something that is not known.
+pub fn case(folder: &Path) -> Result<Case, String> {
+    read(folder, "case.toml")
+}
+
+/// Runs the scenario in `folder`, keeping its home and service in `scratch`.
+///
+/// # Errors
+/// Everything that is not as expected.
+pub fn run(folder: &Path, scratch: &Path) -> Result<(), String> {
+    let case = case(folder)?;
+    let expected: Expectations = read(folder, "expect.toml")?;
+    let stage = Stage::set(folder, scratch, &case)?;
+    if case.call.len() != expected.call.len() {
+        return Err(format!(
+            "{} calls, but expectations for {}",
+            case.call.len(),
+            expected.call.len()
+        ));
+    }
+    for (number, (call, expected)) in case.call.iter().zip(&expected.call).enumerate() {
+        stage
+            .check_call(call, expected)
+            .map_err(|why| format!("call {} ({}): {why}", number + 1, call.function))?;
+    }
+    if let Some(matrix) = &case.matrix {
+        stage.check_matrix(matrix, &expected.matrix)?;
+    }
+    stage.check_records()
+}
+
+fn read<T: DeserializeOwned>(folder: &Path, name: &str) -> Result<T, String> {
+    let text = read_text(folder, name)?;
+    toml::from_str(&text).map_err(|error| format!("{name}: {error}"))
+}
+
+fn read_text(folder: &Path, name: &str) -> Result<String, String> {
+    fs::read_to_string(folder.join(name)).map_err(|error| format!("{name}: {error}"))
+}
+
+/// A home and the service it is connected to.
+struct Stage {
+    home: Home,
+    service: Service,
+}
+
+impl Stage {
+    fn set(folder: &Path, scratch: &Path, case: &Case) -> Result<Self, String> {
+        let options = Options {
+            names: case.service.names.clone(),
+            only: case.service.only,
+            expired: case.service.expired,
+        };
+        let service =
+            Service::start_with(&scratch.join("service"), &options).map_err(|error| format!("service: {error}"))?;
+        let mut home = Home::make(&scratch.join("home")).map_err(|error| error.to_string())?;
+        home.set(TOKEN_VARIABLE, service.token.clone());
+        let stage = Self { home, service };
+        let configuration = stage.filled(&read_text(folder, "ambit.toml")?);
+        let policy = read_text(folder, "policy.cedar")?;
+        stage.home.permit(&policy).map_err(|error| error.to_string())?;
+        for (name, component) in &case.tools {
+            stage.home.add(name, component).map_err(|error| error.to_string())?;
+        }
+        stage
+            .home
+            .configure(&configuration)
+            .map_err(|error| error.to_string())?;
+        Ok(stage)
+    }
+
+    fn filled(&self, text: &str) -> String {
+        text.replace("${port}", &self.service.port.to_string())
+            .replace("${admin_port}", &self.service.admin_port.to_string())
+            .replace("${ca}", &self.service.ca.display().to_string())
+    }
+
+    fn call(&self, call: &Call) -> Result<Run, String> {
+        let args = match (&call.args, &call.args_text) {
+            (Some(args), None) => args.to_string(),
+            (None, Some(text)) => text.clone(),
+            (None, None) => "{}".to_owned(),
+            (Some(_), Some(_)) => return Err("args and args-text exclude each other".to_owned()),
+        };
+        let run = self.home.call(
+            &call.tool,
+            &call.function,
+            &args,
+            call.agent.as_deref(),
+            call.user.as_deref(),
+        );
+        let run = run.map_err(|error| error.to_string())?;
+        self.check_secrecy(&run)?;
+        Ok(run)
+    }
+
+    fn check_call(&self, call: &Call, expected: &Expected) -> Result<(), String> {
+        let before = self.requests()?.len();
+        let run = self.call(call)?;
+        let answer = Answer::of(&run);
+        let told = |why: String| format!("{why}\n{}", run.text());
+        answer.check(expected, &run).map_err(told)?;
+        let requests = self.requests()?.split_off(before);
+        check_requests(&requests, &expected.request).map_err(told)
+    }
+
+    fn check_matrix(&self, matrix: &Matrix, expected: &BTreeMap<String, String>) -> Result<(), String> {
+        let run = self
+            .home
+            .call(&matrix.tool, &matrix.cases, "{}", None, None)
+            .map_err(|error| error.to_string())?;
+        let listed = Answer::of(&run).value;
+        let listed: Vec<String> = serde_json::from_value(listed).map_err(|error| format!("{error}\n{}", run.text()))?;
+        let mut wrong: Vec<String> = expected
+            .keys()
+            .filter(|name| !listed.contains(name))
+            .map(|name| format!("{name}: expected, but the guest has no such case"))
+            .collect();
+        for name in &listed {
+            match expected.get(name) {
+                Some(expected) => wrong.extend(self.check_matrix_case(matrix, name, expected).err()),
+                None => wrong.push(format!("{name}: the guest has this case, expect.toml has not")),
+            }
+        }
+        if wrong.is_empty() {
+            Ok(())
+        } else {
+            Err(wrong.join("\n"))
+        }
+    }
+
+    /// A refused case must leave nothing at the service but what the host itself had to look up.
+    fn check_matrix_case(&self, matrix: &Matrix, name: &str, expected: &str) -> Result<(), String> {
+        let before = self.requests()?.len();
+        let call = Call {
+            tool: matrix.tool.clone(),
+            function: matrix.function.clone(),
+            args: Some(serde_json::json!({ &matrix.argument: name })),
+            args_text: None,
+            agent: None,
+            user: None,
+        };
+        let run = self.call(&call).map_err(|why| format!("{name}: {why}"))?;
+        let found = Answer::of(&run).word();
+        if found != expected {
+            return Err(format!("{name}: {found}, not {expected}\n{}", run.text()));
+        }
+        let requests = self.requests()?.split_off(before);
+        match requests.iter().find(|request| request.method != "GET") {
+            Some(leak) if expected != "ok" => Err(format!("{name}: {} {} arrived", leak.method, leak.path)),
+            _ => Ok(()),
+        }
+    }
+
+    fn requests(&self) -> Result<Vec<Request>, String> {
+        self.service.requests().map_err(|error| error.to_string())
+    }
+
+    /// What holds after every scenario.
+    fn check_records(&self) -> Result<(), String> {
+        let verified = self.home.done(["audit", "verify"]).map_err(|error| error.to_string())?;
+        self.check_secrecy(&verified)?;
+        let strayed = self.service.events().map_err(|error| error.to_string())?;
+        if let Some(Event::Strayed { line }) = strayed.iter().find(|event| matches!(event, Event::Strayed { .. })) {
+            return Err(format!("a redirect to loopback was followed: {line}"));
+        }
+        let files = self
+            .home
+            .files_with(&spellings(&self.service.token))
+            .map_err(|error| error.to_string())?;
+        if files.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("the service's token is in {files:?}"))
+        }
+    }
+
+    fn check_secrecy(&self, run: &Run) -> Result<(), String> {
+        let leaked = spellings(&self.service.token)
+            .into_iter()
+            .find(|text| run.out.contains(text) || run.err.contains(text));
+        match leaked {
+            Some(_) => Err(format!("the service's token was printed:\n{}", run.text())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The ways in which a token must not be found anywhere.
+fn spellings(token: &str) -> Vec<String> {
+    let bytes = token.as_bytes();
+    vec![
+        token.to_owned(),
+        BASE64.encode(bytes),
+        HEXLOWER.encode(bytes),
+        form_urlencoded::byte_serialize(bytes).collect(),
+    ]
+}
+
+/// What `ambit call --format json` prints, or nothing where it ended before there was a call.
+struct Answer {
+    outcome: String,
+    code: Option<String>,
+    told: String,
+    value: Value,
+    refused: Vec<String>,
+    entry: Value,
+}
+
+impl Answer {
+    fn of(run: &Run) -> Self {
+        let document = run.json().unwrap_or_default();
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let codes = document["refused_effects"].as_array().into_iter().flatten();
+        let entry = document["receipt"]["entry"].as_str().unwrap_or_default();
+        Self {
+            outcome: text(&document["outcome"]).unwrap_or_else(|| "error".to_owned()),
+            code: text(&document["refusal"]["code"]),
+            told: format!("{}{}{}", document["refusal"], document["refused_effects"], run.err),
+            value: document["value"].clone(),
+            refused: codes.filter_map(|refusal| text(&refusal["code"])).collect(),
+            entry: serde_json::from_str(entry).unwrap_or_default(),
+        }
+    }
+
+    /// The answer in one word: the refusal's code, else the refused effects', else the outcome.
+    fn word(&self) -> String {
+        match (&self.code, self.refused.as_slice()) {
+            (Some(code), _) => code.clone(),
+            (None, []) => self.outcome.clone(),
+            (None, refused) => refused.join(","),
+        }
+    }
+
+    fn check(&self, expected: &Expected, run: &Run) -> Result<(), String> {
+        let differs = |what: &str, found: &dyn std::fmt::Debug, wanted: &dyn std::fmt::Debug| {
+            Err(format!("{what} is {found:?}, not {wanted:?}"))
+        };
+        if self.outcome != expected.outcome {
+            return differs("outcome", &self.outcome, &expected.outcome);
+        }
+        let exit = match expected.outcome.as_str() {
+            "ok" => [Some(0), Some(0)],
+            "error" => [Some(1), Some(2)],
+            _ => [Some(1), Some(1)],
+        };
+        if !exit.contains(&run.code) {
+            return differs("exit code", &run.code, &exit);
+        }
+        if expected.code.is_some() && self.code != expected.code {
+            return differs("code", &self.code, &expected.code);
+        }
+        if let Some(missing) = expected.message.iter().find(|part| !self.told.contains(part.as_str())) {
+            return Err(format!("nobody is told `{missing}`"));
+        }
+        if let Some(refused) = expected.refused.as_ref().filter(|refused| **refused != self.refused) {
+            return differs("refused effects", &self.refused, refused);
+        }
+        for (what, wanted, found) in [
+            ("value", &expected.value, &self.value),
+            ("receipt", &expected.receipt, &self.entry),
+        ] {
+            if let Some(wanted) = wanted.as_ref().filter(|wanted| !includes(found, wanted)) {
+                return Err(format!("{what} is {found}, which lacks {wanted}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_requests(found: &[Request], expected: &[ExpectedRequest]) -> Result<(), String> {
+    let lines: Vec<String> = found
+        .iter()
+        .map(|request| format!("{} {}", request.method, request.path))
+        .collect();
+    let wanted: Vec<String> = expected
+        .iter()
+        .map(|request| format!("{} {}", request.method, request.path))
+        .collect();
+    if lines != wanted {
+        return Err(format!("the service received {lines:?}, not {wanted:?}"));
+    }
+    for (request, expected) in found.iter().zip(expected) {
+        let form: BTreeMap<String, String> = request.form.iter().cloned().collect();
+        let fits = expected
+            .form
+            .as_ref()
+            .is_none_or(|wanted| *wanted == form && form.len() == request.form.len())
+            && expected.body.as_ref().is_none_or(|wanted| *wanted == request.body)
+            && expected
+                .headers
+                .iter()
+                .all(|(name, value)| request.headers.get(name) == Some(value))
+            && expected.status.is_none_or(|status| status == request.status);
+        if !fits {
+            return Err(format!("the service received {request:?}, not {expected:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether `found` has every member of `wanted`; arrays element by element, other values equal.
+fn includes(found: &Value, wanted: &Value) -> bool {
+    match (found, wanted) {
+        (Value::Object(found), Value::Object(wanted)) => wanted
+            .iter()
+            .all(|(name, wanted)| found.get(name).is_some_and(|found| includes(found, wanted))),
+        (Value::Array(found), Value::Array(wanted)) => {
+            found.len() == wanted.len() && found.iter().zip(wanted).all(|(found, wanted)| includes(found, wanted))
+        }
+        _ => found == wanted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn parts_are_found_in_values() {
+        let found = json!({"a": {"b": 1, "c": [1, {"d": 2, "e": 3}]}});
+        assert!(includes(&found, &json!({"a": {"c": [1, {"d": 2}]}})));
+        assert!(!includes(&found, &json!({"a": {"c": [1]}})));
+        assert!(!includes(&found, &json!({"a": {"b": "1"}})));
+        assert!(!includes(&Value::Null, &json!({"a": 1})));
+    }
+}
