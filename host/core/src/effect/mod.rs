@@ -27,6 +27,9 @@ pub use path::PathFault;
 pub use pattern::{PathPattern, PatternFault};
 pub use request::{BodyKind, HttpRequest, WireLimits};
 
+#[cfg(test)]
+pub(crate) use pattern::tests as pattern_tests;
+
 use crate::digest::Digest;
 use crate::money::Spend;
 use crate::scope::Tier;

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use super::path::write_name;
+use super::path::{FieldPath, Step, write_name};
 use crate::json::Json;
 
 /// The place of one value, such as `items[0].price`.
@@ -16,6 +16,21 @@ pub enum ConcreteStep<'j> {
     Index(usize),
     /// To the missing element that an empty list counts as.
     None,
+}
+
+impl ConcretePath<'_> {
+    /// The narrowest field that covers this place.
+    #[must_use]
+    pub fn to_field(&self) -> FieldPath {
+        let step = |step: &ConcreteStep<'_>| match step {
+            ConcreteStep::Name(name) => Step::Name((*name).to_owned()),
+            ConcreteStep::Index(_) | ConcreteStep::None => Step::Each,
+        };
+        FieldPath {
+            steps: self.0.iter().map(step).collect(),
+            subtree: self.0.is_empty(),
+        }
+    }
 }
 
 impl fmt::Display for ConcretePath<'_> {
