@@ -23,4 +23,5 @@ pub mod json;
 pub mod ledger;
 pub mod money;
 pub mod policy;
+pub mod route;
 pub mod scope;

@@ -1,0 +1,242 @@
+//! A route as the operator writes it, and its check.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::condition::Condition;
+use super::money::Money;
+use super::{Idempotency, Route, RouteTier};
+use crate::effect::{HeaderSet, Method, Methods, PathPattern};
+use crate::field::{FieldPath, FieldSet};
+use crate::scope::Tier;
+
+/// `[connection.NAME.route.NAME]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteSpec {
+    /// Methods, a space, and a path: `POST /v1/refunds`, `GET,HEAD /v1/refunds/{id}`.
+    #[serde(rename = "match")]
+    pub matches: String,
+    /// What it does at most: `read` where all its methods are GET and HEAD, else `commit`, unless it says otherwise.
+    pub tier: Option<TierSpec>,
+    /// Fields that a body may have.
+    #[serde(default)]
+    pub fields: Vec<String>,
+    /// Fields that a body must have; each is also one it may have.
+    #[serde(default)]
+    pub required: Vec<String>,
+    /// Query parameters that may be sent.
+    #[serde(default)]
+    pub query: Vec<String>,
+    /// Headers that a guest may set.
+    #[serde(default)]
+    pub headers: Vec<String>,
+    /// Members of an answer that may be read.
+    #[serde(default)]
+    pub reads: Vec<String>,
+    /// How to read the money it moves.
+    pub money: Option<MoneySpec>,
+    /// How the service recognises a repeated request.
+    pub idempotency: Option<IdempotencySpec>,
+}
+
+/// A tier, or one that depends on the body.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum TierSpec {
+    /// Always this one.
+    Fixed(Tier),
+    /// `{ if = "draft == true", then = "draft", else = "commit" }`.
+    Conditional(ConditionalTier),
+}
+
+/// A tier that depends on one field of the body.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConditionalTier {
+    /// `FIELD == VALUE`, with a JSON scalar. A missing field is unequal to everything.
+    #[serde(rename = "if")]
+    pub condition: String,
+    /// Where it holds.
+    pub then: Tier,
+    /// Where it does not.
+    #[serde(rename = "else")]
+    pub otherwise: Tier,
+}
+
+/// Where a request says what it spends.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MoneySpec {
+    /// The body's field that holds the amount, an integer in minor units.
+    pub amount: String,
+    /// How the currency is known.
+    pub currency: CurrencySpec,
+    /// The most that one effect may move, in minor units by currency. Where there is a cap, other currencies are refused.
+    pub cap: Option<BTreeMap<String, u64>>,
+}
+
+/// How a currency is known: exactly one of the ways.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CurrencySpec {
+    /// It is always this one.
+    pub constant: Option<String>,
+    /// The body's field that holds it.
+    pub field: Option<String>,
+    /// The route that the host reads it through.
+    pub lookup: Option<String>,
+    /// With `lookup`: the body's field that names the object to read.
+    pub from: Option<String>,
+    /// With `lookup`: the member of the answer that holds it.
+    pub read: Option<String>,
+}
+
+/// How the service recognises a repeated request.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdempotencySpec {
+    /// The header for the key.
+    pub header: String,
+    /// For how long it remembers: a number and `s`, `m`, `h` or `d`.
+    pub lifetime: String,
+}
+
+impl RouteSpec {
+    /// Makes a route of it, or says what is wrong in one sentence.
+    pub(super) fn check(self, name: &str) -> Result<Route, String> {
+        let (methods, pattern) = matches(&self.matches)?;
+        let mut fields = field_set("fields", &self.fields)?;
+        let required = self
+            .required
+            .iter()
+            .map(|text| one_field("required", text))
+            .collect::<Result<Vec<_>, _>>()?;
+        if self.fields.is_empty() {
+            required.iter().for_each(|field| fields.insert(field));
+        }
+        if let Some(field) = required.iter().find(|field| !fields.covers(field)) {
+            return Err(format!("`required` has `{field}`, which `fields` does not allow"));
+        }
+        let money = self.money.map(|spec| Money::check(spec, &fields)).transpose()?;
+        Ok(Route {
+            name: name.to_owned(),
+            methods,
+            pattern,
+            tier: tier(self.tier, methods, &fields)?,
+            required,
+            query: field_set("query", &self.query)?,
+            headers: headers(&self.headers)?,
+            reads: field_set("reads", &self.reads)?,
+            money,
+            idempotency: self.idempotency.map(idempotency).transpose()?,
+            fields,
+        })
+    }
+}
+
+fn matches(text: &str) -> Result<(Methods, PathPattern), String> {
+    let help = "`match` takes methods, a space and a path, such as `POST /v1/refunds` or `GET,HEAD /v1/refunds/{id}`";
+    let (methods, path) = text
+        .split_once(' ')
+        .ok_or_else(|| format!("`{text}` has no path: {help}"))?;
+    let methods = methods.parse::<Methods>().map_err(|e| format!("{e}: {help}"))?;
+    let pattern = path
+        .trim()
+        .parse::<PathPattern>()
+        .map_err(|e| format!("`{path}` is no path: {e}"))?;
+    Ok((methods, pattern))
+}
+
+fn tier(spec: Option<TierSpec>, methods: Methods, fields: &FieldSet) -> Result<RouteTier, String> {
+    match spec {
+        None if methods.iter().all(Method::is_safe) => Ok(RouteTier::Fixed(Tier::Read)),
+        None => Ok(RouteTier::Fixed(Tier::Commit)),
+        Some(TierSpec::Fixed(tier)) => Ok(RouteTier::Fixed(tier)),
+        Some(TierSpec::Conditional(ConditionalTier {
+            condition,
+            then,
+            otherwise,
+        })) => {
+            let condition = Condition::parse(&condition)?;
+            if !fields.covers(condition.field()) {
+                return Err(format!(
+                    "`tier` depends on `{}`, which `fields` does not allow",
+                    condition.field()
+                ));
+            }
+            Ok(RouteTier::If {
+                condition,
+                then,
+                otherwise,
+            })
+        }
+    }
+}
+
+fn field_set(key: &str, texts: &[String]) -> Result<FieldSet, String> {
+    let mut set = FieldSet::new();
+    for text in texts {
+        set.insert(&field(key, text)?);
+    }
+    Ok(set)
+}
+
+fn field(key: &str, text: &str) -> Result<FieldPath, String> {
+    text.parse()
+        .map_err(|e| format!("`{key}` has `{text}`, which is no field: {e}"))
+}
+
+/// A field that stands for one scalar, never for a list's elements or a subtree.
+pub(super) fn one_field(key: &str, text: &str) -> Result<FieldPath, String> {
+    let path = field(key, text)?;
+    if path.is_single() {
+        Ok(path)
+    } else {
+        Err(format!("`{key}` has `{text}`, which is not one field"))
+    }
+}
+
+fn headers(texts: &[String]) -> Result<HeaderSet, String> {
+    let mut set = HeaderSet::new();
+    for text in texts {
+        set.insert(text).map_err(|e| format!("`headers`: {e}"))?;
+    }
+    Ok(set)
+}
+
+/// The key's header is the host's own: no guest may set it.
+fn idempotency(spec: IdempotencySpec) -> Result<Idempotency, String> {
+    let token = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+    if spec.header.is_empty() || !spec.header.bytes().all(token) {
+        return Err(format!(
+            "`idempotency.header` is `{}`, which is no header's name",
+            spec.header
+        ));
+    }
+    Ok(Idempotency {
+        header: spec.header.to_ascii_lowercase(),
+        lifetime_s: duration(&spec.lifetime)?,
+    })
+}
+
+/// A number and a unit, in seconds.
+fn duration(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is no duration: write a number and `s`, `m`, `h` or `d`, such as `24h`");
+    let unit = match text.as_bytes().last() {
+        Some(b's') => 1,
+        Some(b'm') => 60,
+        Some(b'h') => 3_600,
+        Some(b'd') => 86_400,
+        _ => return Err(wrong()),
+    };
+    let number = text
+        .get(..text.len() - 1)
+        .and_then(|number| number.parse::<u64>().ok())
+        .ok_or_else(wrong)?;
+    number
+        .checked_mul(unit)
+        .filter(|seconds| *seconds > 0)
+        .ok_or_else(wrong)
+}
