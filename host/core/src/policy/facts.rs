@@ -9,7 +9,9 @@ use cedar_policy::{Context, RestrictedExpression};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::field::{ConcretePath, ConcreteStep, leaves};
 use crate::identity::Caller;
+use crate::json::Json;
 use crate::money::Spend;
 use crate::scope::Tier;
 
@@ -88,8 +90,9 @@ pub struct EffectFacts<'a> {
 /// A request's fields as policies see them: `context.fields` and `context.values`.
 ///
 /// Cedar has no loops and no dynamic keys, so a body of any shape is shown as two sets of strings. `fields` has the name of every
-/// scalar in the spelling of scopes (`items[].sku`), `values` has `name=value` for each. In names `%` and `=` are written `%25` and
-/// `%3D`, so that the first `=` always ends the name. A number and the string of the same digits look alike, as they do in a form.
+/// scalar, spelled as in scopes with `[]` for any element of a list: `items[].sku`. `values` has `name=value` for each, the value
+/// as plain text. A name with an `=` in it is quoted, so the name ends at the first `=` outside quotes. A number and the string of
+/// the same digits look alike, as they do in a form. Of an empty list or object there is the name, and no value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldFacts {
     names: BTreeSet<String>,
@@ -97,36 +100,35 @@ pub struct FieldFacts {
 }
 
 impl FieldFacts {
-    /// Adds one scalar: its name with `[]` for every element of a list, and its plain text.
-    pub fn insert(&mut self, name: &str, value: &str) {
-        self.values.insert(pair(name, value));
-        self.names.insert(escape_name(name));
-    }
-}
-
-impl<'a> FromIterator<(&'a str, &'a str)> for FieldFacts {
-    fn from_iter<I: IntoIterator<Item = (&'a str, &'a str)>>(fields: I) -> Self {
+    /// The facts of a request's fields, as the host read them back from the body that it will send.
+    #[must_use]
+    pub fn of(fields: &Json) -> FieldFacts {
         let mut facts = FieldFacts::default();
-        for (name, value) in fields {
-            facts.insert(name, value);
+        for (path, value) in leaves(fields) {
+            let any_element = path.0.into_iter().map(|step| match step {
+                ConcreteStep::Index(_) => ConcreteStep::None,
+                step => step,
+            });
+            let name = ConcretePath(any_element.collect()).to_string();
+            match value {
+                Json::Null => facts.insert_value(&name, "null"),
+                Json::Bool(value) => facts.insert_value(&name, if *value { "true" } else { "false" }),
+                Json::Number(number) => facts.insert_value(&name, &number.to_string()),
+                Json::String(text) => facts.insert_value(&name, text),
+                Json::Array(_) | Json::Object(_) => {}
+            }
+            facts.names.insert(name);
         }
         facts
+    }
+
+    fn insert_value(&mut self, name: &str, value: &str) {
+        self.values.insert(pair(name, value));
     }
 }
 
 fn pair(name: &str, value: &str) -> String {
-    let mut text = escape_name(name);
-    text.push('=');
-    text.push_str(value);
-    text
-}
-
-fn escape_name(name: &str) -> String {
-    if name.contains(['%', '=']) {
-        name.replace('%', "%25").replace('=', "%3D")
-    } else {
-        name.to_owned()
-    }
+    format!("{name}={value}")
 }
 
 impl CallFacts<'_> {

@@ -14,6 +14,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::error::Code;
 use crate::identity::{AgentSpec, Directory};
+use crate::json::{Json, Limits, Object};
 use crate::money::Spend;
 use crate::scope::Tier;
 
@@ -120,6 +121,10 @@ impl Default for Case {
             user: None,
         }
     }
+}
+
+fn fields(body: &str) -> FieldFacts {
+    FieldFacts::of(&Json::parse(body, Limits::default()).unwrap())
 }
 
 fn known(currency: &str, minor: i64) -> Spend {
@@ -418,19 +423,15 @@ fn every_fact_reaches_the_rules() {
         @id("all") permit (principal == Agent::"bot", action, resource is Route in Connection::"stripe")
         when { principal in Tenant::"acme" && context has user && context.user == "ana" && context has run && context.run == "r1"
             && context.tool == "refunds" && context.function == "refunds.create"
-            && context.fields.containsAll(["reason", "items[].sku", "meta.a%3Db%25"]) && context.values.contains("items[].sku=a1")
-            && context.values.contains("meta.a%3Db%25=c=d") && context.captures.contains("id=re_1")
+            && context.fields.containsAll(["reason", "items[].sku", "meta.\"a=b\"", "ok", "tags[]"]) && context.values.contains("items[].sku=a1")
+            && context.values.containsAll(["meta.\"a=b\"=c=d", "ok=true", "n=1.5"])
+            && !context.values.contains("tags[]=") && context.captures.contains("id=re_1")
             && context.recipients.contains("ana@example.com") && context.exhausted.contains("daily") };
         "#,
     );
-    let fields = [
-        ("reason", "x"),
-        ("items[].sku", "a1"),
-        ("items[].sku", "a2"),
-        ("meta.a=b%", "c=d"),
-    ]
-    .into_iter()
-    .collect();
+    let fields = fields(
+        r#"{"reason": "x", "items": [{"sku": "a1"}, {"sku": "a2"}], "meta": {"a=b": "c=d"}, "ok": true, "n": 1.5, "tags": []}"#,
+    );
     let case = Case {
         user: Some("ana"),
         run: Some("r1"),
@@ -541,7 +542,7 @@ fn agents_see_the_rule_and_its_hint_only() {
     );
     let over = Case {
         spend: usd(9999),
-        fields: [("secret", "word")].into_iter().collect(),
+        fields: fields(r#"{"secret": "word"}"#),
         ..Case::default()
     };
     check_told(
@@ -731,7 +732,7 @@ fn the_shipped_policy_and_its_examples_load() {
     check(
         &set,
         Case {
-            fields: [("reason", "fraudulent")].into_iter().collect(),
+            fields: fields(r#"{"reason": "fraudulent"}"#),
             ..Case::default()
         },
         false,
@@ -1151,11 +1152,12 @@ fn case() -> impl Strategy<Value = Case> {
                 spend,
                 user,
                 run: user,
-                fields: names
-                    .iter()
-                    .map(String::as_str)
-                    .zip(values.iter().map(String::as_str))
-                    .collect(),
+                fields: FieldFacts::of(&Json::from(Object::from_iter(
+                    names
+                        .iter()
+                        .cloned()
+                        .zip(values.iter().map(|value| Json::from(value.as_str()))),
+                ))),
                 captures: names.iter().cloned().zip(values.iter().cloned()).collect(),
                 recipients: values,
                 exhausted: names,
@@ -1272,9 +1274,7 @@ fn fifty() -> String {
 fn deciding_is_quick() {
     let set = loaded(&fifty());
     assert_eq!(set.rules().len(), 50);
-    let fields = [("charge", "ch_1"), ("amount", "1000"), ("reason", "duplicate")]
-        .into_iter()
-        .collect();
+    let fields = fields(r#"{"charge": "ch_1", "amount": 1000, "reason": "duplicate"}"#);
     let case = Case {
         fields,
         user: Some("ana"),
