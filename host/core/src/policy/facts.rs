@@ -9,6 +9,7 @@ use cedar_policy::{Context, RestrictedExpression};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::effect::HttpRequest;
 use crate::field::{ConcretePath, ConcreteStep, leaves};
 use crate::identity::Caller;
 use crate::json::Json;
@@ -89,10 +90,11 @@ pub struct EffectFacts<'a> {
 
 /// A request's fields as policies see them: `context.fields` and `context.values`.
 ///
-/// Cedar has no loops and no dynamic keys, so a body of any shape is shown as two sets of strings. `fields` has the name of every
-/// scalar, spelled as in scopes with `[]` for any element of a list: `items[].sku`. `values` has `name=value` for each, the value
-/// as plain text. A name with an `=` in it is quoted, so the name ends at the first `=` outside quotes. A number and the string of
-/// the same digits look alike, as they do in a form. Of an empty list or object there is the name, and no value.
+/// Cedar has no loops and no dynamic keys, so a body of any shape is shown as two sets of strings. `fields` has the name
+/// of every scalar of the body and of every parameter of the query (no name is in both), spelled as in scopes with `[]`
+/// for any element of a list: `items[].sku`. `values` has `name=value` for each, the value as plain text. A name with
+/// an `=` in it is quoted, so the name ends at the first `=` outside quotes. A number and the string of the same digits
+/// look alike, as they do in a form. Of an empty list or object there is the name, and no value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldFacts {
     names: BTreeSet<String>,
@@ -100,11 +102,15 @@ pub struct FieldFacts {
 }
 
 impl FieldFacts {
-    /// The facts of a request's fields, as the host read them back from the body that it will send.
+    /// The facts of a request, as the host read it back from what it will send.
     #[must_use]
-    pub fn of(fields: &Json) -> FieldFacts {
+    pub fn of(request: &HttpRequest) -> FieldFacts {
+        FieldFacts::read([request.fields(), request.parameters()])
+    }
+
+    pub(super) fn read<'a>(roots: impl IntoIterator<Item = &'a Json>) -> FieldFacts {
         let mut facts = FieldFacts::default();
-        for (path, value) in leaves(fields) {
+        for (path, value) in roots.into_iter().flat_map(leaves) {
             let any_element = path.0.into_iter().map(|step| match step {
                 ConcreteStep::Index(_) => ConcreteStep::None,
                 step => step,

@@ -32,7 +32,7 @@ type Facts = {
   mode: String,             // "suggest", "execute" or "dry-run"
   tool: String,             // the name in ambit.toml
   function: String,
-  fields: Set<String>,      // of the request's body, spelled as in scopes: "reason", "items[].sku"
+  fields: Set<String>,      // of the request's body and query, spelled as in scopes: "reason", "items[].sku"
   values: Set<String>,      // their values as plain text: "reason=duplicate", "items[].sku=a1", "draft=true"
   captures: Set<String>,    // of the route's path: "id=re_1"
   recipients: Set<String>,  // whom a mail goes to
