@@ -18,6 +18,7 @@ pub const fn disabled(_name: &str) -> bool {
 /// Whether the guard `name` is the one that `AMBIT_MUTANT` switches off.
 #[cfg(mutants)]
 #[must_use]
+#[expect(clippy::disallowed_methods, reason = "a test build only, and read once")]
 pub fn disabled(name: &str) -> bool {
     use std::sync::OnceLock;
     static MUTANT: OnceLock<Option<String>> = OnceLock::new();

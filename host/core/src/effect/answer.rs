@@ -68,7 +68,6 @@ fn is_json(headers: &[(String, String)]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     fn seen(content_type: &str, body: &[u8], reads: &str) -> Option<String> {

@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 
-use super::Method;
+use super::{Method, pairs};
+use crate::json::{Json, Object};
 
 /// A request as the guest gave it: nothing in it has been looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,4 +40,81 @@ pub struct GuestResponse {
     pub headers: Vec<(String, String)>,
     /// The readable part of the body.
     pub body: Option<String>,
+}
+
+impl GuestRequest {
+    /// The request as it is, for the transcript. It reads back by serde.
+    #[must_use]
+    pub fn to_json(&self) -> Json {
+        let body = match &self.body {
+            GuestBody::None => Json::from("none"),
+            GuestBody::Json(text) => Object::from([("json", text.as_str())]).into(),
+            GuestBody::Form(form) => Object::from([("form", pairs::to_json(form))]).into(),
+        };
+        Object::from([
+            ("method", Json::from(self.method.as_str())),
+            ("path", self.path.as_str().into()),
+            ("query", pairs::to_json(&self.query)),
+            ("headers", pairs::to_json(&self.headers)),
+            ("body", body),
+        ])
+        .into()
+    }
+}
+
+impl GuestResponse {
+    /// The answer as it is, for the transcript. It reads back by serde.
+    #[must_use]
+    pub fn to_json(&self) -> Json {
+        Object::from([
+            ("status", Json::from(self.status)),
+            ("headers", pairs::to_json(&self.headers)),
+            ("body", self.body.as_deref().into()),
+        ])
+        .into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strings(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn transcripts_read_back() {
+        for body in [
+            GuestBody::None,
+            GuestBody::Json("{ \"a\": 1.0 }".into()),
+            GuestBody::Form(strings(&[("a[]", "é\n")])),
+        ] {
+            let request = GuestRequest {
+                method: Method::Patch,
+                path: "//\u{1b}?".into(),
+                query: strings(&[("b", "1"), ("a", "2")]),
+                headers: strings(&[("A", "x\r\n")]),
+                body,
+            };
+            assert_eq!(
+                serde_json::from_str::<GuestRequest>(&request.to_json().to_canonical()).unwrap(),
+                request
+            );
+        }
+        for body in [None, Some("x".to_owned())] {
+            let answer = GuestResponse {
+                status: 302,
+                headers: strings(&[("b", "1"), ("a", "2")]),
+                body,
+            };
+            assert_eq!(
+                serde_json::from_str::<GuestResponse>(&answer.to_json().to_canonical()).unwrap(),
+                answer
+            );
+        }
+    }
 }

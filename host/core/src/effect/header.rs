@@ -213,7 +213,6 @@ fn is_value(value: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     fn pairs(given: &[(&str, &str)]) -> Vec<(String, String)> {

@@ -200,7 +200,6 @@ impl<'de> Deserialize<'de> for Origin {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use proptest::prelude::*;
 
     use super::*;

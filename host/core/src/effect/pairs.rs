@@ -74,6 +74,14 @@ pub(super) fn tree(pairs: &[(String, String)]) -> Result<Json, PairFault> {
     Ok(Json::Object(members.collect::<Result<Object, PairFault>>()?))
 }
 
+/// The pairs as they are, each a list of two.
+pub(super) fn to_json(pairs: &[(String, String)]) -> Json {
+    pairs
+        .iter()
+        .map(|(name, value)| Json::from(vec![name.as_str(), value.as_str()]))
+        .collect()
+}
+
 /// What stands in one pair of brackets.
 enum Key<'a> {
     Name(&'a str),
@@ -199,7 +207,6 @@ pub(super) fn check_values(pairs: &[(String, String)]) -> Result<(), PairFault> 
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use proptest::prelude::*;
 
     use super::*;

@@ -199,17 +199,11 @@ impl HttpRequest {
     /// The whole request as one value, for the encrypted payload and the transcript.
     #[must_use]
     pub fn wire(&self) -> Json {
-        let pairs = |pairs: &[(String, String)]| -> Json {
-            pairs
-                .iter()
-                .map(|(name, value)| Json::from(vec![name.as_str(), value.as_str()]))
-                .collect()
-        };
         let body = self.body.as_ref().map(Body::text);
         Object::from([
             ("body", Json::from(body)),
             ("content-type", self.content_type().into()),
-            ("headers", pairs(&self.headers)),
+            ("headers", pairs::to_json(&self.headers)),
             ("method", self.method.as_str().into()),
             ("origin", self.origin.to_string().into()),
             ("target", self.target.as_str().into()),
@@ -280,7 +274,7 @@ type Pairs = Vec<(String, String)>;
 
 fn read_target(target: &str) -> Result<(Vec<String>, Pairs), Refusal> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    // Written from what was short enough, and three times as long at most.
+    // Written from a path that was short enough, and at most three times as long.
     let segments = path::parse(path, usize::MAX).map_err(|why| path_refusal(path, why))?;
     let query = pairs::read(query).map_err(|why| query_refusal(&why))?;
     Ok((segments, query))

@@ -1,4 +1,3 @@
-#![allow(clippy::unwrap_used, reason = "tests")]
 use proptest::prelude::*;
 
 use super::*;
@@ -186,6 +185,8 @@ proptest! {
         let both = a.intersect(&b);
         for (path, _) in leaves(&value) {
             prop_assert_eq!(both.covers_path(&path), a.covers_path(&path) && b.covers_path(&path));
+            let whole = path.0.is_empty();
+            prop_assert_eq!(a.covers(&path.to_field()), if whole { a.is_everything() } else { a.covers_path(&path) });
         }
         prop_assert_eq!(both.uncovered(&value).is_none(), a.uncovered(&value).is_none() && b.uncovered(&value).is_none());
         prop_assert!(both.is_subset(&a) && both.is_subset(&b));

@@ -277,19 +277,22 @@ impl Miss<'_> {
             Self::Path => (Code::Scope, format!("the path `{path}` at `{origin}`"), None),
             Self::Method => (Code::Scope, format!("{method} of `{path}`"), None),
             Self::Parameter(at) => {
-                let name = printable(&at.to_string());
+                let what = format!(
+                    "the query parameter `{}` of {method} `{path}`",
+                    printable(&at.to_string())
+                );
                 (
                     Code::Query,
-                    format!("the query parameter `{name}` of {method} `{path}`"),
-                    Some(format!("query({name})")),
+                    what,
+                    Some(format!("query({})", printable(&at.to_field().to_string()))),
                 )
             }
             Self::Field(at) => {
-                let name = printable(&at.to_string());
+                let what = format!("the field `{}` of {method} `{path}`", printable(&at.to_string()));
                 (
                     Code::Field,
-                    format!("the field `{name}` of {method} `{path}`"),
-                    Some(format!("fields({name})")),
+                    what,
+                    Some(format!("fields({})", printable(&at.to_field().to_string()))),
                 )
             }
             Self::Header(name) => (

@@ -146,7 +146,7 @@ fn one_rule_covers_the_whole_request() {
         &refunds(Method::Post, &[("expand[]", "x")], &[], GuestBody::None),
         Code::Query,
         "the tool does not declare the query parameter `expand[0]` of POST `/v1/refunds`",
-        "which would need `query(expand[0])`",
+        "which would need `query(expand[])`",
     );
     refused(
         &refunds(Method::Post, &[], &[], json(r#"{"charge":"x","metadata":{"a":1}}"#)),
