@@ -59,6 +59,15 @@ impl Home {
         &self.folder
     }
 
+    /// The same commands on another folder: a copy, or none at all.
+    #[must_use]
+    pub fn moved(&self, folder: &Path) -> Self {
+        Self {
+            folder: folder.to_path_buf(),
+            environment: self.environment.clone(),
+        }
+    }
+
     /// Sets a variable for every later command. Nothing of this process's environment reaches a command but `PATH`.
     pub fn set(&mut self, name: &str, value: impl Into<String>) {
         self.environment.insert(name.to_owned(), value.into());

@@ -230,6 +230,24 @@ mod tests {
     }
 
     #[test]
+    fn what_hangs_is_stopped() {
+        let place = Place::find().unwrap();
+        let started = Instant::now();
+        let sleep = &mut Command::new("sleep");
+        let failure = Live::new("test").run(&place, "a long sleep", sleep.arg("60"), Duration::from_millis(100));
+        assert!(failure.unwrap_err().to_string().contains("was stopped"));
+        assert!(started.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_failure_shows_what_was_printed() {
+        let place = Place::find().unwrap();
+        let shell = &mut Command::new("sh");
+        let failure = Live::new("test").run(&place, "a failing shell", shell.args(["-c", "echo seen; exit 3"]), LONG);
+        assert!(failure.unwrap_err().to_string().contains("seen"));
+    }
+
+    #[test]
     fn long_times_are_minutes() {
         assert_eq!(duration(Duration::from_millis(840)), "0.8 s");
         assert_eq!(duration(Duration::from_secs(242)), "4 m 02 s");
