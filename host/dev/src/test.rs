@@ -68,7 +68,7 @@ const PHASES: [Phase; 10] = [
     },
     Phase {
         name: "walls",
-        about: "no crate depends on what it must not",
+        about: "no crate depends on what it must not, nothing is built twice",
         needs: &[],
         run: walls,
     },
@@ -210,20 +210,20 @@ fn guest_manifest(place: &Place) -> Option<PathBuf> {
 }
 
 fn format(place: &Place, live: &mut Live) -> Outcome<Tally> {
+    let plain = ["--", "--color", "never"];
     live.run(
         place,
         "cargo fmt",
-        place.cargo().args(["fmt", "--all", "--check"]),
+        place.cargo().args(["fmt", "--all", "--check"]).args(plain),
         LONG,
     )?;
     if let Some(manifest) = guest_manifest(place) {
         let mut cargo = place.cargo();
-        live.run(
-            place,
-            "cargo fmt of guests",
-            cargo.args(["fmt", "--all", "--check", "--manifest-path"]).arg(manifest),
-            LONG,
-        )?;
+        cargo
+            .args(["fmt", "--all", "--check", "--manifest-path"])
+            .arg(manifest)
+            .args(plain);
+        live.run(place, "cargo fmt of guests", &mut cargo, LONG)?;
     }
     Ok(Tally::holds(""))
 }
