@@ -1,1 +1,3 @@
 //! placeholder
+pub mod gate;
+pub mod secret;
