@@ -1,6 +1,1 @@
-//! Ambit's effects: what core decides, this crate does.
-
-pub mod config;
-pub mod gate;
-pub mod secret;
-pub mod store;
+//! placeholder

@@ -1,5 +1,4 @@
 use super::Number;
-use crate::guard;
 
 /// A JSON value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -126,11 +125,7 @@ impl Object {
             [(a, _), (b, _)] if a == b => Some(a.clone()),
             _ => None,
         });
-        if guard!("wire.duplicate-key", twice.is_none()) {
-            Ok(Self(members))
-        } else {
-            Err(twice.unwrap_or_default())
-        }
+        twice.map_or(Ok(Self(members)), Err)
     }
 
     /// The value of the member `name`.

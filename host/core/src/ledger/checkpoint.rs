@@ -1,7 +1,7 @@
 //! Checkpoints (c2sp.org/tlog-checkpoint): a ledger's name, size and root, signed.
 
 use super::LedgerError;
-use super::merkle::Hash;
+use super::merkle::{Hash, empty_root};
 use super::note::{SignerKey, VerifierKey};
 use crate::guard;
 
@@ -55,6 +55,9 @@ impl Checkpoint {
             .filter(|number| number.to_string() == size)
             .ok_or_else(|| bad("its size is not a plain decimal number"))?;
         let root = Hash::parse(root).ok_or_else(|| bad("its root is not the base64 of a SHA-256 hash"))?;
+        if size == 0 && root != empty_root() {
+            return Err(bad("its size is 0, and its root is not that of an empty tree"));
+        }
         Ok(Self {
             origin: origin.to_owned(),
             size,

@@ -15,6 +15,9 @@ use crate::error::printable;
 use crate::guard;
 use crate::identity::Caller;
 
+/// Room for most entries, so that printing one allocates once.
+const USUAL_SIZE: usize = 1536;
+
 /// Who asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -158,7 +161,9 @@ impl EntryDraft {
             tool: self.tool.as_ref(),
             trace: self.trace.as_deref(),
         };
-        serde_json::to_vec(&printed).map_err(|error| LedgerError::Entry(error.to_string()))
+        let mut bytes = Vec::with_capacity(USUAL_SIZE);
+        serde_json::to_writer(&mut bytes, &printed).map_err(|error| LedgerError::Entry(error.to_string()))?;
+        Ok(bytes)
     }
 
     /// What every entry of a kind has: whoever reads it may rely on that.

@@ -23,6 +23,8 @@ pub mod note;
 mod number;
 pub mod receipt;
 pub mod story;
+#[cfg(test)]
+mod tests;
 pub mod tiles;
 mod time;
 pub mod verify;

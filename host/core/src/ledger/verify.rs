@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::body::Body;
+use super::body::{Body, LedgerOpened};
 use super::entry::{Entry, Stamp};
-use super::merkle::{Frontier, Hash};
+use super::merkle::{Frontier, Hash, leaf_hash};
 use super::story::CallStory;
 use super::{Checkpoint, LedgerError, VerifierKey};
 use crate::digest::Digest;
@@ -160,6 +160,8 @@ impl<'k> Pass<'k> {
             .map_err(|error| bad(Fault::Checkpoint(error)))?;
         checkpoints.sort_by_key(Checkpoint::size);
         checkpoints.dedup();
+        // That of an empty ledger is met before it begins.
+        checkpoints.retain(|checkpoint| checkpoint.size() > 0);
         let fork = checkpoints.windows(2).find_map(|pair| match pair {
             [one, other] if one.size() == other.size() => Some(one.size()),
             _ => None,
@@ -167,7 +169,7 @@ impl<'k> Pass<'k> {
         if let Some(size) = fork {
             return Err(bad(Fault::Fork { size }));
         }
-        let mut pass = Self {
+        Ok(Self {
             key,
             checkpoints,
             met: 0,
@@ -176,9 +178,7 @@ impl<'k> Pass<'k> {
             last: None,
             open: HashMap::new(),
             over: HashSet::new(),
-        };
-        pass.meet().map_err(bad)?;
-        Ok(pass)
+        })
     }
 
     /// How many entries the checkpoints met so far prove.
@@ -191,7 +191,7 @@ impl<'k> Pass<'k> {
 
     fn entry(&mut self, stored: &Stored) -> Result<(), Fault> {
         let index = self.tree.size();
-        let leaf = super::merkle::leaf_hash(&stored.bytes);
+        let leaf = leaf_hash(&stored.bytes);
         if !guard!("ledger.leaf", stored.leaf.is_none_or(|stored| stored == leaf)) {
             return Err(Fault::Leaf);
         }
@@ -213,23 +213,18 @@ impl<'k> Pass<'k> {
 
     /// The first entry opens this key's ledger; no other entry opens one.
     fn check_opening(&self, entry: &Entry) -> Result<(), Fault> {
-        let rule = match (entry.index(), entry.body()) {
-            (0, Body::LedgerOpened(opened)) => {
-                let ours = opened.key == self.key.to_string() && opened.origin == self.key.name();
-                if guard!("ledger.opening-key", ours) {
-                    return Ok(());
-                };
-                "the ledger was opened under another key"
-            }
-            (0, _) => "the first entry must be ledger-opened",
-            (_, Body::LedgerOpened(_)) => "a second ledger-opened",
-            _ => return Ok(()),
+        let opened = match entry.body() {
+            Body::LedgerOpened(opened) => Some(opened),
+            _ => None,
         };
-        if guard!("ledger.opening", false) {
-            Ok(())
-        } else {
-            Err(Fault::Opening(rule))
+        if !guard!("ledger.opening", opened.is_some() == (entry.index() == 0)) {
+            return Err(Fault::Opening("only the first entry, and it alone, is ledger-opened"));
         }
+        let ours = |opened: &LedgerOpened| opened.key == self.key.to_string() && opened.origin == self.key.name();
+        if !guard!("ledger.opening-key", opened.is_none_or(ours)) {
+            return Err(Fault::Opening("the ledger was opened under another key"));
+        }
+        Ok(())
     }
 
     /// Puts the entry into its call's story.

@@ -145,7 +145,7 @@ impl Window {
 
 /// The calendar day of a time, as `2026-11-21`. Howard Hinnant's `civil_from_days`, for any day of the proleptic
 /// Gregorian calendar.
-fn day(time_ms: i64) -> String {
+pub(crate) fn day(time_ms: i64) -> String {
     const DAY_MS: i64 = 86_400_000;
     let days = time_ms.div_euclid(DAY_MS) + 719_468;
     let era = days.div_euclid(146_097);

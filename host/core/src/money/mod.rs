@@ -3,5 +3,6 @@
 mod budget;
 mod spend;
 
+pub(crate) use budget::day;
 pub use budget::{Account, AccountError, Budget, Match, Unit, Use, Window};
 pub use spend::{Currency, NotACurrency, Spend};

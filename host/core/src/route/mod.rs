@@ -294,8 +294,7 @@ impl Route {
             return Err(Refusal::new(Code::Field, message).advise(format!("its fields: {}", self.fields)));
         }
         for required in &self.required {
-            let given = required.select(request.fields()).iter().any(|value| !value.is_null());
-            if !guard!("route.required", given) {
+            if !guard!("route.required", !required.select(request.fields()).is_empty()) {
                 return Err(Refusal::new(Code::Field, format!("the field `{required}` is missing")));
             }
         }

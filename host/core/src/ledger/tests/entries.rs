@@ -1,0 +1,318 @@
+use expect_test::{Expect, expect};
+use proptest::prelude::*;
+
+use super::*;
+
+fn text(draft: EntryDraft) -> String {
+    draft.seal(Stamp::first(1_795_228_800_000)).unwrap().text().into_owned()
+}
+
+/// What a reader of another language sees: members sorted, nothing between them.
+fn is_canonical(text: &str) {
+    let value: serde_json::Value = serde_json::from_str(text).unwrap();
+    // Without its feature `preserve_order`, this library keeps members sorted by their bytes.
+    assert_eq!(value.to_string(), text);
+}
+
+#[test]
+fn every_kind_reads_back_and_is_canonical() {
+    let log = Log::of_everything();
+    let mut kinds = std::collections::BTreeSet::new();
+    for entry in &log.entries {
+        is_canonical(&entry.text());
+        assert_eq!(Entry::parse(entry.bytes()).as_ref(), Ok(entry));
+        kinds.insert(entry.kind());
+    }
+    assert!(kinds.iter().eq(Kind::ALL.iter()), "a kind without a test");
+    for kind in Kind::ALL {
+        assert_eq!(serde_json::to_string(kind).unwrap(), format!("\"{kind}\""));
+    }
+}
+
+#[test]
+fn the_format_stays() {
+    let check = |draft, expected: Expect| expected.assert_eq(&text(draft));
+    check(
+        EntryDraft::of_ledger(opened()),
+        expect![[
+            r#"{"body":{"format":1,"key":"ledger.example/home+e639a181+AepKbGPinFIKvvVQexMuxfmVR3auvr57kkIe6mkURtIs","origin":"ledger.example/home"},"index":0,"kind":"ledger-opened","time":1795228800000}"#
+        ]],
+    );
+    check(
+        of_call('a', intent(3)),
+        expect![[
+            r#"{"body":{"cause":"guest","connection":"stripe","effect":"sha256:dcb576426a17b7df13907007cb02a1f1dfc12fc6c69f603717abca59d03b888e","import":"stripe","ordinal":3,"request":"sha256:1f58b9145b24d108d7ac38887338b3ea3229833b9c1e418250343f907bfd1047","reserved":[{"amount":5000,"budget":"refunds","cap":50000,"window":"day 2026-11-21"}],"route":"refunds.create","rules":["support-refunds"],"spend":{"currency":"usd","minor":5000},"tier":"commit"},"call":"c_aaaaaaaaaaaaaaaaaaaaaaaaaa","config":"sha256:b79606fb3afea5bd1609ed40b622142f1c98125abcfe89a76a661b0e8e343910","index":0,"kind":"effect-intent","policy":"sha256:823412d1eacb67956220e532959f0104603057c88704863ca38e7cd188fda812","principal":{"agent":"support-bot","team":"support","tenant":"acme","user":"alice"},"time":1795228800000,"tool":"sha256:7c9bbe5ec9b3fb774e8fa0f54247e93c34ddf8e5d16fe3073420de0ae81a262d","trace":"0af7651916cd43dd8448eb211c80319c"}"#
+        ]],
+    );
+    check(
+        of_call('a', answered(3)),
+        expect![[
+            r#"{"body":{"ms":12,"ordinal":3,"outcome":{"answered":{"answer":"sha256:0db52f4076c082518412afd3dd3576e2cb0c63703fd7fed5e23ade60efef31d9","status":200}},"received":321,"sent":123,"settled":[{"amount":5000,"budget":"refunds","window":"day 2026-11-21"}],"spent":{"currency":"usd","minor":5000}},"call":"c_aaaaaaaaaaaaaaaaaaaaaaaaaa","config":"sha256:b79606fb3afea5bd1609ed40b622142f1c98125abcfe89a76a661b0e8e343910","index":0,"kind":"effect-outcome","policy":"sha256:823412d1eacb67956220e532959f0104603057c88704863ca38e7cd188fda812","principal":{"agent":"support-bot","team":"support","tenant":"acme","user":"alice"},"time":1795228800000,"tool":"sha256:7c9bbe5ec9b3fb774e8fa0f54247e93c34ddf8e5d16fe3073420de0ae81a262d","trace":"0af7651916cd43dd8448eb211c80319c"}"#
+        ]],
+    );
+    check(
+        of_call('a', finished(&[(1, 5000)])),
+        expect![[
+            r#"{"body":{"asked":{"args":"sha256:090772cf4068973daad3f715eb788d39fe2c02be42efd86de81f0e59198d6237","function":"refunds.create","limits":{"args_bytes":1048576,"effects":64,"fuel":1000000000,"json_depth":64,"log_bytes":65536,"memory_bytes":"18446744073709551615","request_body_bytes":1048576,"response_body_bytes":1048576,"result_bytes":1048576,"stack_bytes":524288,"upstream_ms":30000,"wall_ms":30000},"mode":"execute","tier":"commit","tool":"refunds"},"effects":{"answered":1,"in-doubt":0,"not-sent":0,"refused":1},"fuel":123456,"memory":1179648,"ms":3,"outcome":{"ok":{"result":"sha256:f6a214f7a5fcda0c2cee9660b7fc29f5649e3c68aad48e20e950137c98913a68"}},"settled":[{"amount":1,"budget":"calls","window":"day 2026-11-21"}],"spent":[{"currency":"usd","minor":5000}],"upstream":12},"call":"c_aaaaaaaaaaaaaaaaaaaaaaaaaa","config":"sha256:b79606fb3afea5bd1609ed40b622142f1c98125abcfe89a76a661b0e8e343910","index":0,"kind":"call-finished","policy":"sha256:823412d1eacb67956220e532959f0104603057c88704863ca38e7cd188fda812","principal":{"agent":"support-bot","team":"support","tenant":"acme","user":"alice"},"time":1795228800000,"tool":"sha256:7c9bbe5ec9b3fb774e8fa0f54247e93c34ddf8e5d16fe3073420de0ae81a262d","trace":"0af7651916cd43dd8448eb211c80319c"}"#
+        ]],
+    );
+}
+
+#[test]
+fn absent_values_are_left_out() {
+    let bare = CallDenied {
+        args: None,
+        function: None,
+        refused: Refused {
+            code: Code::Caller,
+            detail: None,
+            rule: None,
+        },
+        rules: vec![],
+        stage: Stage::Caller,
+        tool: None,
+    };
+    let draft = EntryDraft {
+        principal: None,
+        tool: None,
+        ..of_call('a', bare)
+    };
+    let text = text(draft);
+    assert!(
+        !text.contains("null") && text.contains(r#""body":{"refused":{"code":"caller"},"rules":[],"stage":"caller"}"#)
+    );
+    is_canonical(&text);
+}
+
+#[test]
+fn ends_and_outcomes_read_back() {
+    let ends = [
+        End::Ok(Returned { result: digest("r") }),
+        End::ToolError(Returned { result: digest("r") }),
+        End::Refused(refusal(Code::Effects)),
+        End::Trapped(refusal(Code::Trap)),
+        End::Interrupted,
+    ];
+    for end in ends {
+        let Body::CallFinished(body) = finished(&[]) else {
+            unreachable!()
+        };
+        let text = text(of_call('a', CallFinished { outcome: end, ..body }));
+        is_canonical(&text);
+        Entry::parse(text.as_bytes()).unwrap();
+    }
+    for doubt in [Doubt::Timeout, Doubt::Connection, Doubt::Answer, Doubt::Restart] {
+        let text = text(of_call('a', outcome(0, Outcome::InDoubt(doubt))));
+        is_canonical(&text);
+        Entry::parse(text.as_bytes()).unwrap();
+    }
+}
+
+/// What is not exactly what would be printed is refused, and the message says why.
+#[test]
+fn only_what_would_be_printed() {
+    let good = text(of_call('a', intent(3)));
+    let check = |bad: String, why: &str| {
+        assert_ne!(bad, good, "{why}");
+        let error = Entry::parse(bad.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(why), "{bad}\n{error}");
+    };
+    check(good.replace("\"index\":0", "\"index\": 0"), "canonical");
+    check(format!("{good}\n"), "canonical");
+    check(format!(" {good}"), "canonical");
+    check(good.replace("\"index\":0", "\"index\":00"), "number");
+    check(good.replace("\"index\":0", "\"index\":0.0"), "invalid type");
+    check(good.replace("\"index\":0", "\"index\":-0"), "not");
+    check(good.replace("\"index\":0", "\"index\":\"0\""), "invalid type");
+    check(
+        good.replace("\"index\":0", "\"index\":9007199254740992"),
+        "index or time",
+    );
+    check(good.replace("\"time\":1795228800000", "\"time\":-1"), "index or time");
+    check(good.replace("\"index\"", "\"clock\":null,\"index\""), "canonical");
+    check(
+        good.replace("\"index\"", "\"clock\":1795228800000,\"index\""),
+        "index or time",
+    );
+    check(good.replace("\"minor\":5000", "\"minor\":\"5000\""), "canonical");
+    check(good.replace("\"minor\":5000", "\"minor\":5e3"), "not");
+    check(good.replace("\"minor\":5000", "\"minor\":-5000"), "not");
+    check(good.replace("stripe", "str\\u0069pe"), "canonical");
+    check(good.replace("\"kind\":", "\"extra\":1,\"kind\":"), "unknown field");
+    check(
+        good.replace("\"ordinal\":3", "\"ordinal\":3,\"other\":1"),
+        "unknown field",
+    );
+    check(
+        good.replace("\"ordinal\":3", "\"ordinal\":3,\"ordinal\":3"),
+        "duplicate field",
+    );
+    check(
+        good.replace("\"index\":0", "\"index\":0,\"index\":0"),
+        "duplicate field",
+    );
+    check(good.replace("\"ordinal\":3,", ""), "missing field");
+    check(good.replace("effect-intent", "effect-intents"), "unknown variant");
+    check(good.replace("effect-intent", "effect-outcome"), "unknown field");
+    check(
+        good.replace("\"tier\":\"commit\"", "\"tier\":\"Commit\""),
+        "unknown variant",
+    );
+    check(good.replace("sha256:", "sha512:"), "digest");
+    check(good.replace(&call_id('a'), "c_a"), "the id of its call");
+    check(good.replace(&call_id('a'), &call_id('A')), "the id of its call");
+    check(
+        good.replace("0af7651916cd43dd8448eb211c80319c", "0AF7651916CD43DD8448EB211C80319C"),
+        "trace",
+    );
+    check(good.replace("{\"body\"", "[{\"body\""), "not a ledger entry");
+    check(good[..good.len() - 1].to_owned(), "EOF");
+    check(String::new(), "EOF");
+    check(good.replace("support-bot", "support-\u{1b}bot"), "control character");
+}
+
+#[test]
+fn a_map_has_its_members_once_and_in_order() {
+    let good = text(of_call('a', accepted()));
+    let limits = r#""log_bytes":65536,"memory_bytes":"18446744073709551615","#;
+    assert!(good.contains(limits), "{good}");
+    for bad in [
+        r#""log_bytes":65536,"log_bytes":65536,"memory_bytes":"18446744073709551615","#,
+        r#""memory_bytes":"18446744073709551615","log_bytes":65536,"#,
+        r#""log_bytes":65536,"memory_bytes":18446744073709551615,"#,
+        r#""log_bytes":65536,"memory_bytes":"018446744073709551615","#,
+        r#""log_bytes":65536,"memory_bytes":"+1","#,
+        r#""log_bytes":"65536","memory_bytes":"18446744073709551615","#,
+    ] {
+        assert!(Entry::parse(good.replace(limits, bad).as_bytes()).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn not_utf_8() {
+    let mut bytes = text(of_call('a', intent(3))).into_bytes();
+    let at = bytes.iter().position(|b| *b == b's').unwrap();
+    bytes[at] = 0xff;
+    assert_eq!(Entry::parse(&bytes), Err(LedgerError::Entry("it is not UTF-8".into())));
+}
+
+#[test]
+fn a_ledger_of_another_format() {
+    let ours = text(EntryDraft::of_ledger(opened()));
+    let later = ours.replace("\"format\":1", "\"format\":2");
+    let much_later = later.replace("{\"body\":{", "{\"added\":[],\"body\":{\"added\":{},");
+    for text in [later, much_later] {
+        let error = Entry::parse(text.as_bytes()).unwrap_err();
+        assert_eq!(error, LedgerError::Format { found: 2 }, "{text}");
+        assert!(error.to_string().contains("format 2"), "{error}");
+    }
+}
+
+#[test]
+fn sizes() {
+    let long = |length: usize| {
+        let mut draft = of_call('a', intent(0));
+        let Body::EffectIntent(body) = &mut draft.body else {
+            unreachable!()
+        };
+        body.rules = vec!["x".repeat(length)];
+        draft.seal(Stamp::first(0))
+    };
+    let room = MAX_ENTRY - long(0).unwrap().bytes().len();
+    let largest = long(room).unwrap();
+    assert_eq!(largest.bytes().len(), MAX_ENTRY);
+    assert_eq!(Entry::parse(largest.bytes()).as_ref(), Ok(&largest));
+    assert_eq!(long(room + 1), Err(LedgerError::TooLarge { bytes: MAX_ENTRY + 1 }));
+    assert!(matches!(
+        Entry::parse(&vec![b' '; MAX_ENTRY + 1]),
+        Err(LedgerError::TooLarge { .. })
+    ));
+}
+
+#[test]
+fn what_its_kind_must_have() {
+    let check = |change: &dyn Fn(&mut EntryDraft), why: &str| {
+        let mut draft = of_call('a', intent(0));
+        change(&mut draft);
+        let error = draft.seal(Stamp::first(0)).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    };
+    check(&|draft| draft.call = None, "call");
+    check(&|draft| draft.trace = None, "trace");
+    check(&|draft| draft.principal = None, "principal");
+    check(&|draft| draft.tool = None, "tool");
+    check(&|draft| draft.policy = None, "policy");
+    check(&|draft| draft.config = None, "configuration");
+    check(&|draft| draft.body = opened().into(), "no call");
+}
+
+#[test]
+fn time_does_not_go_back() {
+    let first = Stamp::first(5000);
+    let second = first.next(4000);
+    assert_eq!(
+        (second.index(), second.time_ms(), second.clock_ms()),
+        (1, 5000, Some(4000))
+    );
+    let third = second.next(5000);
+    assert_eq!((third.index(), third.time_ms(), third.clock_ms()), (2, 5000, None));
+    assert_eq!(third.next(6000).time_ms(), 6000);
+    let before_1970 = Stamp::first(-1);
+    assert_eq!((before_1970.time_ms(), before_1970.clock_ms()), (0, Some(-1)));
+
+    let entry = of_call('a', intent(0)).seal(second).unwrap();
+    assert!(entry.text().contains("\"clock\":4000,"));
+    assert_eq!(Entry::parse(entry.bytes()), Ok(entry));
+}
+
+#[test]
+fn any_changed_byte_is_refused_or_another_leaf() {
+    for entry in Log::of_everything().entries {
+        for at in 0..entry.bytes().len() {
+            let mut bytes = entry.bytes().to_vec();
+            bytes[at] ^= 1;
+            if let Ok(other) = Entry::parse(&bytes) {
+                assert!(other.leaf() != entry.leaf() && other.bytes() == bytes, "byte {at}");
+            }
+        }
+    }
+}
+
+proptest! {
+    /// Whatever text and numbers go in come out, in canonical JSON.
+    #[test]
+    fn any_values_read_back(name in any::<String>(), rules in prop::collection::vec(any::<String>(), 0..5), number in any::<u64>(), clock in any::<i32>()) {
+        let mut draft = of_call('a', intent(7));
+        let Body::EffectIntent(body) = &mut draft.body else { unreachable!() };
+        body.connection = name;
+        body.rules = rules;
+        body.spend = Some(usd(number));
+        let entry = draft.seal(Stamp::first(i64::from(clock))).unwrap();
+        is_canonical(&entry.text());
+        prop_assert_eq!(Entry::parse(entry.bytes()), Ok(entry));
+    }
+
+    #[test]
+    fn any_bytes_are_harmless(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        fuzz::entry(&bytes);
+        fuzz::note(&bytes);
+        fuzz::receipt(&bytes);
+        fuzz::bundle(&bytes);
+    }
+
+    /// Real ones with a few bytes wrong get further.
+    #[test]
+    fn nearly_right_bytes_are_harmless(which in any::<prop::sample::Index>(), flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4)) {
+        let log = Log::of_everything();
+        let bend = |text: &str| {
+            let mut bytes = text.as_bytes().to_vec();
+            for (at, with) in &flips {
+                *at.get_mut(&mut bytes) ^= with;
+            }
+            bytes
+        };
+        fuzz::entry(&bend(&which.get(&log.entries).text()));
+        fuzz::note(&bend(which.get(&log.notes[..]).as_str()));
+        fuzz::receipt(&bend(&log.receipt(10).to_json().unwrap()));
+    }
+}

@@ -1,0 +1,352 @@
+//! The ledger's tests, over one fixture: a ledger in memory with its nodes and a checkpoint after every entry.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod entries;
+mod files;
+mod notes;
+mod receipts;
+mod tree;
+mod whole;
+
+use std::collections::HashMap;
+
+use super::body::*;
+use super::verify::Stored;
+use super::*;
+use crate::digest::Digest;
+use crate::error::Code;
+use crate::grant::Limits;
+use crate::policy::Mode;
+use crate::scope::Tier;
+
+const NAME: &str = "ledger.example/home";
+
+fn key() -> SignerKey {
+    SignerKey::from_seed(NAME, &[7; 32]).unwrap()
+}
+
+fn digest(of: &str) -> Digest {
+    Digest::of(of.as_bytes())
+}
+
+/// A call's id, told apart by a letter.
+fn call_id(letter: char) -> String {
+    format!("c_{}", letter.to_string().repeat(26))
+}
+
+/// A ledger in memory.
+struct Log {
+    entries: Vec<Entry>,
+    nodes: HashMap<Node, Hash>,
+    tree: Frontier,
+    notes: Vec<String>,
+}
+
+impl Log {
+    /// With its opening entry.
+    fn new() -> Self {
+        let mut log = Self {
+            entries: vec![],
+            nodes: HashMap::new(),
+            tree: Frontier::new(),
+            notes: vec![],
+        };
+        log.push(EntryDraft::of_ledger(opened()));
+        log
+    }
+
+    /// With two whole calls, a denied one, and the operator's acts between.
+    fn of_everything() -> Self {
+        let mut log = Self::new();
+        log.push(EntryDraft::of_ledger(ConfigChanged {
+            from: None,
+            to: digest("config"),
+        }));
+        log.push(EntryDraft::of_ledger(PolicyChanged {
+            from: None,
+            rules: 3,
+            to: digest("policy"),
+        }));
+        log.push(EntryDraft::of_ledger(ToolPinned {
+            digest: digest("tool"),
+            name: "refunds".into(),
+            previous: Some(digest("older tool")),
+            world: "acme:refunds/tool@1.2.0".into(),
+        }));
+        log.push(of_call('a', accepted()));
+        log.push(of_call('a', intent(0)));
+        log.push(of_call('b', accepted()));
+        log.push(of_call(
+            'a',
+            outcome(
+                0,
+                Outcome::Answered(Answered {
+                    answer: digest("answer"),
+                    status: 200,
+                }),
+            ),
+        ));
+        log.push(of_call('d', denied()));
+        log.push(of_call('a', refused(1)));
+        log.push(of_call('a', finished(&[(1, 5000)])));
+        log.push(of_call('b', intent(0)));
+        log.push(of_call('b', intent(1)));
+        log.push(of_call('b', outcome(1, Outcome::InDoubt(Doubt::Timeout))));
+        log.push(of_call('b', outcome(0, Outcome::NotSent(refusal(Code::Address)))));
+        log.push(EntryDraft::of_ledger(ToolRemoved {
+            digest: digest("tool"),
+            name: "refunds".into(),
+        }));
+        log.push(of_call('b', {
+            let Body::CallFinished(mut body) = finished(&[]) else {
+                unreachable!()
+            };
+            body.effects = EffectCounts {
+                in_doubt: 1,
+                not_sent: 1,
+                ..EffectCounts::default()
+            };
+            body.spent = vec![usd(5000)];
+            body.outcome = End::Trapped(refusal(Code::Fuel));
+            body
+        }));
+        log
+    }
+
+    /// Appends an entry, a second after the last, and signs a checkpoint.
+    fn push(&mut self, draft: EntryDraft) {
+        let stamp = match self.entries.last() {
+            Some(last) => last.stamp().next(last.time_ms() + 1000),
+            None => Stamp::first(1_795_228_800_000),
+        };
+        self.put(draft.seal(stamp).unwrap());
+    }
+
+    fn put(&mut self, entry: Entry) {
+        self.tree.append(entry.leaf(), |node, hash| {
+            assert_eq!(self.nodes.insert(node, hash), None, "once")
+        });
+        self.notes
+            .push(Checkpoint::sign(self.tree.size(), self.tree.root(), &key()));
+        self.entries.push(entry);
+    }
+
+    fn node(&self, node: Node) -> Result<Hash, LedgerError> {
+        Ok(*self.nodes.get(&node).expect("only complete nodes are read"))
+    }
+
+    fn stored(&self) -> Vec<Stored> {
+        self.entries
+            .iter()
+            .map(|entry| Stored {
+                bytes: entry.bytes().to_vec(),
+                leaf: Some(entry.leaf()),
+            })
+            .collect()
+    }
+
+    fn notes(&self) -> impl Iterator<Item = &str> {
+        self.notes.iter().map(String::as_str)
+    }
+
+    fn verify(&self) -> Result<Verified, Bad> {
+        verify(self.stored().into_iter().map(Ok), self.notes(), key().verifier())
+    }
+
+    fn receipt(&self, index: usize) -> Receipt {
+        let size = self.tree.size();
+        let proof = merkle::inclusion(index as u64, size, |node| self.node(node)).unwrap();
+        Receipt::new(self.entries[index].clone(), proof, self.notes.last().unwrap().clone()).unwrap()
+    }
+}
+
+fn opened() -> LedgerOpened {
+    LedgerOpened {
+        format: FORMAT,
+        key: key().verifier().to_string(),
+        origin: NAME.into(),
+    }
+}
+
+fn principal() -> Principal {
+    Principal {
+        agent: "support-bot".into(),
+        team: "support".into(),
+        tenant: "acme".into(),
+        user: Some("alice".into()),
+    }
+}
+
+fn of_call(letter: char, body: impl Into<Body>) -> EntryDraft {
+    EntryDraft {
+        body: body.into(),
+        call: Some(call_id(letter)),
+        config: Some(digest("config")),
+        policy: Some(digest("policy")),
+        principal: Some(principal()),
+        tool: Some(digest("tool")),
+        trace: Some("0af7651916cd43dd8448eb211c80319c".into()),
+    }
+}
+
+fn usd(minor: u64) -> Amount {
+    Amount {
+        currency: "usd".parse().unwrap(),
+        minor,
+    }
+}
+
+fn refusal(code: Code) -> Refused {
+    Refused {
+        code,
+        detail: Some(digest("sentence")),
+        rule: Some("support-refunds".into()),
+    }
+}
+
+fn asked() -> Asked {
+    Asked {
+        args: digest("args"),
+        function: "refunds.create".into(),
+        limits: LimitList::from(&Limits {
+            memory_bytes: u64::MAX,
+            ..Limits::default()
+        }),
+        mode: Mode::Execute,
+        tier: Tier::Commit,
+        tool: "refunds".into(),
+    }
+}
+
+fn accepted() -> Body {
+    let reserved = vec![Reservation {
+        amount: 1,
+        budget: "calls".into(),
+        cap: 1000,
+        window: "day 2026-11-21".into(),
+    }];
+    CallAccepted {
+        asked: asked(),
+        reserved,
+        rules: vec!["support-calls".into()],
+        seed: digest("seed"),
+    }
+    .into()
+}
+
+fn denied() -> Body {
+    CallDenied {
+        args: Some(digest("args")),
+        function: Some("refunds.create".into()),
+        refused: refusal(Code::Policy),
+        rules: vec![],
+        stage: Stage::Policy,
+        tool: Some("refunds".into()),
+    }
+    .into()
+}
+
+fn intent(ordinal: u32) -> Body {
+    EffectIntent {
+        cause: Cause::Guest,
+        connection: "stripe".into(),
+        effect: digest("effect"),
+        import: Some("stripe".into()),
+        ordinal,
+        request: digest("request"),
+        reserved: vec![Reservation {
+            amount: 5000,
+            budget: "refunds".into(),
+            cap: 50_000,
+            window: "day 2026-11-21".into(),
+        }],
+        route: "refunds.create".into(),
+        rules: vec!["support-refunds".into()],
+        spend: Some(usd(5000)),
+        tier: Tier::Commit,
+    }
+    .into()
+}
+
+fn refused(ordinal: u32) -> Body {
+    EffectRefused {
+        cause: Cause::Guest,
+        connection: Some("stripe".into()),
+        effect: Some(digest("effect")),
+        import: Some("stripe".into()),
+        ordinal,
+        refused: refusal(Code::Money),
+        request: Some(digest("request")),
+        route: Some("refunds.create".into()),
+        rules: vec![],
+        spend: Some(usd(60_000)),
+        tier: Some(Tier::Commit),
+    }
+    .into()
+}
+
+/// An outcome that spent what [`intent`] said, unless nothing was sent.
+fn outcome(ordinal: u32, outcome: Outcome) -> Body {
+    let spent = (!matches!(outcome, Outcome::NotSent(_))).then(|| usd(5000));
+    let settled = vec![Settlement {
+        amount: 5000,
+        budget: "refunds".into(),
+        window: "day 2026-11-21".into(),
+    }];
+    EffectOutcome {
+        ms: 12,
+        ordinal,
+        outcome,
+        received: 321,
+        sent: 123,
+        settled,
+        spent,
+    }
+    .into()
+}
+
+fn answered(ordinal: u32) -> Body {
+    outcome(
+        ordinal,
+        Outcome::Answered(Answered {
+            answer: digest("answer"),
+            status: 200,
+        }),
+    )
+}
+
+/// The end of a call with one refused effect for every pair of (answered effects, cents spent).
+fn finished(sums: &[(u32, u64)]) -> Body {
+    let (answered, cents) = sums
+        .iter()
+        .fold((0, 0), |(n, sum), (count, cents)| (n + count, sum + cents));
+    CallFinished {
+        asked: asked(),
+        effects: EffectCounts {
+            answered,
+            refused: sums.len() as u32,
+            ..EffectCounts::default()
+        },
+        fuel: 123_456,
+        memory: 1_179_648,
+        ms: 3,
+        outcome: End::Ok(Returned {
+            result: digest("result"),
+        }),
+        settled: vec![Settlement {
+            amount: 1,
+            budget: "calls".into(),
+            window: "day 2026-11-21".into(),
+        }],
+        spent: if cents == 0 { vec![] } else { vec![usd(cents)] },
+        upstream: 12,
+    }
+    .into()
+}

@@ -1,0 +1,377 @@
+use super::*;
+use crate::ledger::story::{EffectStory, Opening};
+use crate::ledger::verify::Fault;
+
+fn check(stored: Vec<Stored>, notes: &[String]) -> Result<Verified, Bad> {
+    verify(
+        stored.into_iter().map(Ok),
+        notes.iter().map(String::as_str),
+        key().verifier(),
+    )
+}
+
+#[test]
+fn a_sound_ledger() {
+    let log = Log::of_everything();
+    let verified = log.verify().unwrap();
+    assert_eq!((verified.size, verified.root), (log.tree.size(), log.tree.root()));
+    assert_eq!((verified.checkpoints, verified.calls), (log.notes.len(), 3));
+    assert_eq!(verified.open, []);
+    assert_eq!(verified.span_ms, (1_795_228_800_000, 1_795_228_816_000));
+    // One checkpoint is enough, in whatever company and order.
+    let mut notes = vec![log.notes[16].clone(), log.notes[3].clone(), log.notes[3].clone()];
+    assert_eq!(check(log.stored(), &notes).unwrap().checkpoints, 2);
+    notes.truncate(1);
+    assert_eq!(check(log.stored(), &notes).unwrap().checkpoints, 1);
+    let empty = Checkpoint::sign(0, merkle::empty_root(), &key());
+    assert!(check(log.stored(), &[empty, log.notes[16].clone()]).is_ok());
+}
+
+#[test]
+fn calls_under_way_are_named() {
+    let mut log = Log::of_everything();
+    log.push(of_call('e', accepted()));
+    log.push(of_call('e', intent(0)));
+    log.push(of_call('f', accepted()));
+    assert_eq!(
+        log.verify().unwrap().open,
+        [(call_id('e'), vec![0]), (call_id('f'), vec![])]
+    );
+}
+
+/// A changed byte names its entry: always with the leaf hashes a store keeps, and by the checkpoints around it without.
+#[test]
+fn any_changed_byte_names_its_entry() {
+    let log = Log::of_everything();
+    for (index, entry) in log.entries.iter().enumerate() {
+        for at in (0..entry.bytes().len()).step_by(11) {
+            let mut stored = log.stored();
+            stored[index].bytes[at] ^= 1;
+            let bad = check(stored.clone(), &log.notes).unwrap_err();
+            assert_eq!((bad.index, bad.fault), (Some(index as u64), Fault::Leaf));
+            stored.iter_mut().for_each(|stored| stored.leaf = None);
+            let bad = check(stored.clone(), &log.notes).unwrap_err();
+            assert_eq!(bad.index, Some(index as u64), "byte {at}: {bad}");
+            let bad = check(stored, &log.notes[16..]).unwrap_err();
+            assert!(bad.index.unwrap() <= 16, "{bad}");
+        }
+    }
+}
+
+/// A byte that still reads, under a leaf hash that was changed with it: the checkpoints tell.
+#[test]
+fn a_rewritten_entry_is_not_what_was_signed() {
+    let log = Log::of_everything();
+    let rewritten = log.entries[7].text().replace("\"status\":200", "\"status\":500");
+    let mut stored = log.stored();
+    stored[7] = Stored {
+        leaf: Some(merkle::leaf_hash(rewritten.as_bytes())),
+        bytes: rewritten.into_bytes(),
+    };
+    let bad = check(stored.clone(), &log.notes).unwrap_err();
+    assert_eq!((bad.index, bad.fault), (Some(7), Fault::Root { proved: 7, size: 8 }));
+    let bad = check(stored, &[log.notes[4].clone(), log.notes[16].clone()]).unwrap_err();
+    assert_eq!((bad.index, bad.fault), (Some(5), Fault::Root { proved: 5, size: 17 }));
+}
+
+#[test]
+fn removed_swapped_repeated_and_foreign_entries() {
+    let log = Log::of_everything();
+    let edit = |edit: &dyn Fn(&mut Vec<Stored>)| {
+        let mut stored = log.stored();
+        edit(&mut stored);
+        check(stored, &log.notes).unwrap_err()
+    };
+    let bad = edit(&|stored| drop(stored.remove(6)));
+    assert_eq!((bad.index, bad.fault), (Some(6), Fault::Sequence { found: 7 }));
+    let bad = edit(&|stored| stored.swap(5, 6));
+    assert_eq!((bad.index, bad.fault), (Some(5), Fault::Sequence { found: 6 }));
+    let bad = edit(&|stored| stored.insert(5, stored[4].clone()));
+    assert_eq!((bad.index, bad.fault), (Some(5), Fault::Sequence { found: 4 }));
+    let bad = edit(&|stored| drop(stored.remove(0)));
+    assert_eq!((bad.index, bad.fault), (Some(0), Fault::Sequence { found: 1 }));
+}
+
+#[test]
+fn a_cut_tail_is_seen_against_a_later_checkpoint() {
+    let log = Log::of_everything();
+    for size in 0..log.entries.len() {
+        let cut = log.stored()[..size].to_vec();
+        // The store was cut with its checkpoints; the high-water mark was not.
+        let mut notes = log.notes[..size].to_vec();
+        if size > 0 {
+            assert!(check(cut.clone(), &notes).is_ok(), "nothing tells without the mark");
+        }
+        notes.push(log.notes[16].clone());
+        let bad = check(cut, &notes).unwrap_err();
+        assert_eq!(
+            (bad.index, bad.fault),
+            (Some(size as u64), Fault::Truncated { signed: 17 })
+        );
+    }
+    assert_eq!(check(vec![], &[]).unwrap_err().fault, Fault::Empty);
+}
+
+#[test]
+fn an_entry_without_a_checkpoint_is_nobodys() {
+    let log = Log::of_everything();
+    let bad = check(log.stored(), &log.notes[..15]).unwrap_err();
+    assert_eq!((bad.index, bad.fault), (Some(15), Fault::Unsigned));
+    let bad = check(log.stored(), &[]).unwrap_err();
+    assert_eq!((bad.index, bad.fault), (Some(0), Fault::Unsigned));
+}
+
+#[test]
+fn checkpoints_of_another_key_or_history() {
+    let log = Log::of_everything();
+    let other = SignerKey::from_seed(NAME, &[8; 32]).unwrap();
+    let forged = Checkpoint::sign(17, log.tree.root(), &other);
+    let bad = check(log.stored(), &[forged]).unwrap_err();
+    assert!(
+        bad.index.is_none() && matches!(bad.fault, Fault::Checkpoint(LedgerError::Signature { .. })),
+        "{bad}"
+    );
+    let fork = Checkpoint::sign(9, merkle::leaf_hash(b"another"), &key());
+    let bad = check(log.stored(), &[log.notes[8].clone(), fork.clone()]).unwrap_err();
+    assert_eq!((bad.index, bad.fault), (None, Fault::Fork { size: 9 }));
+    let bad = check(log.stored(), &[fork]).unwrap_err();
+    assert_eq!((bad.index, bad.fault), (Some(0), Fault::Root { proved: 0, size: 9 }));
+}
+
+/// What the key's holder signs must still make sense: each of these is a ledger whose tree and signatures are right.
+fn refuses(drafts: impl IntoIterator<Item = EntryDraft>, index: u64, why: &str) {
+    let mut log = Log::new();
+    drafts.into_iter().for_each(|draft| log.push(draft));
+    let bad = log.verify().unwrap_err();
+    assert_eq!(bad.index, Some(index), "{bad}");
+    assert!(bad.to_string().contains(why), "{bad}");
+}
+
+#[test]
+fn nothing_of_a_call_comes_before_it_was_accepted() {
+    refuses(
+        [of_call('a', intent(0))],
+        1,
+        "effect-intent (effect 0) of call c_aaaaaaaaaaaaaaaaaaaaaaaaaa at index 1: no call-accepted",
+    );
+    refuses([of_call('a', refused(0))], 1, "no call-accepted");
+    refuses([of_call('a', finished(&[]))], 1, "no call-accepted");
+    refuses(
+        [of_call('a', accepted()), of_call('b', intent(0))],
+        2,
+        "no call-accepted",
+    );
+}
+
+#[test]
+fn an_outcome_follows_its_intent_once() {
+    let start = || vec![of_call('a', accepted())];
+    let with = |more: Vec<Body>| {
+        start()
+            .into_iter()
+            .chain(more.into_iter().map(|body| of_call('a', body)))
+    };
+    refuses(with(vec![answered(0)]), 2, "no effect-intent");
+    refuses(with(vec![refused(0), answered(0)]), 3, "no effect-intent");
+    refuses(with(vec![intent(0), answered(1)]), 3, "no effect-intent");
+    refuses(with(vec![intent(0), answered(0), answered(0)]), 4, "an outcome already");
+    refuses(with(vec![intent(0), intent(0)]), 3, "an effect of that number");
+    refuses(with(vec![refused(0), intent(0)]), 3, "an effect of that number");
+    refuses(
+        with(vec![intent(0), answered(0), refused(0)]),
+        4,
+        "an effect of that number",
+    );
+}
+
+#[test]
+fn money_is_what_the_intent_said() {
+    let spent = |amount| {
+        let Body::EffectOutcome(mut body) = answered(0) else {
+            unreachable!()
+        };
+        body.spent = amount;
+        [of_call('a', accepted()), of_call('a', intent(0)), of_call('a', body)]
+    };
+    refuses(spent(Some(usd(5001))), 3, "spent");
+    refuses(
+        spent(Some(Amount {
+            currency: "eur".parse().unwrap(),
+            minor: 1,
+        })),
+        3,
+        "spent",
+    );
+    for less in [None, Some(usd(0)), Some(usd(4999))] {
+        let mut log = Log::new();
+        spent(less).into_iter().for_each(|draft| log.push(draft));
+        assert!(log.verify().is_ok());
+    }
+}
+
+#[test]
+fn a_call_ends_once_and_adds_up() {
+    let with = |more: Vec<Body>| {
+        std::iter::once(of_call('a', accepted())).chain(more.into_iter().map(|body| of_call('a', body)))
+    };
+    refuses(with(vec![finished(&[]), finished(&[])]), 3, "already over");
+    refuses(with(vec![finished(&[]), intent(0)]), 3, "already over");
+    refuses(with(vec![finished(&[]), accepted()]), 3, "already over");
+    refuses([of_call('a', denied()), of_call('a', accepted())], 2, "already over");
+    refuses(with(vec![accepted()]), 2, "does not continue");
+    refuses(with(vec![denied()]), 2, "does not continue");
+    refuses(with(vec![intent(0), finished(&[])]), 3, "no outcome yet");
+    refuses(with(vec![intent(0), answered(0), finished(&[])]), 4, "add up");
+    refuses(
+        with(vec![intent(0), answered(0), refused(1), finished(&[(1, 4999)])]),
+        5,
+        "add up",
+    );
+    let Body::CallFinished(mut other) = finished(&[]) else {
+        unreachable!()
+    };
+    other.asked.args = digest("other arguments");
+    refuses(with(vec![other.into()]), 2, "what was asked");
+}
+
+#[test]
+fn a_call_stays_its_own() {
+    let follow = |change: &dyn Fn(&mut EntryDraft)| {
+        let mut second = of_call('a', intent(0));
+        change(&mut second);
+        refuses([of_call('a', accepted()), second], 2, "is another one");
+    };
+    follow(&|draft| draft.principal.as_mut().unwrap().user = None);
+    follow(&|draft| draft.tool = Some(digest("other tool")));
+    follow(&|draft| draft.trace = Some("1af7651916cd43dd8448eb211c80319c".into()));
+}
+
+#[test]
+fn the_first_entry_opens_this_ledger() {
+    let mut log = Log {
+        entries: vec![],
+        nodes: HashMap::new(),
+        tree: Frontier::new(),
+        notes: vec![],
+    };
+    log.push(EntryDraft::of_ledger(ConfigChanged {
+        from: None,
+        to: digest("config"),
+    }));
+    assert_eq!(
+        log.verify().unwrap_err().fault,
+        Fault::Opening("only the first entry, and it alone, is ledger-opened")
+    );
+
+    let other = SignerKey::from_seed(NAME, &[8; 32]).unwrap();
+    for foreign in [
+        LedgerOpened {
+            key: other.verifier().to_string(),
+            ..opened()
+        },
+        LedgerOpened {
+            origin: "another.example/home".into(),
+            ..opened()
+        },
+    ] {
+        let mut log = Log {
+            entries: vec![],
+            nodes: HashMap::new(),
+            tree: Frontier::new(),
+            notes: vec![],
+        };
+        log.push(EntryDraft::of_ledger(foreign));
+        let bad = log.verify().unwrap_err();
+        assert_eq!(
+            (bad.index, bad.fault),
+            (Some(0), Fault::Opening("the ledger was opened under another key"))
+        );
+    }
+    refuses([EntryDraft::of_ledger(opened())], 1, "only the first entry");
+}
+
+#[test]
+fn time_that_goes_back() {
+    let mut log = Log::new();
+    let earlier = Stamp::first(0).next(1000);
+    log.put(
+        EntryDraft::of_ledger(ConfigChanged {
+            from: None,
+            to: digest("config"),
+        })
+        .seal(earlier)
+        .unwrap(),
+    );
+    let bad = log.verify().unwrap_err();
+    assert_eq!((bad.index, bad.fault), (Some(1), Fault::Time));
+}
+
+#[test]
+fn a_ledger_of_another_format_is_refused_by_name() {
+    let log = Log::new();
+    let mut stored = log.stored();
+    let later = log.entries[0].text().replace("\"format\":1", "\"format\":7");
+    stored[0] = Stored {
+        bytes: later.into_bytes(),
+        leaf: None,
+    };
+    let bad = check(stored, &[]).unwrap_err();
+    assert_eq!(bad.fault, Fault::Entry(LedgerError::Format { found: 7 }));
+    assert!(
+        bad.to_string().starts_with("entry 0: the ledger is of format 7"),
+        "{bad}"
+    );
+}
+
+#[test]
+fn a_failing_reader_ends_it() {
+    #[derive(Debug, PartialEq)]
+    struct Broken;
+    impl From<Bad> for Broken {
+        fn from(bad: Bad) -> Self {
+            panic!("{bad}")
+        }
+    }
+    assert_eq!(verify([Err(Broken)], [], key().verifier()), Err(Broken));
+}
+
+#[test]
+fn the_story_of_a_call() {
+    let log = Log::of_everything();
+    let of = |letter| {
+        story(
+            log.entries
+                .iter()
+                .filter(|entry| entry.call() == Some(&call_id(letter))),
+        )
+        .unwrap()
+    };
+    let told = of('a');
+    assert_eq!(
+        (told.call.as_str(), told.principal.clone()),
+        (call_id('a').as_str(), Some(principal()))
+    );
+    assert!(matches!(&told.opening.what, Opening::Accepted(accepted) if accepted.rules == ["support-calls"]));
+    assert!(matches!(
+        &told.effects[&0],
+        EffectStory::Intended { intent, outcome: Some(outcome) } if intent.stamp.index() == 5 && outcome.stamp.index() == 7
+    ));
+    assert!(matches!(&told.effects[&1], EffectStory::Refused(refused) if refused.what.refused.code == Code::Money));
+    assert_eq!(told.finished.as_ref().unwrap().what.fuel, 123_456);
+    assert!(told.is_over());
+
+    let denied = of('d');
+    assert!(denied.is_over() && denied.finished.is_none() && matches!(denied.opening.what, Opening::Denied(_)));
+
+    let running = story(&log.entries[11..12]).unwrap_err();
+    assert!(running.to_string().contains("no call-accepted"), "{running}");
+    assert!(story([]).is_err());
+    assert!(
+        story([&log.entries[4], &log.entries[6]])
+            .unwrap_err()
+            .to_string()
+            .contains("is another one")
+    );
+    let under_way = story([&log.entries[6], &log.entries[11]]).unwrap();
+    assert!(!under_way.is_over() && under_way.open().eq([0]));
+}
