@@ -1,1 +1,6 @@
-//! placeholder
+//! Ambit's effects: what core decides, this crate does.
+
+pub mod config;
+pub mod gate;
+pub mod secret;
+pub mod store;

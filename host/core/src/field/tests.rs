@@ -150,8 +150,10 @@ pub(crate) fn any_set() -> impl Strategy<Value = FieldSet> {
 pub(crate) fn any_path() -> impl Strategy<Value = FieldPath> {
     let name = prop_oneof![8 => "[ab]", 1 => r#"[a". é\\]{0,3}"#];
     let step = prop_oneof![3 => name.prop_map(Step::Name), 1 => Just(Step::Each)];
-    (proptest::collection::vec(step, 0..4), any::<bool>()).prop_filter_map("not the root", |(steps, subtree)| {
-        (subtree || !steps.is_empty()).then_some(FieldPath { steps, subtree })
+    let steps = prop_oneof![1 => Just(Vec::new()), 7 => proptest::collection::vec(step, 1..4)];
+    (steps, any::<bool>()).prop_map(|(steps, subtree)| FieldPath {
+        subtree: subtree || steps.is_empty(),
+        steps,
     })
 }
 

@@ -1,4 +1,5 @@
 use super::{Json, Number, Object};
+use crate::guard;
 
 /// How large a text may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,19 +65,17 @@ impl Json {
     /// # Errors
     /// Anything that is not that grammar, a duplicate member, a lone surrogate, and what is beyond `limits`.
     pub fn parse(text: &str, limits: Limits) -> Result<Self, JsonError> {
-        if !crate::guard!("wire.json-size", text.len() <= limits.bytes) {
+        if !guard!("wire.json-size", text.len() <= limits.bytes) {
             return Err(JsonError {
                 offset: limits.bytes,
                 fault: Fault::Size(limits.bytes),
             });
         }
-        let depth = limits.depth.min(DEEPEST);
         let mut parser = Parser {
             text,
             at: 0,
-            depth,
-            deepest: depth,
-            size: limits.bytes,
+            level: 0,
+            limits,
             room: limits.bytes,
         };
         parser.space();
@@ -93,10 +92,9 @@ impl Json {
 struct Parser<'a> {
     text: &'a str,
     at: usize,
-    /// Levels that are left.
-    depth: usize,
-    deepest: usize,
-    size: usize,
+    /// Containers around this place.
+    level: usize,
+    limits: Limits,
     /// Bytes that plain numbers may still take.
     room: usize,
 }
@@ -153,12 +151,12 @@ impl<'a> Parser<'a> {
     }
 
     fn nested(&mut self, read: impl FnOnce(&mut Self) -> Result<Json, JsonError>) -> Result<Json, JsonError> {
-        let Some(left) = self.depth.checked_sub(1) else {
-            return Err(self.fail(Fault::Depth(self.deepest)));
-        };
-        self.depth = left;
+        if !guard!("wire.json-depth", self.level < self.limits.depth) || self.level >= DEEPEST {
+            return Err(self.fail(Fault::Depth(self.limits.depth.min(DEEPEST))));
+        }
+        self.level += 1;
         let value = read(self);
-        self.depth += 1;
+        self.level -= 1;
         value
     }
 
@@ -227,7 +225,7 @@ impl<'a> Parser<'a> {
         self.room = self
             .room
             .checked_sub(grown)
-            .ok_or_else(|| self.fail(Fault::Size(self.size)))?;
+            .ok_or_else(|| self.fail(Fault::Size(self.limits.bytes)))?;
         self.at += length;
         Ok(number)
     }

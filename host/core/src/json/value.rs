@@ -1,4 +1,5 @@
 use super::Number;
+use crate::guard;
 
 /// A JSON value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -125,7 +126,11 @@ impl Object {
             [(a, _), (b, _)] if a == b => Some(a.clone()),
             _ => None,
         });
-        twice.map_or(Ok(Self(members)), Err)
+        if guard!("wire.duplicate-key", twice.is_none()) {
+            Ok(Self(members))
+        } else {
+            Err(twice.unwrap_or_default())
+        }
     }
 
     /// The value of the member `name`.

@@ -294,7 +294,8 @@ impl Route {
             return Err(Refusal::new(Code::Field, message).advise(format!("its fields: {}", self.fields)));
         }
         for required in &self.required {
-            if !guard!("route.required", !required.select(request.fields()).is_empty()) {
+            let given = required.select(request.fields()).iter().any(|value| !value.is_null());
+            if !guard!("route.required", given) {
                 return Err(Refusal::new(Code::Field, format!("the field `{required}` is missing")));
             }
         }

@@ -141,8 +141,8 @@ impl Money {
     fn amount(&self, request: &HttpRequest) -> Result<i64, Refusal> {
         let field = &self.amount;
         let read = match field.select(request.fields()).as_slice() {
-            [Json::Number(number)] => number.as_i64().filter(|minor| *minor >= 0),
-            [Json::String(text)] if is_form(request) => digits(text),
+            [Json::Number(number)] => number.as_i64().filter(|minor| guard!("money.negative", *minor >= 0)),
+            [Json::String(text)] if guard!("money.text", is_form(request)) => digits(text),
             [] => {
                 return Err(Refusal::new(
                     Code::Money,

@@ -1,6 +1,6 @@
 //! A route as the operator writes it, and its check.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
@@ -9,6 +9,7 @@ use super::money::Money;
 use super::{Idempotency, Route, RouteTier};
 use crate::effect::{HeaderSet, Method, Methods, PathPattern};
 use crate::field::{FieldPath, FieldSet};
+use crate::guard;
 use crate::scope::Tier;
 
 /// `[connection.NAME.route.NAME]`.
@@ -120,6 +121,16 @@ impl RouteSpec {
             return Err(format!("`required` has `{field}`, which `fields` does not allow"));
         }
         let money = self.money.map(|spec| Money::check(spec, &fields)).transpose()?;
+        let headers = headers(&self.headers)?;
+        let idempotency = self.idempotency.map(idempotency).transpose()?;
+        if let Some(key) = &idempotency
+            && !guard!("route.idempotency-header", !headers.contains(&key.header))
+        {
+            return Err(format!(
+                "`headers` has `{}`, which is the host's for the idempotency key",
+                key.header
+            ));
+        }
         Ok(Route {
             name: name.to_owned(),
             methods,
@@ -127,10 +138,10 @@ impl RouteSpec {
             tier: tier(self.tier, methods, &fields)?,
             required,
             query: field_set("query", &self.query)?,
-            headers: headers(&self.headers)?,
+            headers,
             reads: field_set("reads", &self.reads)?,
             money,
-            idempotency: self.idempotency.map(idempotency).transpose()?,
+            idempotency,
             fields,
         })
     }
@@ -146,6 +157,13 @@ fn matches(text: &str) -> Result<(Methods, PathPattern), String> {
         .trim()
         .parse::<PathPattern>()
         .map_err(|e| format!("`{path}` is no path: {e}"))?;
+    // Policy reads captures by name: of two with one name it would see one.
+    let mut names = BTreeSet::new();
+    if let Some(twice) = pattern.names().find(|name| !names.insert(*name))
+        && !guard!("route.capture-names", false)
+    {
+        return Err(format!("`{path}` has `{{{twice}}}` twice"));
+    }
     Ok((methods, pattern))
 }
 

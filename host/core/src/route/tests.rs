@@ -34,6 +34,7 @@ fn stripe() -> Connection {
         ("refunds.get", serde_json::json!({ "match": "GET /v1/refunds/{id}", "reads": reads, "query": ["expand[]"] })),
         ("refunds.list", serde_json::json!({ "match": "GET /v1/refunds/search" })),
         ("charges.get", serde_json::json!({ "match": "GET /v1/charges/{id}", "reads": ["id"] })),
+        ("charges.search", serde_json::json!({ "match": "GET /v1/charges/search" })),
         ("all", serde_json::json!({ "match": "GET,HEAD /v1/**" })),
     ])
     .unwrap()
@@ -103,6 +104,8 @@ fn a_body_has_what_the_route_allows_and_requires() {
         Ok("refunds.create".into())
     );
     assert_eq!(post(&[("charge", "ch_1")]), Err(Code::Field));
+    let null = GuestBody::Json(r#"{"charge":"ch_1","amount":null}"#.to_owned());
+    assert_eq!(check(Method::Post, "/v1/refunds", null), Err(Code::Field));
     assert_eq!(
         post(&[("charge", "ch_1"), ("amount", "5"), ("destination", "me")]),
         Err(Code::Field)
@@ -228,8 +231,27 @@ fn a_json_amount_is_a_number_and_a_string_is_none() {
     assert_eq!(pay(r#"{"amount": 1, "currency": "eur"}"#), Err(Code::Money));
     assert_eq!(pay(r#"{"amount": "100", "currency": "usd"}"#), Err(Code::Money));
     assert_eq!(pay(r#"{"amount": 1.5, "currency": "usd"}"#), Err(Code::Money));
+    assert_eq!(pay(r#"{"amount": 1e2, "currency": "usd"}"#), Ok(usd(100)));
+    assert_eq!(
+        pay(r#"{"amount": 9223372036854775808, "currency": "usd"}"#),
+        Err(Code::Money)
+    );
     assert_eq!(pay(r#"{"amount": 100}"#), Err(Code::Money));
     assert_eq!(pay(r#"{"amount": 100, "currency": ["usd"]}"#), Err(Code::Money));
+}
+
+#[test]
+fn without_a_cap_an_amount_is_still_not_negative() {
+    let connection = connection(&[(
+        "pay",
+        serde_json::json!({ "match": "POST /pay", "fields": ["amount"], "money": { "amount": "amount", "currency": { "constant": "usd" } } }),
+    )])
+    .unwrap();
+    let body = GuestBody::Json(r#"{"amount": -1}"#.to_owned());
+    assert_eq!(
+        spend_of("pay", &connection, &request(Method::Post, "/pay", body), None),
+        Err(Code::Money)
+    );
 }
 
 #[test]
@@ -256,7 +278,7 @@ fn a_look_up_reads_one_object_through_its_own_route() {
         ("/v1/charges/ch_1", "charges.get")
     );
     // The guest names the object, and could try to name another path.
-    for bad in ["../refunds", "a/b", "..", "a\u{0}b"] {
+    for bad in ["../refunds", "a/b", "..", "a\u{0}b", "search"] {
         assert_eq!(lookup(bad).map(|_| ()), Err(Code::Money), "{bad}");
     }
     let request = request(
@@ -304,6 +326,11 @@ fn what_a_route_cannot_mean_fails_the_load() {
             serde_json::json!({ "match": "POST /v1", "headers": ["authorization"] }),
             "authorization",
         ),
+        (
+            serde_json::json!({ "match": "POST /v1", "headers": ["x-key"], "idempotency": { "header": "X-Key", "lifetime": "1h" } }),
+            "`x-key`",
+        ),
+        (serde_json::json!({ "match": "POST /v1/{a}/{a}" }), "`{a}` twice"),
         (
             serde_json::json!({ "match": "POST /v1", "fields": ["a"], "money": { "amount": "b", "currency": { "constant": "usd" } } }),
             "`b`",

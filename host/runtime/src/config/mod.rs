@@ -1,0 +1,370 @@
+//! The operator's configuration: raw text becomes checked values, or every reason why not.
+//!
+//! A home holds `ambit.toml`, a folder of policies and `tools.lock`. [`Config::load`] reads all three and checks what can be checked without
+//! a secret and without a network. Secrets are read by [`Config::upstream`], for the connections that are really used.
+
+mod canonical;
+mod connection;
+mod limits;
+pub mod lock;
+mod reader;
+mod routes;
+mod sections;
+mod template;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ambit_core::digest::Digest;
+use ambit_core::error::{Problem, printable};
+use ambit_core::grant::Limits;
+use ambit_core::guard;
+use ambit_core::identity::AgentSpec;
+use ambit_core::money::Budget;
+use ambit_core::route::Connection;
+use toml::de::DeTable;
+
+use self::connection::Way;
+use self::lock::Lock;
+use self::reader::{Located, Source, Table};
+use crate::gate::Upstream;
+use crate::secret::{Ambient, Process};
+
+pub use self::sections::LedgerConfig;
+pub use self::template::TEMPLATE;
+
+/// The configuration's name in a home.
+pub const FILE: &str = "ambit.toml";
+
+/// A checked configuration.
+#[derive(Debug)]
+pub struct Config {
+    home: PathBuf,
+    shown: Arc<str>,
+    digest: Digest,
+    connections: BTreeMap<String, Connected>,
+    tools: BTreeMap<String, ToolConfig>,
+    agents: BTreeMap<String, AgentSpec>,
+    groups: BTreeMap<String, Vec<String>>,
+    budgets: Vec<Budget>,
+    limits: Limits,
+    ledger: LedgerConfig,
+    policy_dir: PathBuf,
+    policies: Vec<(String, String)>,
+    lock: Lock,
+}
+
+/// A connection's two halves. Without routes the file has problems, and this is not kept.
+#[derive(Debug)]
+struct Connected {
+    routes: Option<Arc<Connection>>,
+    way: Way,
+}
+
+/// What the configuration says of one tool.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolConfig {
+    /// Import label → connection.
+    pub bind: BTreeMap<String, String>,
+    /// The limits of its calls.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// Reads and checks the configuration of a home.
+    ///
+    /// # Errors
+    /// Every problem of every file, in the files' order.
+    pub fn load(home: &Path) -> Result<Config, Vec<Problem>> {
+        let text = read_config(home).map_err(|problem| vec![problem])?;
+        let lock = Lock::read(home);
+        let config = Config::parse(home, &text, &Process);
+        match (config, lock) {
+            (Ok(mut config), Ok(lock)) => {
+                config.lock = lock;
+                config.policies = read_policies(&config.policy_dir)?;
+                Ok(config)
+            }
+            (config, lock) => {
+                let mut problems = config.err().unwrap_or_default();
+                problems.extend(lock.err().unwrap_or_default());
+                Err(problems)
+            }
+        }
+    }
+
+    /// Checks the text of an `ambit.toml` that belongs to `home`, which relative paths start from. No policies and no lock are read.
+    ///
+    /// # Errors
+    /// Every problem of the text.
+    pub fn parse(home: &Path, text: &str, ambient: &dyn Ambient) -> Result<Config, Vec<Problem>> {
+        let source = Source::new(FILE, text);
+        let document = source.parse();
+        // What a parser makes of the rest of a broken file would only mislead.
+        if source.has_problems() {
+            return Err(source.into_problems());
+        }
+        let config = check(home, &source, document.get_ref(), ambient);
+        if source.has_problems() {
+            return Err(source.into_problems());
+        }
+        Ok(config)
+    }
+
+    /// The home it belongs to.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// Of everything that the configuration means, secrets excepted: they are not in it.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// A connection's routes.
+    pub fn connection(&self, name: &str) -> Option<&Arc<Connection>> {
+        self.connections.get(name)?.routes.as_ref()
+    }
+
+    /// All connections' routes, by name.
+    pub fn connections(&self) -> impl Iterator<Item = (&str, &Arc<Connection>)> {
+        self.connections
+            .iter()
+            .filter_map(|(name, connected)| Some((name.as_str(), connected.routes.as_ref()?)))
+    }
+
+    /// Reads a connection's secrets and makes the way to its service.
+    ///
+    /// # Errors
+    /// No such connection, or which secret cannot be had, with its place in the configuration.
+    pub fn upstream(&self, name: &str, ambient: &dyn Ambient) -> Result<Upstream, Problem> {
+        let Some(connected) = self.connections.get(name) else {
+            return Err(Problem::without_source(
+                format!("there is no connection `{}`", printable(name)),
+                None,
+            ));
+        };
+        connected.way.open(ambient).map_err(|(place, why)| {
+            let help = "the host reads it when it starts; nothing was sent".to_owned();
+            Problem::in_file(FILE, &self.shown, Some(place.into()), why, "read here", Some(help))
+        })
+    }
+
+    /// What is said of a tool; `None` where nothing is: it has no bindings then and the limits of every call.
+    pub fn tool(&self, name: &str) -> Option<&ToolConfig> {
+        self.tools.get(name)
+    }
+
+    /// All that is said of tools, by name.
+    pub fn tools(&self) -> &BTreeMap<String, ToolConfig> {
+        &self.tools
+    }
+
+    /// The agents, by name.
+    pub fn agents(&self) -> &BTreeMap<String, AgentSpec> {
+        &self.agents
+    }
+
+    /// The groups of people and their members.
+    pub fn groups(&self) -> &BTreeMap<String, Vec<String>> {
+        &self.groups
+    }
+
+    /// How many members each group has, as policies are checked against.
+    pub fn group_sizes(&self) -> BTreeMap<String, usize> {
+        self.groups
+            .iter()
+            .map(|(name, members)| (name.clone(), members.len()))
+            .collect()
+    }
+
+    /// The budgets, by name.
+    pub fn budgets(&self) -> &[Budget] {
+        &self.budgets
+    }
+
+    /// The limits of calls whose tool says nothing else.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// What is said of the ledger.
+    pub fn ledger(&self) -> &LedgerConfig {
+        &self.ledger
+    }
+
+    /// The policies' files: name and text, by name.
+    pub fn policies(&self) -> &[(String, String)] {
+        &self.policies
+    }
+
+    /// The accepted tools.
+    pub fn lock(&self) -> &Lock {
+        &self.lock
+    }
+}
+
+/// Orders the sections; each reads and checks its own.
+fn check(home: &Path, source: &Source, document: &DeTable<'_>, ambient: &dyn Ambient) -> Config {
+    let root = Table::new(source, document, 0..0, "the configuration");
+
+    let connections = connections(&root, home, ambient);
+    let limits = limits::of(root.table("limits", "the limits"), &Limits::default());
+    let tools = sections::tools(&root, &limits, &connections);
+    let agents = sections::agents(&root);
+    let groups = sections::groups(&root);
+    let names = sections::Names {
+        connections: &connections,
+        tools: &tools,
+        agents: &agents,
+    };
+    let budgets = sections::budgets(&root, &names);
+    let ledger = sections::ledger(&root, home);
+    let policy_dir = sections::policy_dir(&root, home);
+    root.done();
+
+    let named: Vec<Digest> = connections
+        .values()
+        .filter_map(|connected| connected.way.ca_digest)
+        .collect();
+    let digest = canonical::digest(document, &named, &limits::text(&Limits::default()));
+    Config {
+        home: home.to_owned(),
+        shown: source.shown().into(),
+        digest,
+        connections,
+        tools,
+        agents,
+        groups,
+        budgets,
+        limits,
+        ledger,
+        policy_dir,
+        policies: Vec::new(),
+        lock: Lock::default(),
+    }
+}
+
+/// `[connection.*]`
+fn connections(root: &Table<'_>, home: &Path, ambient: &dyn Ambient) -> BTreeMap<String, Connected> {
+    let connections = root
+        .named("connection", "connection")
+        .into_iter()
+        .filter_map(|(name, table)| {
+            check_name(table.source(), &name, "connection");
+            let way = connection::way(&name, &table, home, ambient);
+            let specs = routes::specs(&table);
+            let source = table.source();
+            table.done();
+            let way = way?;
+            let routes = routes::check(&name, &way, specs, source).map(Arc::new);
+            Some((name.value, Connected { routes, way }))
+        });
+    connections.collect()
+}
+
+/// Names of the operator's choice: they stand in file names, policies, and for models to call.
+fn is_name(name: &str) -> bool {
+    let inside = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (1..=64).contains(&name.len())
+        && name.bytes().all(inside)
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
+}
+
+fn check_name(source: &Source, name: &Located<String>, kind: &str) {
+    if !guard!("config.name", is_name(&name.value)) {
+        let message = format!("`{}` cannot be the name of a {kind}", printable(&name.value));
+        let help = "1 to 64 letters, digits, `-` and `_`, a letter or digit first".to_owned();
+        source.problem(name.span.clone(), message, "not a name", Some(help));
+    }
+}
+
+fn read_config(home: &Path) -> Result<String, Problem> {
+    let path = home.join(FILE);
+    read_text(&path).map_err(|error| {
+        let help = match error.kind() {
+            io::ErrorKind::NotFound => {
+                Some("`ambit init` makes a home; `--home` or AMBIT_HOME name another one".into())
+            }
+            _ => None,
+        };
+        Problem::without_source(format!("{} cannot be read: {error}", path.display()), help)
+    })
+}
+
+fn read_policies(dir: &Path) -> Result<Vec<(String, String)>, Vec<Problem>> {
+    let unreadable = |path: &Path, error: io::Error| {
+        let help = "the `dir` of [policy] is where the policies are; without them nothing is permitted".to_owned();
+        vec![Problem::without_source(
+            format!("{} cannot be read: {error}", path.display()),
+            Some(help),
+        )]
+    };
+    let entries = fs::read_dir(dir).map_err(|error| unreadable(dir, error))?;
+    let mut policies = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| unreadable(dir, error))?.path();
+        if path.extension().is_none_or(|extension| extension != "cedar") {
+            continue;
+        }
+        let text = read_text(&path).map_err(|error| unreadable(&path, error))?;
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        policies.push((name.unwrap_or_default(), text));
+    }
+    policies.sort_unstable();
+    Ok(policies)
+}
+
+fn read_text(path: &Path) -> io::Result<String> {
+    let bytes = Process.read(path)?;
+    String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
+}
+
+/// Checks any bytes as a configuration, and whatever comes of it as problems. For fuzzing: it must neither panic nor reach outside.
+pub fn fuzz(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let home = Path::new("/nowhere");
+    match Config::parse(home, text, &Nothing) {
+        Ok(config) => {
+            // What holds for one reading holds for the next.
+            let again = Config::parse(home, text, &Nothing).map(|config| config.digest());
+            assert!(
+                again.is_ok_and(|digest| digest == config.digest()),
+                "two readings of one text differ"
+            );
+        }
+        Err(problems) => {
+            assert!(!problems.is_empty(), "refused without a reason");
+            let within = |problem: &Problem| {
+                problem
+                    .span()
+                    .is_none_or(|span| span.offset() + span.len() <= text.len())
+            };
+            assert!(problems.iter().all(within), "a problem outside of the text");
+        }
+    }
+    // A lock file is TOML of the same make.
+    let _ = Lock::parse(lock::FILE, text);
+}
+
+/// A world with nothing in it.
+struct Nothing;
+
+impl Ambient for Nothing {
+    fn env(&self, _: &str) -> Option<std::ffi::OsString> {
+        None
+    }
+
+    fn read(&self, _: &Path) -> io::Result<Vec<u8>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn run(&self, _: &[String]) -> io::Result<Vec<u8>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+}

@@ -1,0 +1,321 @@
+//! The sections that are not connections: tools, agents, groups, budgets, ledger, policy.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use ambit_core::error::printable;
+use ambit_core::grant::Limits;
+use ambit_core::guard;
+use ambit_core::identity::AgentSpec;
+use ambit_core::money::{Budget, Match, Unit, Window};
+
+use super::reader::{Located, Table, nearest};
+use super::{Connected, ToolConfig, check_name, limits};
+
+/// What is said of the ledger.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LedgerConfig {
+    /// A file outside the home that keeps the newest checkpoint.
+    pub high_water: Option<PathBuf>,
+    /// Most bytes of the ledger.
+    pub quota: Option<u64>,
+    /// Bytes that new work must leave free.
+    pub reserve: Option<u64>,
+}
+
+/// `[tool.*]`
+pub(super) fn tools(
+    root: &Table<'_>,
+    base: &Limits,
+    connections: &BTreeMap<String, Connected>,
+) -> BTreeMap<String, ToolConfig> {
+    let tools = root.named("tool", "tool").into_iter().map(|(name, table)| {
+        check_name(table.source(), &name, "tool");
+        let bind = table
+            .table("bind", format!("the bindings of {}", table.what()))
+            .map(|bind| bindings(bind, connections))
+            .unwrap_or_default();
+        let own = table.table("limits", format!("the limits of {}", table.what()));
+        let limits = limits::of(own, base);
+        table.done();
+        (name.value, ToolConfig { bind, limits })
+    });
+    tools.collect()
+}
+
+fn bindings(table: Table<'_>, connections: &BTreeMap<String, Connected>) -> BTreeMap<String, String> {
+    let strings = table.all_strings();
+    for (label, (_, connection)) in &strings {
+        if guard!("config.binding", connections.contains_key(&connection.value)) {
+            continue;
+        }
+        let message = format!(
+            "`{}` of {} is bound to connection `{}`, and there is none",
+            printable(label),
+            table.what(),
+            printable(&connection.value)
+        );
+        unknown(&table, connection, message, "connection", connections.keys());
+    }
+    strings
+        .into_iter()
+        .map(|(label, (_, connection))| (label, connection.value))
+        .collect()
+}
+
+/// Reports a name that stands for nothing, with what it may have been meant to be.
+fn unknown<'n>(
+    table: &Table<'_>,
+    name: &Located<String>,
+    message: String,
+    kind: &str,
+    known: impl Iterator<Item = &'n String>,
+) {
+    let help = match nearest(&name.value, known.map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("add a {kind} of this name, or name another"),
+    };
+    let label = format!("no such {kind}");
+    table.source().problem(name.span.clone(), message, &label, Some(help));
+}
+
+/// `[agent.*]`
+pub(super) fn agents(root: &Table<'_>) -> BTreeMap<String, AgentSpec> {
+    let mut tenants: BTreeMap<String, String> = BTreeMap::new();
+    let agents = root.named("agent", "agent").into_iter().filter_map(|(name, table)| {
+        check_name(table.source(), &name, "agent");
+        let team = table.string("team");
+        let tenant = table.string("tenant");
+        let users = names(&table, "users", "user");
+        for (key, there) in [("team", team.is_some()), ("tenant", tenant.is_some())] {
+            if !there {
+                table.missing(key, "an agent works in a team of a tenant");
+            }
+        }
+        if let (Some(team), Some(tenant)) = (&team, &tenant) {
+            check_name(table.source(), team, "team");
+            check_name(table.source(), tenant, "tenant");
+            let of = tenants
+                .entry(team.value.clone())
+                .or_insert_with(|| tenant.value.clone());
+            if *of != tenant.value {
+                let message = format!("team `{}` is in two tenants, `{of}` and `{}`", team.value, tenant.value);
+                let help = "a rule for the team would reach into both: give the teams different names".to_owned();
+                table
+                    .source()
+                    .problem(tenant.span.clone(), message, "another tenant", Some(help));
+            }
+        }
+        table.done();
+        let spec = AgentSpec {
+            team: team?.value,
+            tenant: tenant?.value,
+            users: users.into_iter().collect(),
+        };
+        Some((name.value, spec))
+    });
+    agents.collect()
+}
+
+/// `[group.*]`
+pub(super) fn groups(root: &Table<'_>) -> BTreeMap<String, Vec<String>> {
+    let groups = root.named("group", "group").into_iter().map(|(name, table)| {
+        check_name(table.source(), &name, "group");
+        table.missing("members", "name the people: members = [\"ada\", \"grace\"]");
+        let members = names(&table, "members", "person");
+        table.done();
+        (name.value, members)
+    });
+    groups.collect()
+}
+
+/// An array of names, each once: a person counts once.
+fn names(table: &Table<'_>, key: &str, kind: &str) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    for name in table.strings(key).unwrap_or_default() {
+        let usable = !name.value.is_empty() && name.value.len() <= 128 && !name.value.chars().any(char::is_control);
+        if !usable {
+            let message = format!("`{}` cannot be the name of a {kind}", printable(&name.value));
+            let label = "1 to 128 bytes without control characters";
+            table.source().problem(name.span, message, label, None);
+        } else if !seen.insert(name.value.clone()) {
+            let message = format!("`{}` is twice in `{key}` of {}", printable(&name.value), table.what());
+            table.source().problem(name.span, message, "again", None);
+        }
+    }
+    seen.into_iter().collect()
+}
+
+/// What budgets can be about.
+pub(super) struct Names<'a> {
+    pub(super) connections: &'a BTreeMap<String, Connected>,
+    pub(super) tools: &'a BTreeMap<String, ToolConfig>,
+    pub(super) agents: &'a BTreeMap<String, AgentSpec>,
+}
+
+/// `[budget.*]`
+pub(super) fn budgets(root: &Table<'_>, names: &Names<'_>) -> Vec<Budget> {
+    let budgets = root.named("budget", "budget").into_iter().filter_map(|(name, table)| {
+        check_name(table.source(), &name, "budget");
+        let covers = covers(&table, names);
+        let unit = unit(&table);
+        let window = window(&table);
+        let cap = table.number("cap");
+        if cap.is_none() {
+            table.missing("cap", "the most that a window may use, in the budget's unit");
+        }
+        if let Some(over) = table.value("over") {
+            let message = format!("`over` of {} is not served yet", table.what());
+            let help = "without it the cap is the cap".to_owned();
+            table
+                .source()
+                .problem(over.span(), message, "not served yet", Some(help));
+        }
+        if unit == Some(Unit::Calls) && (covers.connection.is_some() || covers.route.is_some()) {
+            let message = format!("{} counts calls of a connection or route", table.what());
+            let help = "a connection has effects: unit = \"effects\"; or leave out connection and route".to_owned();
+            table
+                .source()
+                .problem(table.key_span("unit"), message, "would count nothing", Some(help));
+        }
+        table.done();
+        Some(Budget {
+            name: name.value,
+            covers,
+            unit: unit?,
+            window: window?,
+            cap: cap?.value,
+        })
+    });
+    budgets.collect()
+}
+
+fn covers(table: &Table<'_>, names: &Names<'_>) -> Match {
+    let agents = || names.agents.iter();
+    let users = agents().flat_map(|(_, spec)| &spec.users);
+    Match {
+        tenant: known(table, "tenant", agents().map(|(_, spec)| &spec.tenant)),
+        team: known(table, "team", agents().map(|(_, spec)| &spec.team)),
+        agent: known(table, "agent", names.agents.keys()),
+        user: known(table, "user", users),
+        tool: known(table, "tool", names.tools.keys()),
+        // What functions a tool has is known when its component is loaded.
+        function: table.string("function").map(|name| name.value),
+        connection: known(table, "connection", names.connections.keys()),
+        route: route(table, names.connections),
+    }
+}
+
+/// A budget for something that does not exist would cap nothing, silently.
+fn known<'n>(table: &Table<'_>, key: &str, names: impl Iterator<Item = &'n String> + Clone) -> Option<String> {
+    let name = table.string(key)?;
+    if !guard!("config.budget-name", names.clone().any(|known| *known == name.value)) {
+        let message = format!(
+            "{} is for {key} `{}`, and there is none",
+            table.what(),
+            printable(&name.value)
+        );
+        unknown(table, &name, message, key, names);
+    }
+    Some(name.value)
+}
+
+fn route(table: &Table<'_>, connections: &BTreeMap<String, Connected>) -> Option<String> {
+    let routes: Vec<String> = connections
+        .iter()
+        .flat_map(|(name, connected)| {
+            let routes = connected.routes.iter().flat_map(|connection| connection.routes());
+            routes.map(move |route| format!("{name}/{}", route.name()))
+        })
+        .collect();
+    known(table, "route", routes.iter())
+}
+
+const UNITS: &str = "a currency such as \"usd\" (in minor units), \"calls\" or \"effects\"";
+
+fn unit(table: &Table<'_>) -> Option<Unit> {
+    let Some(word) = table.string("unit") else {
+        table.missing("unit", &format!("what is counted: {UNITS}"));
+        return None;
+    };
+    match word.value.as_str() {
+        "calls" => return Some(Unit::Calls),
+        "effects" => return Some(Unit::Effects),
+        "bytes" | "fuel" => not_yet(table, "unit", &word, UNITS),
+        text => match text.parse() {
+            Ok(currency) => return Some(Unit::Money(currency)),
+            Err(_) => {
+                let message = format!("`unit` of {} is nothing that can be counted", table.what());
+                table
+                    .source()
+                    .problem(word.span, message, "not known", Some(format!("one of: {UNITS}")));
+            }
+        },
+    }
+    None
+}
+
+fn window(table: &Table<'_>) -> Option<Window> {
+    const WINDOWS: &str = "\"call\" or \"day\" (by the calendar, UTC)";
+    let Some(word) = table.string("window") else {
+        table.missing("window", &format!("for how long it counts: {WINDOWS}"));
+        return None;
+    };
+    match word.value.as_str() {
+        "call" => return Some(Window::Call),
+        "day" => return Some(Window::Day),
+        "run" | "hour" | "month" => not_yet(table, "window", &word, WINDOWS),
+        _ => {
+            let message = format!("`window` of {} is not a window", table.what());
+            table
+                .source()
+                .problem(word.span, message, "not known", Some(format!("one of: {WINDOWS}")));
+        }
+    }
+    None
+}
+
+fn not_yet(table: &Table<'_>, key: &str, word: &Located<String>, served: &str) {
+    let message = format!("the {key} `{}` is not served yet", word.value);
+    let help = format!("served: {served}");
+    table
+        .source()
+        .problem(word.span.clone(), message, "not served yet", Some(help));
+}
+
+/// `[ledger]`
+pub(super) fn ledger(root: &Table<'_>, home: &Path) -> LedgerConfig {
+    let Some(table) = root.table("ledger", "the ledger's settings") else {
+        return LedgerConfig::default();
+    };
+    let high_water = table.string("high_water");
+    let quota = table.number("quota").map(|bytes| bytes.value);
+    let reserve = table.number("reserve").map(|bytes| bytes.value);
+    let path = high_water.map(|text| (home.join(&text.value), text.span));
+    if let Some((path, span)) = &path
+        && !guard!("config.high-water", !path.starts_with(home))
+    {
+        let help = "whoever restores an old home would restore it too: name a file elsewhere".to_owned();
+        let message = "the high-water file is inside the home";
+        table
+            .source()
+            .problem(span.clone(), message, "protects nothing there", Some(help));
+    }
+    table.done();
+    LedgerConfig {
+        high_water: path.map(|(path, _)| path),
+        quota,
+        reserve,
+    }
+}
+
+/// `[policy]`: the folder, and where the configuration speaks of it, if it does.
+pub(super) fn policy_dir(root: &Table<'_>, home: &Path) -> PathBuf {
+    let table = root.table("policy", "the policy's settings");
+    let dir = table.and_then(|table| {
+        let dir = table.string("dir");
+        table.done();
+        dir
+    });
+    home.join(dir.map_or_else(|| "policy".into(), |dir| dir.value))
+}

@@ -1,0 +1,899 @@
+//! Whole diagnostics, as an operator sees them.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use ambit_core::money::{Unit, Window};
+use expect_test::{Expect, expect};
+use miette::{GraphicalReportHandler, GraphicalTheme};
+
+use super::*;
+
+/// A world of a few variables and files.
+#[derive(Default)]
+struct World {
+    env: BTreeMap<&'static str, &'static str>,
+    files: BTreeMap<&'static str, String>,
+}
+
+impl Ambient for World {
+    fn env(&self, name: &str) -> Option<OsString> {
+        self.env.get(name).map(OsString::from)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let file = path.strip_prefix("/home/ambit").ok().and_then(Path::to_str);
+        let text = file
+            .and_then(|file| self.files.get(file))
+            .ok_or(io::ErrorKind::NotFound)?;
+        Ok(text.clone().into_bytes())
+    }
+
+    fn run(&self, _: &[String]) -> io::Result<Vec<u8>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+}
+
+fn render(problems: &[Problem]) -> String {
+    let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor()).with_width(110);
+    let mut text = String::new();
+    for problem in problems {
+        handler.render_report(&mut text, problem).unwrap();
+    }
+    // Editors cut off what stands at the ends of lines.
+    text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+fn parse(text: &str) -> Result<Config, Vec<Problem>> {
+    Config::parse(Path::new("/home/ambit"), text, &World::default())
+}
+
+fn check(text: &str, expected: Expect) {
+    let problems = parse(text).err().unwrap_or_default();
+    expected.assert_eq(&render(&problems));
+}
+
+/// Only what is wrong, for rules whose place is shown elsewhere.
+fn messages(text: &str) -> Vec<String> {
+    let problems = parse(text).err().unwrap_or_default();
+    problems.iter().map(|problem| problem.message().to_owned()).collect()
+}
+
+const WHOLE: &str = r#"
+[agent.assistant]
+team = "support"
+tenant = "acme"
+users = ["ada"]
+
+[group.finance]
+members = ["ada", "grace"]
+
+[connection.stripe]
+origin = "https://api.stripe.com"
+credential = { env = "STRIPE_KEY", as = "bearer" }
+
+[connection.stripe.route."charges.get"]
+match = "GET /v1/charges/{id}"
+reads = ["id", "status", "amount", "currency"]
+
+[connection.stripe.route."refunds.create"]
+match = "POST /v1/refunds"
+tier = "commit"
+fields = ["charge", "amount", "reason"]
+required = ["charge", "amount"]
+reads = ["id", "status", "amount"]
+money = { amount = "amount", currency = { lookup = "charges.get", from = "charge", read = "currency" } }
+idempotency = { header = "Idempotency-Key", lifetime = "24h" }
+
+[connection.hook]
+origin = "https://hooks.example"
+base = { env = "HOOK" }
+
+[connection.near]
+origin = "http://127.0.0.1:8080"
+allow_private = true
+base = "/v1"
+credential = { file = "keys/near", as = { header = "X-Api-Key" } }
+
+[tool.refunds.bind]
+stripe = "stripe"
+announce = "hook"
+
+[tool.refunds.limits]
+effects = 4
+
+[budget.refunds-a-day]
+route = "stripe/refunds.create"
+unit = "usd"
+window = "day"
+cap = 200_000
+
+[limits]
+fuel = 5_000_000
+
+[ledger]
+high_water = "/var/lib/elsewhere/mark"
+quota = 1_000_000
+"#;
+
+#[test]
+fn a_whole_configuration_is_what_it_says() {
+    let config = parse(WHOLE).map_err(|problems| render(&problems)).unwrap();
+    let names: Vec<_> = config.connections().map(|(name, _)| name).collect();
+    assert_eq!(names, ["hook", "near", "stripe"]);
+    let tool = config.tool("refunds").unwrap();
+    assert_eq!(tool.bind["stripe"], "stripe");
+    assert_eq!((tool.limits.effects, tool.limits.fuel), (4, 5_000_000));
+    assert_eq!(
+        (config.limits().effects, config.limits().fuel),
+        (Limits::default().effects, 5_000_000)
+    );
+    let budget = &config.budgets()[0];
+    assert_eq!(
+        (budget.unit, budget.window, budget.cap),
+        (Unit::Money("usd".parse().unwrap()), Window::Day, 200_000)
+    );
+    assert_eq!(config.group_sizes(), BTreeMap::from([("finance".into(), 2)]));
+    assert_eq!(config.agents()["assistant"].team, "support");
+    assert_eq!(config.ledger().quota, Some(1_000_000));
+    assert_eq!(config.digest(), parse(&format!("# comment\n{WHOLE}")).unwrap().digest());
+}
+
+#[test]
+fn the_template_is_valid_and_so_is_everything_it_proposes() {
+    let config = parse(TEMPLATE).map_err(|problems| render(&problems)).unwrap();
+    assert_eq!(config.connections().count(), 0);
+    // Every commented line that is TOML; its alternatives are written so that they hold together.
+    let proposed: String = TEMPLATE
+        .lines()
+        .map(|line| line.strip_prefix("# ").filter(|rest| is_toml(rest)).unwrap_or(line))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let world = World {
+        files: BTreeMap::from([("keys/service-ca.pem", authority())]),
+        ..World::default()
+    };
+    let config = Config::parse(Path::new("/home/ambit"), &proposed, &world)
+        .map_err(|problems| format!("{proposed}\n{}", render(&problems)))
+        .unwrap();
+    assert_eq!(config.connections().count(), 1);
+    assert_eq!((config.tools().len(), config.budgets().len()), (1, 1));
+    assert_eq!(*config.limits(), Limits::default());
+}
+
+fn is_toml(line: &str) -> bool {
+    line.starts_with('[')
+        || line
+            .split_once(" = ")
+            .is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+}
+
+fn authority() -> String {
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap())
+        .unwrap()
+        .pem()
+}
+
+#[test]
+fn unknown_keys_are_errors_with_the_nearest_spelling_and_all_are_told_at_once() {
+    check(
+        r#"
+[conection.x]
+[connection.stripe]
+orgin = "https://api.stripe.com"
+allow_privat = true
+timeout = 3
+
+[limits]
+fual = 1
+
+[tool.refunds]
+binds = { stripe = "stripe" }
+
+[agent.a]
+team = "t"
+tennant = "x"
+"#,
+        expect![[r#"
+              × unknown key `conection` in the configuration
+               ╭─[ambit.toml:2:2]
+             1 │
+             2 │ [conection.x]
+               ·  ────┬────
+               ·      ╰── not known
+             3 │ [connection.stripe]
+               ╰────
+              help: did you mean `connection`?
+              × connection `stripe` has no `origin`
+               ╭─[ambit.toml:3:13]
+             2 │ [conection.x]
+             3 │ [connection.stripe]
+               ·             ───┬──
+               ·                ╰── missing here
+             4 │ orgin = "https://api.stripe.com"
+               ╰────
+              help: say whom requests are for: origin = "https://api.example.com"
+              × unknown key `orgin` in connection `stripe`
+               ╭─[ambit.toml:4:1]
+             3 │ [connection.stripe]
+             4 │ orgin = "https://api.stripe.com"
+               · ──┬──
+               ·   ╰── not known
+             5 │ allow_privat = true
+               ╰────
+              help: did you mean `origin`?
+              × unknown key `allow_privat` in connection `stripe`
+               ╭─[ambit.toml:5:1]
+             4 │ orgin = "https://api.stripe.com"
+             5 │ allow_privat = true
+               · ──────┬─────
+               ·       ╰── not known
+             6 │ timeout = 3
+               ╰────
+              help: did you mean `allow_private`?
+              × unknown key `timeout` in connection `stripe`
+               ╭─[ambit.toml:6:1]
+             5 │ allow_privat = true
+             6 │ timeout = 3
+               · ───┬───
+               ·    ╰── not known
+             7 │
+               ╰────
+              help: known here: origin, connect_to, ca, allow_private, base, credential, route
+              × unknown key `fual` in the limits
+                ╭─[ambit.toml:9:1]
+              8 │ [limits]
+              9 │ fual = 1
+                · ──┬─
+                ·   ╰── not known
+             10 │
+                ╰────
+              help: did you mean `fuel`?
+              × unknown key `binds` in tool `refunds`
+                ╭─[ambit.toml:12:1]
+             11 │ [tool.refunds]
+             12 │ binds = { stripe = "stripe" }
+                · ──┬──
+                ·   ╰── not known
+             13 │
+                ╰────
+              help: did you mean `bind`?
+              × agent `a` has no `tenant`
+                ╭─[ambit.toml:14:8]
+             13 │
+             14 │ [agent.a]
+                ·        ┬
+                ·        ╰── missing here
+             15 │ team = "t"
+                ╰────
+              help: an agent works in a team of a tenant
+              × unknown key `tennant` in agent `a`
+                ╭─[ambit.toml:16:1]
+             15 │ team = "t"
+             16 │ tennant = "x"
+                · ───┬───
+                ·    ╰── not known
+                ╰────
+              help: did you mean `tenant`?
+        "#]],
+    );
+}
+
+#[test]
+fn what_is_not_toml_is_told_with_its_place() {
+    check(
+        "[connection.stripe\norigin = \"x\"\n",
+        expect![[r#"
+              × this is not TOML: unclosed table, expected `]`
+               ╭─[ambit.toml:1:19]
+             1 │ [connection.stripe
+               ·                   ▲
+               ·                   ╰── here
+             2 │ origin = "x"
+               ╰────
+        "#]],
+    );
+    check(
+        "[agent.a]\nteam = \"t\"\nteam = \"u\"\ntenant = \"x\"\n",
+        expect![[r#"
+              × this is not TOML: duplicate key
+               ╭─[ambit.toml:3:1]
+             2 │ team = "t"
+             3 │ team = "u"
+               · ──┬─
+               ·   ╰── here
+             4 │ tenant = "x"
+               ╰────
+        "#]],
+    );
+}
+
+#[test]
+fn a_connection_says_whom_and_how() {
+    check(
+        r#"
+[connection.a]
+connect_to = "127.0.0.1"
+ca = "missing.pem"
+base = "v1/"
+
+[connection.b]
+origin = "https://api.example/v1"
+credential = { env = "A", file = "b", as = "bearer" }
+
+[connection.c]
+origin = "http://api.example"
+credential = { as = { headr = "X" } }
+
+[connection.d]
+origin = "https://api.example"
+credential = { env = "A", as = "baerer" }
+
+[connection.e]
+origin = 5
+credential = { command = [], as = { basic = "a:b" } }
+
+[connection."f/g"]
+origin = "https://api.example"
+credential = { env = "A" }
+"#,
+        expect![[r#"
+              × connection `a` has no `origin`
+               ╭─[ambit.toml:2:13]
+             1 │
+             2 │ [connection.a]
+               ·             ┬
+               ·             ╰── missing here
+             3 │ connect_to = "127.0.0.1"
+               ╰────
+              help: say whom requests are for: origin = "https://api.example.com"
+              × `connect_to` of connection `a` is not a host and port
+               ╭─[ambit.toml:3:14]
+             2 │ [connection.a]
+             3 │ connect_to = "127.0.0.1"
+               ·              ─────┬─────
+               ·                   ╰── a port is missing
+             4 │ ca = "missing.pem"
+               ╰────
+              help: as in "127.0.0.1:8443" or "[::1]:8443"
+              × the authorities of connection `a` cannot be used
+               ╭─[ambit.toml:4:6]
+             3 │ connect_to = "127.0.0.1"
+             4 │ ca = "missing.pem"
+               ·      ──────┬──────
+               ·            ╰── cannot be read: entity not found
+             5 │ base = "v1/"
+               ╰────
+              help: a file with certificates in PEM form, its path from the home
+              × `base` of connection `a` is not a path
+               ╭─[ambit.toml:5:8]
+             4 │ ca = "missing.pem"
+             5 │ base = "v1/"
+               ·        ──┬──
+               ·          ╰── does not begin with `/`
+             6 │
+               ╰────
+              help: as in "/v1", or where to read it: { env = "…" }
+              × `origin` of connection `b` is not an origin
+               ╭─[ambit.toml:8:10]
+             7 │ [connection.b]
+             8 │ origin = "https://api.example/v1"
+               ·          ────────────┬───────────
+               ·                      ╰── an origin is only scheme, host and port: no user, path, query or fragment
+             9 │ credential = { env = "A", file = "b", as = "bearer" }
+               ╰────
+              × the credential of connection `b` is read from two places
+                ╭─[ambit.toml:9:14]
+              8 │ origin = "https://api.example/v1"
+              9 │ credential = { env = "A", file = "b", as = "bearer" }
+                ·              ────────────────────┬───────────────────
+                ·                                  ╰── one of these is enough
+             10 │
+                ╰────
+              × connection `c` speaks plain http
+                ╭─[ambit.toml:12:1]
+             11 │ [connection.c]
+             12 │ origin = "http://api.example"
+                · ───┬──
+                ·    ╰── not protected
+             13 │ credential = { as = { headr = "X" } }
+                ╰────
+              help: use an https origin; for a service on this machine or network set `allow_private = true`: plain http
+                    goes nowhere else
+              × the credential of connection `c` has no `env`
+                ╭─[ambit.toml:13:14]
+             12 │ origin = "http://api.example"
+             13 │ credential = { as = { headr = "X" } }
+                ·              ────────────┬───────────
+                ·                          ╰── missing here
+             14 │
+                ╰────
+              help: one of: env = "NAME", file = "path", command = ["program", "argument"]
+              × `as` does not say how the credential is shown
+                ╭─[ambit.toml:13:21]
+             12 │ origin = "http://api.example"
+             13 │ credential = { as = { headr = "X" } }
+                ·                     ───────┬───────
+                ·                            ╰── not known
+             14 │
+                ╰────
+              help: one of: "bearer", { header = "X-Api-Key" }, { basic = "user name" } or { query = "parameter" }
+              × unknown key `headr` in `as`
+                ╭─[ambit.toml:13:23]
+             12 │ origin = "http://api.example"
+             13 │ credential = { as = { headr = "X" } }
+                ·                       ──┬──
+                ·                         ╰── not known
+             14 │
+                ╰────
+              help: did you mean `header`?
+              × `as` does not say how the credential is shown
+                ╭─[ambit.toml:17:32]
+             16 │ origin = "https://api.example"
+             17 │ credential = { env = "A", as = "baerer" }
+                ·                                ────┬───
+                ·                                    ╰── not known
+             18 │
+                ╰────
+              help: one of: "bearer", { header = "X-Api-Key" }, { basic = "user name" } or { query = "parameter" }
+              × `origin` of connection `e` is a string, not 5
+                ╭─[ambit.toml:20:10]
+             19 │ [connection.e]
+             20 │ origin = 5
+                ·          ┬
+                ·          ╰── expected a string
+             21 │ credential = { command = [], as = { basic = "a:b" } }
+                ╰────
+              × `command` of the credential of connection `e` names no program
+                ╭─[ambit.toml:21:16]
+             20 │ origin = 5
+             21 │ credential = { command = [], as = { basic = "a:b" } }
+                ·                ───┬───
+                ·                   ╰── empty
+             22 │
+                ╰────
+              × a user name of Basic authentication has no colon and no line end
+                ╭─[ambit.toml:21:35]
+             20 │ origin = 5
+             21 │ credential = { command = [], as = { basic = "a:b" } }
+                ·                                   ────────┬────────
+                ·                                           ╰── not a user name
+             22 │
+                ╰────
+              × `f/g` cannot be the name of a connection
+                ╭─[ambit.toml:23:13]
+             22 │
+             23 │ [connection."f/g"]
+                ·             ──┬──
+                ·               ╰── not a name
+             24 │ origin = "https://api.example"
+                ╰────
+              help: 1 to 64 letters, digits, `-` and `_`, a letter or digit first
+              × the credential of connection `f/g` has no `as`
+                ╭─[ambit.toml:25:14]
+             24 │ origin = "https://api.example"
+             25 │ credential = { env = "A" }
+                ·              ──────┬──────
+                ·                    ╰── missing here
+                ╰────
+              help: how the service wants to see it: "bearer", { header = "X-Api-Key" }, { basic = "user name" } or
+                    { query = "parameter" }
+        "#]],
+    );
+}
+
+#[test]
+fn a_secret_in_the_file_is_refused_and_not_shown() {
+    for text in [
+        "[connection.a]\norigin = \"https://a.example\"\ncredential = \"sk_live_123456\"\n",
+        "[connection.a]\norigin = \"https://a.example\"\ncredential = sk_live_123456\n",
+        "[connection.a]\norigin = \"https://a.example\"\n\"credential\" = 'sk_live_123456'\norgin = 1\n",
+        "connection.a = { origin = \"https://a.example\", credential = \"sk_live_123456\" }\n",
+    ] {
+        let shown = render(&parse(text).unwrap_err());
+        assert!(!shown.contains("sk_live"), "{shown}");
+        assert!(shown.contains("****"), "{shown}");
+    }
+}
+
+#[test]
+fn routes_are_told_by_name_and_place() {
+    check(
+        r#"
+[connection.stripe]
+origin = "https://api.stripe.com"
+[connection.stripe.route."refunds.create"]
+mach = "POST /v1/refunds"
+teir = "commit"
+fields = "charge"
+[connection.stripe.route."refunds.get"]
+match = "GET /v1/refunds/{id}"
+tier = "reads"
+"#,
+        expect![[r#"
+              × route `refunds.create` has no `match`
+               ╭─[ambit.toml:4:26]
+             3 │ origin = "https://api.stripe.com"
+             4 │ [connection.stripe.route."refunds.create"]
+               ·                          ────────┬───────
+               ·                                  ╰── missing here
+             5 │ mach = "POST /v1/refunds"
+               ╰────
+              × unknown key `mach` in route `refunds.create`
+               ╭─[ambit.toml:5:1]
+             4 │ [connection.stripe.route."refunds.create"]
+             5 │ mach = "POST /v1/refunds"
+               · ──┬─
+               ·   ╰── not known
+             6 │ teir = "commit"
+               ╰────
+              help: did you mean `match`?
+              × unknown key `teir` in route `refunds.create`
+               ╭─[ambit.toml:6:1]
+             5 │ mach = "POST /v1/refunds"
+             6 │ teir = "commit"
+               · ──┬─
+               ·   ╰── not known
+             7 │ fields = "charge"
+               ╰────
+              help: did you mean `tier`?
+              × route `refunds.create` cannot be read: invalid type: string "charge", expected a sequence
+               ╭─[ambit.toml:7:10]
+             6 │ teir = "commit"
+             7 │ fields = "charge"
+               ·          ────┬───
+               ·              ╰── here
+             8 │ [connection.stripe.route."refunds.get"]
+               ╰────
+              × `tier` of route `refunds.get` is not a tier
+                ╭─[ambit.toml:10:8]
+              9 │ match = "GET /v1/refunds/{id}"
+             10 │ tier = "reads"
+                ·        ───┬───
+                ·           ╰── not known
+                ╰────
+              help: "read", "draft", "commit", or { if = "draft == true", then = "draft", else = "commit" }
+        "#]],
+    );
+}
+
+#[test]
+fn routes_that_cannot_be_together_are_told() {
+    check(
+        r#"
+[connection.stripe]
+origin = "https://api.stripe.com"
+credential = { env = "KEY", as = { header = "X-Api-Key" } }
+[connection.stripe.route.one]
+match = "GET /v1/charges/{id}"
+[connection.stripe.route.two]
+match = "GET,POST /v1/charges/{charge}"
+[connection.stripe.route.three]
+match = "PUSH /v1"
+[connection.stripe.route.four]
+match = "POST /v1/refunds"
+headers = ["x-api-key"]
+fields = ["charge", "amount"]
+money = { amount = "amount", currency = { lookup = "three", from = "charge", read = "currency" } }
+[connection.stripe.route.five]
+match = "POST /v1/x"
+headers = ["x-api-key"]
+idempotency = { header = "Host", lifetime = "24h" }
+[connection.other]
+origin = "https://other.example"
+credential = { env = "KEY", as = { query = "key" } }
+[connection.other.route.six]
+match = "GET /v1"
+query = ["key"]
+"#,
+        expect![[r#"
+              × connection `stripe`: routes `one` and `two` match the same requests and neither is more specific; leave
+              │ one out, or give them different methods or paths
+               ╭─[ambit.toml:7:26]
+             6 │ match = "GET /v1/charges/{id}"
+             7 │ [connection.stripe.route.two]
+               ·                          ─┬─
+               ·                           ╰── this route
+             8 │ match = "GET,POST /v1/charges/{charge}"
+               ╰────
+              × route `three` of connection `stripe`: `PUSH` is not one of GET, HEAD, POST, PUT, PATCH, DELETE: `match`
+              │ takes methods, a space and a path, such as `POST /v1/refunds` or `GET,HEAD /v1/refunds/{id}`
+                ╭─[ambit.toml:9:26]
+              8 │ match = "GET,POST /v1/charges/{charge}"
+              9 │ [connection.stripe.route.three]
+                ·                          ──┬──
+                ·                            ╰── this route
+             10 │ match = "PUSH /v1"
+                ╰────
+              × route `five` of connection `stripe` has the header `x-api-key`, which is the host's
+                ╭─[ambit.toml:16:26]
+             15 │ money = { amount = "amount", currency = { lookup = "three", from = "charge", read = "currency" } }
+             16 │ [connection.stripe.route.five]
+                ·                          ──┬─
+                ·                            ╰── this route
+             17 │ match = "POST /v1/x"
+                ╰────
+              × route `five` of connection `stripe` has the idempotency header `host`, which is the host's
+                ╭─[ambit.toml:16:26]
+             15 │ money = { amount = "amount", currency = { lookup = "three", from = "charge", read = "currency" } }
+             16 │ [connection.stripe.route.five]
+                ·                          ──┬─
+                ·                            ╰── this route
+             17 │ match = "POST /v1/x"
+                ╰────
+              × route `six` of connection `other` has the query parameter `key`, which is the host's
+                ╭─[ambit.toml:23:25]
+             22 │ credential = { env = "KEY", as = { query = "key" } }
+             23 │ [connection.other.route.six]
+                ·                         ─┬─
+                ·                          ╰── this route
+             24 │ match = "GET /v1"
+                ╰────
+        "#]],
+    );
+}
+
+#[test]
+fn bindings_and_budgets_are_about_what_exists() {
+    check(
+        r#"
+[agent.assistant]
+team = "support"
+tenant = "acme"
+[connection.stripe]
+origin = "https://api.stripe.com"
+[tool.refunds.bind]
+stripe = "strip"
+slack = 3
+[budget.one]
+connection = "stipe"
+agent = "asistant"
+unit = "dollars"
+window = "week"
+[budget.two]
+unit = "fuel"
+window = "month"
+cap = -1
+over = { ask = "finance" }
+[budget.three]
+connection = "stripe"
+unit = "calls"
+window = "day"
+cap = 1
+"#,
+        expect![[r#"
+              × `stripe` of the bindings of tool `refunds` is bound to connection `strip`, and there is none
+               ╭─[ambit.toml:8:10]
+             7 │ [tool.refunds.bind]
+             8 │ stripe = "strip"
+               ·          ───┬───
+               ·             ╰── no such connection
+             9 │ slack = 3
+               ╰────
+              help: did you mean `stripe`?
+              × `slack` of the bindings of tool `refunds` is a string, not 3
+                ╭─[ambit.toml:9:9]
+              8 │ stripe = "strip"
+              9 │ slack = 3
+                ·         ┬
+                ·         ╰── expected a string
+             10 │ [budget.one]
+                ╰────
+              × budget `one` has no `cap`
+                ╭─[ambit.toml:10:9]
+              9 │ slack = 3
+             10 │ [budget.one]
+                ·         ─┬─
+                ·          ╰── missing here
+             11 │ connection = "stipe"
+                ╰────
+              help: the most that a window may use, in the budget's unit
+              × budget `one` is for connection `stipe`, and there is none
+                ╭─[ambit.toml:11:14]
+             10 │ [budget.one]
+             11 │ connection = "stipe"
+                ·              ───┬───
+                ·                 ╰── no such connection
+             12 │ agent = "asistant"
+                ╰────
+              help: did you mean `stripe`?
+              × budget `one` is for agent `asistant`, and there is none
+                ╭─[ambit.toml:12:9]
+             11 │ connection = "stipe"
+             12 │ agent = "asistant"
+                ·         ─────┬────
+                ·              ╰── no such agent
+             13 │ unit = "dollars"
+                ╰────
+              help: did you mean `assistant`?
+              × `unit` of budget `one` is nothing that can be counted
+                ╭─[ambit.toml:13:8]
+             12 │ agent = "asistant"
+             13 │ unit = "dollars"
+                ·        ────┬────
+                ·            ╰── not known
+             14 │ window = "week"
+                ╰────
+              help: one of: a currency such as "usd" (in minor units), "calls" or "effects"
+              × `window` of budget `one` is not a window
+                ╭─[ambit.toml:14:10]
+             13 │ unit = "dollars"
+             14 │ window = "week"
+                ·          ───┬──
+                ·             ╰── not known
+             15 │ [budget.two]
+                ╰────
+              help: one of: "call" or "day" (by the calendar, UTC)
+              × the unit `fuel` is not served yet
+                ╭─[ambit.toml:16:8]
+             15 │ [budget.two]
+             16 │ unit = "fuel"
+                ·        ───┬──
+                ·           ╰── not served yet
+             17 │ window = "month"
+                ╰────
+              help: served: a currency such as "usd" (in minor units), "calls" or "effects"
+              × the window `month` is not served yet
+                ╭─[ambit.toml:17:10]
+             16 │ unit = "fuel"
+             17 │ window = "month"
+                ·          ───┬───
+                ·             ╰── not served yet
+             18 │ cap = -1
+                ╰────
+              help: served: "call" or "day" (by the calendar, UTC)
+              × `cap` of budget `two` is a whole number, zero or more, not -1
+                ╭─[ambit.toml:18:7]
+             17 │ window = "month"
+             18 │ cap = -1
+                ·       ─┬
+                ·        ╰── expected a whole number, zero or more
+             19 │ over = { ask = "finance" }
+                ╰────
+              × `over` of budget `two` is not served yet
+                ╭─[ambit.toml:19:8]
+             18 │ cap = -1
+             19 │ over = { ask = "finance" }
+                ·        ─────────┬─────────
+                ·                 ╰── not served yet
+             20 │ [budget.three]
+                ╰────
+              help: without it the cap is the cap
+              × budget `three` counts calls of a connection or route
+                ╭─[ambit.toml:22:1]
+             21 │ connection = "stripe"
+             22 │ unit = "calls"
+                · ──┬─
+                ·   ╰── would count nothing
+             23 │ window = "day"
+                ╰────
+              help: a connection has effects: unit = "effects"; or leave out connection and route
+        "#]],
+    );
+}
+
+#[test]
+fn limits_stay_within_what_a_host_can_hold() {
+    let limit = |line: &str| messages(&format!("[limits]\n{line}\n"));
+    assert_eq!(limit("response_body_bytes = 8_388_608"), Vec::<String>::new());
+    assert_eq!(
+        limit("response_body_bytes = 8_388_609"),
+        ["`response_body_bytes` of the limits is out of range"]
+    );
+    assert_eq!(
+        limit("request_body_bytes = 99_000_000"),
+        ["`request_body_bytes` of the limits is out of range"]
+    );
+    assert_eq!(limit("json_depth = 65"), ["`json_depth` of the limits is out of range"]);
+    assert_eq!(limit("fuel = 0"), ["`fuel` of the limits is out of range"]);
+    assert_eq!(
+        limit("fuel = 1.5"),
+        ["`fuel` of the limits is a whole number, zero or more, not a float"]
+    );
+    assert_eq!(
+        messages("[tool.refunds.limits]\nmemory_bytes = 9_000_000_000"),
+        ["`memory_bytes` of the limits of tool `refunds` is out of range"]
+    );
+}
+
+#[test]
+fn people_and_teams_are_unambiguous() {
+    assert_eq!(
+        messages("[group.g]\nmembers = [\"ada\", \"ada\", \"\"]\n[group.h]\n"),
+        [
+            "`ada` is twice in `members` of group `g`",
+            "`` cannot be the name of a person",
+            "group `h` has no `members`"
+        ]
+    );
+    assert_eq!(
+        messages("[agent.a]\nteam = \"t\"\ntenant = \"x\"\n[agent.b]\nteam = \"t\"\ntenant = \"y\"\n"),
+        ["team `t` is in two tenants, `x` and `y`"]
+    );
+}
+
+#[test]
+fn the_high_water_mark_is_elsewhere() {
+    for (path, inside) in [("mark", true), ("/home/ambit/x/mark", true), ("/var/mark", false)] {
+        let problems = messages(&format!("[ledger]\nhigh_water = \"{path}\"\n"));
+        assert_eq!(!problems.is_empty(), inside, "{path}");
+    }
+}
+
+#[test]
+fn secrets_are_read_when_a_connection_is_used_and_told_by_place() {
+    let config = parse(WHOLE).unwrap();
+    let world = World {
+        env: BTreeMap::from([("STRIPE_KEY", "sk_test_123456789")]),
+        files: BTreeMap::from([("keys/near", "two\nlines-of-secret".into())]),
+    };
+    let up = config.upstream("stripe", &world).unwrap();
+    assert_eq!(up.name(), "stripe");
+    assert!(!format!("{up:?} {config:?}").contains("sk_test"));
+    let problems: Vec<_> = ["near", "hook", "none"]
+        .map(|name| config.upstream(name, &world).unwrap_err())
+        .into();
+    expect![[r#"
+          × the credential of connection `near`: the file /home/ambit/keys/near has a control character or a second
+          │ line
+            ╭─[ambit.toml:35:1]
+         34 │ base = "/v1"
+         35 │ credential = { file = "keys/near", as = { header = "X-Api-Key" } }
+            · ─────┬────
+            ·      ╰── read here
+         36 │
+            ╰────
+          help: the host reads it when it starts; nothing was sent
+          × the base of connection `hook`: the environment variable HOOK is not set
+            ╭─[ambit.toml:29:1]
+         28 │ origin = "https://hooks.example"
+         29 │ base = { env = "HOOK" }
+            · ──┬─
+            ·   ╰── read here
+         30 │
+            ╰────
+          help: the host reads it when it starts; nothing was sent
+          × there is no connection `none`
+    "#]]
+    .assert_eq(&render(&problems));
+}
+
+#[test]
+fn a_home_is_read_whole() {
+    let home = tempfile::tempdir().unwrap();
+    let path = |name: &str| home.path().join(name);
+    let problem = |home: &Path| Config::load(home).unwrap_err().remove(0).message().to_owned();
+    assert!(problem(home.path()).contains("ambit.toml cannot be read"));
+    fs::write(path(FILE), TEMPLATE).unwrap();
+    assert!(problem(home.path()).contains("policy cannot be read"));
+    fs::create_dir(path("policy")).unwrap();
+    for (name, text) in [
+        ("b.cedar", "two"),
+        ("a.cedar", "one"),
+        ("note.txt", "three"),
+        ("a.cedar~", "four"),
+    ] {
+        fs::write(path("policy").join(name), text).unwrap();
+    }
+    let config = Config::load(home.path()).unwrap();
+    assert_eq!(
+        config.policies(),
+        [
+            ("a.cedar".to_owned(), "one".to_owned()),
+            ("b.cedar".into(), "two".into())
+        ]
+    );
+    fs::write(path(lock::FILE), "version = 9").unwrap();
+    assert!(problem(home.path()).contains("version 9"));
+    fs::write(path(FILE), b"\xff").unwrap();
+    assert!(problem(home.path()).contains("not UTF-8"));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_panics(text in r#"([a-z]+|\[|\]|=|"|\{|\}|\.|,|\n|[0-9]|origin|connection|tool|bind|budget|limits|fuel|credential|route|match| |\PC){0,40}"#) {
+        fuzz(text.as_bytes());
+    }
+}

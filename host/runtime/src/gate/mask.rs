@@ -1,0 +1,282 @@
+//! A credential that comes back in an answer is covered before anybody sees it.
+//!
+//! Exact values only: patterns that guess at secrets block honest work. A value is found as it is, in base64 (either alphabet, wherever in
+//! the encoded bytes it stands) and in hexadecimal, each also behind JSON's escapes and behind percent-encoding.
+
+use bytes::Bytes;
+use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, Encoding, HEXLOWER, HEXUPPER};
+use memchr::{memchr, memmem};
+use zeroize::Zeroizing;
+
+/// What stands where a secret stood. Harmless inside a JSON string, a header and a URL's text.
+const MASK: &[u8] = b"[masked]";
+
+/// A spelling shorter than this would also be found where nothing was leaked.
+const MIN_SPELLING: usize = 8;
+
+/// Finds a connection's secrets in what its service answers.
+#[derive(Default)]
+pub(super) struct Masker {
+    spellings: Vec<Zeroizing<Vec<u8>>>,
+}
+
+impl Masker {
+    /// Adds a secret value in all its spellings.
+    pub(super) fn add(&mut self, secret: &[u8]) {
+        self.spell(Zeroizing::new(secret.to_vec()));
+        for encoding in [&HEXLOWER, &HEXUPPER] {
+            self.spell(Zeroizing::new(encoding.encode(secret).into_bytes()));
+        }
+        for encoding in [&BASE64_NOPAD, &BASE64URL_NOPAD] {
+            for offset in 0..3 {
+                self.spell(base64_core(encoding, secret, offset));
+            }
+        }
+    }
+
+    fn spell(&mut self, spelling: Zeroizing<Vec<u8>>) {
+        if spelling.len() >= MIN_SPELLING && !self.spellings.contains(&spelling) {
+            self.spellings.push(spelling);
+        }
+    }
+
+    /// The text with every secret covered; the same bytes where there was none.
+    pub(super) fn mask(&self, text: Bytes) -> Bytes {
+        let mut found = Vec::new();
+        self.find(&text, |start, end| found.push((start, end)));
+        if memchr(b'\\', &text).is_some() || memchr(b'%', &text).is_some() {
+            for decode in [unescape_json as Decode, unescape_percent] {
+                let plain = View::of(&text, &[decode]);
+                self.find(&plain.bytes, |start, end| found.push(plain.range(start, end)));
+            }
+            let plain = View::of(&text, &[unescape_json, unescape_percent]);
+            self.find(&plain.bytes, |start, end| found.push(plain.range(start, end)));
+        }
+        if found.is_empty() {
+            return text;
+        }
+        cover(&text, found)
+    }
+
+    /// As [`Masker::mask`], for text.
+    pub(super) fn mask_str(&self, text: &str) -> String {
+        let masked = self.mask(Bytes::copy_from_slice(text.as_bytes()));
+        String::from_utf8_lossy(&masked).into_owned()
+    }
+
+    fn find(&self, text: &[u8], mut found: impl FnMut(usize, usize)) {
+        for spelling in &self.spellings {
+            for start in memmem::find_iter(text, spelling.as_slice()) {
+                found(start, start.saturating_add(spelling.len()));
+            }
+        }
+    }
+}
+
+/// The characters of `secret`'s base64 that don't depend on what stands before and after it, when it begins at a byte whose position is
+/// `offset` modulo 3.
+fn base64_core(encoding: &Encoding, secret: &[u8], offset: usize) -> Zeroizing<Vec<u8>> {
+    let mut shifted = Zeroizing::new(vec![0; offset]);
+    shifted.extend_from_slice(secret);
+    let encoded = Zeroizing::new(encoding.encode(&shifted).into_bytes());
+    // A character carries six bits. Those with any bit of the bytes before, or with padding bits at the end, are left out.
+    let first = (offset * 8).div_ceil(6);
+    let last = (shifted.len() * 8) / 6;
+    Zeroizing::new(encoded.get(first..last).unwrap_or_default().to_vec())
+}
+
+/// Replaces the ranges, which may overlap, by [`MASK`].
+fn cover(text: &[u8], mut found: Vec<(usize, usize)>) -> Bytes {
+    found.sort_unstable();
+    let mut masked = Vec::with_capacity(text.len());
+    let mut done = 0;
+    for (start, end) in found {
+        if start >= done {
+            masked.extend_from_slice(text.get(done..start).unwrap_or_default());
+            masked.extend_from_slice(MASK);
+        }
+        done = done.max(end);
+    }
+    masked.extend_from_slice(text.get(done..).unwrap_or_default());
+    masked.into()
+}
+
+/// Text with one or two layers of escapes taken off, which still knows where each byte came from.
+struct View {
+    bytes: Zeroizing<Vec<u8>>,
+    /// For each byte where its spelling starts in the text; one more entry for the text's end.
+    starts: Vec<usize>,
+}
+
+/// Reads one escape at the start of the text: the bytes it stands for and how many it takes. `None` where there is no escape.
+type Decode = fn(&[u8]) -> Option<(Decoded, usize)>;
+
+/// Up to four bytes: one character.
+struct Decoded {
+    bytes: [u8; 4],
+    len: usize,
+}
+
+impl View {
+    fn of(text: &[u8], layers: &[Decode]) -> View {
+        let mut view = View {
+            bytes: Zeroizing::new(text.to_vec()),
+            starts: (0..=text.len()).collect(),
+        };
+        for decode in layers {
+            view = view.without(*decode);
+        }
+        view
+    }
+
+    fn without(&self, decode: Decode) -> View {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(self.bytes.len()));
+        let mut starts = Vec::with_capacity(self.starts.len());
+        let mut rest = self.bytes.as_slice();
+        while let Some((first, tail)) = rest.split_first() {
+            let at = self.bytes.len().saturating_sub(rest.len());
+            let start = self.starts.get(at).copied().unwrap_or_default();
+            match decode(rest) {
+                Some((decoded, taken)) => {
+                    for byte in decoded.bytes.iter().take(decoded.len) {
+                        bytes.push(*byte);
+                        starts.push(start);
+                    }
+                    rest = rest.get(taken..).unwrap_or_default();
+                }
+                None => {
+                    bytes.push(*first);
+                    starts.push(start);
+                    rest = tail;
+                }
+            }
+        }
+        starts.push(self.starts.last().copied().unwrap_or_default());
+        View { bytes, starts }
+    }
+
+    /// Where in the text a range of the view came from.
+    fn range(&self, start: usize, end: usize) -> (usize, usize) {
+        let at = |index: usize| self.starts.get(index).copied().unwrap_or_default();
+        (at(start), at(end))
+    }
+}
+
+/// `\uXXXX` and the two-character escapes of JSON strings. A character beyond the basic plane is two escapes and is read as both.
+fn unescape_json(text: &[u8]) -> Option<(Decoded, usize)> {
+    let [b'\\', kind, rest @ ..] = text else {
+        return None;
+    };
+    let (character, taken) = match kind {
+        b'"' | b'\\' | b'/' => (char::from(*kind), 2),
+        b'b' => ('\u{8}', 2),
+        b'f' => ('\u{c}', 2),
+        b'n' => ('\n', 2),
+        b'r' => ('\r', 2),
+        b't' => ('\t', 2),
+        b'u' => {
+            let high = hex_unit(rest)?;
+            match rest.get(4..) {
+                Some([b'\\', b'u', low @ ..]) if (0xd800..0xdc00).contains(&high) => {
+                    let low = hex_unit(low)?;
+                    let both = char::decode_utf16([high, low]).next()?.ok()?;
+                    (both, 12)
+                }
+                _ => (char::from_u32(u32::from(high))?, 6),
+            }
+        }
+        _ => return None,
+    };
+    let mut bytes = [0; 4];
+    let len = character.encode_utf8(&mut bytes).len();
+    Some((Decoded { bytes, len }, taken))
+}
+
+fn hex_unit(text: &[u8]) -> Option<u16> {
+    let digits = text.get(..4)?;
+    digits.iter().try_fold(0u16, |unit, digit| {
+        let value = char::from(*digit).to_digit(16)?;
+        u16::try_from(value).ok().map(|value| unit << 4 | value)
+    })
+}
+
+/// `%XX` of URLs and forms.
+fn unescape_percent(text: &[u8]) -> Option<(Decoded, usize)> {
+    let [b'%', high, low, ..] = text else {
+        return None;
+    };
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    let byte = u8::try_from(digit(high)? << 4 | digit(low)?).ok()?;
+    Some((
+        Decoded {
+            bytes: [byte, 0, 0, 0],
+            len: 1,
+        },
+        3,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECRET: &str = "sk_test/4eC39+HqLy=";
+
+    fn masker(secret: &str) -> Masker {
+        let mut masker = Masker::default();
+        masker.add(secret.as_bytes());
+        masker
+    }
+
+    fn check(text: &str, expected: &str) {
+        assert_eq!(masker(SECRET).mask_str(text), expected);
+    }
+
+    #[test]
+    fn every_spelling_is_covered() {
+        check("nothing here", "nothing here");
+        check(&format!("a {SECRET} b {SECRET}"), "a [masked] b [masked]");
+        check(&format!("{SECRET}{SECRET}"), "[masked][masked]");
+        check(r#"{"key":"sk_test\/4eC39\u002bHqLy\u003D"}"#, r#"{"key":"[masked]"}"#);
+        check("?k=sk_test%2F4eC39%2bHqLy%3D&x=1", "?k=[masked]&x=1");
+        check(r#"{"url":"?k=sk_test%2f4eC39%2BHqLy%3d"}"#, r#"{"url":"?k=[masked]"}"#);
+        check(r"\u0073k_test%2f4eC39%2BHqLy%3d\/", r"[masked]\/");
+        check(&HEXLOWER.encode(SECRET.as_bytes()), "[masked]");
+        check(&HEXUPPER.encode(SECRET.as_bytes()), "[masked]");
+        check("%zz \\u12 \\", "%zz \\u12 \\");
+    }
+
+    #[test]
+    fn a_basic_credential_is_covered_whatever_the_user() {
+        for user in ["", "u", "us", "use", "a longer user name"] {
+            let sent = data_encoding::BASE64.encode(format!("{user}:{SECRET}").as_bytes());
+            let seen = masker(SECRET).mask_str(&sent);
+            assert!(seen.contains("[masked]"), "{user}: {seen}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn base64_is_covered_at_every_offset(
+            secret in "[!-~]{8,60}", before in proptest::collection::vec(any::<u8>(), 0..9), after in proptest::collection::vec(any::<u8>(), 0..9),
+        ) {
+            let whole = [&before, secret.as_bytes(), &after].concat();
+            for encoding in [&data_encoding::BASE64, &data_encoding::BASE64URL, &BASE64_NOPAD, &BASE64URL_NOPAD] {
+                let seen = masker(&secret).mask_str(&encoding.encode(&whole));
+                prop_assert!(seen.contains("[masked]"));
+            }
+        }
+
+        #[test]
+        fn no_text_panics_and_no_value_stays(
+            secret in "[!-~]{8,20}", text in "[!-~\\\\%]{0,60}", at in 0usize..60,
+        ) {
+            let mut whole = text.clone();
+            whole.insert_str(at.min(text.len()), &secret);
+            let seen = masker(&secret).mask_str(&whole);
+            prop_assert!(seen.contains("[masked]"));
+            prop_assert!(!seen.contains(&secret));
+        }
+    }
+}

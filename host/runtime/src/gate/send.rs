@@ -1,0 +1,201 @@
+//! One effect, from its committed intent to its answer.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambit_core::effect::HttpRequest;
+use ambit_core::error::{Code, Refusal, printable};
+use bytes::Bytes;
+use http::HeaderMap;
+use tokio::time::Instant;
+
+use super::line::{Broken, Line};
+use super::resolve::{Resolve, System};
+use super::upstream::Upstream;
+
+/// Limits of one effect.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// From the first look at the name to the last byte of the answer.
+    pub time: Duration,
+    /// Bytes of the answer's body.
+    pub answer_bytes: usize,
+}
+
+/// What went over the connection for one effect, above TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes of the request, head included.
+    pub sent_bytes: u64,
+    /// Bytes of the answer, head included.
+    pub received_bytes: u64,
+    /// Milliseconds from the first look at the name.
+    pub ms: u64,
+}
+
+/// An answer, with the connection's secrets covered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// HTTP status, 200 to 599 (an interim answer is not one).
+    pub status: u16,
+    /// Names in lower case, in the order received; values that are not text are left out.
+    pub headers: Vec<(String, String)>,
+    /// The whole body, as it came.
+    pub body: Bytes,
+    /// What it took.
+    pub traffic: Traffic,
+}
+
+/// No usable answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SendError {
+    /// Nothing left this host. The effect did not happen.
+    NotSent(Refusal),
+    /// Something left and no status came back: whether the effect happened is not known.
+    Unknown(Failed),
+    /// The service answered with this status; the rest of its answer cannot be used.
+    Unusable {
+        /// HTTP status.
+        status: u16,
+        /// Why, and what it took.
+        failed: Failed,
+    },
+}
+
+/// What is known of a failure after something was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// One clause for people, without any secret.
+    pub why: String,
+    /// What it took.
+    pub traffic: Traffic,
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SendError::NotSent(refusal) => write!(f, "nothing was sent: {refusal}"),
+            SendError::Unknown(failed) => write!(f, "sent, and it is not known what became of it: {}", failed.why),
+            SendError::Unusable { status, failed } => write!(f, "answered with {status}, and {}", failed.why),
+        }
+    }
+}
+
+impl std::error::Error for SendError {}
+
+/// The process's door to the network.
+#[derive(Clone)]
+pub struct Wire {
+    resolver: Arc<dyn Resolve>,
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Wire")
+    }
+}
+
+impl Default for Wire {
+    fn default() -> Wire {
+        Wire::with_resolver(Arc::new(System))
+    }
+}
+
+impl Wire {
+    /// With another resolver than the system's, as tests have.
+    pub fn with_resolver(resolver: Arc<dyn Resolve>) -> Wire {
+        Wire { resolver }
+    }
+
+    pub(super) async fn exchange(
+        &self,
+        up: &Upstream,
+        request: &HttpRequest,
+        idempotency: Option<(&str, &str)>,
+        bounds: Bounds,
+    ) -> Result<Sent, SendError> {
+        let started = Instant::now();
+        let deadline = started.checked_add(bounds.time).unwrap_or(started);
+
+        up.ready().map_err(SendError::NotSent)?;
+        let request = up.request(request, idempotency).map_err(SendError::NotSent)?;
+        let mut line = up
+            .line(self.resolver.as_ref(), deadline)
+            .await
+            .map_err(SendError::NotSent)?;
+
+        let tally = Tally::start(started, &line);
+        let answer = line
+            .exchange(request, bounds.answer_bytes, deadline)
+            .await
+            .map_err(|broken| failed(broken, up, tally.read(&line)))?;
+        let traffic = tally.read(&line);
+        up.pool().put(line);
+
+        up.pause().note(answer.status, &answer.headers);
+        Ok(Sent {
+            status: answer.status.as_u16(),
+            headers: headers(up, &answer.headers),
+            body: up.masker().mask(answer.body),
+            traffic,
+        })
+    }
+}
+
+/// Where a connection's counts stood before an exchange.
+struct Tally {
+    started: Instant,
+    sent: u64,
+    received: u64,
+}
+
+impl Tally {
+    fn start(started: Instant, line: &Line) -> Tally {
+        Tally {
+            started,
+            sent: line.meter().sent(),
+            received: line.meter().received(),
+        }
+    }
+
+    fn read(&self, line: &Line) -> Traffic {
+        Traffic {
+            sent_bytes: line.meter().sent().saturating_sub(self.sent),
+            received_bytes: line.meter().received().saturating_sub(self.received),
+            ms: self.started.elapsed().as_millis().try_into().unwrap_or(u64::MAX),
+        }
+    }
+}
+
+fn failed(broken: Broken, up: &Upstream, traffic: Traffic) -> SendError {
+    // The words of a parser may quote what it could not read.
+    let failed = |why: String| Failed {
+        why: printable(&up.masker().mask_str(&why)),
+        traffic,
+    };
+    match broken {
+        Broken::Unsent(why) => SendError::NotSent(
+            Refusal::new(
+                Code::Limit,
+                format!("connection `{}` took no request: {}", up.name(), failed(why).why),
+            )
+            .advise("nothing was sent; the call can be made again"),
+        ),
+        Broken::Lost(why) => SendError::Unknown(failed(why)),
+        Broken::Unusable(status, why) => SendError::Unusable {
+            status: status.as_u16(),
+            failed: failed(why),
+        },
+    }
+}
+
+fn headers(up: &Upstream, headers: &HeaderMap) -> Vec<(String, String)> {
+    headers
+        .iter()
+        .filter_map(|(name, value)| {
+            let value = up.masker().mask_str(value.to_str().ok()?);
+            Some((name.as_str().to_owned(), value))
+        })
+        .collect()
+}

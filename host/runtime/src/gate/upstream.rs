@@ -1,0 +1,222 @@
+//! The way to one service: what a connection of the configuration becomes.
+
+use std::fmt;
+use std::sync::Arc;
+
+use ambit_core::effect::{HttpRequest, Origin, Scheme};
+use ambit_core::error::{Code, Refusal};
+use ambit_core::guard;
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use tokio::time::Instant;
+
+use super::line::Line;
+use super::mask::Masker;
+use super::pause::Pause;
+use super::pool::Pool;
+use super::request::{Credential, Frame, Presented, build, check_base};
+use super::resolve::{self, Checked, Endpoint, Resolve};
+use super::tls::{Authorities, Tls};
+use crate::secret::Secret;
+
+/// A segment of a secret base that is this long is covered in answers by itself too.
+const SECRET_SEGMENT: usize = 16;
+
+/// A path before every path of a connection.
+#[derive(Debug)]
+pub enum Base {
+    /// As it stands in the configuration; empty for none.
+    Plain(String),
+    /// Holds a secret, as webhooks' paths do.
+    Secret(Secret),
+}
+
+/// What an [`Upstream`] is made of.
+#[derive(Debug)]
+pub struct UpstreamParts {
+    /// The connection's name.
+    pub name: String,
+    /// Whom requests are for: Host, SNI and certificate.
+    pub origin: Origin,
+    /// Where the socket goes instead of the origin.
+    pub connect_to: Option<Endpoint>,
+    /// Who may sign the service's certificate.
+    pub authorities: Authorities,
+    /// Whether addresses on this machine and its networks may be connected to.
+    pub allow_private: bool,
+    /// Path before every path.
+    pub base: Base,
+    /// What the service wants to see, and how.
+    pub credential: Option<(Presented, Secret)>,
+}
+
+/// The way to one service. Made once for each connection, when the configuration is put to use; another credential or another authority
+/// makes another `Upstream`, and with it another pool.
+pub struct Upstream {
+    name: String,
+    origin: Origin,
+    endpoint: Endpoint,
+    tls: Option<Tls>,
+    allow_private: bool,
+    base: Base,
+    credential: Option<Credential>,
+    masker: Masker,
+    pool: Arc<Pool>,
+    pause: Pause,
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream")
+            .field("name", &self.name)
+            .field("origin", &self.origin)
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Upstream {
+    /// # Errors
+    /// One sentence for the operator, without any secret: the origin cannot be in a certificate, the base is not a path, the credential
+    /// cannot stand where it should.
+    pub fn new(parts: UpstreamParts) -> Result<Upstream, String> {
+        let UpstreamParts {
+            name,
+            origin,
+            connect_to,
+            authorities,
+            allow_private,
+            base,
+            credential,
+        } = parts;
+        let endpoint = match connect_to {
+            Some(endpoint) => endpoint,
+            None => Endpoint::new(origin.host(), origin.port())
+                .map_err(|why| format!("{origin} cannot be connected to: {why}"))?,
+        };
+        let tls = match origin.scheme() {
+            Scheme::Https => Some(Tls::new(origin.host(), &authorities)?),
+            Scheme::Http => None,
+        };
+        let mut masker = Masker::default();
+        if let Base::Secret(secret) = &base {
+            let path = secret.expose();
+            masker.add(path.strip_prefix(b"/").unwrap_or(path));
+            path.split(|byte| *byte == b'/')
+                .filter(|segment| segment.len() >= SECRET_SEGMENT)
+                .for_each(|segment| masker.add(segment));
+        }
+        check_base(base_text(&base)).map_err(|why| format!("the base {why}"))?;
+        let credential = credential
+            .map(|(presented, secret)| {
+                masker.add(secret.expose());
+                Credential::new(&presented, &secret)
+            })
+            .transpose()
+            .map_err(|why| format!("the credential {why}"))?;
+        Ok(Upstream {
+            name,
+            origin,
+            endpoint,
+            tls,
+            allow_private,
+            base,
+            credential,
+            masker,
+            pool: Arc::default(),
+            pause: Pause::default(),
+        })
+    }
+
+    /// The connection's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whom requests over it are for.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Whether the service takes requests now, as far as it has said. Asked before an intent is written, so that the ledger does not fill
+    /// with what will not be sent; [`Wire::send`](super::Wire::send) asks again.
+    ///
+    /// # Errors
+    /// [`Code::Rate`]: an earlier answer asked for time.
+    pub fn ready(&self) -> Result<(), Refusal> {
+        self.pause.check(&self.name)
+    }
+
+    pub(super) fn request(
+        &self,
+        request: &HttpRequest,
+        idempotency: Option<(&str, &str)>,
+    ) -> Result<Request<Full<Bytes>>, Refusal> {
+        if !guard!("gate.origin", *request.origin() == self.origin) {
+            let message = format!(
+                "a request for {} is not sent over connection `{}`",
+                request.origin(),
+                self.name
+            );
+            return Err(Refusal::new(Code::Route, message));
+        }
+        let frame = Frame {
+            authority: &self.origin.authority(),
+            base: base_text(&self.base),
+            credential: self.credential.as_ref(),
+        };
+        build(&frame, request, idempotency)
+    }
+
+    /// A connection to an address that was judged just now: a kept one, or a new one to the first address that answers.
+    pub(super) async fn line(&self, resolver: &dyn Resolve, deadline: Instant) -> Result<Line, Refusal> {
+        let addresses = tokio::time::timeout_at(deadline, self.addresses(resolver))
+            .await
+            .map_err(|_| Refusal::new(Code::Limit, format!("{} did not resolve in time", self.endpoint)))??;
+        if let Some(line) = self.pool.take(&addresses).await {
+            return Ok(line);
+        }
+        let mut last = None;
+        for address in addresses {
+            match Line::open(address, self.tls.as_ref(), deadline).await {
+                Ok(line) => return Ok(line),
+                Err(refusal) => last = Some(refusal),
+            }
+        }
+        Err(last.unwrap_or_else(|| Refusal::new(Code::Address, format!("{} has no address", self.endpoint))))
+    }
+
+    async fn addresses(&self, resolver: &dyn Resolve) -> Result<Vec<Checked>, Refusal> {
+        let addresses = resolve::checked(resolver, &self.endpoint, self.allow_private).await?;
+        let public = addresses.iter().any(|address| address.is_public());
+        if !guard!("gate.plaintext", self.tls.is_some() || !public) {
+            return Err(Refusal::new(
+                Code::Tls,
+                format!("{} would be sent to in the clear, over the Internet", self.endpoint),
+            )
+            .advise("use an https origin; plain http is for services on this machine or network"));
+        }
+        Ok(addresses)
+    }
+
+    pub(super) fn masker(&self) -> &Masker {
+        &self.masker
+    }
+
+    pub(super) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    pub(super) fn pause(&self) -> &Pause {
+        &self.pause
+    }
+}
+
+fn base_text(base: &Base) -> &str {
+    match base {
+        Base::Plain(text) => text,
+        // A secret is UTF-8, or it would not be one.
+        Base::Secret(secret) => std::str::from_utf8(secret.expose()).unwrap_or_default(),
+    }
+}

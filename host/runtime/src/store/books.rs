@@ -1,0 +1,146 @@
+//! What follows from the entries: what is under way, and what budgets have left.
+//!
+//! Both are a function of the ledger. [`post`] is that function, one entry at a time; where the rows are kept is the
+//! business of [`Books`].
+
+use ambit_core::guard;
+use ambit_core::ledger::body::{Reservation, Settlement};
+use ambit_core::ledger::{Body, Entry};
+use ambit_core::money::Account;
+
+use super::StoreError;
+
+/// Something that is under way until an entry says that it is not: a call, or one effect of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Work {
+    /// The call.
+    pub call: String,
+    /// The effect within the call; none for the call itself.
+    pub ordinal: Option<u32>,
+}
+
+/// A budget in one of its windows.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Window {
+    /// The budget's name.
+    pub budget: String,
+    /// The window's key: a day, a call.
+    pub window: String,
+}
+
+/// The rows that [`post`] reads and writes.
+pub(super) trait Books {
+    /// What reading and writing rows fails with.
+    type Error: From<StoreError>;
+
+    /// Notes that `work` began with the entry at `index`; false where it is under way already.
+    fn begin(&mut self, work: &Work, index: u64) -> Result<bool, Self::Error>;
+    /// Notes that `work` is over; false where it was not under way.
+    fn end(&mut self, work: &Work) -> Result<bool, Self::Error>;
+    /// How many of a call's effects are under way.
+    fn effects(&mut self, call: &str) -> Result<u64, Self::Error>;
+    /// What a budget has used and reserved in a window.
+    fn account(&mut self, window: &Window) -> Result<Account, Self::Error>;
+    /// Sets that, and the cap that it was last held against.
+    fn set_account(&mut self, window: &Window, account: Account, cap: Option<u64>) -> Result<(), Self::Error>;
+    /// Notes what is reserved for `work`; false where something is already.
+    fn reserve(&mut self, work: &Work, window: &Window, amount: u64) -> Result<bool, Self::Error>;
+    /// Takes what is reserved for `work`; none where nothing is.
+    fn unreserve(&mut self, work: &Work, window: &Window) -> Result<Option<u64>, Self::Error>;
+}
+
+/// Brings the books up to date with an entry.
+///
+/// # Errors
+/// [`StoreError::Budget`] where a reservation passes its cap, [`StoreError::Batch`] where the entry contradicts those before it: an
+/// outcome without an intent, a finish before every intent has an outcome, more settled than was reserved.
+pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<(), B::Error> {
+    let work = || Work {
+        call: entry.call().unwrap_or_default().to_owned(),
+        ordinal: entry.body().ordinal(),
+    };
+    match entry.body() {
+        Body::CallAccepted(body) => begin(books, &work(), entry.index(), &body.reserved),
+        Body::EffectIntent(body) => begin(books, &work(), entry.index(), &body.reserved),
+        Body::EffectOutcome(body) => end(books, &work(), &body.settled),
+        Body::CallFinished(body) => {
+            let work = work();
+            no_effect_open(books, &work)?;
+            end(books, &work, &body.settled)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn begin<B: Books>(books: &mut B, work: &Work, index: u64, reserved: &[Reservation]) -> Result<(), B::Error> {
+    if !books.begin(work, index)? {
+        return Err(contradiction(work, "has begun already"));
+    }
+    reserved
+        .iter()
+        .try_for_each(|reservation| reserve(books, work, reservation))
+}
+
+fn end<B: Books>(books: &mut B, work: &Work, settled: &[Settlement]) -> Result<(), B::Error> {
+    let was_open = books.end(work)?;
+    if !guard!("ledger.one-outcome", was_open) {
+        return Err(contradiction(work, "is not under way"));
+    }
+    settled
+        .iter()
+        .try_for_each(|settlement| settle(books, work, settlement))
+}
+
+fn no_effect_open<B: Books>(books: &mut B, work: &Work) -> Result<(), B::Error> {
+    if !guard!("ledger.every-outcome", books.effects(&work.call)? == 0) {
+        return Err(contradiction(
+            work,
+            "has an intent without an outcome, and can't finish",
+        ));
+    }
+    Ok(())
+}
+
+fn reserve<B: Books>(books: &mut B, work: &Work, asked: &Reservation) -> Result<(), B::Error> {
+    let window = Window {
+        budget: asked.budget.clone(),
+        window: asked.window.clone(),
+    };
+    let account = books.account(&window)?;
+    let over = || StoreError::Budget {
+        name: asked.budget.clone(),
+        cap: asked.cap,
+        used: account.used,
+        reserved: account.reserved,
+        asked: asked.amount,
+    };
+    let after = account.reserve(asked.amount, asked.cap).map_err(|_| over())?;
+    books.set_account(&window, after, Some(asked.cap))?;
+    if !books.reserve(work, &window, asked.amount)? {
+        return Err(contradiction(work, "reserves twice in one budget"));
+    }
+    Ok(())
+}
+
+fn settle<B: Books>(books: &mut B, work: &Work, settled: &Settlement) -> Result<(), B::Error> {
+    let window = Window {
+        budget: settled.budget.clone(),
+        window: settled.window.clone(),
+    };
+    let reserved = books
+        .unreserve(work, &window)?
+        .ok_or_else(|| contradiction::<B::Error>(work, "settles what it did not reserve"))?;
+    let account = books.account(&window)?;
+    let after = account
+        .settle(reserved, settled.amount)
+        .map_err(|_| contradiction::<B::Error>(work, "settles more than it reserved"))?;
+    books.set_account(&window, after, None)
+}
+
+fn contradiction<E: From<StoreError>>(work: &Work, what: &str) -> E {
+    let effect = work
+        .ordinal
+        .map(|ordinal| format!("effect {ordinal} of "))
+        .unwrap_or_default();
+    StoreError::batch(format!("{effect}call {} {what}", work.call)).into()
+}

@@ -1,0 +1,106 @@
+//! The books in memory: for the store without a disk, and to check those of a store that has one.
+
+use std::collections::HashMap;
+
+use ambit_core::money::Account;
+
+use super::StoreError;
+use super::books::{Books, Window, Work};
+
+/// An account and the cap it was last held against.
+type Row = (Account, u64);
+
+/// The rows, and how to take back what was done to them since the last [`MapBooks::keep`].
+#[derive(Default)]
+pub(super) struct MapBooks {
+    pub(super) unfinished: HashMap<Work, u64>,
+    pub(super) accounts: HashMap<Window, Row>,
+    pub(super) reservations: HashMap<(Work, Window), u64>,
+    undo: Vec<Before>,
+}
+
+/// What a row was before it was changed.
+enum Before {
+    Unfinished(Work, Option<u64>),
+    Account(Window, Option<Row>),
+    Reservation((Work, Window), Option<u64>),
+}
+
+impl MapBooks {
+    /// What was done stays done.
+    pub(super) fn keep(&mut self) {
+        self.undo.clear();
+    }
+
+    /// Takes back what was done since.
+    pub(super) fn take_back(&mut self) {
+        while let Some(before) = self.undo.pop() {
+            match before {
+                Before::Unfinished(key, row) => put_back(&mut self.unfinished, key, row),
+                Before::Account(key, row) => put_back(&mut self.accounts, key, row),
+                Before::Reservation(key, row) => put_back(&mut self.reservations, key, row),
+            }
+        }
+    }
+}
+
+fn put_back<K: Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>, key: K, row: Option<V>) {
+    match row {
+        Some(row) => map.insert(key, row),
+        None => map.remove(&key),
+    };
+}
+
+impl Books for MapBooks {
+    type Error = StoreError;
+
+    fn begin(&mut self, work: &Work, index: u64) -> Result<bool, StoreError> {
+        let before = self.unfinished.insert(work.clone(), index);
+        self.undo.push(Before::Unfinished(work.clone(), before));
+        Ok(before.is_none())
+    }
+
+    fn end(&mut self, work: &Work) -> Result<bool, StoreError> {
+        let before = self.unfinished.remove(work);
+        self.undo.push(Before::Unfinished(work.clone(), before));
+        Ok(before.is_some())
+    }
+
+    fn effects(&mut self, call: &str) -> Result<u64, StoreError> {
+        let of_call = self
+            .unfinished
+            .keys()
+            .filter(|work| work.call == call && work.ordinal.is_some());
+        Ok(of_call.count() as u64)
+    }
+
+    fn account(&mut self, window: &Window) -> Result<Account, StoreError> {
+        Ok(self
+            .accounts
+            .get(window)
+            .map(|(account, _)| *account)
+            .unwrap_or_default())
+    }
+
+    fn set_account(&mut self, window: &Window, account: Account, cap: Option<u64>) -> Result<(), StoreError> {
+        let before = self.accounts.get(window).copied();
+        let cap = cap.or(before.map(|(_, cap)| cap)).unwrap_or_default();
+        self.accounts.insert(window.clone(), (account, cap));
+        self.undo.push(Before::Account(window.clone(), before));
+        Ok(())
+    }
+
+    fn reserve(&mut self, work: &Work, window: &Window, amount: u64) -> Result<bool, StoreError> {
+        let key = (work.clone(), window.clone());
+        let before = self.reservations.insert(key.clone(), amount);
+        self.undo.push(Before::Reservation(key, before));
+        Ok(before.is_none())
+    }
+
+    fn unreserve(&mut self, work: &Work, window: &Window) -> Result<Option<u64>, StoreError> {
+        let key = (work.clone(), window.clone());
+        let before = self.reservations.remove(&key);
+        self.undo.push(Before::Reservation(key, before));
+        Ok(before)
+    }
+}

@@ -1,0 +1,122 @@
+//! A store without a disk, for tests and for measuring what the rest costs.
+//!
+//! Entries are sealed, hashed and put into the tree, and budgets and order hold, as in a home. But nothing is durable, nothing is
+//! encrypted, no checkpoint is signed, and all of it stays in memory until the store goes.
+
+use std::sync::Arc;
+
+use ambit_core::ledger::{Checkpoint, Entry};
+use parking_lot::Mutex;
+
+use super::batch::{Batch, TranscriptRow};
+use super::map_books::MapBooks;
+use super::tables::{Place, StoredPayload, Tables};
+use super::vault::{Payload, Sealed};
+use super::writer::{Tail, Written};
+use super::{Keys, Reader, StoreError, books, schema};
+
+pub(super) struct Memory {
+    keys: Keys,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    tail: Tail,
+    books: MapBooks,
+    kept: Vec<Kept>,
+}
+
+/// A batch as it was written.
+struct Kept {
+    entries: Vec<Entry>,
+    payloads: Vec<Payload>,
+    transcript: Vec<TranscriptRow>,
+}
+
+impl Memory {
+    pub(super) fn new(keys: Keys) -> Self {
+        Self {
+            keys,
+            state: Mutex::default(),
+        }
+    }
+
+    pub(super) const fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    pub(super) fn commit(&self, batch: Batch, clock_ms: i64) -> Result<Written, StoreError> {
+        let mut state = self.state.lock();
+        let State { tail, books, kept } = &mut *state;
+        let mut next = tail.clone();
+        let entries = next.seal(batch.entries, clock_ms)?;
+        if let Err(error) = entries.iter().try_for_each(|entry| books::post(books, entry)) {
+            books.take_back();
+            return Err(error);
+        }
+        books.keep();
+        entries
+            .iter()
+            .for_each(|entry| next.frontier.append(entry.leaf(), |_, _| ()));
+        let written = Written {
+            first_index: tail.frontier.size(),
+            entries: entries.len() as u64,
+            time_ms: next.time_ms(),
+            checkpoint: None,
+        };
+        *tail = next;
+        kept.push(Kept {
+            entries,
+            payloads: batch.payloads,
+            transcript: batch.transcript,
+        });
+        Ok(written)
+    }
+
+    pub(super) fn payload(&self, call: &str, name: &str) -> Option<Payload> {
+        let state = self.state.lock();
+        let payloads = state.kept.iter().flat_map(|kept| &kept.payloads);
+        payloads
+            .into_iter()
+            .find(|payload| payload.call == call && payload.name == name)
+            .cloned()
+    }
+
+    /// What is there now, as a home would have it.
+    pub(super) fn reader(&self) -> Result<Reader, StoreError> {
+        let fail = |error: rusqlite::Error| StoreError::damaged(error.to_string());
+        let connection = schema::open_memory().map_err(fail)?;
+        let vault = Arc::new(self.keys.vault());
+        let mut tables = Tables::new(&connection).map_err(fail)?;
+        let mut tail = Tail::default();
+        for kept in &self.state.lock().kept {
+            let payloads = kept
+                .payloads
+                .iter()
+                .map(|payload| vault.seal(payload, || Ok(None)).map(in_row));
+            let payloads = payloads.collect::<Result<Vec<_>, _>>()?;
+            tables.write(&mut tail.frontier, &kept.entries, &payloads, &kept.transcript)?;
+        }
+        let size = tail.frontier.size();
+        let note = Checkpoint::sign(size, tail.frontier.root(), self.keys.ledger());
+        tables.add_checkpoint(size, &note)?;
+        drop(tables);
+        Ok(Reader::over(connection, None, Some(vault)))
+    }
+}
+
+fn in_row(sealed: Sealed) -> StoredPayload {
+    let Sealed {
+        call,
+        name,
+        wrapped,
+        bytes,
+    } = sealed;
+    StoredPayload {
+        call,
+        name,
+        wrapped,
+        place: Place::Row(bytes),
+    }
+}

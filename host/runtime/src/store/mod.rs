@@ -1,0 +1,187 @@
+//! The store: what makes the ledger durable.
+//!
+//! [`Store::commit`] is the one way to write. A [`Batch`] of entries, payloads and transcript rows becomes durable as a whole or not at
+//! all; when `commit` returns, it is. A batch with an intent gives back a [`Durable`], without which the gate sends nothing: the
+//! compiler keeps "no record, no effect".
+//!
+//! What is where:
+//!
+//! - One thread writes ([`writer`]); callers share its transactions and syncs.
+//! - Budgets, and what is under way, follow from the entries ([`books`]) and are kept in the same transaction.
+//! - Payloads are encrypted by the thread that has them ([`vault`]).
+//! - After the first failure of the disk nothing is written any more: [`Store::failed`].
+//!
+//! Reading is apart: a [`Reader`] needs no lock and, but for payloads, no secret.
+
+mod batch;
+mod books;
+mod disk;
+mod durable;
+mod error;
+mod fault;
+mod high_water;
+mod home;
+mod keys;
+mod map_books;
+mod measure;
+mod memory;
+mod options;
+mod reader;
+mod schema;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod vault;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ambit_core::ledger::VerifierKey;
+
+pub use batch::{Batch, TranscriptRow};
+pub use books::{Window, Work};
+pub use durable::{Durable, Intent};
+pub use error::StoreError;
+pub use fault::{Fault, Faults, Step};
+pub use high_water::HighWaterOptions;
+pub use keys::{Keys, verifier};
+pub use measure::{Rate, appends, commits};
+pub use options::{Clock, StoreOptions};
+pub use reader::{BudgetState, CallFilter, Reader, Unfinished};
+pub use vault::Payload;
+
+use disk::Disk;
+use memory::Memory;
+use writer::Written;
+
+/// A home's ledger and what stands beside it, held by this process alone.
+pub struct Store(Place);
+
+enum Place {
+    Disk(Disk),
+    Memory(Memory, Clock),
+}
+
+/// A batch that is durable.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Committed {
+    /// The ledger index of its first entry.
+    pub first_index: u64,
+    /// How many entries it has; they stand next to each other.
+    pub entries: u64,
+    /// The time of its last entry, in milliseconds since 1970.
+    pub time_ms: i64,
+    /// The signed checkpoint that covers it, which it shares with the other batches of its group. None from a store in memory.
+    pub checkpoint: Option<Arc<str>>,
+    /// Leave to send what the batch intended, where it did.
+    pub durable: Option<Durable>,
+}
+
+impl Store {
+    /// Opens the ledger of a home, and begins it where there is none.
+    ///
+    /// What a crash left is found by [`Reader::unfinished`]; ending it on the ledger is the caller's.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] where another process holds the home; where the ledger is of another version, key or shorter than it was; where
+    /// the home can't be written. Nothing is changed then.
+    pub fn open(home: &Path, keys: Keys, options: StoreOptions, faults: Faults) -> Result<Self, StoreError> {
+        Disk::open(home, keys, options, faults).map(Place::Disk).map(Self)
+    }
+
+    /// A store that only looks like one: entries are sealed and hashed, budgets and order hold, but nothing is durable, encrypted or signed.
+    /// For tests, and to measure what the rest of a call costs.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub fn memory(keys: Keys, options: StoreOptions) -> Result<Self, StoreError> {
+        let store = Self(Place::Memory(Memory::new(keys), options.clock));
+        store.commit(disk::opening(store.verifier()))?;
+        Ok(store)
+    }
+
+    /// Writes a batch, and returns when it is durable. Blocks; many threads may call it, and share syncs when they do.
+    ///
+    /// # Errors
+    /// [`StoreError::Budget`] where a reservation passes its cap, [`StoreError::NoRoom`] where what is left of the disk is kept for what is
+    /// under way, [`StoreError::Batch`] where the batch contradicts itself or the ledger: nothing of it is written, and the store goes on.
+    /// [`StoreError::Failed`] once the disk has failed: whether this batch is durable is not known, no later one is, and the process should
+    /// end.
+    pub fn commit(&self, mut batch: Batch) -> Result<Committed, StoreError> {
+        let position = batch.intent_position()?;
+        let intent = batch.intent.take();
+        let written = match &self.0 {
+            Place::Disk(disk) => disk.commit(batch),
+            Place::Memory(memory, clock) => memory.commit(batch, clock()),
+        }?;
+        let Written {
+            first_index,
+            entries,
+            time_ms,
+            checkpoint,
+        } = written;
+        let durable = intent
+            .zip(position)
+            .map(|(intent, at)| Durable::new(intent, first_index + at as u64));
+        Ok(Committed {
+            first_index,
+            entries,
+            time_ms,
+            checkpoint,
+            durable,
+        })
+    }
+
+    /// A view of the ledger, payloads included, on a connection of its own. Of a store in memory, a copy as it is now.
+    ///
+    /// # Errors
+    /// Where the ledger can't be read.
+    pub fn reader(&self) -> Result<Reader, StoreError> {
+        match &self.0 {
+            Place::Disk(disk) => disk.reader(),
+            Place::Memory(memory, _) => memory.reader(),
+        }
+    }
+
+    /// A payload of a call; none where there is none of that name.
+    ///
+    /// # Errors
+    /// [`StoreError::Payload`] where it was changed.
+    pub fn payload(&self, call: &str, name: &str) -> Result<Option<Payload>, StoreError> {
+        match &self.0 {
+            Place::Disk(disk) => disk.payload(call, name),
+            Place::Memory(memory, _) => Ok(memory.payload(call, name)),
+        }
+    }
+
+    /// What verifies this ledger's checkpoints.
+    #[must_use]
+    pub const fn verifier(&self) -> &VerifierKey {
+        match &self.0 {
+            Place::Disk(disk) => disk.verifier(),
+            Place::Memory(memory, _) => memory.keys().verifier(),
+        }
+    }
+
+    /// The first failure of the disk, after which nothing is written any more: the process should end.
+    #[must_use]
+    pub fn failed(&self) -> Option<&str> {
+        match &self.0 {
+            Place::Disk(disk) => disk.failed(),
+            Place::Memory(..) => None,
+        }
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let place = if matches!(self.0, Place::Disk(_)) {
+            "disk"
+        } else {
+            "memory"
+        };
+        write!(f, "Store({place}, {})", self.verifier())
+    }
+}

@@ -1,0 +1,620 @@
+//! Reading a ledger: for audits, beside the process that holds the home or without one, and for the store itself.
+
+use std::cell::RefCell;
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ambit_core::digest::Digest;
+use ambit_core::ledger::verify::{Stored, Verified};
+use ambit_core::ledger::{
+    CallStory, Checkpoint, Entry, Hash, LedgerError, Node, Receipt, VerifierKey, merkle, story, tiles, verify,
+};
+use ambit_core::money::Account;
+use rusqlite::{Connection, OptionalExtension as _, Params, Row, ToSql, params};
+
+use super::batch::TranscriptRow;
+use super::books::{self, Window, Work};
+use super::map_books::MapBooks;
+use super::tables::{CALL, index};
+use super::vault::{Payload, Vault};
+use super::{Keys, StoreError, home, schema};
+
+/// A read-only view of a ledger: each method sees all that was durable when it was called, entries whole batches at a time.
+pub struct Reader {
+    connection: Connection,
+    /// Where large payloads are.
+    home: Option<PathBuf>,
+    vault: Option<Arc<Vault>>,
+}
+
+/// Which calls to list, newest first. What is none doesn't matter.
+#[derive(Clone, Debug, Default)]
+pub struct CallFilter {
+    /// By this agent.
+    pub agent: Option<String>,
+    /// For this user.
+    pub user: Option<String>,
+    /// To the tool of this name.
+    pub tool: Option<String>,
+    /// To this function.
+    pub function: Option<String>,
+    /// Begun at this time or later, in milliseconds since 1970.
+    pub since_ms: Option<i64>,
+    /// Begun before this time, in milliseconds since 1970.
+    pub until_ms: Option<i64>,
+    /// Begun before this ledger index: the last one listed, to list on.
+    pub before: Option<u64>,
+    /// At most so many.
+    pub limit: Option<usize>,
+}
+
+/// A budget in one window, as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BudgetState {
+    /// The budget and its window.
+    pub window: Window,
+    /// The cap that it was last held against.
+    pub cap: u64,
+    /// What is spent and what is reserved.
+    pub account: Account,
+}
+
+/// A call that has not finished, or an intent without an outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    /// What is under way, or was when the process ended.
+    pub work: Work,
+    /// The ledger index of the entry that began it.
+    pub index: u64,
+}
+
+impl Reader {
+    /// Opens a home's ledger for reading. Needs neither the home's lock nor its secret keys.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`], [`StoreError::NotALedger`], [`StoreError::Version`], [`StoreError::Io`].
+    pub fn open(home: &Path) -> Result<Self, StoreError> {
+        Ok(Self::over(schema::open_reader(home)?, Some(home), None))
+    }
+
+    /// With the keys that decrypt payloads.
+    #[must_use]
+    pub fn with_keys(self, keys: &Keys) -> Self {
+        Self {
+            vault: Some(Arc::new(keys.vault())),
+            ..self
+        }
+    }
+
+    pub(super) fn over(connection: Connection, home: Option<&Path>, vault: Option<Arc<Vault>>) -> Self {
+        Self {
+            connection,
+            home: home.map(Path::to_owned),
+            vault,
+        }
+    }
+
+    /// How many entries the ledger has.
+    ///
+    /// # Errors
+    /// Where reading fails; this goes for every method.
+    pub fn size(&self) -> Result<u64, StoreError> {
+        size(&self.connection)
+    }
+
+    /// The entry at an index.
+    ///
+    /// # Errors
+    /// [`StoreError::Ledger`] beyond the end, and where the row is not an entry.
+    pub fn entry(&self, index: u64) -> Result<Entry, StoreError> {
+        entry(&self.connection, index)
+    }
+
+    /// Up to `limit` entries from an index on.
+    ///
+    /// # Errors
+    /// [`StoreError::Ledger`] where a row is not an entry.
+    pub fn entries(&self, from: u64, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows: Vec<Vec<u8>> = self.all(
+            "SELECT bytes FROM entries WHERE idx >= ?1 ORDER BY idx LIMIT ?2",
+            params![index(from)?, limit],
+            |row| row.get(0),
+        )?;
+        parse(&rows)
+    }
+
+    /// The entries of a call, in order; none where there is no such call.
+    ///
+    /// # Errors
+    /// [`StoreError::Ledger`] where a row is not an entry.
+    pub fn entries_of(&self, call: &str) -> Result<Vec<Entry>, StoreError> {
+        let rows: Vec<Vec<u8>> = self.all(
+            "SELECT bytes FROM entries WHERE call = ?1 ORDER BY idx",
+            [call],
+            |row| row.get(0),
+        )?;
+        parse(&rows)
+    }
+
+    /// What a call's entries say, put together.
+    ///
+    /// # Errors
+    /// [`StoreError::Ledger`] where there is no such call, or its entries contradict each other.
+    pub fn story(&self, call: &str) -> Result<CallStory, StoreError> {
+        Ok(story(&self.entries_of(call)?)?)
+    }
+
+    /// The ids of calls that begin with `prefix`, at most `limit`: what a person may have abbreviated.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn calls_like(&self, prefix: &str, limit: u32) -> Result<Vec<String>, StoreError> {
+        // Ids are ASCII, so `~` comes after all of them.
+        self.all(
+            "SELECT DISTINCT call FROM entries WHERE call >= ?1 AND call < ?1 || '~' ORDER BY call LIMIT ?2",
+            params![prefix, limit],
+            |row| row.get(0),
+        )
+    }
+
+    /// Calls, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Ledger`] where a row is not an entry.
+    pub fn calls(&self, filter: &CallFilter) -> Result<Vec<CallStory>, StoreError> {
+        let before = filter.before.map_or(Ok(i64::MAX), index)?;
+        let sql =
+            "SELECT bytes FROM entries WHERE kind IN ('call-accepted', 'call-denied') AND idx < ?1 ORDER BY idx DESC";
+        let mut statement = self.connection.prepare(sql).map_err(|error| self.fail(&error))?;
+        let mut rows = statement.query([before]).map_err(|error| self.fail(&error))?;
+        let mut calls = Vec::new();
+        while calls.len() < filter.limit.unwrap_or(usize::MAX)
+            && let Some(row) = rows.next().map_err(|error| self.fail(&error))?
+        {
+            let bytes: Vec<u8> = row.get(0).map_err(|error| self.fail(&error))?;
+            let entry = Entry::parse(&bytes)?;
+            if filter.since_ms.is_some_and(|since| entry.time_ms() < since) {
+                break;
+            }
+            let story = self.story(entry.call().unwrap_or_default())?;
+            if filter.takes(&story) {
+                calls.push(story);
+            }
+        }
+        Ok(calls)
+    }
+
+    /// A payload of a call; none where there is none of that name.
+    ///
+    /// # Errors
+    /// [`StoreError::Payload`] where the reader has no keys, other keys, or the payload was changed.
+    pub fn payload(&self, call: &str, name: &str) -> Result<Option<Payload>, StoreError> {
+        let vault = self.vault.as_ref().ok_or_else(|| StoreError::Payload {
+            call: call.into(),
+            name: name.into(),
+            why: "can't be read without the home's keys".into(),
+        })?;
+        type Sealed = (Vec<u8>, Option<Vec<u8>>, Option<String>);
+        let sql =
+            "SELECT wrapped, sealed, file FROM payloads JOIN data_keys USING (call) WHERE call = ?1 AND name = ?2";
+        let row: Option<Sealed> = self.one(sql, [call, name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let Some((wrapped, sealed, file)) = row else {
+            return Ok(None);
+        };
+        let sealed = match (sealed, file, &self.home) {
+            (Some(sealed), _, _) => sealed,
+            (None, Some(file), Some(home)) => {
+                let path = home::payload_dir(home).join(file);
+                fs::read(&path).map_err(|error| StoreError::io(&path, &error))?
+            }
+            _ => return Ok(None),
+        };
+        vault.open(call, name, &wrapped, &sealed).map(Some)
+    }
+
+    /// The names of a call's payloads, in the order in which they were stored.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn payload_names(&self, call: &str) -> Result<Vec<String>, StoreError> {
+        self.all("SELECT name FROM payloads WHERE call = ?1 ORDER BY id", [call], |row| {
+            row.get(0)
+        })
+    }
+
+    /// A call's transcript.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn transcript(&self, call: &str) -> Result<Vec<TranscriptRow>, StoreError> {
+        let sql = "SELECT step, kind, effect, payload FROM transcript WHERE call = ?1 ORDER BY step";
+        self.all(sql, [call], |row| {
+            let effect: Option<[u8; 32]> = row.get(2)?;
+            Ok(TranscriptRow {
+                call: call.to_owned(),
+                step: row.get(0)?,
+                kind: row.get(1)?,
+                effect: effect.map(Digest::from_bytes),
+                payload: row.get(3)?,
+            })
+        })
+    }
+
+    /// Budgets as they stand, by name and window.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn budgets(&self) -> Result<Vec<BudgetState>, StoreError> {
+        self.all(
+            "SELECT budget, window, cap, used, reserved FROM accounts ORDER BY budget, window",
+            [],
+            |row| {
+                Ok(BudgetState {
+                    window: Window {
+                        budget: row.get(0)?,
+                        window: row.get(1)?,
+                    },
+                    cap: row.get(2)?,
+                    account: Account {
+                        used: row.get(3)?,
+                        reserved: row.get(4)?,
+                    },
+                })
+            },
+        )
+    }
+
+    /// Calls without a finish and intents without an outcome: what is under way, or, when no process holds the home, what was when the last
+    /// one ended. A call comes before its effects.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn unfinished(&self) -> Result<Vec<Unfinished>, StoreError> {
+        self.all(
+            "SELECT call, ordinal, idx FROM unfinished ORDER BY call, ordinal",
+            [],
+            |row| {
+                Ok(Unfinished {
+                    work: work(row)?,
+                    index: row.get(2)?,
+                })
+            },
+        )
+    }
+
+    /// The last signed checkpoint.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] where there is none: a ledger has one from its first entry on.
+    pub fn checkpoint(&self) -> Result<String, StoreError> {
+        last_checkpoint(&self.connection)?.ok_or_else(|| StoreError::damaged("it has no checkpoint"))
+    }
+
+    /// The audit path of an entry in the tree of the first `size` entries.
+    ///
+    /// # Errors
+    /// [`StoreError::Ledger`] for an entry that is not in it.
+    pub fn inclusion(&self, index: u64, size: u64) -> Result<Vec<Hash>, StoreError> {
+        merkle::inclusion(index, size, |at| node(&self.connection, at))
+    }
+
+    /// The proof that the first `new` entries begin with the first `old`.
+    ///
+    /// # Errors
+    /// [`StoreError::Ledger`] where `old` is larger than `new`, or `new` than the ledger.
+    pub fn consistency(&self, old: u64, new: u64) -> Result<Vec<Hash>, StoreError> {
+        merkle::consistency(old, new, |at| node(&self.connection, at))
+    }
+
+    /// The proof of a call's end, in the ledger as it is now.
+    ///
+    /// # Errors
+    /// [`StoreError::Ledger`] for a call that has not ended, or is not there.
+    pub fn receipt(&self, call: &str, key: &VerifierKey) -> Result<Receipt, StoreError> {
+        let note = self.checkpoint()?;
+        let size = Checkpoint::parse_verified(&note, key)?.size();
+        let none = || StoreError::Ledger(LedgerError::Receipt(format!("there is no call {call}")));
+        let last = self.entries_of(call)?.pop().ok_or_else(none)?;
+        let proof = self.inclusion(last.index(), size)?;
+        Ok(Receipt::new(last, proof, note)?)
+    }
+
+    /// Gives the ledger up to its last checkpoint to `file` as C2SP tiles: paths below the export's folder and their bytes, one by one, the
+    /// checkpoint last.
+    ///
+    /// # Errors
+    /// What `file` fails with, and where reading fails.
+    pub fn export<E: From<StoreError>>(
+        &self,
+        key: &VerifierKey,
+        mut file: impl FnMut(String, Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let note = self.checkpoint()?;
+        let size = Checkpoint::parse_verified(&note, key).map_err(StoreError::from)?.size();
+        let bytes = |at| self.entry(at).map(|entry| entry.bytes().to_vec());
+        tiles::export(size, &note, |at| node(&self.connection, at), bytes).try_for_each(|item| {
+            let (path, bytes) = item?;
+            file(path, bytes)
+        })
+    }
+
+    /// Checks everything: each entry, the tree, every checkpoint (and `known` ones from elsewhere, such as the high-water mark), the order
+    /// of every call, and that budgets and indexes say what follows from the entries. `progress` is told how many entries are checked.
+    ///
+    /// # Errors
+    /// [`StoreError::Bad`] names the first bad entry; [`StoreError::Damaged`] what beside the entries contradicts them.
+    pub fn verify(
+        &self,
+        key: &VerifierKey,
+        known: &[String],
+        mut progress: impl FnMut(u64),
+    ) -> Result<Verified, StoreError> {
+        // One transaction, so that entries, checkpoints and the rest are of the same moment.
+        let moment = self
+            .connection
+            .unchecked_transaction()
+            .map_err(|error| self.fail(&error))?;
+        let mut notes = self.checkpoints()?;
+        notes.extend_from_slice(known);
+        let audit = RefCell::new(Audit::default());
+        let sql = "SELECT bytes, leaf, kind, call FROM entries ORDER BY idx";
+        let mut statement = moment.prepare(sql).map_err(|error| self.fail(&error))?;
+        let rows = statement.query_map([], |row| {
+            let (bytes, leaf): (Vec<u8>, [u8; 32]) = (row.get(0)?, row.get(1)?);
+            let mut audit = audit.borrow_mut();
+            audit.entry(&bytes, row.get(2)?, row.get(3)?);
+            progress(audit.seen);
+            Ok(Stored {
+                bytes,
+                leaf: Some(Hash::from_bytes(leaf)),
+            })
+        });
+        let rows = rows.map_err(|error| self.fail(&error))?;
+        let rows = rows.map(|row| row.map_err(|error| self.fail(&error)));
+        let verified = verify(rows, notes.iter().map(String::as_str), key)?;
+        audit.into_inner().finish(self)?;
+        self.check_nodes(verified.size, verified.root)?;
+        Ok(verified)
+    }
+
+    /// The stored nodes are those of the tree, as far as proofs of this size are made from them.
+    fn check_nodes(&self, size: u64, root: Hash) -> Result<(), StoreError> {
+        let stored = merkle::root(size, |at| node(&self.connection, at))?;
+        if stored == root {
+            Ok(())
+        } else {
+            Err(StoreError::damaged(
+                "the stored nodes of the tree are not those of its entries",
+            ))
+        }
+    }
+
+    fn checkpoints(&self) -> Result<Vec<String>, StoreError> {
+        self.all("SELECT note FROM checkpoints ORDER BY size", [], |row| row.get(0))
+    }
+
+    /// The wrapped data key of a call that has one.
+    pub(super) fn data_key(&self, call: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.one("SELECT wrapped FROM data_keys WHERE call = ?1", [call], |row| {
+            row.get(0)
+        })
+    }
+
+    /// The names of all payload files.
+    pub(super) fn payload_files(&self) -> Result<Vec<String>, StoreError> {
+        self.all("SELECT file FROM payloads WHERE file IS NOT NULL", [], |row| row.get(0))
+    }
+
+    fn reservations(&self) -> Result<Vec<((Work, Window), u64)>, StoreError> {
+        self.all(
+            "SELECT call, ordinal, budget, window, amount FROM reservations",
+            [],
+            |row| {
+                Ok((
+                    (
+                        work(row)?,
+                        Window {
+                            budget: row.get(2)?,
+                            window: row.get(3)?,
+                        },
+                    ),
+                    row.get(4)?,
+                ))
+            },
+        )
+    }
+
+    fn one<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        row: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, StoreError> {
+        self.connection
+            .query_row(sql, params, row)
+            .optional()
+            .map_err(|error| self.fail(&error))
+    }
+
+    fn all<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        let read = || {
+            self.connection
+                .prepare(sql)?
+                .query_map(params, row)?
+                .collect::<rusqlite::Result<_>>()
+        };
+        read().map_err(|error| self.fail(&error))
+    }
+
+    fn fail(&self, error: &rusqlite::Error) -> StoreError {
+        fail(&self.connection, error)
+    }
+}
+
+impl CallFilter {
+    fn takes(&self, story: &CallStory) -> bool {
+        use ambit_core::ledger::story::Opening;
+        let (tool, function) = match &story.opening.what {
+            Opening::Accepted(accepted) => (Some(&accepted.asked.tool), Some(&accepted.asked.function)),
+            Opening::Denied(denied) => (denied.tool.as_ref(), denied.function.as_ref()),
+        };
+        let agent = story.principal.as_ref().map(|principal| &principal.agent);
+        let user = story.principal.as_ref().and_then(|principal| principal.user.as_ref());
+        let is = |wanted: &Option<String>, found: Option<&String>| wanted.is_none() || wanted.as_ref() == found;
+        is(&self.agent, agent)
+            && is(&self.user, user)
+            && is(&self.tool, tool)
+            && is(&self.function, function)
+            && self.until_ms.is_none_or(|until| story.opening.stamp.time_ms() < until)
+    }
+}
+
+/// What stands beside the entries, made again from them.
+#[derive(Default)]
+struct Audit {
+    books: MapBooks,
+    seen: u64,
+    /// The first thing found wrong.
+    wrong: Option<String>,
+}
+
+impl Audit {
+    /// Takes in an entry with the columns beside it. What is no entry is [`verify`]'s to name.
+    fn entry(&mut self, bytes: &[u8], kind: String, call: Option<String>) {
+        self.seen += 1;
+        let Ok(entry) = Entry::parse(bytes) else { return };
+        if kind != entry.kind().as_str() || call.as_deref() != entry.call() {
+            self.note(format!(
+                "the index beside entry {} does not say what the entry says",
+                entry.index()
+            ));
+        }
+        if let Err(error) = books::post(&mut self.books, &entry) {
+            self.note(format!("entry {}: {error}", entry.index()));
+        }
+        self.books.keep();
+    }
+
+    fn note(&mut self, what: String) {
+        self.wrong.get_or_insert(what);
+    }
+
+    fn finish(mut self, reader: &Reader) -> Result<(), StoreError> {
+        let unfinished = reader
+            .unfinished()?
+            .into_iter()
+            .map(|row| (row.work, row.index))
+            .collect();
+        self.same("what is under way", |books| books.unfinished == unfinished);
+        let accounts = reader
+            .budgets()?
+            .into_iter()
+            .map(|row| (row.window, (row.account, row.cap)))
+            .collect();
+        self.same("the budgets", |books| books.accounts == accounts);
+        let reservations = reader.reservations()?.into_iter().collect();
+        self.same("the reservations", |books| books.reservations == reservations);
+        self.wrong.map_or(Ok(()), |what| Err(StoreError::damaged(what)))
+    }
+
+    fn same(&mut self, what: &str, same: impl FnOnce(&MapBooks) -> bool) {
+        if !same(&self.books) {
+            self.note(format!(
+                "{what} stored beside the ledger are not what follows from its entries"
+            ));
+        }
+    }
+}
+
+fn work(row: &Row<'_>) -> rusqlite::Result<Work> {
+    let ordinal: i64 = row.get(1)?;
+    Ok(Work {
+        call: row.get(0)?,
+        ordinal: if ordinal == CALL { None } else { Some(row.get(1)?) },
+    })
+}
+
+fn parse(rows: &[Vec<u8>]) -> Result<Vec<Entry>, StoreError> {
+    Ok(rows.iter().map(|bytes| Entry::parse(bytes)).collect::<Result<_, _>>()?)
+}
+
+fn fail(connection: &Connection, error: &rusqlite::Error) -> StoreError {
+    let path = Path::new(connection.path().unwrap_or_default());
+    schema::sqlite_error(path, path, error)
+}
+
+fn one<T: rusqlite::types::FromSql>(
+    connection: &Connection,
+    sql: &str,
+    params: &[&dyn ToSql],
+) -> Result<Option<T>, StoreError> {
+    connection
+        .query_row(sql, params, |row| row.get(0))
+        .optional()
+        .map_err(|error| fail(connection, &error))
+}
+
+pub(super) fn size(connection: &Connection) -> Result<u64, StoreError> {
+    let size = one(connection, "SELECT coalesce(max(idx) + 1, 0) FROM entries", &[])?;
+    Ok(size.unwrap_or_default())
+}
+
+pub(super) fn entry(connection: &Connection, at: u64) -> Result<Entry, StoreError> {
+    let bytes: Option<Vec<u8>> = one(connection, "SELECT bytes FROM entries WHERE idx = ?1", &[&index(at)?])?;
+    match bytes {
+        Some(bytes) => Ok(Entry::parse(&bytes)?),
+        None => Err(LedgerError::OutOfRange {
+            what: "entry",
+            asked: at,
+            size: size(connection)?,
+        }
+        .into()),
+    }
+}
+
+pub(super) fn last_checkpoint(connection: &Connection) -> Result<Option<String>, StoreError> {
+    one(
+        connection,
+        "SELECT note FROM checkpoints ORDER BY size DESC LIMIT 1",
+        &[],
+    )
+}
+
+pub(super) fn meta(connection: &Connection, name: &str) -> Result<Option<String>, StoreError> {
+    one(connection, "SELECT value FROM meta WHERE name = ?1", &[&name])
+}
+
+/// A complete node of the tree: stored, or computed from the nearest stored ones below it.
+pub(super) fn node(connection: &Connection, at: Node) -> Result<Hash, StoreError> {
+    tiles::node_of(at, |level, range| stored_nodes(connection, level, range))
+}
+
+/// Nodes of a level that is stored, as many as there are. Those of level 0 are the leaves, beside their entries.
+fn stored_nodes(connection: &Connection, level: u8, range: Range<u64>) -> Result<Vec<Hash>, StoreError> {
+    let (first, end) = (index(range.start)?, index(range.end)?);
+    let read = |sql: &str, params: &[&dyn ToSql]| -> rusqlite::Result<Vec<Hash>> {
+        connection
+            .prepare(sql)?
+            .query_map(params, |row| row.get(0).map(Hash::from_bytes))?
+            .collect()
+    };
+    let hashes = match level {
+        0 => read(
+            "SELECT leaf FROM entries WHERE idx >= ?1 AND idx < ?2 ORDER BY idx",
+            &[&first, &end],
+        ),
+        level => {
+            let sql = "SELECT hash FROM nodes WHERE level = ?1 AND idx >= ?2 AND idx < ?3 ORDER BY idx";
+            read(sql, &[&level, &first, &end])
+        }
+    };
+    hashes.map_err(|error| fail(connection, &error))
+}

@@ -1,0 +1,250 @@
+//! One batch into the database's tables. Knows the rows; the transaction around it is the writer's.
+
+use std::sync::Arc;
+
+use ambit_core::digest::Digest;
+use ambit_core::ledger::{Entry, Frontier, Hash, Node};
+use ambit_core::money::Account;
+use rusqlite::{Connection, OptionalExtension as _, Statement, ToSql, ffi, params};
+
+use super::StoreError;
+use super::batch::TranscriptRow;
+use super::books::{self, Books, Window, Work};
+
+/// The `ordinal` of a row that is of the call itself.
+pub(super) const CALL: i64 = -1;
+
+/// A payload as it goes into its row.
+pub(super) struct StoredPayload {
+    pub(super) call: String,
+    pub(super) name: String,
+    pub(super) wrapped: Arc<[u8]>,
+    pub(super) place: Place,
+}
+
+/// Where an encrypted payload is.
+pub(super) enum Place {
+    Row(Vec<u8>),
+    /// A file of this name, on the disk already.
+    File(String),
+}
+
+/// Why a batch is not in the tables.
+#[derive(Debug)]
+pub(super) enum Fail {
+    /// The batch is at fault; the store goes on without it.
+    Batch(StoreError),
+    /// The store is at fault.
+    Store(String),
+}
+
+impl From<StoreError> for Fail {
+    fn from(error: StoreError) -> Self {
+        Self::Batch(error)
+    }
+}
+
+impl From<rusqlite::Error> for Fail {
+    fn from(error: rusqlite::Error) -> Self {
+        match &error {
+            rusqlite::Error::SqliteFailure(code, _) if code.code == ffi::ErrorCode::ConstraintViolation => {
+                Self::Batch(StoreError::batch(format!("it contradicts what is there ({error})")))
+            }
+            // A number beyond SQLite's: the batch's fault, and nothing was written by it.
+            rusqlite::Error::ToSqlConversionFailure(_) => Self::Batch(StoreError::batch(error.to_string())),
+            _ => Self::Store(error.to_string()),
+        }
+    }
+}
+
+impl From<Fail> for StoreError {
+    fn from(fail: Fail) -> Self {
+        match fail {
+            Fail::Batch(error) => error,
+            Fail::Store(cause) => Self::Failed { cause },
+        }
+    }
+}
+
+/// The statements that write a batch, prepared once.
+pub(super) struct Tables<'c> {
+    entry: Statement<'c>,
+    node: Statement<'c>,
+    checkpoint: Statement<'c>,
+    data_key: Statement<'c>,
+    stored_key: Statement<'c>,
+    payload: Statement<'c>,
+    transcript: Statement<'c>,
+    begin: Statement<'c>,
+    end: Statement<'c>,
+    effects: Statement<'c>,
+    account: Statement<'c>,
+    set_account: Statement<'c>,
+    reserve: Statement<'c>,
+    unreserve: Statement<'c>,
+}
+
+impl<'c> Tables<'c> {
+    pub(super) fn new(connection: &'c Connection) -> rusqlite::Result<Self> {
+        let prepare = |sql: &str| connection.prepare(sql);
+        Ok(Self {
+            entry: prepare("INSERT INTO entries(idx, kind, call, leaf, bytes) VALUES (?1, ?2, ?3, ?4, ?5)")?,
+            node: prepare("INSERT INTO nodes(level, idx, hash) VALUES (?1, ?2, ?3)")?,
+            checkpoint: prepare("INSERT INTO checkpoints(size, note) VALUES (?1, ?2)")?,
+            data_key: prepare("INSERT INTO data_keys(call, wrapped) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?,
+            stored_key: prepare("SELECT wrapped FROM data_keys WHERE call = ?1")?,
+            payload: prepare("INSERT INTO payloads(call, name, sealed, file) VALUES (?1, ?2, ?3, ?4)")?,
+            transcript: prepare(
+                "INSERT INTO transcript(call, step, kind, effect, payload) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?,
+            begin: prepare("INSERT INTO unfinished(call, ordinal, idx) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?,
+            end: prepare("DELETE FROM unfinished WHERE call = ?1 AND ordinal = ?2")?,
+            effects: prepare("SELECT count(*) FROM unfinished WHERE call = ?1 AND ordinal >= 0")?,
+            account: prepare("SELECT used, reserved FROM accounts WHERE budget = ?1 AND window = ?2")?,
+            set_account: prepare(
+                "INSERT INTO accounts(budget, window, used, reserved, cap) VALUES (?1, ?2, ?3, ?4, coalesce(?5, 0))
+                 ON CONFLICT DO UPDATE SET used = excluded.used, reserved = excluded.reserved, cap = coalesce(?5, cap)",
+            )?,
+            reserve: prepare(
+                "INSERT INTO reservations(call, ordinal, budget, window, amount) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT DO NOTHING",
+            )?,
+            unreserve: prepare(
+                "DELETE FROM reservations WHERE call = ?1 AND ordinal = ?2 AND budget = ?3 AND window = ?4
+                 RETURNING amount",
+            )?,
+        })
+    }
+
+    /// Writes a batch: what its entries commit to, the entries, what follows from them, and the tree that they make grow.
+    pub(super) fn write(
+        &mut self,
+        tree: &mut Frontier,
+        entries: &[Entry],
+        payloads: &[StoredPayload],
+        transcript: &[TranscriptRow],
+    ) -> Result<(), Fail> {
+        payloads.iter().try_for_each(|payload| self.add_payload(payload))?;
+        transcript.iter().try_for_each(|row| self.add_transcript(row))?;
+        for entry in entries {
+            self.add_entry(entry)?;
+            let mut nodes = Vec::new();
+            tree.append(entry.leaf(), |node, hash| nodes.push((node, hash)));
+            nodes
+                .into_iter()
+                .try_for_each(|(node, hash)| self.add_node(node, hash))?;
+        }
+        Ok(())
+    }
+
+    /// Writes the nodes that the reader can't compute from others: every eighth level, the leaves apart, which are in their entries' rows.
+    fn add_node(&mut self, node: Node, hash: Hash) -> Result<(), Fail> {
+        if node.level > 0 && node.level.is_multiple_of(8) {
+            self.node
+                .execute(params![node.level, index(node.index)?, hash.as_bytes()])?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn add_checkpoint(&mut self, size: u64, note: &str) -> Result<(), Fail> {
+        self.checkpoint.execute(params![index(size)?, note])?;
+        Ok(())
+    }
+
+    fn add_entry(&mut self, entry: &Entry) -> Result<(), Fail> {
+        let (at, leaf) = (index(entry.index())?, entry.leaf());
+        self.entry.execute(params![
+            at,
+            entry.kind().as_str(),
+            entry.call(),
+            leaf.as_bytes(),
+            entry.bytes()
+        ])?;
+        books::post(self, entry)
+    }
+
+    fn add_payload(&mut self, payload: &StoredPayload) -> Result<(), Fail> {
+        if self.data_key.execute(params![payload.call, &*payload.wrapped])? == 0 {
+            let stored: Vec<u8> = self.stored_key.query_row([&payload.call], |row| row.get(0))?;
+            if stored != *payload.wrapped {
+                return Err(StoreError::batch(format!("call {} has another data key", payload.call)).into());
+            }
+        }
+        let (sealed, file) = match &payload.place {
+            Place::Row(sealed) => (Some(sealed), None),
+            Place::File(file) => (None, Some(file)),
+        };
+        self.payload
+            .execute(params![payload.call, payload.name, sealed, file])?;
+        Ok(())
+    }
+
+    fn add_transcript(&mut self, row: &TranscriptRow) -> Result<(), Fail> {
+        let effect = row.effect.as_ref().map(Digest::as_bytes);
+        self.transcript
+            .execute(params![row.call, row.step, row.kind, effect, row.payload])?;
+        Ok(())
+    }
+}
+
+impl Books for Tables<'_> {
+    type Error = Fail;
+
+    fn begin(&mut self, work: &Work, at: u64) -> Result<bool, Fail> {
+        Ok(self.begin.execute(params![work.call, ordinal(work), index(at)?])? == 1)
+    }
+
+    fn end(&mut self, work: &Work) -> Result<bool, Fail> {
+        Ok(self.end.execute(params![work.call, ordinal(work)])? == 1)
+    }
+
+    fn effects(&mut self, call: &str) -> Result<u64, Fail> {
+        Ok(self.effects.query_row([call], |row| row.get(0))?)
+    }
+
+    fn account(&mut self, window: &Window) -> Result<Account, Fail> {
+        let row = |row: &rusqlite::Row<'_>| {
+            Ok(Account {
+                used: row.get(0)?,
+                reserved: row.get(1)?,
+            })
+        };
+        let account = self
+            .account
+            .query_row([&window.budget, &window.window], row)
+            .optional()?;
+        Ok(account.unwrap_or_default())
+    }
+
+    fn set_account(&mut self, window: &Window, account: Account, cap: Option<u64>) -> Result<(), Fail> {
+        self.set_account.execute(params![
+            window.budget,
+            window.window,
+            account.used,
+            account.reserved,
+            cap
+        ])?;
+        Ok(())
+    }
+
+    fn reserve(&mut self, work: &Work, window: &Window, amount: u64) -> Result<bool, Fail> {
+        Ok(self
+            .reserve
+            .execute(params![work.call, ordinal(work), window.budget, window.window, amount])?
+            == 1)
+    }
+
+    fn unreserve(&mut self, work: &Work, window: &Window) -> Result<Option<u64>, Fail> {
+        let key: [&dyn ToSql; 4] = [&work.call, &ordinal(work), &window.budget, &window.window];
+        Ok(self.unreserve.query_row(key, |row| row.get(0)).optional()?)
+    }
+}
+
+fn ordinal(work: &Work) -> i64 {
+    work.ordinal.map_or(CALL, i64::from)
+}
+
+/// An index as SQLite has it.
+pub(super) fn index(index: u64) -> Result<i64, StoreError> {
+    i64::try_from(index).map_err(|_| StoreError::batch("the ledger is full"))
+}

@@ -1,0 +1,250 @@
+//! Homes and the entries of made-up calls.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use ambit_core::digest::Digest;
+use ambit_core::effect::{GuestBody, GuestRequest, HttpRequest, WireLimits};
+use ambit_core::grant::Limits;
+use ambit_core::ledger::body::{
+    Answered, Asked, CallAccepted, CallFinished, Cause, ConfigChanged, EffectIntent, EffectOutcome, End, Outcome,
+    Reservation, Returned, Settlement,
+};
+use ambit_core::ledger::{Body, EntryDraft, Principal, Tally};
+use ambit_core::policy::Mode;
+use ambit_core::scope::Tier;
+use rusqlite::Connection;
+
+use super::super::{Batch, Faults, Intent, Keys, Reader, Store, StoreError, StoreOptions, home};
+
+/// A home in a directory of its own.
+pub(super) struct Home(tempfile::TempDir);
+
+impl Home {
+    pub(super) fn new() -> Self {
+        let home = Self(tempfile::tempdir().unwrap());
+        Keys::create(home.path()).unwrap();
+        home
+    }
+
+    pub(super) fn path(&self) -> &std::path::Path {
+        self.0.path()
+    }
+
+    pub(super) fn keys(&self) -> Keys {
+        Keys::load(self.path()).unwrap()
+    }
+
+    pub(super) fn open(&self) -> Store {
+        self.try_open(StoreOptions::default(), Faults::none()).unwrap()
+    }
+
+    pub(super) fn try_open(&self, options: StoreOptions, faults: Faults) -> Result<Store, StoreError> {
+        Store::open(self.path(), self.keys(), options, faults)
+    }
+
+    /// Looks at the ledger as an auditor does.
+    pub(super) fn reader(&self) -> Reader {
+        Reader::open(self.path()).unwrap().with_keys(&self.keys())
+    }
+
+    /// Everything about the ledger holds.
+    pub(super) fn verify(&self) {
+        self.reader().verify(self.keys().verifier(), &[], |_| ()).unwrap();
+    }
+
+    /// The database, for whoever does to it what nobody should.
+    pub(super) fn database(&self) -> Connection {
+        Connection::open(self.path().join(home::LEDGER)).unwrap()
+    }
+
+    /// A path that is not in the home.
+    pub(super) fn outside(&self) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("high-water");
+        (dir, path)
+    }
+}
+
+/// An entry of the smallest kind.
+pub(super) fn note() -> Batch {
+    batch([EntryDraft::of_ledger(ConfigChanged {
+        from: None,
+        to: Digest::of(b"config"),
+    })])
+}
+
+pub(super) fn batch(entries: impl IntoIterator<Item = EntryDraft>) -> Batch {
+    Batch {
+        entries: entries.into_iter().collect(),
+        ..Batch::default()
+    }
+}
+
+/// What a call reserves in `budget` in the window `day`.
+pub(super) fn reserve(budget: &str, amount: u64, cap: u64) -> Reservation {
+    Reservation {
+        amount,
+        budget: budget.into(),
+        cap,
+        window: "day".into(),
+    }
+}
+
+pub(super) fn settle(budget: &str, amount: u64) -> Settlement {
+    Settlement {
+        amount,
+        budget: budget.into(),
+        window: "day".into(),
+    }
+}
+
+/// A request, which differs from others by its path.
+pub(super) fn request(path: &str) -> HttpRequest {
+    let guest = GuestRequest {
+        method: "POST".parse().unwrap(),
+        path: path.into(),
+        query: vec![],
+        headers: vec![],
+        body: GuestBody::None,
+    };
+    HttpRequest::parse(
+        &"https://api.example.com".parse().unwrap(),
+        &guest,
+        &WireLimits::default(),
+    )
+    .unwrap()
+}
+
+pub(super) fn send(request: HttpRequest) -> Intent {
+    Intent {
+        request,
+        deadline: Instant::now() + Duration::from_secs(60),
+    }
+}
+
+/// A call, and what its entries have to add up to.
+pub(super) struct Call {
+    pub(super) id: String,
+    tally: Tally,
+}
+
+impl Call {
+    /// A call that no other test has.
+    pub(super) fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self::numbered(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(super) fn numbered(number: u64) -> Self {
+        let base32 =
+            |shift: u64| char::from(b"abcdefghijklmnopqrstuvwxyz234567"[(number >> (shift * 5) & 31) as usize]);
+        let id = format!(
+            "c_{}",
+            (0..13)
+                .rev()
+                .map(base32)
+                .chain("qqqqqqqqqqqqq".chars())
+                .collect::<String>()
+        );
+        Self {
+            id,
+            tally: Tally::default(),
+        }
+    }
+
+    fn draft(&self, body: impl Into<Body>) -> EntryDraft {
+        let principal = |name: &str| format!("{name}-1");
+        EntryDraft {
+            body: body.into(),
+            call: Some(self.id.clone()),
+            trace: Some("0123456789abcdef0123456789abcdef".into()),
+            principal: Some(Principal {
+                agent: principal("agent"),
+                team: principal("team"),
+                tenant: principal("tenant"),
+                user: None,
+            }),
+            tool: Some(Digest::of(b"tool")),
+            policy: Some(Digest::of(b"policy")),
+            config: Some(Digest::of(b"config")),
+        }
+    }
+
+    fn asked() -> Asked {
+        Asked {
+            args: Digest::of(b"args"),
+            function: "refunds.create".into(),
+            limits: (&Limits::default()).into(),
+            mode: Mode::Execute,
+            tier: Tier::Commit,
+            tool: "refunds".into(),
+        }
+    }
+
+    pub(super) fn accepted(&self, reserved: Vec<Reservation>) -> EntryDraft {
+        let seed = Digest::of(b"seed");
+        self.draft(CallAccepted {
+            asked: Self::asked(),
+            reserved,
+            rules: vec!["may-call".into()],
+            seed,
+        })
+    }
+
+    pub(super) fn intent(&self, ordinal: u32, request: &HttpRequest, reserved: Vec<Reservation>) -> EntryDraft {
+        self.draft(EffectIntent {
+            cause: Cause::Guest,
+            connection: "stripe".into(),
+            effect: request.digest(),
+            import: Some("stripe".into()),
+            ordinal,
+            request: Digest::of(b"request"),
+            reserved,
+            route: "refunds.create".into(),
+            rules: vec!["may-commit".into()],
+            spend: None,
+            tier: Tier::Commit,
+        })
+    }
+
+    pub(super) fn outcome(&mut self, ordinal: u32, settled: Vec<Settlement>) -> EntryDraft {
+        let outcome = Outcome::Answered(Answered {
+            answer: Digest::of(b"answer"),
+            status: 200,
+        });
+        let body = EffectOutcome {
+            ms: 5,
+            ordinal,
+            outcome,
+            received: 10,
+            sent: 20,
+            settled,
+            spent: None,
+        };
+        self.tally.outcome(&body);
+        self.draft(body)
+    }
+
+    pub(super) fn finished(&self, settled: Vec<Settlement>) -> EntryDraft {
+        self.draft(CallFinished {
+            asked: Self::asked(),
+            effects: self.tally.counts(),
+            fuel: 1,
+            memory: 2,
+            ms: 3,
+            outcome: End::Ok(Returned {
+                result: Digest::of(b"result"),
+            }),
+            settled,
+            spent: self.tally.spent(),
+            upstream: 4,
+        })
+    }
+
+    /// A call from its beginning to its end.
+    pub(super) fn whole(&self) -> Batch {
+        batch([self.accepted(vec![]), self.finished(vec![])])
+    }
+}

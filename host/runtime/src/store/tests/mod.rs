@@ -1,0 +1,16 @@
+//! The store as its callers see it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod audit;
+mod budgets;
+mod commits;
+mod crash;
+mod faults;
+mod fixture;
+mod opening;
