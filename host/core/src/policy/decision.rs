@@ -86,6 +86,17 @@ impl Decision {
         self.epoch
     }
 
+    /// Whether it permits this call: this caller, this function of this very component.
+    pub(crate) fn permits_call(&self, caller: &Caller, tool: &str, digest: Digest, function: &str) -> bool {
+        let asked = Subject::Call {
+            caller: caller.clone(),
+            tool: tool.to_owned(),
+            digest,
+            function: function.to_owned(),
+        };
+        self.allowed && self.subject == asked
+    }
+
     /// What an agent is told: the deciding rule's id and hint, never policy text. `None` if it is allowed.
     #[must_use]
     pub fn refusal(&self) -> Option<Refusal> {

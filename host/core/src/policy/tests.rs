@@ -1192,6 +1192,8 @@ impl PolicySet {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn a_slice_decides_as_the_whole_set(text in policies(condition()), cases in proptest::collection::vec(case(), 1..6)) {
         let set = unchecked(&text);

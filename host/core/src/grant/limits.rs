@@ -1,9 +1,11 @@
-//! What one call may do.
+//! How much one call may use.
 
 use serde::{Deserialize, Serialize};
 
+use crate::effect::WireLimits;
 use crate::error::{Code, Refusal};
 use crate::guard;
+use crate::json;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -61,6 +63,23 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The limits of a request.
+    pub(super) fn wire(&self) -> WireLimits {
+        WireLimits {
+            body_bytes: size(self.request_body_bytes),
+            json_depth: size(self.json_depth.into()),
+            ..WireLimits::default()
+        }
+    }
+
+    /// The limits of an answer that is JSON.
+    pub(super) fn answer(&self) -> json::Limits {
+        json::Limits {
+            depth: size(self.json_depth.into()),
+            bytes: size(self.response_body_bytes),
+        }
+    }
+
     /// Checks what a configuration says.
     ///
     /// # Errors
@@ -77,6 +96,10 @@ impl Limits {
         }
         Ok(())
     }
+}
+
+fn size(limit: u64) -> usize {
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

@@ -1,0 +1,161 @@
+//! An effect that scope, route, tier and narrowing let pass.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::effect::{GuestResponse, HeaderSet, HttpRequest, answer};
+use crate::error::{Code, Refusal};
+use crate::field::FieldSet;
+use crate::guard;
+use crate::json::{self, Json};
+use crate::money::Spend;
+use crate::policy::FieldFacts;
+use crate::route::{Connection, Lookup, Route};
+use crate::scope::Tier;
+
+/// A request that scope, route, tier and narrowing let pass. Only [`Grant::admit`](super::Grant::admit) makes one for a guest,
+/// and [`Admitted::currency_lookup`] one for the host's own question.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    pub(super) connection: Arc<Connection>,
+    pub(super) route: Route,
+    pub(super) tier: Tier,
+    pub(super) captures: BTreeMap<String, String>,
+    pub(super) request: HttpRequest,
+    pub(super) reads: FieldSet,
+    pub(super) headers: HeaderSet,
+    pub(super) limits: json::Limits,
+}
+
+impl Admitted {
+    /// The connection that it goes to.
+    #[must_use]
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// The route that it takes.
+    #[must_use]
+    pub const fn route(&self) -> &Route {
+        &self.route
+    }
+
+    /// How much it changes: the action that policy decides on.
+    #[must_use]
+    pub const fn tier(&self) -> Tier {
+        self.tier
+    }
+
+    /// The named segments of the route's path.
+    #[must_use]
+    pub const fn captures(&self) -> &BTreeMap<String, String> {
+        &self.captures
+    }
+
+    /// What is sent.
+    #[must_use]
+    pub const fn request(&self) -> &HttpRequest {
+        &self.request
+    }
+
+    /// What of an answer's body is read: no more than scope, route and narrowing each allow.
+    #[must_use]
+    pub const fn reads(&self) -> &FieldSet {
+        &self.reads
+    }
+
+    /// Which of an answer's headers are read, beside `content-type`.
+    #[must_use]
+    pub const fn headers(&self) -> &HeaderSet {
+        &self.headers
+    }
+
+    /// Its fields as policies see them.
+    #[must_use]
+    pub fn field_facts(&self) -> FieldFacts {
+        FieldFacts::of(&self.request)
+    }
+
+    /// The header that the service knows a repeated request by.
+    #[must_use]
+    pub fn idempotency_header(&self) -> Option<&str> {
+        self.route.idempotency().map(|idempotency| idempotency.header.as_str())
+    }
+
+    /// What it spends; `looked_up` is the currency that [`currency_lookup`](Self::currency_lookup) found.
+    ///
+    /// # Errors
+    /// [`Code::Money`], as [`Route::spend`].
+    pub fn spend(&self, looked_up: Option<&str>) -> Result<Spend, Refusal> {
+        self.route.spend(&self.request, looked_up)
+    }
+
+    /// The host's own question to the service that must be answered before [`spend`](Self::spend), where there is one.
+    ///
+    /// The operator's route asks for it, so the tool's scope, its function's tier and the caller's narrowing do not apply: of
+    /// the answer only the host sees anything, and only the one member.
+    ///
+    /// # Errors
+    /// [`Code::Money`] where it cannot be asked.
+    pub fn currency_lookup(&self) -> Result<Option<CurrencyLookup>, Refusal> {
+        let Some(lookup) = self.route.lookup(&self.request)? else {
+            return Ok(None);
+        };
+        let (request, route) = lookup.request(&self.connection)?;
+        let matched = self.connection.find(&request)?;
+        let mut reads = FieldSet::new();
+        reads.insert(&lookup.read);
+        let admitted = Admitted {
+            connection: Arc::clone(&self.connection),
+            route: route.clone(),
+            tier: matched.tier,
+            captures: matched.captures,
+            request,
+            reads,
+            headers: HeaderSet::new(),
+            limits: self.limits,
+        };
+        Ok(Some(CurrencyLookup { admitted, lookup }))
+    }
+
+    /// What of the service's answer may be seen. Call it after secrets were masked in `headers` and `body`.
+    #[must_use]
+    pub fn answer(&self, status: u16, headers: &[(String, String)], body: &[u8]) -> GuestResponse {
+        let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        answer(status, headers, body, &self.reads, &self.headers, self.limits)
+    }
+}
+
+/// The host's own question about a currency.
+#[derive(Clone, Debug)]
+pub struct CurrencyLookup {
+    admitted: Admitted,
+    lookup: Lookup,
+}
+
+impl CurrencyLookup {
+    /// The question, as an effect.
+    #[must_use]
+    pub const fn admitted(&self) -> &Admitted {
+        &self.admitted
+    }
+
+    /// The currency in the answer.
+    ///
+    /// # Errors
+    /// [`Code::Money`] where the answer is no success, or has none.
+    pub fn read(&self, answer: &GuestResponse) -> Result<String, Refusal> {
+        if !guard!("money.lookup-status", (200..300).contains(&answer.status)) {
+            let message = format!(
+                "`{}` answered with status {}, so the currency is not known",
+                self.lookup.route, answer.status
+            );
+            return Err(Refusal::new(Code::Money, message));
+        }
+        let body = answer
+            .body
+            .as_deref()
+            .map(|body| Json::parse(body, self.admitted.limits));
+        self.lookup.currency(&body.and_then(Result::ok).unwrap_or_default())
+    }
+}
