@@ -4,14 +4,8 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
-    let folder = |name| {
-        env::var_os(name)
-            .map(PathBuf::from)
-            .ok_or(io::ErrorKind::NotFound)
-    };
-    let wit = folder("CARGO_MANIFEST_DIR")?
-        .join("../../wit")
-        .canonicalize()?;
+    let folder = |name| env::var_os(name).map(PathBuf::from).ok_or(io::ErrorKind::NotFound);
+    let wit = folder("CARGO_MANIFEST_DIR")?.join("../../wit").canonicalize()?;
     fs::write(folder("OUT_DIR")?.join("generate.rs"), generate_macro(&wit))?;
     println!("cargo::rerun-if-changed={}", wit.display());
     Ok(())

@@ -21,6 +21,7 @@ pub mod guard;
 pub mod identity;
 pub mod json;
 pub mod ledger;
+pub mod manifest;
 pub mod money;
 pub mod policy;
 pub mod route;

@@ -210,8 +210,7 @@ mod linear {
             // SAFETY: single-threaded, see `Arena`.
             unsafe impl Sync for Region {}
             static REGION: Region = Region(UnsafeCell::new([0; ARENA_BYTES]));
-            static TAKEN: core::sync::atomic::AtomicBool =
-                core::sync::atomic::AtomicBool::new(false);
+            static TAKEN: core::sync::atomic::AtomicBool = core::sync::atomic::AtomicBool::new(false);
             const PAGE: usize = 64 * 1024;
 
             if bytes <= ARENA_BYTES && !TAKEN.swap(true, core::sync::atomic::Ordering::Relaxed) {
@@ -384,9 +383,7 @@ mod tests {
                     0 | 1 if live.len() < 200 => {
                         let layout = layout(1 + random(3000), 1 << random(7));
                         let block = heap.allocate(layout, &mut regions);
-                        assert!(
-                            !block.is_null() && (block as usize).is_multiple_of(layout.align())
-                        );
+                        assert!(!block.is_null() && (block as usize).is_multiple_of(layout.align()));
                         block.write_bytes(mark, layout.size());
                         live.push((block, layout, mark));
                     }

@@ -75,10 +75,7 @@ impl Request {
 
     /// With a form as its body.
     #[must_use]
-    pub fn form<N: Into<String>, V: Into<String>>(
-        mut self,
-        pairs: impl IntoIterator<Item = (N, V)>,
-    ) -> Self {
+    pub fn form<N: Into<String>, V: Into<String>>(mut self, pairs: impl IntoIterator<Item = (N, V)>) -> Self {
         self.body = Body::Form(
             pairs
                 .into_iter()
@@ -122,8 +119,7 @@ impl Response {
             .body
             .as_deref()
             .ok_or_else(|| Error::Failed("the answer has no readable body".into()))?;
-        serde_json::from_str(text)
-            .map_err(|error| Error::Failed(format!("the answer is not JSON: {error}")))
+        serde_json::from_str(text).map_err(|error| Error::Failed(format!("the answer is not JSON: {error}")))
     }
 }
 
@@ -207,10 +203,7 @@ pub fn segment(text: &str) -> Cow<'_, str> {
             format!("{out}%{byte:02X}")
         }
     };
-    Cow::Owned(
-        text.bytes()
-            .fold(String::with_capacity(text.len() + 8), encode),
-    )
+    Cow::Owned(text.bytes().fold(String::with_capacity(text.len() + 8), encode))
 }
 
 /// Declares a [`Connection`](crate::http::Connection) over one labelled HTTP import of the world:
@@ -291,13 +284,7 @@ mod tests {
 
     #[test]
     fn only_2xx_is_success() {
-        for (status, success) in [
-            (199, false),
-            (200, true),
-            (299, true),
-            (302, false),
-            (404, false),
-        ] {
+        for (status, success) in [(199, false), (200, true), (299, true), (302, false), (404, false)] {
             assert_eq!(
                 Response {
                     status,

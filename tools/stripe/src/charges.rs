@@ -5,10 +5,7 @@ use ambit_sdk::http::{Method, Request, segment};
 
 impl Guest for Tool {
     fn get(id: String) -> Result<Charge, Failure> {
-        let charge = object(&Request::new(
-            Method::Get,
-            format!("/v1/charges/{}", segment(&id)),
-        ))?;
+        let charge = object(&Request::new(Method::Get, format!("/v1/charges/{}", segment(&id))))?;
         Ok(Charge {
             id: text(&charge, "id")?,
             amount: number(&charge, "amount")?,

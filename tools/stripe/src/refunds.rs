@@ -5,17 +5,11 @@ use ambit_sdk::http::{Method, Request, segment};
 use ambit_sdk::json::Value;
 
 impl Guest for Tool {
-    fn create(
-        charge: String,
-        amount: Option<u64>,
-        reason: Option<Reason>,
-    ) -> Result<Refund, Failure> {
+    fn create(charge: String, amount: Option<u64>, reason: Option<Reason>) -> Result<Refund, Failure> {
         let mut form = vec![("charge", charge)];
         form.extend(amount.map(|amount| ("amount", amount.to_string())));
         form.extend(reason.map(|reason| ("reason", word(reason).to_owned())));
-        refund(&object(
-            &Request::new(Method::Post, "/v1/refunds").form(form),
-        )?)
+        refund(&object(&Request::new(Method::Post, "/v1/refunds").form(form))?)
     }
 
     fn get(id: String) -> Result<Refund, Failure> {

@@ -2,9 +2,7 @@
 
 ambit_sdk::generate!({ world: "ambit-tests:good-echo/tool" });
 
-use exports::ambit_tests::good_echo::echo::{
-    Access, Colour, Everything, Guest as Echo, Line, Point, Shape,
-};
+use exports::ambit_tests::good_echo::echo::{Access, Colour, Everything, Guest as Echo, Line, Point, Shape};
 
 struct Tool;
 

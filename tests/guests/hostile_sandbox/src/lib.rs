@@ -183,9 +183,7 @@ fn random_flood() -> Result<String, String> {
     let mut sum = 0u64;
     loop {
         let bytes = random::bytes(65_536);
-        sum = bytes
-            .iter()
-            .fold(sum, |sum, &byte| sum.wrapping_add(byte.into()));
+        sum = bytes.iter().fold(sum, |sum, &byte| sum.wrapping_add(byte.into()));
         black_box(sum);
     }
 }

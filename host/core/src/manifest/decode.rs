@@ -1,0 +1,87 @@
+//! From bytes to the component's type, with every way in which that fails.
+
+use super::docs;
+use crate::error::{Code, Refusal, printable};
+use crate::guard;
+use std::fmt::Display;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use wit_component::DecodedWasm;
+use wit_parser::{Resolve, WorldId};
+
+/// The largest component that is looked at: 32 MiB, enough for a Python interpreter.
+pub const MAX_COMPONENT_BYTES: usize = 32 << 20;
+
+/// A component's type, as a WIT world.
+pub(super) struct Decoded {
+    pub(super) resolve: Resolve,
+    /// Named `root:component/root` by the decoder: a component does not carry its world's name.
+    pub(super) world: WorldId,
+    /// The world that it says it was made from, such as `acme:refunds/tool@1.2.0`.
+    pub(super) origin: Option<String>,
+}
+
+/// Decodes the type of a component, with its documentation.
+pub(super) fn decode(component: &[u8]) -> Result<Decoded, Refusal> {
+    let mut decoded = decode_type(component)?;
+    docs::attach(component, &mut decoded)?;
+    Ok(decoded)
+}
+
+/// Validates the component and decodes its type.
+pub(super) fn decode_type(component: &[u8]) -> Result<Decoded, Refusal> {
+    if !guard!("sandbox.component-size", component.len() <= MAX_COMPONENT_BYTES) {
+        let size = component.len();
+        return Err(Refusal::new(
+            Code::Load,
+            format!("the file has {size} bytes; a component has at most {MAX_COMPONENT_BYTES}"),
+        )
+        .advise("build without debug information, or leave large data out of the component"));
+    }
+    check_kind(component)?;
+    match panic_free(|| wit_component::decode(component)) {
+        Ok(DecodedWasm::Component(resolve, world)) => Ok(Decoded {
+            resolve,
+            world,
+            origin: None,
+        }),
+        Ok(DecodedWasm::WitPackage(..)) => Err(Refusal::new(
+            Code::Load,
+            "the file is a WIT package in binary form: it has types but no code",
+        )
+        .advise("give the component that `ambit build` made")),
+        Err(error) => Err(Refusal::new(
+            Code::Load,
+            format!("the component does not validate: {}", printable(&error)),
+        )
+        .advise("the file may be cut short or damaged; build or fetch it again")),
+    }
+}
+
+/// Tells apart what is not a component at all, because each has a way out of its own.
+fn check_kind(bytes: &[u8]) -> Result<(), Refusal> {
+    const BUILD: &str = "make a component of it with `ambit build`";
+    let (message, advice) = match bytes {
+        [b'\0', b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => return Ok(()),
+        [b'\0', b'a', b's', b'm', 1, 0, 0, 0, ..] => ("the file is a core WebAssembly module, not a component", BUILD),
+        [b'\0', b'a', b's', b'm', _, _, 1, 0, ..] => (
+            "the file is a component of another version of the binary format",
+            "build it again with current tools",
+        ),
+        [] => ("the file is empty, not a component", BUILD),
+        _ if b"\0asm\x0d\0\x01\0".starts_with(bytes) => (
+            "the file ends within its first eight bytes: it is cut short",
+            "build or fetch it again",
+        ),
+        _ => ("the file is not a WebAssembly component", BUILD),
+    };
+    Err(Refusal::new(Code::Load, message).advise(advice))
+}
+
+/// Runs a decoder that was written for well-meant input. A panic in it is an error here, not the end of the host.
+pub(super) fn panic_free<T, E: Display>(decode: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(decode)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(format!("{error:#}")),
+        Err(_) => Err("its type could not be decoded".into()),
+    }
+}
