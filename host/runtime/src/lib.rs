@@ -2,5 +2,6 @@
 
 pub mod config;
 pub mod gate;
+pub mod sandbox;
 pub mod secret;
 pub mod store;
