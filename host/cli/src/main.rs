@@ -1,2 +1,70 @@
-//! placeholder
-fn main() {}
+//! The `ambit` command.
+
+mod args;
+mod build;
+mod commands;
+mod export;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use output::{Exit, Failure, Output};
+
+#[cfg(windows)]
+compile_error!("Ambit does not run on Windows yet: build it on Linux or macOS, or in WSL.");
+
+fn main() -> ExitCode {
+    // Clap prints its own errors and exits with 2, which is what Exit::Usage is.
+    let cli = Cli::parse();
+    output::set_color(cli.global.color);
+    start_logging(cli.global.verbose);
+    let exit = match run(&cli) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            output::report(&failure);
+            failure.exit()
+        }
+    };
+    ExitCode::from(exit as u8)
+}
+
+fn run(cli: &Cli) -> Result<Exit, Failure> {
+    let home = cli.global.home.as_path();
+    let out = Output {
+        format: cli.global.format,
+    };
+    match &cli.command {
+        Command::Init => commands::init::run(home, out),
+        Command::Build(args) => commands::build::run(args, out),
+        Command::Inspect(args) => commands::inspect::run(args, home, out),
+        Command::Call(args) => commands::call::run(args, home, out),
+        Command::Tools { command } => commands::tools::run(command, home, out),
+        Command::Policy { command } => commands::policy::run(command, home, out),
+        Command::Audit { command } => commands::audit::run(command, home, out),
+        Command::Receipt { command } => commands::receipt::run(command, out),
+        Command::Completions { shell } => commands::completions::run(*shell),
+        Command::Man => commands::completions::man(),
+        Command::CompileChild => commands::compile_child::run(),
+    }
+}
+
+/// Diagnostics of the host go to standard error; `AMBIT_LOG` takes a filter in the tracing syntax.
+fn start_logging(verbose: u8) {
+    let default = match verbose {
+        0 => "warn",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("AMBIT_LOG").unwrap_or_else(|_| default.into());
+    let ansi = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(ansi)
+        .with_target(false)
+        .init();
+}

@@ -1,7 +1,19 @@
-//! Ambit's effects: what core decides, this crate does.
+//! Ambit's effects: what [`ambit_core`] decides is done here.
+//!
+//! [`call`] is the whole way of a call. [`sandbox`] runs guests and knows no policy; [`gate`] is the only way out and sends
+//! nothing without a [`store::Durable`]; [`store`] is the ledger and what stands beside it; [`config`] turns the
+//! operator's text into checked values.
 
+#[cfg(windows)]
+compile_error!("Ambit does not run on Windows yet: build it on Linux or macOS, or in WSL.");
+
+pub mod call;
 pub mod config;
+mod effects;
 pub mod gate;
+pub mod home;
+pub mod host;
+pub mod ids;
 pub mod sandbox;
 pub mod secret;
 pub mod store;

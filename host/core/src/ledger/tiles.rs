@@ -9,7 +9,7 @@ use super::{LedgerError, MAX_ENTRY};
 /// Hashes in a full tile, entries in a full bundle.
 pub const WIDTH: u64 = 256;
 /// Levels of the tree that one tile spans.
-const HEIGHT: u8 = 8;
+pub const HEIGHT: u8 = 8;
 
 /// Which file: a tile of hashes at a level, or a bundle of entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

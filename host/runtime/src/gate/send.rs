@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::line::{Broken, Line};
 use super::resolve::{Resolve, System};
 use super::upstream::Upstream;
+use crate::store::Durable;
 
 /// Limits of one effect.
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +107,27 @@ impl Wire {
     /// With another resolver than the system's, as tests have.
     pub fn with_resolver(resolver: Arc<dyn Resolve>) -> Wire {
         Wire { resolver }
+    }
+
+    /// Sends the request of a committed intent, once. `idempotency` is the header and key by which the service knows a
+    /// repeated request.
+    ///
+    /// # Errors
+    /// [`SendError`]: nothing left, or something may have happened.
+    pub async fn send(
+        &self,
+        up: &Upstream,
+        durable: Durable,
+        idempotency: Option<(&str, &str)>,
+        bounds: Bounds,
+    ) -> Result<Sent, SendError> {
+        let request = durable.take().map_err(|expired| {
+            SendError::NotSent(Refusal::new(
+                Code::Limit,
+                format!("its time was over before it was sent: {expired}"),
+            ))
+        })?;
+        self.exchange(up, &request, idempotency, bounds).await
     }
 
     pub(super) async fn exchange(

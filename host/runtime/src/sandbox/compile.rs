@@ -20,8 +20,8 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 use zeroize::Zeroizing;
 
-use super::engine::{Placement, engine};
 use super::DEFAULT_STACK_BYTES;
+use super::engine::{Placement, engine};
 
 /// The argument that makes the program a compiler: see [`compile_child_main`].
 pub const COMPILE_CHILD: &str = "compile-child";

@@ -62,7 +62,7 @@ impl SandboxOptions {
 ///
 /// The guest waits for each of them, on the same thread, so they may block. Time in [`Effects::http`] is not the
 /// guest's. A [`Stop`] ends the call at once and becomes its outcome; the guest never sees it.
-pub trait Effects: Send {
+pub trait Effects: std::any::Any + Send {
     /// One HTTP effect through the import at position `import` of the component.
     ///
     /// The inner result is the guest's: an answer, or an error that its code handles.

@@ -1,6 +1,7 @@
 //! What is written together: all of it, durably, or nothing.
 
 use ambit_core::digest::Digest;
+use ambit_core::effect::HttpRequest;
 use ambit_core::guard;
 use ambit_core::ledger::{Body, EntryDraft, Kind};
 
@@ -61,6 +62,13 @@ impl Batch {
             .collect()
     }
 
+    /// Whether the payload that an entry commits to is this request, word for word.
+    fn commits_to(&self, commitment: &Digest, request: &HttpRequest) -> bool {
+        let wire = request.wire().to_canonical();
+        let payload = self.payloads.iter().find(|payload| payload.commitment() == *commitment);
+        payload.is_some_and(|payload| payload.bytes() == wire.as_bytes())
+    }
+
     /// The position of the entry that stands for the batch's intent.
     ///
     /// # Errors
@@ -72,13 +80,13 @@ impl Batch {
             .iter()
             .enumerate()
             .filter_map(|(position, entry)| match &entry.body {
-                Body::EffectIntent(body) => Some((position, body.effect)),
+                Body::EffectIntent(body) => Some((position, body.request)),
                 _ => None,
             });
         match (&self.intent, intents.next(), intents.next()) {
             (None, None, _) => Ok(None),
             (Some(intent), Some((position, recorded)), None) => {
-                if !guard!("ledger.intent-digest", recorded == intent.request.digest()) {
+                if !guard!("ledger.intent-digest", self.commits_to(&recorded, &intent.request)) {
                     return Err(StoreError::batch(
                         "the intent on the ledger is not of the request to be sent",
                     ));

@@ -145,6 +145,9 @@ pub enum StoreError {
         /// The contradiction.
         why: String,
     },
+    /// A committed intent gave no leave to send: a fault of the host.
+    #[error("the committed intent gave no leave to send")]
+    Unintended,
     /// An intent's time to be sent is over.
     #[error("the intent at ledger index {index} was not sent in time")]
     Expired {
@@ -218,7 +221,7 @@ impl StoreError {
             Self::Budget { .. } => "Ask for less, wait for the budget's next window, or have its cap raised.".into(),
             Self::NoRoom { .. } => "Free disk space, or raise the ledger's quota.".into(),
             Self::Failed { .. } => "Nothing leaves this host any more. Look after the disk, then start Ambit again.".into(),
-            Self::Ledger(_) | Self::Bad(_) | Self::Keys { .. } | Self::Batch { .. } | Self::Expired { .. } | Self::Payload { .. } | Self::Io { .. } => return None,
+            Self::Ledger(_) | Self::Bad(_) | Self::Keys { .. } | Self::Batch { .. } | Self::Unintended | Self::Expired { .. } | Self::Payload { .. } | Self::Io { .. } => return None,
         })
     }
 }

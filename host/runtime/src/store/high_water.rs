@@ -60,6 +60,24 @@ pub(super) fn read(path: &Path, key: &VerifierKey) -> Result<Mark, StoreError> {
     }
 }
 
+/// The signed checkpoints in a high-water file, as they stand; none where there is no file. Not verified: that is for
+/// whoever holds the ledger against them.
+///
+/// # Errors
+/// [`StoreError::Io`] where the file is there and cannot be read.
+pub fn high_water_notes(path: &Path) -> Result<Vec<String>, StoreError> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(StoreError::io(path, &error)),
+    };
+    let notes = bytes.chunks(SLOT).filter_map(|slot| std::str::from_utf8(slot).ok());
+    Ok(notes
+        .map(|note| format!("{}\n", note.trim_end_matches('\n')))
+        .filter(|note| note.len() > 1)
+        .collect())
+}
+
 fn slot_checkpoint(slot: &[u8], key: &VerifierKey) -> Option<Checkpoint> {
     let note = std::str::from_utf8(slot).ok()?.trim_end_matches('\n');
     Checkpoint::parse_verified(&format!("{note}\n"), key).ok()

@@ -44,7 +44,7 @@ pub use books::{Window, Work};
 pub use durable::{Durable, Intent};
 pub use error::StoreError;
 pub use fault::{Fault, Faults, Step};
-pub use high_water::HighWaterOptions;
+pub use high_water::{HighWaterOptions, high_water_notes};
 pub use keys::{Keys, verifier};
 pub use measure::{Rate, appends, commits};
 pub use options::{Clock, StoreOptions};

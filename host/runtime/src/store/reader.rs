@@ -9,7 +9,8 @@ use std::sync::Arc;
 use ambit_core::digest::Digest;
 use ambit_core::ledger::verify::{Stored, Verified};
 use ambit_core::ledger::{
-    CallStory, Checkpoint, Entry, Hash, LedgerError, Node, Receipt, VerifierKey, merkle, story, tiles, verify,
+    Body, CallStory, Checkpoint, Entry, Hash, Kind, LedgerError, Node, Receipt, VerifierKey, merkle, story, tiles,
+    verify,
 };
 use ambit_core::money::Account;
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, ToSql, params};
@@ -137,6 +138,31 @@ impl Reader {
             |row| row.get(0),
         )?;
         parse(&rows)
+    }
+
+    /// The digests of the configuration and of the policies that the ledger last said are in force.
+    ///
+    /// # Errors
+    /// [`StoreError::Ledger`] where a row is not an entry.
+    pub fn in_force(&self) -> Result<(Option<Digest>, Option<Digest>), StoreError> {
+        let config = self.last_of(Kind::ConfigChanged)?.and_then(|entry| match entry.body() {
+            Body::ConfigChanged(changed) => Some(changed.to),
+            _ => None,
+        });
+        let policy = self.last_of(Kind::PolicyChanged)?.and_then(|entry| match entry.body() {
+            Body::PolicyChanged(changed) => Some(changed.to),
+            _ => None,
+        });
+        Ok((config, policy))
+    }
+
+    fn last_of(&self, kind: Kind) -> Result<Option<Entry>, StoreError> {
+        let rows: Vec<Vec<u8>> = self.all(
+            "SELECT bytes FROM entries WHERE call IS NULL AND kind = ?1 ORDER BY idx DESC LIMIT 1",
+            [kind.as_str()],
+            |row| row.get(0),
+        )?;
+        Ok(parse(&rows)?.pop())
     }
 
     /// What a call's entries say, put together.

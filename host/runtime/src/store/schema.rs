@@ -36,6 +36,8 @@ CREATE TABLE entries(
   bytes BLOB NOT NULL
 ) STRICT;
 CREATE INDEX entries_by_call ON entries(call) WHERE call IS NOT NULL;
+-- Few, and looked for at every start: what is in force.
+CREATE INDEX entries_of_the_home ON entries(kind, idx) WHERE call IS NULL;
 CREATE INDEX entries_that_begin_a_call ON entries(idx) WHERE kind IN ('call-accepted', 'call-denied');
 
 -- Roots of complete subtrees, at every eighth level only: what lies between is computed from at most 256 of them.

@@ -1,0 +1,249 @@
+//! The command's arguments: one definition for parsing, help, completions and the man page.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  done
+  1  refused: policy, a limit, a check that failed; nothing more than the ledger says has happened
+  2  usage: arguments or configuration that cannot be used
+  3  internal: the host itself failed";
+
+/// Run agent tools that nobody has to trust.
+///
+/// A tool is a WebAssembly component whose world says what it may ever touch; the operator's connections and policy
+/// grant less than that; every effect is on a tamper-evident ledger before it leaves.
+#[derive(Debug, Parser)]
+#[command(name = "ambit", version, after_help = AFTER_HELP, disable_help_subcommand = true, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options every subcommand takes.
+#[derive(Debug, Args, Clone)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// The home: configuration, policy, tools, keys and ledger.
+    #[arg(long, global = true, env = "AMBIT_HOME", value_name = "DIR", default_value = ".ambit", value_hint = ValueHint::DirPath)]
+    pub(crate) home: PathBuf,
+    /// What standard output carries.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Human)]
+    pub(crate) format: Format,
+    /// When to colour.
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    pub(crate) color: Color,
+    /// Say more on standard error (repeat for more).
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Human,
+    /// One JSON document.
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a home: keys, ledger, a commented ambit.toml and a first policy.
+    Init,
+    /// Build a tool's component from its crate and print what it declares.
+    Build(Build),
+    /// Print what a component declares: capabilities, functions, schemas.
+    Inspect(Inspect),
+    /// Call a tool's function under connections and policy.
+    Call(Call),
+    /// The tools of this home and the digests they are pinned to.
+    Tools {
+        #[command(subcommand)]
+        command: Tools,
+    },
+    /// The policy of this home.
+    Policy {
+        #[command(subcommand)]
+        command: Policy,
+    },
+    /// The ledger: what happened, and that it was not changed since.
+    Audit {
+        #[command(subcommand)]
+        command: Audit,
+    },
+    /// Receipts, verified offline.
+    Receipt {
+        #[command(subcommand)]
+        command: Receipt,
+    },
+    /// Print a completion script.
+    Completions {
+        /// The shell to print it for.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page (roff).
+    #[command(hide = true)]
+    Man,
+    /// Compile a component read from standard input; run by the host under process limits.
+    #[command(hide = true)]
+    CompileChild,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Build {
+    /// The tool's crate: a folder with Cargo.toml and a wit folder.
+    #[arg(default_value = ".", value_hint = ValueHint::DirPath)]
+    pub(crate) crate_dir: PathBuf,
+    /// Where the component goes [default: target/components/NAME.wasm beside the crate's target folder].
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) output: Option<PathBuf>,
+    /// Take this core module instead of calling cargo.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) module: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// A component file, or the name of a tool of this home.
+    pub(crate) tool: String,
+    /// Print only this function, with its schemas.
+    #[arg(long, value_name = "FUNCTION")]
+    pub(crate) function: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Call {
+    /// The tool's name in this home.
+    pub(crate) tool: String,
+    /// The function: its full name, or its last part where that is unique.
+    pub(crate) function: String,
+    /// Arguments: a JSON object, @FILE, or - for standard input.
+    #[arg(long, value_name = "JSON|@FILE|-", default_value = "{}")]
+    pub(crate) args: String,
+    /// The agent on whose behalf the call is made [default: the home's only agent].
+    #[arg(long = "as", value_name = "AGENT")]
+    pub(crate) agent: Option<String>,
+    /// The user the agent acts for.
+    #[arg(long = "for", value_name = "USER")]
+    pub(crate) user: Option<String>,
+    /// Write the receipt to this file.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) receipt: Option<PathBuf>,
+    /// W3C trace id (32 hex digits) to record the call under.
+    #[arg(long, value_name = "TRACE")]
+    pub(crate) trace: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Tools {
+    /// Add a component under a name and pin its digest.
+    Add {
+        /// The tool's name in this home: letters, digits, `-` and `_`.
+        name: String,
+        /// The component file.
+        #[arg(value_hint = ValueHint::FilePath)]
+        component: PathBuf,
+    },
+    /// List the tools, their pins and their bindings.
+    List,
+    /// Accept a changed component for a tool: shows what changes in what it declares.
+    Accept {
+        /// The tool's name.
+        name: String,
+        /// The new component file.
+        #[arg(value_hint = ValueHint::FilePath)]
+        component: PathBuf,
+        /// Accept also where the new component declares more than the old.
+        #[arg(long)]
+        wider: bool,
+    },
+    /// Remove a tool. Its calls stay on the ledger.
+    Remove {
+        /// The tool's name.
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Policy {
+    /// Check configuration and policy as a start would, and print the rules.
+    Check,
+    /// Print the Cedar schema that policies are validated with.
+    Schema,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Audit {
+    /// Explain one call: who, what was asked, which rule decided, what left, what came back, what it cost.
+    Show {
+        /// The call's id.
+        call: String,
+        /// Also print the recorded payloads (arguments, requests, answers).
+        #[arg(long)]
+        payloads: bool,
+    },
+    /// List calls, newest first.
+    List {
+        /// At most this many.
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+        /// Only calls of this tool.
+        #[arg(long)]
+        tool: Option<String>,
+        /// Only calls of this agent.
+        #[arg(long)]
+        agent: Option<String>,
+        /// Only calls that were refused or stopped.
+        #[arg(long)]
+        refused: bool,
+    },
+    /// Check every entry, the tree, the checkpoints and the keys; name the first bad entry.
+    Verify {
+        /// Verify an exported ledger instead of the home's.
+        #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, requires = "key")]
+        export: Option<PathBuf>,
+        /// The ledger's public key, for an export [default: the home's].
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        key: Option<PathBuf>,
+    },
+    /// Print the receipt of a call with a proof against the newest checkpoint.
+    Prove {
+        /// The call's id.
+        call: String,
+        /// Write it to this file instead of standard output.
+        #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        output: Option<PathBuf>,
+    },
+    /// Write checkpoint, tiles and entries (C2SP tlog-tiles) to a folder.
+    Export {
+        /// The folder, made if missing.
+        #[arg(value_hint = ValueHint::DirPath)]
+        output: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Receipt {
+    /// Verify a receipt with the ledger's public key alone.
+    Verify {
+        /// The receipt file, or - for standard input.
+        receipt: PathBuf,
+        /// The ledger's public key file.
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        key: PathBuf,
+    },
+}

@@ -1,0 +1,280 @@
+//! `ambit audit`: reads the ledger, with or without a running host.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use ambit_core::ledger::body::End;
+use ambit_core::ledger::story::{EffectStory, Opening};
+use ambit_core::ledger::{CallStory, utc};
+use ambit_runtime::store::{CallFilter, Keys, Reader, StoreError};
+use indicatif::ProgressBar;
+use serde_json::{Value, json};
+
+use super::receipt::verifier_key;
+use super::story;
+use crate::args::Audit;
+use crate::output::{Exit, Failure, Output, note, style, untrusted};
+
+pub(crate) fn run(command: &Audit, home: &Path, out: Output) -> Result<Exit, Failure> {
+    match command {
+        Audit::Show { call, payloads } => show(home, call, *payloads, out),
+        Audit::List {
+            limit,
+            tool,
+            agent,
+            refused,
+        } => {
+            let filter = CallFilter {
+                tool: tool.clone(),
+                agent: agent.clone(),
+                ..CallFilter::default()
+            };
+            list(home, filter, *limit, *refused, out)
+        }
+        Audit::Verify {
+            export: Some(export),
+            key,
+        } => verify_export(export, key.as_deref(), out),
+        Audit::Verify { export: None, key } => verify(home, key.as_deref(), out),
+        Audit::Prove { call, output } => prove(home, call, output.as_deref()),
+        Audit::Export { output } => export(home, output),
+    }
+}
+
+/// Opens the ledger for reading; payloads too where the keys are readable.
+fn reader(home: &Path) -> Result<Reader, Failure> {
+    let reader = Reader::open(home)?;
+    Ok(match Keys::load(home) {
+        Ok(keys) => reader.with_keys(&keys),
+        Err(_) => reader,
+    })
+}
+
+/// The call that `given` names: whole, or by a beginning that only one call has.
+fn resolve(reader: &Reader, given: &str) -> Result<String, Failure> {
+    let found = reader.calls_like(given, 3)?;
+    match found.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => Err(Failure::usage(format!("the ledger has no call `{}`", untrusted(given)))
+            .advise("`ambit audit list` prints the newest calls.")),
+        several => Err(Failure::usage(format!("`{}` begins several calls", untrusted(given)))
+            .advise(format!("Among them: {}", several.join(", ")))),
+    }
+}
+
+fn show(home: &Path, call: &str, payloads: bool, out: Output) -> Result<Exit, Failure> {
+    let reader = reader(home)?;
+    let call = resolve(&reader, call)?;
+    let story = reader.story(&call)?;
+    let value = |name: &str| -> Option<String> {
+        let always = name.ends_with("refused") || name == "denied";
+        if !payloads && !always {
+            return None;
+        }
+        match reader.payload(&call, name) {
+            Ok(payload) => payload.map(|p| readable(name, p.bytes())),
+            Err(why) => Some(format!("[not readable: {why}]")),
+        }
+    };
+    let entries = reader.entries_of(&call)?;
+    let json_entries: Vec<Value> = entries
+        .iter()
+        .filter_map(|e| serde_json::from_str(&e.text()).ok())
+        .collect();
+    let mut document = json!({ "call": call, "entries": json_entries });
+    if payloads {
+        let names = reader.payload_names(&call)?;
+        let all: BTreeMap<String, Value> = names
+            .into_iter()
+            .filter_map(|name| value(&name).map(|text| (name, Value::String(text))))
+            .collect();
+        document["payloads"] = json!(all);
+    }
+    out.result(&document, |w| {
+        story::print(&story, &value, w)?;
+        if !payloads {
+            writeln!(w, "\nAdd --payloads for arguments, requests and answers as recorded.")?;
+        }
+        Ok(())
+    })?;
+    Ok(Exit::Done)
+}
+
+/// A payload for people: a recorded refusal as its sentence, all else as it is.
+fn readable(name: &str, bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    if name.ends_with("refused") || name == "denied" {
+        let message = serde_json::from_str::<Value>(&text)
+            .ok()
+            .and_then(|v| v["message"].as_str().map(str::to_owned));
+        return message.unwrap_or(text);
+    }
+    text
+}
+
+fn list(home: &Path, mut filter: CallFilter, limit: u32, refused: bool, out: Output) -> Result<Exit, Failure> {
+    let reader = reader(home)?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    filter.limit = (!refused).then_some(limit);
+    let mut calls = reader.calls(&filter)?;
+    if refused {
+        calls.retain(was_refused);
+        calls.truncate(limit);
+    }
+    let rows: Vec<Value> = calls.iter().map(row).collect();
+    out.result(&rows, |w| {
+        if calls.is_empty() {
+            return writeln!(w, "no calls");
+        }
+        for story in &calls {
+            let row = row(story);
+            let text = |name: &str| row[name].as_str().unwrap_or("").to_owned();
+            let colour = if was_refused(story) { style::BAD } else { style::GOOD };
+            writeln!(
+                w,
+                "{} {} {}{:<11}{} {} {} by {}",
+                text("time"),
+                text("call"),
+                colour.render(),
+                text("outcome"),
+                colour.render_reset(),
+                untrusted(&text("tool")),
+                untrusted(&text("function")),
+                untrusted(&text("agent")),
+            )?;
+        }
+        Ok(())
+    })?;
+    Ok(Exit::Done)
+}
+
+/// Whether the call, or one of its effects, was refused.
+fn was_refused(story: &CallStory) -> bool {
+    matches!(story.opening.what, Opening::Denied(_))
+        || story.effects.values().any(|e| matches!(e, EffectStory::Refused(_)))
+        || story
+            .finished
+            .as_ref()
+            .is_some_and(|f| matches!(f.what.outcome, End::Refused(_) | End::Trapped(_)))
+}
+
+fn row(story: &CallStory) -> Value {
+    let (tool, function) = match &story.opening.what {
+        Opening::Accepted(a) => (Some(&a.asked.tool), Some(&a.asked.function)),
+        Opening::Denied(d) => (d.tool.as_ref(), d.function.as_ref()),
+    };
+    let outcome = match (&story.opening.what, &story.finished) {
+        (Opening::Denied(_), _) => "denied",
+        (_, None) => "unfinished",
+        (_, Some(finished)) => match finished.what.outcome {
+            End::Ok(_) => "ok",
+            End::ToolError(_) => "tool-error",
+            End::Refused(_) => "refused",
+            End::Trapped(_) => "trapped",
+            End::Interrupted => "interrupted",
+        },
+    };
+    json!({
+        "time": utc(story.opening.stamp.time_ms()),
+        "call": story.call,
+        "outcome": outcome,
+        "tool": tool,
+        "function": function,
+        "agent": story.principal.as_ref().map(|p| &p.agent),
+        "user": story.principal.as_ref().and_then(|p| p.user.as_ref()),
+        "trace": story.trace,
+    })
+}
+
+fn verify(home: &Path, key: Option<&Path>, out: Output) -> Result<Exit, Failure> {
+    let reader = Reader::open(home)?;
+    let key = match key {
+        Some(path) => verifier_key(path)?,
+        None => ambit_runtime::store::verifier(home)?,
+    };
+    let known = ambit_runtime::host::known_checkpoints(home)?;
+    let size = reader.size()?;
+    let bar = ProgressBar::new(size);
+    let checked = reader.verify(&key, &known, &mut |done| bar.set_position(done));
+    bar.finish_and_clear();
+    let verified = checked.map_err(bad)?;
+    let value = json!({ "verified": true, "origin": key.name(), "entries": size, "detail": format!("{verified:?}") });
+    out.result(&value, |w| {
+        writeln!(
+            w,
+            "{}verified{}: {size} entries of ledger {}, every entry, the tree, the checkpoints and the books",
+            style::GOOD.render(),
+            style::GOOD.render_reset(),
+            key.name()
+        )
+    })?;
+    if known.is_empty() {
+        note(
+            "No checkpoint is kept outside the home, so a ledger cut at its end would not show: set `[ledger] high_water` in ambit.toml.",
+        );
+    }
+    Ok(Exit::Done)
+}
+
+/// A ledger that does not verify is a refusal of this command's question, not a failure of the command.
+fn bad(error: StoreError) -> Failure {
+    match Failure::from(error) {
+        Failure::Message { message, .. } => Failure::refused(message)
+            .advise("Keep the home as it is. Compare with an exported copy or a receipt to see what was changed."),
+        other => other,
+    }
+}
+
+fn verify_export(export: &Path, key: Option<&Path>, out: Output) -> Result<Exit, Failure> {
+    let Some(key) = key else {
+        return Err(Failure::usage(
+            "an exported ledger is verified with a key that did not come with it: --key FILE",
+        ));
+    };
+    let key = verifier_key(key)?;
+    let checkpoint = crate::export::verify(export, &key)?;
+    let value = json!({ "verified": true, "origin": key.name(), "entries": checkpoint.size() });
+    out.result(&value, |w| {
+        writeln!(
+            w,
+            "{}verified{}: {} exported entries of ledger {}",
+            style::GOOD.render(),
+            style::GOOD.render_reset(),
+            checkpoint.size(),
+            key.name()
+        )
+    })?;
+    Ok(Exit::Done)
+}
+
+fn prove(home: &Path, call: &str, output: Option<&Path>) -> Result<Exit, Failure> {
+    let reader = Reader::open(home)?;
+    let call = resolve(&reader, call)?;
+    let key = ambit_runtime::store::verifier(home)?;
+    let text = reader
+        .receipt(&call, &key)?
+        .to_json()
+        .map_err(|e| Failure::internal(e.to_string()))?;
+    match output {
+        Some(path) => {
+            fs::write(path, text)
+                .map_err(|e| Failure::internal(format!("{} cannot be written: {e}", path.display())))?;
+            note(format!("wrote {}", path.display()));
+        }
+        None => crate::output::raw(&text)?,
+    }
+    Ok(Exit::Done)
+}
+
+fn export(home: &Path, output: &Path) -> Result<Exit, Failure> {
+    let reader = Reader::open(home)?;
+    let key = ambit_runtime::store::verifier(home)?;
+    let files = crate::export::write(&reader, &key, output)?;
+    note(format!(
+        "wrote {files} files to {}; verify them anywhere with `ambit audit verify --export {} --key LEDGER.pub`",
+        output.display(),
+        output.display()
+    ));
+    Ok(Exit::Done)
+}

@@ -1,0 +1,141 @@
+//! `ambit call`: one call, as an operator makes it.
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+use ambit_core::grant::Narrowing;
+use ambit_core::policy::Mode;
+use ambit_runtime::call::{Answer, CallRequest};
+use ambit_runtime::config::Config;
+use ambit_runtime::host::{Host, HostOptions};
+use ambit_runtime::ids::TraceId;
+use ambit_runtime::sandbox::Outcome;
+use serde_json::json;
+
+use crate::args::Call;
+use crate::output::{Exit, Failure, Output, note, style, untrusted};
+
+pub(crate) fn run(args: &Call, home: &Path, out: Output) -> Result<Exit, Failure> {
+    let config = Config::load(home)?;
+    let request = CallRequest {
+        tool: args.tool.clone(),
+        function: args.function.clone(),
+        args: arguments(&args.args)?,
+        agent: agent(args, &config)?,
+        user: args.user.clone(),
+        mode: Mode::Execute,
+        trace: args
+            .trace
+            .as_deref()
+            .map(str::parse::<TraceId>)
+            .transpose()
+            .map_err(Failure::usage)?,
+        narrowing: Narrowing::default(),
+    };
+    let host = Host::open(config, HostOptions::for_tools([args.tool.as_str()]))?;
+    let answer = host.call(request)?;
+    let receipt = host.receipt(&answer.call)?;
+    if let Some(path) = &args.receipt {
+        fs::write(path, &receipt)
+            .map_err(|e| Failure::internal(format!("the receipt {} cannot be written: {e}", path.display())))?;
+    }
+    report(&answer, &receipt, out)
+}
+
+/// The arguments' text: as given, from a file, or from standard input.
+fn arguments(given: &str) -> Result<String, Failure> {
+    /// Above every limit of a call's arguments; what is longer is refused there by name.
+    const MOST: u64 = 64 << 20;
+    let mut text = String::new();
+    let outcome = match (given, given.strip_prefix('@')) {
+        ("-", _) => std::io::stdin().take(MOST).read_to_string(&mut text),
+        (_, Some(path)) => fs::File::open(path).and_then(|file| file.take(MOST).read_to_string(&mut text)),
+        _ => return Ok(given.to_owned()),
+    };
+    outcome.map_err(|e| Failure::usage(format!("the arguments {} cannot be read: {e}", untrusted(given))))?;
+    Ok(text)
+}
+
+/// The named agent, or the home's only one.
+fn agent(args: &Call, config: &Config) -> Result<String, Failure> {
+    if let Some(agent) = &args.agent {
+        return Ok(agent.clone());
+    }
+    let mut agents = config.agents().keys();
+    match (agents.next(), agents.next()) {
+        (Some(only), None) => Ok(only.clone()),
+        (None, _) => {
+            Err(Failure::usage("the home has no agent")
+                .advise("Add one to ambit.toml: [agent.NAME] with team and tenant."))
+        }
+        _ => Err(
+            Failure::usage("the home has several agents; say which one calls: --as AGENT").advise(format!(
+                "Agents: {}",
+                config.agents().keys().cloned().collect::<Vec<_>>().join(", ")
+            )),
+        ),
+    }
+}
+
+fn report(answer: &Answer, receipt: &str, out: Output) -> Result<Exit, Failure> {
+    let (word, exit, value, refusal) = match &answer.outcome {
+        Outcome::Ok(value) => ("ok", Exit::Done, Some(value), None),
+        Outcome::ToolError(value) => ("tool-error", Exit::Refused, Some(value), None),
+        Outcome::Stopped(refusal) => ("refused", Exit::Refused, None, Some(refusal)),
+    };
+    let receipt: serde_json::Value = serde_json::from_str(receipt).unwrap_or_default();
+    let document = json!({
+        "call": answer.call,
+        "trace": answer.trace,
+        "outcome": word,
+        "value": value,
+        "refusal": refusal,
+        "refused_effects": answer.refused_effects,
+        "cost": answer.cost,
+        "receipt": receipt,
+    });
+    out.result(&document, |w| match value {
+        Some(value) => {
+            let pretty = serde_json::to_string_pretty(value).unwrap_or_default();
+            writeln!(w, "{}", untrusted(&pretty))
+        }
+        None => Ok(()),
+    })?;
+    if out.format == crate::args::Format::Human {
+        explain(answer, refusal);
+    }
+    Ok(exit)
+}
+
+/// For people, on standard error: why it was refused, what to do, where to read on.
+fn explain(answer: &Answer, refusal: Option<&ambit_core::error::Refusal>) {
+    for refused in answer.refused_effects.iter().chain(refusal) {
+        let rule = refused
+            .rule
+            .as_deref()
+            .map(|rule| format!(", rule {rule}"))
+            .unwrap_or_default();
+        note(format!(
+            "{}refused{} ({}{rule}): {}",
+            style::BAD.render(),
+            style::BAD.render_reset(),
+            refused.code,
+            untrusted(&refused.message)
+        ));
+        if let Some(advice) = &refused.advice {
+            note(format!("  {}", untrusted(advice)));
+        }
+    }
+    let dim = style::DIM;
+    note(format!(
+        "{}{} · {} effects · fuel {} · {} ms · ambit audit show {}{}",
+        dim.render(),
+        answer.call,
+        answer.cost.effects,
+        answer.cost.fuel,
+        answer.cost.ms,
+        answer.call,
+        dim.render_reset()
+    ));
+}

@@ -1,0 +1,103 @@
+//! `ambit inspect`: what a component declares, in words a reviewer can sign.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use ambit_core::json::Json;
+use ambit_core::manifest::{Function, Manifest};
+use ambit_runtime::home;
+use serde_json::json;
+
+use super::tools::read_component;
+use crate::args::Inspect;
+use crate::output::{Exit, Failure, Output, style, untrusted};
+
+pub(crate) fn run(args: &Inspect, home: &Path, out: Output) -> Result<Exit, Failure> {
+    let manifest = manifest(&args.tool, home)?;
+    let chosen = args
+        .function
+        .as_deref()
+        .map(|name| manifest.function(name))
+        .transpose()?;
+    match chosen {
+        Some(function) => out.result(&describe_function(function), |w| print_schemas(function, w))?,
+        None => out.result(&describe(&manifest), |w| print(&manifest, w))?,
+    }
+    Ok(Exit::Done)
+}
+
+/// A file where there is one of that name, else a tool of the home.
+fn manifest(tool: &str, home: &Path) -> Result<Manifest, Failure> {
+    let path = Path::new(tool);
+    if path.exists() {
+        return Ok(Manifest::read(&read_component(path)?)?);
+    }
+    home::pinned(home, tool)
+        .map_err(|e| Failure::usage(e.to_string()).advise(format!("There is no file `{}` either.", untrusted(tool))))
+}
+
+fn describe(manifest: &Manifest) -> serde_json::Value {
+    json!({
+        "digest": manifest.digest,
+        "package": manifest.package,
+        "version": manifest.version,
+        "world": manifest.world,
+        "docs": manifest.docs,
+        "imports": manifest.imports.iter().map(|import| json!({
+            "label": import.label,
+            "interface": import.interface,
+            "scope": import.scope.as_ref().map(ToString::to_string),
+            "docs": import.docs,
+        })).collect::<Vec<_>>(),
+        "functions": manifest.functions.iter().map(describe_function).collect::<Vec<_>>(),
+    })
+}
+
+fn describe_function(function: &Function) -> serde_json::Value {
+    json!({
+        "id": function.id,
+        "tier": function.declared.tier.to_string(),
+        "undo": function.declared.undo,
+        "idempotent": function.declared.idempotent,
+        "docs": function.docs,
+        "input_schema": function.input_schema,
+        "output_schema": function.output_schema,
+        "error_schema": function.error_schema,
+    })
+}
+
+/// What it declares, on a page.
+pub(crate) fn print(manifest: &Manifest, w: &mut dyn Write) -> io::Result<()> {
+    write!(w, "{}", untrusted(&manifest.to_string()))
+}
+
+fn signature(function: &Function) -> String {
+    let params: Vec<&str> = function.params.iter().map(|(name, _)| name.as_str()).collect();
+    let mut traits = vec![function.declared.tier.to_string()];
+    traits.extend(function.declared.undo.as_ref().map(|undo| format!("undone by {undo}")));
+    traits.extend(function.declared.idempotent.then(|| "idempotent".to_owned()));
+    format!("{}({}): {}", function.id, params.join(", "), traits.join(", "))
+}
+
+fn docs(text: Option<&str>, indent: &str, w: &mut dyn Write) -> io::Result<()> {
+    let dim = style::DIM;
+    for line in text.into_iter().flat_map(str::lines) {
+        writeln!(w, "{indent}{}{}{}", dim.render(), untrusted(line), dim.render_reset())?;
+    }
+    Ok(())
+}
+
+fn print_schemas(function: &Function, w: &mut dyn Write) -> io::Result<()> {
+    writeln!(w, "{}", untrusted(&signature(function)))?;
+    docs(function.docs.as_deref(), "  ", w)?;
+    let mut schema = |name: &str, schema: &Json| -> io::Result<()> {
+        let pretty = serde_json::to_string_pretty(schema).unwrap_or_default();
+        writeln!(w, "\n{name}\n{}", untrusted(&pretty))
+    };
+    schema("arguments", &function.input_schema)?;
+    schema("result", &function.output_schema)?;
+    if let Some(error) = &function.error_schema {
+        schema("error", error)?;
+    }
+    Ok(())
+}

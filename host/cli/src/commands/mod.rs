@@ -1,0 +1,13 @@
+//! The subcommands, a file each.
+
+pub(crate) mod audit;
+pub(crate) mod build;
+pub(crate) mod call;
+pub(crate) mod compile_child;
+pub(crate) mod completions;
+pub(crate) mod init;
+pub(crate) mod inspect;
+pub(crate) mod policy;
+pub(crate) mod receipt;
+pub(crate) mod story;
+pub(crate) mod tools;

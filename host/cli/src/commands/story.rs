@@ -1,0 +1,291 @@
+//! One call told for people: who, what was asked, which rule decided each effect, what left, what came back, the cost.
+
+use std::io::{self, Write};
+
+use ambit_core::ledger::body::{
+    Amount, CallFinished, Cause, Doubt, EffectIntent, EffectOutcome, End, Outcome, Refused, Stage,
+};
+use ambit_core::ledger::story::{EffectStory, Opening, Told};
+use ambit_core::ledger::{CallStory, utc};
+use anstyle::Style;
+
+use crate::output::{style, untrusted};
+
+/// Looks up a payload of the call by name; none where it is not to be shown or is gone.
+pub(crate) type Payloads<'a> = dyn Fn(&str) -> Option<String> + 'a;
+
+/// Prints the whole story.
+pub(crate) fn print(story: &CallStory, payload: &Payloads<'_>, w: &mut dyn Write) -> io::Result<()> {
+    let teller = Teller { payload };
+    teller.heading(story, w)?;
+    match &story.opening.what {
+        Opening::Denied(denied) => {
+            let what = format!("denied before it ran ({})", stage(denied.stage));
+            teller.line(w, style::BAD, story.opening.stamp.time_ms(), &what)?;
+            teller.refused(&denied.refused, &denied.rules, "denied", w)?;
+        }
+        Opening::Accepted(accepted) => {
+            teller.line(w, style::HEAD, story.opening.stamp.time_ms(), "accepted")?;
+            rules("allowed by", &accepted.rules, w)?;
+        }
+    }
+    for (ordinal, effect) in &story.effects {
+        teller.effect(*ordinal, effect, w)?;
+    }
+    match &story.finished {
+        Some(finished) => teller.finished(finished, w),
+        None if story.is_over() => Ok(()),
+        None => teller.line(
+            w,
+            style::WARN,
+            story.opening.stamp.time_ms(),
+            "not finished: it runs, or the host ended",
+        ),
+    }
+}
+
+struct Teller<'a> {
+    payload: &'a Payloads<'a>,
+}
+
+impl Teller<'_> {
+    fn heading(&self, story: &CallStory, w: &mut dyn Write) -> io::Result<()> {
+        let (tool, function, mode, tier) = match &story.opening.what {
+            Opening::Accepted(a) => (
+                Some(a.asked.tool.as_str()),
+                Some(a.asked.function.as_str()),
+                a.asked.mode.as_str(),
+                a.asked.tier.to_string(),
+            ),
+            Opening::Denied(d) => (d.tool.as_deref(), d.function.as_deref(), "", String::new()),
+        };
+        writeln!(
+            w,
+            "{}call {}{}",
+            style::HEAD.render(),
+            story.call,
+            style::HEAD.render_reset()
+        )?;
+        if let Some(p) = &story.principal {
+            let user = p.user.as_deref().map(|user| format!(" for {user}")).unwrap_or_default();
+            field(
+                w,
+                "who",
+                &format!("{}{user} (team {}, tenant {})", p.agent, p.team, p.tenant),
+            )?;
+        }
+        let asked = format!("{} {}", tool.unwrap_or("?"), function.unwrap_or("?"));
+        let kind = [tier.as_str(), mode]
+            .iter()
+            .filter(|s| !s.is_empty())
+            .copied()
+            .collect::<Vec<_>>()
+            .join(", ");
+        field(
+            w,
+            "asked",
+            &if kind.is_empty() {
+                asked
+            } else {
+                format!("{asked} ({kind})")
+            },
+        )?;
+        self.value(w, "arguments", "args")?;
+        field(w, "trace", &story.trace)?;
+        for (name, digest) in [("tool", story.tool), ("policy", story.policy), ("config", story.config)] {
+            if let Some(digest) = digest {
+                field(w, name, &digest.to_string())?;
+            }
+        }
+        writeln!(w)
+    }
+
+    fn effect(&self, ordinal: u32, effect: &EffectStory, w: &mut dyn Write) -> io::Result<()> {
+        match effect {
+            EffectStory::Refused(told) => {
+                let refused = &told.what;
+                let place = place(refused.connection.as_deref(), refused.route.as_deref());
+                let tier = refused.tier.map(|t| format!("{t} ")).unwrap_or_default();
+                let spend = refused
+                    .spend
+                    .as_ref()
+                    .map(|a| format!(", {}", money(a)))
+                    .unwrap_or_default();
+                let what = format!("effect {ordinal}: {tier}{place}{spend}: refused");
+                self.line(w, style::BAD, told.stamp.time_ms(), &what)?;
+                self.refused(
+                    &refused.refused,
+                    &refused.rules,
+                    &format!("effect/{ordinal}/refused"),
+                    w,
+                )?;
+                self.value(w, "asked", &format!("effect/{ordinal}/asked"))
+            }
+            EffectStory::Intended { intent, outcome } => {
+                self.intent(ordinal, intent, w)?;
+                self.value(w, "left", &format!("effect/{ordinal}/request"))?;
+                match outcome {
+                    Some(outcome) => self.outcome(ordinal, &outcome.what, w),
+                    None => field(w, "outcome", "none yet: in flight, or the host ended"),
+                }
+            }
+        }
+    }
+
+    fn intent(&self, ordinal: u32, told: &Told<EffectIntent>, w: &mut dyn Write) -> io::Result<()> {
+        let intent = &told.what;
+        let place = place(Some(&intent.connection), Some(&intent.route));
+        let spend = intent
+            .spend
+            .as_ref()
+            .map(|a| format!(", {}", money(a)))
+            .unwrap_or_default();
+        let cause = match intent.cause {
+            Cause::Guest => "",
+            Cause::Host => " (the host's own look-up)",
+        };
+        let what = format!("effect {ordinal}: {} {place}{spend}{cause}", intent.tier);
+        self.line(w, style::HEAD, told.stamp.time_ms(), &what)?;
+        rules("allowed by", &intent.rules, w)?;
+        for r in &intent.reserved {
+            field(
+                w,
+                "reserved",
+                &format!("{} of {} in budget {} ({})", r.amount, r.cap, r.budget, r.window),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn outcome(&self, ordinal: u32, ended: &EffectOutcome, w: &mut dyn Write) -> io::Result<()> {
+        let traffic = format!("{} B sent, {} B received, {} ms", ended.sent, ended.received, ended.ms);
+        match &ended.outcome {
+            Outcome::Answered(answered) => field(w, "came back", &format!("{} ({traffic})", answered.status))?,
+            Outcome::NotSent(refused) => {
+                field(w, "not sent", refused.code.as_str())?;
+                self.value(w, "why", &format!("effect/{ordinal}/refused"))?;
+            }
+            Outcome::InDoubt(doubt) => field(w, "in doubt", &format!("{} ({traffic})", why_in_doubt(*doubt)))?,
+        }
+        self.value(w, "answer", &format!("effect/{ordinal}/answer"))
+    }
+
+    fn finished(&self, told: &Told<CallFinished>, w: &mut dyn Write) -> io::Result<()> {
+        let finished = &told.what;
+        let (colour, what) = match &finished.outcome {
+            End::Ok(_) => (style::GOOD, "finished"),
+            End::ToolError(_) => (style::WARN, "finished with the tool's own error"),
+            End::Refused(_) => (style::BAD, "ended by the host"),
+            End::Trapped(_) => (style::BAD, "ended: the guest failed"),
+            End::Interrupted => (style::WARN, "interrupted: the host ended first"),
+        };
+        self.line(w, colour, told.stamp.time_ms(), what)?;
+        match &finished.outcome {
+            End::Ok(_) | End::ToolError(_) => self.value(w, "result", "result")?,
+            End::Refused(refused) | End::Trapped(refused) => self.refused(refused, &[], "refused", w)?,
+            End::Interrupted => {}
+        }
+        for amount in &finished.spent {
+            field(w, "money", &money(amount))?;
+        }
+        let e = finished.effects;
+        field(
+            w,
+            "effects",
+            &format!(
+                "{} answered, {} refused, {} not sent, {} in doubt",
+                e.answered, e.refused, e.not_sent, e.in_doubt
+            ),
+        )?;
+        field(
+            w,
+            "cost",
+            &format!(
+                "fuel {}, memory {} KiB, {} ms of its own, {} ms waiting for services",
+                finished.fuel,
+                finished.memory.div_ceil(1024),
+                finished.ms,
+                finished.upstream
+            ),
+        )
+    }
+
+    fn refused(&self, refused: &Refused, decided: &[String], detail: &str, w: &mut dyn Write) -> io::Result<()> {
+        let rule = refused
+            .rule
+            .as_deref()
+            .map(|rule| format!(", rule {rule}"))
+            .unwrap_or_default();
+        field(w, "code", &format!("{}{rule}", refused.code))?;
+        rules("decided by", decided, w)?;
+        self.value(w, "why", detail)
+    }
+
+    fn value(&self, w: &mut dyn Write, name: &str, payload: &str) -> io::Result<()> {
+        match (self.payload)(payload) {
+            Some(text) => field(w, name, &text),
+            None => Ok(()),
+        }
+    }
+
+    fn line(&self, w: &mut dyn Write, colour: Style, time_ms: i64, what: &str) -> io::Result<()> {
+        let dim = style::DIM;
+        let time = utc(time_ms);
+        writeln!(
+            w,
+            "{}{time}{} {}{}{}",
+            dim.render(),
+            dim.render_reset(),
+            colour.render(),
+            untrusted(what),
+            colour.render_reset()
+        )
+    }
+}
+
+fn field(w: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
+    let dim = style::DIM;
+    writeln!(
+        w,
+        "  {}{name:<10}{} {}",
+        dim.render(),
+        dim.render_reset(),
+        untrusted(value)
+    )
+}
+
+fn rules(name: &str, ids: &[String], w: &mut dyn Write) -> io::Result<()> {
+    if ids.is_empty() {
+        Ok(())
+    } else {
+        field(w, name, &ids.join(", "))
+    }
+}
+
+fn place(connection: Option<&str>, route: Option<&str>) -> String {
+    match (connection, route) {
+        (Some(connection), Some(route)) => format!("{connection}/{route}"),
+        (Some(connection), None) => format!("{connection} (no route)"),
+        _ => "no connection".to_owned(),
+    }
+}
+
+fn money(amount: &Amount) -> String {
+    format!("{} {} (minor units)", amount.minor, amount.currency)
+}
+
+const fn why_in_doubt(doubt: Doubt) -> &'static str {
+    match doubt {
+        Doubt::Timeout => "no answer came in time",
+        Doubt::Connection => "the connection broke after the request had begun",
+        Doubt::Answer => "an answer came that could not be read",
+        Doubt::Restart => "the host ended before it knew",
+    }
+}
+
+fn stage(stage: Stage) -> String {
+    serde_json::to_value(stage)
+        .ok()
+        .and_then(|v| v.as_str().map(str::to_owned))
+        .unwrap_or_default()
+}

@@ -1,0 +1,274 @@
+//! What people and programs read: data to standard output, all else to standard error.
+
+use std::fmt::Display;
+use std::io::Write;
+
+use ambit_core::error::{Problem, Refusal};
+use ambit_runtime::call::Fault;
+use ambit_runtime::host::OpenError;
+use ambit_runtime::store::StoreError;
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+
+use crate::args::{Color, Format};
+
+/// How the command ended, as a process exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// It did what was asked.
+    Done = 0,
+    /// Policy, a limit or a check said no.
+    Refused = 1,
+    /// Arguments or configuration cannot be used.
+    Usage = 2,
+    /// The host itself failed.
+    Internal = 3,
+}
+
+/// Everything that can end a command early, with the exit code it means.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// One clear sentence, and what to do about it.
+    Message {
+        exit: Exit,
+        message: String,
+        advice: Option<String>,
+    },
+    /// Diagnostics in the operator's files.
+    Problems(Vec<Problem>),
+}
+
+impl Failure {
+    pub(crate) fn usage(message: impl Into<String>) -> Failure {
+        Failure::Message {
+            exit: Exit::Usage,
+            message: message.into(),
+            advice: None,
+        }
+    }
+
+    pub(crate) fn refused(message: impl Into<String>) -> Failure {
+        Failure::Message {
+            exit: Exit::Refused,
+            message: message.into(),
+            advice: None,
+        }
+    }
+
+    pub(crate) fn internal(message: impl Into<String>) -> Failure {
+        Failure::Message {
+            exit: Exit::Internal,
+            message: message.into(),
+            advice: None,
+        }
+    }
+
+    pub(crate) fn advise(self, text: impl Into<String>) -> Failure {
+        match self {
+            Failure::Message { exit, message, .. } => Failure::Message {
+                exit,
+                message,
+                advice: Some(text.into()),
+            },
+            problems => problems,
+        }
+    }
+
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Failure::Message { exit, .. } => *exit,
+            Failure::Problems(_) => Exit::Usage,
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Failure {
+        Failure::Message {
+            exit: Exit::Refused,
+            message: refusal.message,
+            advice: refusal.advice,
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        Failure::Message {
+            exit: Exit::Internal,
+            message: error.to_string(),
+            advice: error.advice(),
+        }
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Failure {
+        match error {
+            OpenError::Problems(problems) => Failure::Problems(problems),
+            OpenError::Store(error) => error.into(),
+            OpenError::Refused(refusal) => refusal.into(),
+            OpenError::Home(message) => Failure::usage(message),
+        }
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Failure {
+        match fault {
+            Fault::Store(error) => error.into(),
+            other => Failure::internal(other.to_string()),
+        }
+    }
+}
+
+impl From<Vec<Problem>> for Failure {
+    fn from(problems: Vec<Problem>) -> Failure {
+        Failure::Problems(problems)
+    }
+}
+
+/// Colours by meaning. Streams strip them where they do not belong.
+pub(crate) mod style {
+    use super::{AnsiColor, Style};
+    pub(crate) const GOOD: Style = AnsiColor::Green.on_default().bold();
+    pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
+    pub(crate) const WARN: Style = AnsiColor::Yellow.on_default().bold();
+    pub(crate) const HEAD: Style = Style::new().bold();
+    pub(crate) const DIM: Style = Style::new().dimmed();
+}
+
+/// Applies `--color` and `NO_COLOR` to both streams.
+pub(crate) fn set_color(color: Color) {
+    let choice = match color {
+        Color::Auto => anstream::ColorChoice::Auto,
+        Color::Always => anstream::ColorChoice::Always,
+        Color::Never => anstream::ColorChoice::Never,
+    };
+    choice.write_global();
+}
+
+/// Where a command's result goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Output {
+    pub(crate) format: Format,
+}
+
+impl Output {
+    /// Prints `value` as one JSON document, or calls `human` for people.
+    pub(crate) fn result<T: Serialize>(
+        self,
+        value: &T,
+        human: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+    ) -> Result<(), Failure> {
+        let mut out = anstream::stdout().lock();
+        match self.format {
+            Format::Json => serde_json::to_writer_pretty(&mut out, value)
+                .map_err(std::io::Error::from)
+                .and_then(|()| out.write_all(b"\n")),
+            Format::Human => human(&mut out),
+        }
+        .or_else(closed_pipe_is_fine)
+        .map_err(|e| Failure::internal(format!("standard output cannot be written: {e}")))
+    }
+}
+
+/// Prints a document that is already text.
+pub(crate) fn raw(text: &str) -> Result<(), Failure> {
+    std::io::stdout()
+        .lock()
+        .write_all(text.as_bytes())
+        .or_else(closed_pipe_is_fine)
+        .map_err(|e| Failure::internal(format!("standard output cannot be written: {e}")))
+}
+
+/// `ambit … | head` is no failure.
+fn closed_pipe_is_fine(error: std::io::Error) -> std::io::Result<()> {
+    if error.kind() == std::io::ErrorKind::BrokenPipe {
+        Ok(())
+    } else {
+        Err(error)
+    }
+}
+
+/// A line for people on standard error.
+pub(crate) fn note(text: impl Display) {
+    let _ = writeln!(anstream::stderr(), "{text}");
+}
+
+/// Prints why the command ended early.
+pub(crate) fn report(failure: &Failure) {
+    let mut err = anstream::stderr().lock();
+    match failure {
+        Failure::Message { message, advice, .. } => {
+            let _ = writeln!(
+                err,
+                "{}error:{} {message}",
+                style::BAD.render(),
+                style::BAD.render_reset()
+            );
+            if let Some(advice) = advice {
+                let _ = writeln!(err, "\n{advice}");
+            }
+        }
+        Failure::Problems(problems) => {
+            for problem in problems {
+                let _ = writeln!(err, "{}", render(problem));
+            }
+            let count = problems.len();
+            let plural = if count == 1 { "problem" } else { "problems" };
+            let _ = writeln!(
+                err,
+                "{}error:{} {count} {plural}; nothing was changed",
+                style::BAD.render(),
+                style::BAD.render_reset()
+            );
+        }
+    }
+}
+
+/// Prints a diagnostic that is no failure.
+pub(crate) fn warn(problem: &Problem) {
+    note(render(problem));
+}
+
+/// One diagnostic with file, line, underline and help.
+fn render(problem: &Problem) -> String {
+    let mut text = String::new();
+    let theme = miette::GraphicalTheme::unicode_nocolor();
+    let handler = miette::GraphicalReportHandler::new_themed(theme).with_width(100);
+    match handler.render_report(&mut text, problem) {
+        Ok(()) => text,
+        Err(_) => problem.to_string(),
+    }
+}
+
+/// Text that a guest, an agent or an upstream wrote, made safe for a terminal: control and escape characters are shown,
+/// not obeyed. Lines stay lines.
+pub(crate) fn untrusted(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '\n' => "\n".to_owned(),
+            c if c.is_control() || is_bidi_control(c) => c.escape_unicode().to_string(),
+            c => c.to_string(),
+        })
+        .collect()
+}
+
+/// Characters that reorder what a reader sees.
+fn is_bidi_control(c: char) -> bool {
+    matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guest_text_cannot_drive_the_terminal() {
+        assert_eq!(
+            untrusted("a\u{1b}[2Jb\r\u{202e}c\nd"),
+            "a\\u{1b}[2Jb\\u{d}\\u{202e}c\nd"
+        );
+    }
+}

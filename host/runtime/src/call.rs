@@ -1,0 +1,628 @@
+//! The way of a call, from a request to a receipt.
+//!
+//! Each step consumes what the step before it made: a [`Grant`] is minted from a decision, the sandbox runs under a grant,
+//! an effect leaves with the [`Durable`](crate::store::Durable) of its committed intent. Refusals take the same way out as
+//! results: on the ledger, with a receipt.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ambit_core::digest::Digest;
+use ambit_core::error::{Code, Refusal};
+use ambit_core::grant::{BoundImport, Grant, Limits, Narrowing, ToolIdentity};
+use ambit_core::identity::Caller;
+use ambit_core::json::Json;
+use ambit_core::ledger::Principal;
+use ambit_core::ledger::body::{
+    Asked, CallAccepted, CallDenied, CallFinished, End, Reservation, Returned, Settlement, Stage,
+};
+use ambit_core::manifest::Function;
+use ambit_core::money::Use;
+use ambit_core::policy::{CallFacts, Mode};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::SeedableRng;
+use serde::Serialize;
+
+use crate::effects::{Beginning, CallEffects, Heading, Remains, refusal_json, refused};
+use crate::host::{Host, Shared, Tool, now_ms};
+use crate::ids::{CallId, TraceId};
+use crate::sandbox::{Effects, Ended, Outcome};
+use crate::store::{Batch, Payload, StoreError};
+
+/// What a caller asks for. Nothing in it is believed before it was checked.
+#[derive(Debug, Clone)]
+pub struct CallRequest {
+    /// The tool's name in this home.
+    pub tool: String,
+    /// The function's id, or its last part where that is unique.
+    pub function: String,
+    /// Arguments as JSON text: one object with a member for each parameter.
+    pub args: String,
+    /// Who calls.
+    pub agent: String,
+    /// Whom the agent acts for.
+    pub user: Option<String>,
+    /// Whether effects may be committed.
+    pub mode: Mode,
+    /// The trace the call belongs to; a new one where there is none.
+    pub trace: Option<TraceId>,
+    /// What the caller gives up of what it could have.
+    pub narrowing: Narrowing,
+}
+
+/// What a caller gets back. Every call has a receipt, refused ones too: [`Host::receipt`].
+#[derive(Debug)]
+pub struct Answer {
+    /// The call's id on the ledger.
+    pub call: CallId,
+    /// The trace it is recorded under.
+    pub trace: TraceId,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Effects that the guest asked for and the host refused, in order.
+    pub refused_effects: Vec<Refusal>,
+    /// What it cost.
+    pub cost: Cost,
+}
+
+/// What a call used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Cost {
+    /// Fuel, in wasmtime's units.
+    pub fuel: u64,
+    /// Most memory the guest held at once, in bytes.
+    pub memory_bytes: u64,
+    /// Effects asked for, refused ones and the host's own included.
+    pub effects: u32,
+    /// The call's own time, waiting for services not counted, in milliseconds.
+    pub ms: u64,
+    /// Waiting for services, in milliseconds.
+    pub upstream_ms: u64,
+}
+
+/// The host could not do its work: the call has no answer, and nothing left that is not recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The ledger did not take an entry.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The operating system gave no randomness.
+    #[error("the operating system gives no randomness: {0}")]
+    Random(#[from] getrandom::Error),
+    /// The sandbox gave back other effects than it was given.
+    #[error("the call's record was lost in the sandbox")]
+    Lost,
+}
+
+/// A request with its names, before anything about it is decided.
+struct Asking {
+    started: Instant,
+    heading: Heading,
+    args: Payload,
+    request: CallRequest,
+}
+
+/// A call that everything permits, on the ledger or about to be.
+struct Accepted<'h> {
+    tool: &'h Tool,
+    function: &'h Function,
+    args: Json,
+    beginning: Beginning,
+    asked: Asked,
+    reserved: Vec<Reservation>,
+    started: Instant,
+}
+
+/// Why a call does not begin.
+struct Denied {
+    stage: Stage,
+    refusal: Refusal,
+    rules: Vec<String>,
+}
+
+/// Gives a refusal the stage it belongs to.
+trait At<T> {
+    fn at(self, stage: Stage) -> Result<T, Denied>;
+}
+
+impl<T> At<T> for Result<T, Refusal> {
+    fn at(self, stage: Stage) -> Result<T, Denied> {
+        self.map_err(|refusal| Denied {
+            stage,
+            refusal,
+            rules: Vec::new(),
+        })
+    }
+}
+
+impl Host {
+    /// Makes one call, on this thread, which must be one that may block and not a thread of an asynchronous runtime.
+    ///
+    /// # Errors
+    /// A [`Fault`] where the host cannot do its work. A refusal is an [`Answer`].
+    pub fn call(&self, request: CallRequest) -> Result<Answer, Fault> {
+        let asking = self.ask(request)?;
+        let place = match self.shared.place() {
+            Ok(place) => place,
+            Err(refusal) => {
+                return self.deny(
+                    asking,
+                    Denied {
+                        stage: Stage::Grant,
+                        refusal,
+                        rules: Vec::new(),
+                    },
+                );
+            }
+        };
+        let answer = match self.decide(&asking) {
+            Ok(decided) => match self.accept(asking, decided)? {
+                Ok(accepted) => self.run(accepted),
+                Err((asking, denied)) => self.deny(asking, denied),
+            },
+            Err(denied) => self.deny(asking, denied),
+        };
+        drop(place);
+        answer
+    }
+
+    /// Names the call.
+    fn ask(&self, request: CallRequest) -> Result<Asking, Fault> {
+        let started = Instant::now();
+        let call = CallId::random()?;
+        let trace = match &request.trace {
+            Some(trace) => trace.clone(),
+            None => TraceId::random()?,
+        };
+        // The ledger keeps what was asked as far as a call may ask: an oversized text is refused below, and kept by its head.
+        let kept = request
+            .args
+            .as_bytes()
+            .get(..MOST_KEPT)
+            .unwrap_or(request.args.as_bytes());
+        let args = Payload::new(call.as_str(), "args", kept.to_vec())?;
+        let heading = Heading {
+            call,
+            trace,
+            principal: None,
+            tool: None,
+            policy: self.shared.policy.digest(),
+            config: self.shared.config.digest(),
+        };
+        Ok(Asking {
+            started,
+            heading,
+            args,
+            request,
+        })
+    }
+
+    /// Caller, tool, function, arguments, policy, grant: in this order, and the first that fails is the answer.
+    fn decide(&self, asking: &Asking) -> Result<Decided<'_>, Denied> {
+        let request = &asking.request;
+        let shared = &self.shared;
+        let caller = shared
+            .directory
+            .caller(&request.agent, request.user.as_deref())
+            .at(Stage::Caller)?;
+        let (name, tool) = shared
+            .tools
+            .get_key_value(&request.tool)
+            .ok_or_else(|| no_tool(shared, &request.tool))
+            .at(Stage::Tool)?;
+        let function = tool.loaded.manifest().function(&request.function).at(Stage::Function)?;
+        let limits = shared
+            .config
+            .tool(name)
+            .map_or(shared.config.limits(), |tool| &tool.limits);
+        let args = arguments(&request.args, limits).at(Stage::Arguments)?;
+        let decision = shared.policy.decide_call(&CallFacts {
+            caller: &caller,
+            run: None,
+            mode: request.mode,
+            tool: name,
+            tool_digest: tool.digest,
+            function: &function.id,
+        });
+        let rules = decision.rules().to_vec();
+        if let Some(refusal) = decision.refusal() {
+            return Err(Denied {
+                stage: Stage::Policy,
+                refusal,
+                rules,
+            });
+        }
+        let imports = bound_imports(shared, name, tool);
+        let identity = ToolIdentity::new(name, tool.digest);
+        let grant = Grant::mint(
+            &decision,
+            caller,
+            identity,
+            function,
+            imports,
+            request.narrowing.clone(),
+            limits.clone(),
+        )
+        .at(Stage::Grant)?;
+        Ok(Decided {
+            tool,
+            function,
+            args,
+            grant,
+            rules,
+        })
+    }
+
+    /// Makes the record that the call begins with. Where a budget counts calls it is durable before the guest runs, else it
+    /// goes with the first intent or the end.
+    #[expect(
+        clippy::type_complexity,
+        reason = "a fault, or a denial with what it is about, or the call"
+    )]
+    fn accept<'h>(
+        &self,
+        asking: Asking,
+        decided: Decided<'h>,
+    ) -> Result<Result<Accepted<'h>, (Asking, Denied)>, Fault> {
+        let Decided {
+            tool,
+            function,
+            args,
+            grant,
+            rules,
+        } = decided;
+        let mut heading = asking.heading.clone();
+        heading.principal = Some(principal(grant.caller()));
+        heading.tool = Some(tool.digest);
+        let mut seed = [0_u8; 32];
+        getrandom::fill(&mut seed)?;
+        let clock_ms = u64::try_from(now_ms()).unwrap_or_default();
+        let start = Payload::new(
+            heading.call.as_str(),
+            "start",
+            start(&seed, clock_ms).to_canonical().into_bytes(),
+        )?;
+        let asked = Asked {
+            args: asking.args.commitment(),
+            function: function.id.clone(),
+            limits: grant.limits().into(),
+            mode: asking.request.mode,
+            tier: function.declared.tier,
+            tool: asking.request.tool.clone(),
+        };
+        let reserved = self.call_reservations(&grant, &heading);
+        let entry = heading.entry(CallAccepted {
+            asked: asked.clone(),
+            reserved: reserved.clone(),
+            rules,
+            seed: start.commitment(),
+        });
+        let mut pending = Batch {
+            entries: vec![entry],
+            payloads: vec![asking.args.clone(), start],
+            ..Batch::default()
+        };
+        if !reserved.is_empty() {
+            match self.shared.store.commit(std::mem::take(&mut pending)) {
+                Ok(_) => {}
+                Err(error @ StoreError::Budget { .. }) => {
+                    let refusal = Refusal::new(Code::Budget, error.to_string())
+                        .advise("wait for the budget to begin anew, or ask the operator to raise its cap");
+                    return Ok(Err((
+                        asking,
+                        Denied {
+                            stage: Stage::Budget,
+                            refusal,
+                            rules: Vec::new(),
+                        },
+                    )));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let mode = asking.request.mode;
+        let random = ChaCha20Rng::from_seed(seed);
+        let beginning = Beginning {
+            grant,
+            heading,
+            mode,
+            pending,
+            clock_ms,
+            random,
+        };
+        Ok(Ok(Accepted {
+            tool,
+            function,
+            args,
+            beginning,
+            asked,
+            reserved,
+            started: asking.started,
+        }))
+    }
+
+    fn call_reservations(&self, grant: &Grant, heading: &Heading) -> Vec<Reservation> {
+        let used: Use<'_> = grant.used(None);
+        let budgets = self.shared.config.budgets().iter();
+        budgets
+            .filter_map(|budget| {
+                let amount = budget.of_call(&used)?;
+                let window = budget.window.key(now_ms(), heading.call.as_str());
+                Some(Reservation {
+                    amount,
+                    budget: budget.name.clone(),
+                    cap: budget.cap,
+                    window,
+                })
+            })
+            .collect()
+    }
+
+    /// Runs the guest under its grant, then writes down how it ended.
+    fn run(&self, accepted: Accepted<'_>) -> Result<Answer, Fault> {
+        let Accepted {
+            tool,
+            function,
+            args,
+            beginning,
+            asked,
+            reserved,
+            started,
+        } = accepted;
+        let limits = beginning.grant.limits().clone();
+        let effects: Box<dyn Effects> = Box::new(CallEffects::new(Arc::clone(&self.shared), beginning));
+        let ended = self.shared.sandbox.run(&tool.loaded, function, &args, &limits, effects);
+        let Ended {
+            outcome,
+            fuel_used,
+            peak_memory,
+            effects,
+            ..
+        } = ended;
+        let effects: Box<dyn Any> = effects;
+        let mut remains = effects
+            .downcast::<CallEffects>()
+            .map_err(|_| Fault::Lost)?
+            .into_remains();
+        if let Some(fault) = remains.fault.take() {
+            return Err(fault.into());
+        }
+        let total = started.elapsed();
+        let cost = Cost {
+            fuel: fuel_used,
+            memory_bytes: peak_memory,
+            effects: remains.effects,
+            ms: millis(total.saturating_sub(remains.upstream)),
+            upstream_ms: millis(remains.upstream),
+        };
+        self.finish(remains, outcome, asked, reserved, cost)
+    }
+
+    /// The last entry: with it the call's result is durable, and then it is given out.
+    fn finish(
+        &self,
+        mut remains: Remains,
+        outcome: Outcome,
+        asked: Asked,
+        reserved: Vec<Reservation>,
+        cost: Cost,
+    ) -> Result<Answer, Fault> {
+        let call = remains.heading.call.as_str().to_owned();
+        let mut keep = |name: &str, bytes: Vec<u8>| -> Result<Digest, StoreError> {
+            let payload = Payload::new(call.as_str(), name, bytes)?;
+            let commitment = payload.commitment();
+            remains.pending.payloads.push(payload);
+            Ok(commitment)
+        };
+        let end = match &outcome {
+            Outcome::Ok(value) => End::Ok(Returned {
+                result: keep("result", value.to_canonical().into_bytes())?,
+            }),
+            Outcome::ToolError(value) => End::ToolError(Returned {
+                result: keep("result", value.to_canonical().into_bytes())?,
+            }),
+            Outcome::Stopped(refusal) => {
+                let detail = keep("refused", refusal_json(refusal).to_canonical().into_bytes())?;
+                let refused = refused(refusal, Some(detail));
+                if is_the_guests(refusal.code) {
+                    End::Trapped(refused)
+                } else {
+                    End::Refused(refused)
+                }
+            }
+        };
+        if !remains.log.is_empty() {
+            keep("log", std::mem::take(&mut remains.log).into_bytes())?;
+        }
+        let settled = reserved.into_iter().map(|r| Settlement {
+            amount: r.amount,
+            budget: r.budget,
+            window: r.window,
+        });
+        let entry = remains.heading.entry(CallFinished {
+            asked,
+            effects: remains.tally.counts(),
+            fuel: cost.fuel,
+            memory: cost.memory_bytes,
+            ms: cost.ms,
+            outcome: end,
+            settled: settled.collect(),
+            spent: remains.tally.spent(),
+            upstream: cost.upstream_ms,
+        });
+        remains.pending.entries.push(entry);
+        self.shared.store.commit(remains.pending)?;
+        let Heading { call, trace, .. } = remains.heading;
+        Ok(Answer {
+            call,
+            trace,
+            outcome,
+            refused_effects: remains.refusals,
+            cost,
+        })
+    }
+
+    /// Writes down that a call does not begin.
+    fn deny(&self, asking: Asking, denied: Denied) -> Result<Answer, Fault> {
+        let Asking {
+            heading, args, request, ..
+        } = asking;
+        let Denied { stage, refusal, rules } = denied;
+        let caller = self
+            .shared
+            .directory
+            .caller(&request.agent, request.user.as_deref())
+            .ok();
+        let tool = self.shared.tools.get(&request.tool);
+        let function = tool.and_then(|tool| tool.loaded.manifest().function(&request.function).ok());
+        let detail = Payload::new(
+            heading.call.as_str(),
+            "denied",
+            refusal_json(&refusal).to_canonical().into_bytes(),
+        )?;
+        let heading = Heading {
+            principal: caller.as_ref().map(principal),
+            tool: tool.map(|tool| tool.digest),
+            ..heading
+        };
+        let entry = heading.entry(CallDenied {
+            args: Some(args.commitment()),
+            function: function.map(|function| function.id.clone()),
+            refused: refused(&refusal, Some(detail.commitment())),
+            rules,
+            stage,
+            tool: tool.map(|_| request.tool.clone()),
+        });
+        self.shared.store.commit(Batch {
+            entries: vec![entry],
+            payloads: vec![args, detail],
+            ..Batch::default()
+        })?;
+        let Heading { call, trace, .. } = heading;
+        let outcome = Outcome::Stopped(refusal);
+        Ok(Answer {
+            call,
+            trace,
+            outcome,
+            refused_effects: Vec::new(),
+            cost: Cost::default(),
+        })
+    }
+
+    /// The proof of how a call ended, against the newest checkpoint: a file to keep, verifiable offline.
+    ///
+    /// # Errors
+    /// Where the call has not ended, or the ledger cannot be read.
+    pub fn receipt(&self, call: &CallId) -> Result<String, StoreError> {
+        let receipt = self.reader()?.receipt(call.as_str(), self.shared.store.verifier())?;
+        Ok(receipt.to_json()?)
+    }
+}
+
+/// What is known once a call is permitted.
+struct Decided<'h> {
+    tool: &'h Tool,
+    function: &'h Function,
+    args: Json,
+    grant: Grant,
+    rules: Vec<String>,
+}
+
+/// Most of a call's arguments that the ledger keeps where they are refused for their size, in bytes.
+const MOST_KEPT: usize = 8 << 20;
+
+fn millis(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn principal(caller: &Caller) -> Principal {
+    Principal {
+        agent: caller.agent().to_owned(),
+        team: caller.team().to_owned(),
+        tenant: caller.tenant().to_owned(),
+        user: caller.user().map(str::to_owned),
+    }
+}
+
+fn no_tool(shared: &Shared, name: &str) -> Refusal {
+    let names: Vec<&str> = shared.tools.keys().map(String::as_str).collect();
+    let refusal = Refusal::new(
+        Code::Tool,
+        format!("there is no tool `{}`", ambit_core::error::printable(name)),
+    );
+    if names.is_empty() {
+        refusal
+    } else {
+        refusal.advise(format!("the tools here: {}", names.join(", ")))
+    }
+}
+
+/// Parses the arguments' text, within the call's limits.
+fn arguments(text: &str, limits: &Limits) -> Result<Json, Refusal> {
+    let size = text.len() as u64;
+    if !ambit_core::guard!("sandbox.args", size <= limits.args_bytes) {
+        return Err(Refusal::new(
+            Code::Arguments,
+            format!(
+                "the arguments are {size} bytes; the call takes at most {}",
+                limits.args_bytes
+            ),
+        ));
+    }
+    let depth = usize::try_from(limits.json_depth).unwrap_or(usize::MAX);
+    let args = Json::parse(
+        text,
+        ambit_core::json::Limits {
+            depth,
+            ..ambit_core::json::Limits::default()
+        },
+    )
+    .map_err(|e| Refusal::new(Code::Arguments, format!("the arguments are not JSON: {e}")))?;
+    match args {
+        Json::Object(_) => Ok(args),
+        _ => Err(Refusal::new(
+            Code::Arguments,
+            "the arguments are not a JSON object with a member for each parameter",
+        )),
+    }
+}
+
+/// The tool's capabilities with the connections that the operator bound them to. An unbound one reaches nothing.
+fn bound_imports(shared: &Shared, name: &str, tool: &Tool) -> Vec<BoundImport> {
+    let bind = shared.config.tool(name).map(|tool| &tool.bind);
+    let manifest = tool.loaded.manifest();
+    manifest
+        .capabilities()
+        .filter_map(|import| {
+            let scope = import.scope.clone()?;
+            let connection = bind
+                .and_then(|bind| bind.get(&import.label))
+                .and_then(|name| shared.config.connection(name));
+            Some(BoundImport {
+                label: import.label.clone(),
+                index: import.index,
+                scope,
+                connection: connection.cloned(),
+            })
+        })
+        .collect()
+}
+
+/// What the guest's randomness and clock begin with: an input of the call.
+fn start(seed: &[u8; 32], clock_ms: u64) -> Json {
+    let seed = data_encoding::HEXLOWER.encode(seed);
+    Json::Object(
+        [("seed", Json::from(seed)), ("clock", Json::from(clock_ms))]
+            .into_iter()
+            .collect(),
+    )
+}
+
+/// Whether the guest itself failed, rather than a rule of the host ending it.
+const fn is_the_guests(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Trap | Code::Fuel | Code::Memory | Code::Stack | Code::Time | Code::Log | Code::Result | Code::Effects
+    )
+}

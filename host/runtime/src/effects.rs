@@ -1,0 +1,726 @@
+//! What one call's guest may make happen, and the record of it: admission, decision, intent, sending, outcome, answer.
+//!
+//! One effect at a time. The order is the promise: an intent is durable before a byte leaves, and an outcome is durable
+//! before the guest sees the answer. What the guest was given is part of the same transactions, so that a call can be
+//! replayed from its transcript.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ambit_core::digest::Digest;
+use ambit_core::effect::{GuestRequest, GuestResponse, HttpEffect};
+use ambit_core::error::{Code, Refusal};
+use ambit_core::grant::{Admitted, CurrencyLookup, Grant};
+use ambit_core::json::Json;
+use ambit_core::ledger::body::{
+    Amount, Answered, Cause, Doubt, EffectIntent, EffectOutcome, EffectRefused, Outcome, Refused, Reservation,
+    Settlement,
+};
+use ambit_core::ledger::{Body, EntryDraft, Principal, Tally};
+use ambit_core::money::Spend;
+use ambit_core::policy::{CallFacts, EffectFacts, Mode};
+use ambit_core::scope::Tier;
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::Rng;
+
+use crate::gate::{Bounds, Failed, SendError, Sent, Traffic};
+use crate::host::{Shared, now_ms};
+use crate::ids::{CallId, TraceId};
+use crate::sandbox::{Effects, GuestHttpError, LogLevel, Stop};
+use crate::store::{Batch, Durable, Intent, Payload, StoreError, TranscriptRow};
+
+/// What every entry of one call says about it.
+#[derive(Debug, Clone)]
+pub(crate) struct Heading {
+    pub(crate) call: CallId,
+    pub(crate) trace: TraceId,
+    pub(crate) principal: Option<Principal>,
+    pub(crate) tool: Option<Digest>,
+    pub(crate) policy: Digest,
+    pub(crate) config: Digest,
+}
+
+impl Heading {
+    /// An entry of this call.
+    pub(crate) fn entry(&self, body: impl Into<Body>) -> EntryDraft {
+        EntryDraft {
+            body: body.into(),
+            call: Some(self.call.to_string()),
+            config: Some(self.config),
+            policy: Some(self.policy),
+            principal: self.principal.clone(),
+            tool: self.tool,
+            trace: Some(self.trace.to_string()),
+        }
+    }
+}
+
+/// One call's effects. Made from its [`Grant`], driven by the sandbox, taken apart when the guest is done.
+pub(crate) struct CallEffects {
+    shared: Arc<Shared>,
+    grant: Grant,
+    heading: Heading,
+    mode: Mode,
+    /// What is recorded and not yet durable: it goes with the next intent, or with the call's end.
+    pending: Batch,
+    /// Rows of the transcript so far.
+    steps: u32,
+    /// Effects so far: refused, intended, the host's own.
+    ordinal: u32,
+    log: String,
+    clock_ms: u64,
+    random: ChaCha20Rng,
+    tally: Tally,
+    upstream: Duration,
+    refusals: Vec<Refusal>,
+    /// Why the ledger took no more, if it did not: the call then ends as a fault, not as a result.
+    fault: Option<StoreError>,
+}
+
+/// What is left of a call's effects when its guest is done.
+pub(crate) struct Remains {
+    pub(crate) heading: Heading,
+    pub(crate) pending: Batch,
+    pub(crate) log: String,
+    pub(crate) tally: Tally,
+    pub(crate) upstream: Duration,
+    pub(crate) effects: u32,
+    pub(crate) refusals: Vec<Refusal>,
+    pub(crate) fault: Option<StoreError>,
+}
+
+/// What a call begins with.
+pub(crate) struct Beginning {
+    pub(crate) grant: Grant,
+    pub(crate) heading: Heading,
+    pub(crate) mode: Mode,
+    pub(crate) pending: Batch,
+    pub(crate) clock_ms: u64,
+    pub(crate) random: ChaCha20Rng,
+}
+
+/// Why an effect has no answer.
+enum Missed {
+    /// A rule refused it before its intent. Not recorded yet.
+    Refused(Refusal),
+    /// The gate refused it after its intent and before its first byte. The outcome says so.
+    NotSent(Refusal),
+    /// It may have happened.
+    Failed(String),
+    /// The host cannot go on.
+    Fault(StoreError),
+}
+
+impl From<StoreError> for Missed {
+    fn from(error: StoreError) -> Missed {
+        Missed::Fault(error)
+    }
+}
+
+impl From<Refusal> for Missed {
+    fn from(refusal: Refusal) -> Missed {
+        Missed::Refused(refusal)
+    }
+}
+
+/// An effect as far as it is known: what a refusal is recorded with.
+struct Known {
+    ordinal: u32,
+    cause: Cause,
+    import: Option<String>,
+    asked: Option<Digest>,
+    connection: Option<String>,
+    route: Option<String>,
+    tier: Option<Tier>,
+    effect: Option<Digest>,
+    spend: Option<Amount>,
+    rules: Vec<String>,
+}
+
+impl Known {
+    fn new(ordinal: u32, cause: Cause) -> Known {
+        Known {
+            ordinal,
+            cause,
+            import: None,
+            asked: None,
+            connection: None,
+            route: None,
+            tier: None,
+            effect: None,
+            spend: None,
+            rules: Vec::new(),
+        }
+    }
+
+    fn admitted(&mut self, admitted: &Admitted) {
+        self.connection = Some(admitted.connection().name().to_owned());
+        self.route = Some(admitted.route().name().to_owned());
+        self.tier = Some(admitted.tier());
+    }
+}
+
+impl CallEffects {
+    pub(crate) fn new(shared: Arc<Shared>, beginning: Beginning) -> CallEffects {
+        let Beginning {
+            grant,
+            heading,
+            mode,
+            pending,
+            clock_ms,
+            random,
+        } = beginning;
+        CallEffects {
+            shared,
+            grant,
+            heading,
+            mode,
+            pending,
+            steps: 0,
+            ordinal: 0,
+            log: String::new(),
+            clock_ms,
+            random,
+            tally: Tally::default(),
+            upstream: Duration::ZERO,
+            refusals: Vec::new(),
+            fault: None,
+        }
+    }
+
+    pub(crate) fn into_remains(self) -> Remains {
+        Remains {
+            heading: self.heading,
+            pending: self.pending,
+            log: self.log,
+            tally: self.tally,
+            upstream: self.upstream,
+            effects: self.ordinal,
+            refusals: self.refusals,
+            fault: self.fault,
+        }
+    }
+
+    /// The guest's effect, from what it asked for to the answer it is given.
+    fn effect(&mut self, ordinal: u32, import: u32, guest: &GuestRequest) -> Result<GuestResponse, Missed> {
+        let mut known = Known::new(ordinal, Cause::Guest);
+        known.import = self.grant.label(import).map(str::to_owned);
+        known.asked = Some(self.keep(format!("effect/{ordinal}/asked"), &guest.to_json())?);
+        let outcome = self
+            .permitted(&mut known, import, guest)
+            .and_then(|permitted| self.send(&mut known, permitted));
+        if let Err(Missed::Refused(refusal)) = &outcome {
+            self.refuse(known, refusal)?;
+        }
+        outcome
+    }
+
+    /// Scope, route, tier and narrowing; then money; then policy. Nothing has left when this returns, except the host's
+    /// own look-up of a currency, which has an intent of its own.
+    fn permitted(&mut self, known: &mut Known, import: u32, guest: &GuestRequest) -> Result<Permitted, Missed> {
+        let admitted = self.grant.admit(import, guest)?;
+        known.admitted(&admitted);
+        let spend = self.spend(&admitted)?;
+        known.spend = amount(spend);
+        known.effect = known.asked.map(|asked| effect_digest(&admitted, spend, &asked));
+        self.decide(&admitted, spend, &[], known)?;
+        Ok(Permitted { admitted, spend })
+    }
+
+    /// What the effect spends; a currency that only the service knows is looked up first.
+    fn spend(&mut self, admitted: &Admitted) -> Result<Spend, Missed> {
+        let looked_up = match admitted.currency_lookup()? {
+            Some(lookup) => Some(self.look_up(&lookup)?),
+            None => None,
+        };
+        Ok(admitted.spend(looked_up.as_deref())?)
+    }
+
+    /// A request of the host's own, through a route of the same connection: the operator's configuration asks for it, so no
+    /// policy decides it, and its answer goes to nobody but the host.
+    fn look_up(&mut self, lookup: &CurrencyLookup) -> Result<String, Missed> {
+        let ordinal = self.next_ordinal()?;
+        let mut known = Known::new(ordinal, Cause::Host);
+        let admitted = lookup.admitted();
+        known.admitted(admitted);
+        let permitted = Permitted {
+            admitted: admitted.clone(),
+            spend: Spend::None,
+        };
+        match self.send(&mut known, permitted) {
+            Ok(answer) => Ok(lookup.read(&answer)?),
+            Err(Missed::Refused(refusal)) => {
+                self.refuse(known, &refusal)?;
+                Err(Missed::Refused(refusal))
+            }
+            Err(Missed::NotSent(refusal)) => Err(Missed::Refused(refusal)),
+            Err(Missed::Failed(why)) => {
+                Err(Refusal::new(Code::Money, format!("the currency could not be looked up: {why}")).into())
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Asks policy about the effect, with the budgets that have no room for it.
+    fn decide(
+        &self,
+        admitted: &Admitted,
+        spend: Spend,
+        exhausted: &[String],
+        known: &mut Known,
+    ) -> Result<(), Refusal> {
+        let fields = admitted.field_facts();
+        let facts = EffectFacts {
+            call: CallFacts {
+                caller: self.grant.caller(),
+                run: None,
+                mode: self.mode,
+                tool: self.grant.tool().name(),
+                tool_digest: self.grant.tool().digest(),
+                function: self.grant.function(),
+            },
+            connection: admitted.connection().name(),
+            route: admitted.route().name(),
+            tier: admitted.tier(),
+            fields: &fields,
+            captures: admitted.captures(),
+            recipients: &[],
+            exhausted,
+            spend,
+            approvals: &BTreeMap::new(),
+        };
+        let decision = self.shared.policy.decide_effect(&facts);
+        known.rules = decision.rules().to_vec();
+        if !decision.errors().is_empty() {
+            tracing::warn!(call = %self.heading.call, errors = ?decision.errors(), "a policy could not be evaluated");
+        }
+        decision.refusal().map_or(Ok(()), Err)
+    }
+
+    /// Intent, sending, outcome. The intent is durable before a byte leaves, the outcome before anyone sees the answer.
+    fn send(&mut self, known: &mut Known, permitted: Permitted) -> Result<GuestResponse, Missed> {
+        let Permitted { admitted, spend } = permitted;
+        let connection = admitted.connection().name().to_owned();
+        let shared = Arc::clone(&self.shared);
+        let upstream = shared.upstreams.get(&connection).ok_or_else(|| {
+            Refusal::new(
+                Code::Binding,
+                format!("connection `{connection}` is not open in this process"),
+            )
+        })?;
+        upstream.ready()?;
+        let (durable, reserved) = self.intend(known, &admitted, spend)?;
+        let limits = self.grant.limits();
+        let bounds = Bounds {
+            time: Duration::from_millis(limits.upstream_ms),
+            answer_bytes: usize::try_from(limits.response_body_bytes).unwrap_or(usize::MAX),
+        };
+        let idempotency = admitted
+            .idempotency_header()
+            .map(|header| (header.to_owned(), self.idempotency_key(known.ordinal)));
+        let presented = idempotency
+            .as_ref()
+            .map(|(header, key)| (header.as_str(), key.as_str()));
+        let started = Instant::now();
+        let sent = shared
+            .io
+            .block_on(shared.wire.send(upstream, durable, presented, bounds));
+        self.upstream += started.elapsed();
+        self.settle(known, &admitted, reserved, spend, sent)
+    }
+
+    /// The key by which the service knows a repeated request: a function of call and effect, so that it is the same after a
+    /// crash.
+    fn idempotency_key(&self, ordinal: u32) -> String {
+        let call = self.heading.call.as_str().as_bytes();
+        Digest::domain("ambit/idempotency/v1", &[call, &ordinal.to_be_bytes()]).to_hex()
+    }
+
+    /// Commits the intent with everything the guest was given since the last one. A budget without room is one more fact:
+    /// policy decides once more, and what it then permits still does not pass the cap.
+    fn intend(
+        &mut self,
+        known: &mut Known,
+        admitted: &Admitted,
+        spend: Spend,
+    ) -> Result<(Durable, Vec<Reservation>), Missed> {
+        let request = self.payload(format!("effect/{}/request", known.ordinal), &admitted.request().wire())?;
+        let effect = effect_digest(admitted, spend, &request.commitment());
+        let reserved = self.reservations(admitted, spend);
+        let entry = self.heading.entry(EffectIntent {
+            cause: known.cause,
+            connection: admitted.connection().name().to_owned(),
+            effect,
+            import: known.import.clone(),
+            ordinal: known.ordinal,
+            request: request.commitment(),
+            reserved: reserved.clone(),
+            route: admitted.route().name().to_owned(),
+            rules: known.rules.clone(),
+            spend: amount(spend),
+            tier: admitted.tier(),
+        });
+        let time = Duration::from_millis(self.grant.limits().upstream_ms);
+        // A copy: a batch that is refused for a budget leaves what is pending to the next one.
+        let mut batch = Batch {
+            entries: self.pending.entries.clone(),
+            payloads: self.pending.payloads.clone(),
+            transcript: self.pending.transcript.clone(),
+            intent: Some(Intent {
+                request: admitted.request().clone(),
+                deadline: Instant::now() + time,
+            }),
+        };
+        batch
+            .transcript
+            .push(self.row("effect", Some(effect), request.name().to_owned()));
+        batch.entries.push(entry);
+        batch.payloads.push(request);
+        match self.shared.store.commit(batch) {
+            Ok(committed) => {
+                self.pending = Batch::default();
+                self.steps += 1;
+                let durable = committed.durable.ok_or(StoreError::Unintended)?;
+                Ok((durable, reserved))
+            }
+            Err(error @ StoreError::Budget { .. }) => Err(self.over_budget(error, admitted, spend, known)),
+            Err(StoreError::NoRoom { .. }) => {
+                Err(Refusal::new(Code::Ledger, "the ledger has no room for another effect")
+                    .advise("free disk space, or raise the ledger's quota")
+                    .into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn over_budget(&self, error: StoreError, admitted: &Admitted, spend: Spend, known: &mut Known) -> Missed {
+        let message = error.to_string();
+        let StoreError::Budget { name, .. } = error else {
+            return Missed::Fault(error);
+        };
+        match self.decide(admitted, spend, std::slice::from_ref(&name), known) {
+            Err(refusal) => Missed::Refused(refusal),
+            Ok(()) => Missed::Refused(Refusal::new(Code::Budget, message).advise(format!(
+                "wait for budget `{name}` to begin anew, or ask the operator to raise its cap"
+            ))),
+        }
+    }
+
+    /// What every budget that matches sets aside for the effect.
+    fn reservations(&self, admitted: &Admitted, spend: Spend) -> Vec<Reservation> {
+        let route = Some((admitted.connection().name(), admitted.route().name()));
+        let used = self.grant.used(route);
+        let budgets = self.shared.config.budgets().iter();
+        budgets
+            .filter_map(|budget| {
+                let amount = budget.of_effect(&used, &spend)?;
+                let window = budget.window.key(now_ms(), self.heading.call.as_str());
+                Some(Reservation {
+                    amount,
+                    budget: budget.name.clone(),
+                    cap: budget.cap,
+                    window,
+                })
+            })
+            .collect()
+    }
+
+    /// Writes down what became of an intent, settles what was reserved, and makes the answer.
+    fn settle(
+        &mut self,
+        known: &Known,
+        admitted: &Admitted,
+        reserved: Vec<Reservation>,
+        spend: Spend,
+        sent: Result<Sent, SendError>,
+    ) -> Result<GuestResponse, Missed> {
+        let ended = Ended::of(sent, admitted);
+        self.clock_ms = u64::try_from(now_ms()).unwrap_or_default().max(self.clock_ms);
+        let answer = self.keep(
+            format!("effect/{}/answer", known.ordinal),
+            &ended.recorded(self.clock_ms),
+        )?;
+        self.step("answer", None, format!("effect/{}/answer", known.ordinal));
+        let outcome = match &ended.what {
+            What::Answered(response) => Outcome::Answered(Answered {
+                answer,
+                status: response.status,
+            }),
+            What::NotSent(refusal) => {
+                let detail = self.keep(format!("effect/{}/refused", known.ordinal), &refusal_json(refusal))?;
+                Outcome::NotSent(refused(refusal, Some(detail)))
+            }
+            What::InDoubt(doubt, _) => Outcome::InDoubt(*doubt),
+        };
+        let happened = ended.may_have_happened();
+        let settled = match &ended.what {
+            // What nobody knows stays reserved until a person says what happened.
+            What::InDoubt(..) => Vec::new(),
+            _ => reserved
+                .into_iter()
+                .map(|r| Settlement {
+                    amount: if happened { r.amount } else { 0 },
+                    budget: r.budget,
+                    window: r.window,
+                })
+                .collect(),
+        };
+        let body = EffectOutcome {
+            ms: ended.traffic.ms,
+            ordinal: known.ordinal,
+            outcome,
+            received: ended.traffic.received_bytes,
+            sent: ended.traffic.sent_bytes,
+            settled,
+            spent: if happened { amount(spend) } else { None },
+        };
+        self.tally.outcome(&body);
+        let entry = self.heading.entry(body);
+        self.pending.entries.push(entry);
+        self.shared.store.commit(std::mem::take(&mut self.pending))?;
+        match ended.what {
+            What::Answered(response) => Ok(response),
+            What::NotSent(refusal) => {
+                self.refusals.push(refusal.clone());
+                Err(Missed::NotSent(refusal))
+            }
+            What::InDoubt(_, why) => Err(Missed::Failed(why)),
+        }
+    }
+
+    /// Writes down that an effect was refused before its intent. The entry goes with the next commit.
+    fn refuse(&mut self, known: Known, refusal: &Refusal) -> Result<(), StoreError> {
+        let detail = self.keep(format!("effect/{}/refused", known.ordinal), &refusal_json(refusal))?;
+        self.step("refused", known.effect, format!("effect/{}/refused", known.ordinal));
+        let entry = self.heading.entry(EffectRefused {
+            cause: known.cause,
+            connection: known.connection,
+            effect: known.effect,
+            import: known.import,
+            ordinal: known.ordinal,
+            refused: refused(refusal, Some(detail)),
+            request: known.asked,
+            route: known.route,
+            rules: known.rules,
+            spend: known.spend,
+            tier: known.tier,
+        });
+        self.pending.entries.push(entry);
+        self.tally.refused();
+        self.refusals.push(refusal.clone());
+        Ok(())
+    }
+
+    /// The number of the next effect.
+    fn next_ordinal(&mut self) -> Result<u32, Refusal> {
+        let limit = self.grant.limits().effects;
+        if !ambit_core::guard!("sandbox.effects", self.ordinal < limit) {
+            return Err(
+                Refusal::new(Code::Effects, format!("the call asked for more than {limit} effects"))
+                    .advise("raise `effects` in the tool's limits, or let the tool do less in one call"),
+            );
+        }
+        self.ordinal += 1;
+        Ok(self.ordinal)
+    }
+
+    fn payload(&self, name: String, value: &Json) -> Result<Payload, StoreError> {
+        Payload::new(self.heading.call.as_str(), name, value.to_canonical().into_bytes())
+    }
+
+    /// Stores a value beside the ledger and returns what an entry says of it.
+    fn keep(&mut self, name: String, value: &Json) -> Result<Digest, StoreError> {
+        let payload = self.payload(name, value)?;
+        let commitment = payload.commitment();
+        self.pending.payloads.push(payload);
+        Ok(commitment)
+    }
+
+    /// The next row of the transcript.
+    fn row(&self, kind: &str, effect: Option<Digest>, payload: String) -> TranscriptRow {
+        TranscriptRow {
+            call: self.heading.call.to_string(),
+            step: self.steps + 1,
+            kind: kind.to_owned(),
+            effect,
+            payload: Some(payload),
+        }
+    }
+
+    fn step(&mut self, kind: &str, effect: Option<Digest>, payload: String) {
+        let row = self.row(kind, effect, payload);
+        self.steps += 1;
+        self.pending.transcript.push(row);
+    }
+
+    /// The ledger failed: the call ends, and not as a result.
+    fn fail(&mut self, error: StoreError) -> Stop {
+        let stop = Refusal::new(
+            Code::Ledger,
+            "the ledger takes no more entries, so nothing more happens",
+        );
+        self.fault = Some(error);
+        stop
+    }
+}
+
+/// An effect that everything permits.
+struct Permitted {
+    admitted: Admitted,
+    spend: Spend,
+}
+
+/// How an intent ended.
+struct Ended {
+    what: What,
+    traffic: Traffic,
+}
+
+enum What {
+    /// The service answered; what the guest, or the host for its own request, is given of it.
+    Answered(GuestResponse),
+    /// Nothing left.
+    NotSent(Refusal),
+    /// Nobody knows.
+    InDoubt(Doubt, String),
+}
+
+impl Ended {
+    fn of(sent: Result<Sent, SendError>, admitted: &Admitted) -> Ended {
+        match sent {
+            Ok(sent) => Ended {
+                traffic: sent.traffic,
+                what: What::Answered(admitted.answer(sent.status, &sent.headers, &sent.body)),
+            },
+            Err(SendError::NotSent(refusal)) => Ended {
+                what: What::NotSent(refusal),
+                traffic: Traffic::default(),
+            },
+            Err(SendError::Unknown(Failed { why, traffic })) => Ended {
+                what: What::InDoubt(Doubt::Connection, why),
+                traffic,
+            },
+            Err(SendError::Unusable {
+                status,
+                failed: Failed { why, traffic },
+            }) => Ended {
+                what: What::InDoubt(Doubt::Answer, format!("the service answered with {status}, and {why}")),
+                traffic,
+            },
+        }
+    }
+
+    /// Whether the money counts as spent. A service that answers with 4xx says that it did not do it, except for 408, which
+    /// says nothing of the kind. Everything else, redirects and 5xx included, may have happened.
+    fn may_have_happened(&self) -> bool {
+        match &self.what {
+            What::Answered(response) => !(400..500).contains(&response.status) || response.status == 408,
+            What::NotSent(_) => false,
+            What::InDoubt(..) => true,
+        }
+    }
+
+    /// What the transcript keeps: all that a replay gives the guest.
+    fn recorded(&self, clock_ms: u64) -> Json {
+        let (name, value) = match &self.what {
+            What::Answered(response) => ("answered", response.to_json()),
+            What::NotSent(refusal) => ("refused", refusal_json(refusal)),
+            What::InDoubt(_, why) => ("failed", Json::from(why.as_str())),
+        };
+        Json::Object([("clock", Json::from(clock_ms)), (name, value)].into_iter().collect())
+    }
+}
+
+/// The digest of an effect on the ledger: over the salted commitment to its request, so that nobody can guess a request
+/// from it.
+fn effect_digest(admitted: &Admitted, spend: Spend, commitment: &Digest) -> Digest {
+    let effect = HttpEffect {
+        connection: admitted.connection().name().to_owned(),
+        route: admitted.route().name().to_owned(),
+        tier: admitted.tier(),
+        request: admitted.request().clone(),
+        captures: admitted.captures().clone(),
+        spend,
+    };
+    effect.digest(commitment)
+}
+
+fn amount(spend: Spend) -> Option<Amount> {
+    match spend {
+        Spend::None => None,
+        Spend::Known { currency, minor } => Some(Amount {
+            currency,
+            minor: u64::try_from(minor).unwrap_or(u64::MAX),
+        }),
+    }
+}
+
+const fn level_name(level: LogLevel) -> &'static str {
+    match level {
+        LogLevel::Trace => "trace",
+        LogLevel::Debug => "debug",
+        LogLevel::Info => "info",
+        LogLevel::Warn => "warn",
+        LogLevel::Error => "error",
+    }
+}
+
+/// What an entry says of a refusal; its sentence, which may quote the guest, is a payload.
+pub(crate) fn refused(refusal: &Refusal, detail: Option<Digest>) -> Refused {
+    Refused {
+        code: refusal.code,
+        detail,
+        rule: refusal.rule.clone(),
+    }
+}
+
+/// A refusal as payloads keep it.
+pub(crate) fn refusal_json(refusal: &Refusal) -> Json {
+    let text = |text: &Option<String>| text.as_deref().map_or(Json::Null, Json::from);
+    Json::Object(
+        [
+            ("code", Json::from(refusal.code.as_str())),
+            ("message", Json::from(refusal.message.as_str())),
+            ("advice", text(&refusal.advice)),
+            ("rule", text(&refusal.rule)),
+        ]
+        .into_iter()
+        .collect(),
+    )
+}
+
+impl Effects for CallEffects {
+    fn http(&mut self, import: u32, request: GuestRequest) -> Result<Result<GuestResponse, GuestHttpError>, Stop> {
+        let ordinal = self.next_ordinal()?;
+        match self.effect(ordinal, import, &request) {
+            Ok(response) => Ok(Ok(response)),
+            Err(Missed::Refused(refusal) | Missed::NotSent(refusal)) => Ok(Err(GuestHttpError::Refused(refusal))),
+            Err(Missed::Failed(why)) => Ok(Err(GuestHttpError::Failed(why))),
+            Err(Missed::Fault(error)) => Err(self.fail(error)),
+        }
+    }
+
+    fn log(&mut self, level: LogLevel, message: &str) -> Result<(), Stop> {
+        // The sandbox has counted it against the call's log limit.
+        self.log.push_str(level_name(level));
+        self.log.push(' ');
+        self.log.push_str(message);
+        self.log.push('\n');
+        Ok(())
+    }
+
+    fn progress(&mut self, done: u64, total: u64, message: &str) -> Result<(), Stop> {
+        tracing::info!(call = %self.heading.call, done, total, message = %ambit_core::error::printable(message), "progress");
+        Ok(())
+    }
+
+    fn now(&mut self) -> Result<u64, Stop> {
+        Ok(self.clock_ms)
+    }
+
+    fn random(&mut self, bytes: &mut [u8]) -> Result<(), Stop> {
+        self.random.fill_bytes(bytes);
+        Ok(())
+    }
+}

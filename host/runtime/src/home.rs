@@ -1,0 +1,234 @@
+//! Making a home and changing which components it runs: the operator's acts, each on the ledger.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use ambit_core::digest::Digest;
+use ambit_core::error::{Code, Refusal};
+use ambit_core::ledger::EntryDraft;
+use ambit_core::ledger::body::{ToolPinned, ToolRemoved};
+use ambit_core::manifest::Manifest;
+use ambit_core::policy;
+use data_encoding::HEXLOWER;
+
+use crate::config::lock::{Lock, Pin};
+use crate::config::{self, Config};
+use crate::host::{self, OpenError};
+use crate::store::{Batch, Faults, Keys, Store};
+
+/// What [`init`] made.
+#[derive(Debug, Clone)]
+pub struct Made {
+    /// The ledger's name.
+    pub origin: String,
+    /// The text of its public key.
+    pub key: String,
+}
+
+/// Makes a home: keys, a commented configuration, a policy that denies all, and a ledger with its first entry.
+///
+/// # Errors
+/// Where `home` is a home already: nothing in it is replaced. Where it cannot be written.
+pub fn init(home: &Path) -> Result<Made, OpenError> {
+    if home.join(config::FILE).exists() {
+        return Err(OpenError::Home(format!(
+            "{} is a home already; nothing was changed",
+            home.display()
+        )));
+    }
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |e: io::Error| OpenError::Home(format!("{} cannot be written: {e}", path.display()))
+    };
+    make_private(home).map_err(at(home))?;
+    let policies = home.join("policy");
+    fs::create_dir_all(&policies).map_err(at(&policies))?;
+    fs::create_dir_all(home.join("tools")).map_err(at(home))?;
+    let keys = Keys::create(home)?;
+    let shipped = policies.join("shipped.cedar");
+    write_new(&shipped, policy::SHIPPED.as_bytes()).map_err(at(&shipped))?;
+    // The configuration comes last: a home without one is unfinished, and `init` can be told so.
+    let store = Store::open(home, keys, host::store_options(None)?, Faults::default())?;
+    let file = home.join(config::FILE);
+    write_new(&file, config::TEMPLATE.as_bytes()).map_err(at(&file))?;
+    let key = store.verifier().clone();
+    Ok(Made {
+        origin: key.name().to_owned(),
+        key: key.to_string(),
+    })
+}
+
+/// Makes a folder that only its owner can enter.
+pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Writes a file that must not be there yet, and syncs it.
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Where a home keeps a component.
+#[must_use]
+pub fn component_path(home: &Path, digest: &Digest) -> PathBuf {
+    home.join("tools")
+        .join(format!("{}.wasm", HEXLOWER.encode(digest.as_bytes())))
+}
+
+/// Reads the component that a pin names, and believes it only if its digest is the pin's.
+///
+/// # Errors
+/// [`Code::Tool`] where it is missing or another one.
+pub fn read_component(home: &Path, name: &str, pin: &Pin) -> Result<Vec<u8>, Refusal> {
+    let path = component_path(home, &pin.digest);
+    let bytes = fs::read(&path).map_err(|e| {
+        Refusal::new(
+            Code::Tool,
+            format!("the component of `{name}` ({}) cannot be read: {e}", path.display()),
+        )
+        .advise("add it again: ambit tools accept NAME COMPONENT.wasm")
+    })?;
+    let found = Digest::of(&bytes);
+    if !ambit_core::guard!("config.pin", found == pin.digest) {
+        return Err(Refusal::new(
+            Code::Tool,
+            format!(
+                "the component of `{name}` is not the accepted one: {found} in place of {}",
+                pin.digest
+            ),
+        )
+        .advise("someone changed the file; `ambit tools accept` shows what a new component declares"));
+    }
+    Ok(bytes)
+}
+
+/// What the accepted component of a tool declares.
+///
+/// # Errors
+/// Where the home has no tool of that name, or its component is not the accepted one.
+pub fn pinned(home: &Path, name: &str) -> Result<Manifest, OpenError> {
+    let lock = Lock::read(home)?;
+    let pin = lock.get(name).ok_or_else(|| no_such_tool(&lock, name))?;
+    Ok(Manifest::read(&read_component(home, name, pin)?)?)
+}
+
+fn no_such_tool(lock: &Lock, name: &str) -> OpenError {
+    let names: Vec<&str> = lock.iter().map(|(name, _)| name).collect();
+    let message = format!("the home has no tool `{}`", ambit_core::error::printable(name));
+    let advice = if names.is_empty() {
+        "add one: ambit tools add NAME COMPONENT.wasm".to_owned()
+    } else {
+        format!("its tools: {}", names.join(", "))
+    };
+    Refusal::new(Code::Tool, message).advise(advice).into()
+}
+
+/// Accepts a component under a new name.
+///
+/// # Errors
+/// Where the name is taken or no name, or the home cannot be written. The home is then as it was.
+pub fn add_tool(home: &Path, name: &str, component: &[u8], manifest: &Manifest) -> Result<(), OpenError> {
+    let lock = Lock::read(home)?;
+    if let Some(pin) = lock.get(name) {
+        let message = format!("the home has a tool `{name}` already ({})", pin.digest);
+        return Err(Refusal::new(Code::Tool, message)
+            .advise("accept another component for it: ambit tools accept")
+            .into());
+    }
+    pin(home, lock, name, component, manifest)
+}
+
+/// Accepts another component for a tool that is there.
+///
+/// # Errors
+/// As [`add_tool`]; and where there is no such tool.
+pub fn accept_tool(home: &Path, name: &str, component: &[u8], manifest: &Manifest) -> Result<(), OpenError> {
+    let lock = Lock::read(home)?;
+    if lock.get(name).is_none() {
+        return Err(no_such_tool(&lock, name));
+    }
+    pin(home, lock, name, component, manifest)
+}
+
+/// Component, then ledger, then lock: a crash in between leaves a component that nothing names, or an entry that the next
+/// acceptance repeats, and never a tool that the ledger does not know.
+fn pin(home: &Path, mut lock: Lock, name: &str, component: &[u8], manifest: &Manifest) -> Result<(), OpenError> {
+    let now = host::now_ms();
+    let world = manifest.world.clone();
+    let pin = Pin {
+        digest: manifest.digest,
+        world: world.clone(),
+        accepted_ms: u64::try_from(now).unwrap_or_default(),
+    };
+    let previous = lock.accept(name, pin).map_err(|e| OpenError::Home(e.to_string()))?;
+    let store = open_store(home)?;
+    write_component(home, &manifest.digest, component)?;
+    let body = ToolPinned {
+        digest: manifest.digest,
+        name: name.to_owned(),
+        previous: previous.map(|p| p.digest),
+        world,
+    };
+    store.commit(Batch {
+        entries: vec![EntryDraft::of_ledger(body)],
+        ..Batch::default()
+    })?;
+    write_lock(home, &lock)
+}
+
+fn write_component(home: &Path, digest: &Digest, component: &[u8]) -> Result<(), OpenError> {
+    let path = component_path(home, digest);
+    let folder = home.join("tools");
+    let write = || -> io::Result<()> {
+        fs::create_dir_all(&folder)?;
+        let temporary = path.with_extension("new");
+        match fs::remove_file(&temporary) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        write_new(&temporary, component)?;
+        fs::rename(&temporary, &path)?;
+        fs::File::open(&folder)?.sync_all()
+    };
+    write().map_err(|e| OpenError::Home(format!("{} cannot be written: {e}", path.display())))
+}
+
+fn write_lock(home: &Path, lock: &Lock) -> Result<(), OpenError> {
+    lock.write(home)
+        .map_err(|e| OpenError::Home(format!("tools.lock cannot be written: {e}")))
+}
+
+/// Removes a tool; returns the digest it was pinned to. Its component stays in the home, for replays of its calls.
+///
+/// # Errors
+/// Where there is no such tool, or the home cannot be written.
+pub fn remove_tool(home: &Path, name: &str) -> Result<Digest, OpenError> {
+    let mut lock = Lock::read(home)?;
+    let pin = lock.remove(name).ok_or_else(|| no_such_tool(&lock, name))?;
+    let store = open_store(home)?;
+    let body = ToolRemoved {
+        digest: pin.digest,
+        name: name.to_owned(),
+    };
+    store.commit(Batch {
+        entries: vec![EntryDraft::of_ledger(body)],
+        ..Batch::default()
+    })?;
+    write_lock(home, &lock)?;
+    Ok(pin.digest)
+}
+
+/// The home's store, for an operator's act. Fails where a host runs on the home.
+fn open_store(home: &Path) -> Result<Store, OpenError> {
+    let config = Config::load(home)?;
+    Ok(Store::open(
+        home,
+        Keys::load(home)?,
+        host::store_options(Some(config.ledger()))?,
+        Faults::default(),
+    )?)
+}

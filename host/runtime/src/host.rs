@@ -1,0 +1,452 @@
+//! A host: one home opened, with its configuration, policy, tools, ledger and the way out, ready to make calls.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ambit_core::digest::Digest;
+use ambit_core::error::{Code, Problem, Refusal};
+use ambit_core::identity::Directory;
+use ambit_core::ledger::body::{CallFinished, ConfigChanged, Doubt, EffectOutcome, End, Outcome, PolicyChanged};
+use ambit_core::ledger::story::{EffectStory, Opening};
+use ambit_core::ledger::{Body, EntryDraft, Tally};
+use ambit_core::policy::PolicySet;
+use parking_lot::{Condvar, Mutex};
+
+use crate::config::{Config, LedgerConfig};
+use crate::gate::{Upstream, Wire};
+use crate::home;
+use crate::sandbox::{CompileCache, Compiler, LoadedTool, Sandbox, SandboxOptions};
+use crate::secret::Process;
+use crate::store::{Batch, Faults, HighWaterOptions, Keys, Reader, Store, StoreError, StoreOptions};
+
+/// Most calls at once, by default: more wait for a place.
+pub const CONCURRENT_CALLS: u32 = 64;
+/// How long a call waits for a place before it is refused.
+const WAIT_FOR_PLACE: Duration = Duration::from_secs(30);
+
+/// Why a home does not open, or an operator's act on it fails. Nothing was changed unless it says so.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Something in the operator's files.
+    #[error("{} problems in the configuration", .0.len())]
+    Problems(Vec<Problem>),
+    /// The ledger or the keys.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A tool that cannot be run.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The home's files.
+    #[error("{0}")]
+    Home(String),
+}
+
+impl From<Vec<Problem>> for OpenError {
+    fn from(problems: Vec<Problem>) -> OpenError {
+        OpenError::Problems(problems)
+    }
+}
+
+impl From<Problem> for OpenError {
+    fn from(problem: Problem) -> OpenError {
+        OpenError::Problems(vec![problem])
+    }
+}
+
+/// What a process chooses about its host.
+#[derive(Debug, Default)]
+pub struct HostOptions {
+    /// Load only these tools; all that are accepted, where there are none.
+    pub tools: Vec<String>,
+    /// The program whose `compile-child` compiles components: this process's own, where none is named.
+    pub compiler: Option<PathBuf>,
+    /// The way to the network, where it is not the system's. For tests.
+    pub wire: Option<Wire>,
+    /// Where the ledger fails, for tests.
+    pub faults: Faults,
+    /// Keep the ledger in memory, for measuring what the rest of a call costs. Nothing is durable then.
+    pub memory_ledger: bool,
+    /// Decide each call afresh, for measuring.
+    pub without_memo: bool,
+}
+
+impl HostOptions {
+    /// Of a process that only calls these tools.
+    #[must_use]
+    pub fn for_tools<'a>(tools: impl IntoIterator<Item = &'a str>) -> HostOptions {
+        HostOptions {
+            tools: tools.into_iter().map(str::to_owned).collect(),
+            ..HostOptions::default()
+        }
+    }
+}
+
+/// A tool of a home, ready to be called.
+#[derive(Debug)]
+pub struct Tool {
+    /// The accepted component.
+    pub digest: Digest,
+    pub(crate) loaded: LoadedTool,
+}
+
+/// What all calls of a host share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) policy: PolicySet,
+    pub(crate) directory: Directory,
+    pub(crate) tools: BTreeMap<String, Tool>,
+    /// By connection: only those that a loaded tool is bound to.
+    pub(crate) upstreams: BTreeMap<String, Upstream>,
+    pub(crate) wire: Wire,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) store: Store,
+    pub(crate) io: tokio::runtime::Runtime,
+    places: Places,
+}
+
+/// One opened home. Cheap to share; calls are made from any thread that may block.
+#[derive(Debug, Clone)]
+pub struct Host {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Host {
+    /// Opens a home: everything is checked before anything starts, and what a crash left open is ended on the ledger.
+    ///
+    /// # Errors
+    /// Every problem of configuration and policy; a tool that is not the accepted one; a ledger that another process holds,
+    /// that fails, or is shorter than it was.
+    pub fn open(config: Config, options: HostOptions) -> Result<Host, OpenError> {
+        let policy = PolicySet::load(config.policies(), &config.group_sizes())?;
+        let policy = if options.without_memo {
+            policy.without_memo()
+        } else {
+            policy
+        };
+        let directory = Directory::new(config.agents().clone())?;
+        let keys = Keys::load(config.home())?;
+        let sandbox = sandbox(&config, &keys, options.compiler)?;
+        let tools = load_tools(&config, &sandbox, &options.tools)?;
+        let upstreams = upstreams(&config, &tools)?;
+        let io = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("ambit-io")
+            .enable_all()
+            .build()
+            .map_err(|e| OpenError::Home(format!("no thread for input and output: {e}")))?;
+        let store_options = store_options(Some(config.ledger()))?;
+        let store = if options.memory_ledger {
+            Store::memory(keys, store_options)?
+        } else {
+            Store::open(config.home(), keys, store_options, options.faults)?
+        };
+        recover(&store)?;
+        note_changes(&store, &config, &policy)?;
+        let wire = options.wire.unwrap_or_default();
+        let places = Places::new(CONCURRENT_CALLS);
+        let shared = Shared {
+            config,
+            policy,
+            directory,
+            tools,
+            upstreams,
+            wire,
+            sandbox,
+            store,
+            io,
+            places,
+        };
+        Ok(Host {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// The tools that are loaded, by name.
+    pub fn tools(&self) -> impl Iterator<Item = (&str, &Tool)> {
+        self.shared.tools.iter().map(|(name, tool)| (name.as_str(), tool))
+    }
+
+    /// The first failure of the ledger, after which no call is made any more: the process should end.
+    #[must_use]
+    pub fn failed(&self) -> Option<&str> {
+        self.shared.store.failed()
+    }
+
+    /// A view of the ledger.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn reader(&self) -> Result<Reader, StoreError> {
+        self.shared.store.reader()
+    }
+}
+
+/// Milliseconds since 1970, of the system's clock.
+pub(crate) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The store's options from the configuration.
+pub(crate) fn store_options(ledger: Option<&LedgerConfig>) -> Result<StoreOptions, OpenError> {
+    /// A power failure may lose this much of the protection against a restored ledger, never of the ledger.
+    const SYNC_EVERY: Duration = Duration::from_secs(1);
+    let mut options = StoreOptions::default();
+    let Some(ledger) = ledger else { return Ok(options) };
+    options.quota = ledger.quota;
+    options.reserve = ledger.reserve.unwrap_or(options.reserve);
+    options.high_water = ledger.high_water.clone().map(|path| HighWaterOptions {
+        path,
+        sync_every: SYNC_EVERY,
+    });
+    Ok(options)
+}
+
+/// Checkpoints that are known from outside the home's ledger: what `audit verify` holds the ledger against.
+///
+/// # Errors
+/// Where the configuration, or the file it names, cannot be read.
+pub fn known_checkpoints(home: &Path) -> Result<Vec<String>, OpenError> {
+    let config = Config::load(home)?;
+    match &config.ledger().high_water {
+        Some(path) => Ok(crate::store::high_water_notes(path)?),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn sandbox(config: &Config, keys: &Keys, compiler: Option<PathBuf>) -> Result<Sandbox, OpenError> {
+    let compiler = match compiler {
+        Some(program) => program,
+        None => std::env::current_exe()
+            .map_err(|e| OpenError::Home(format!("this program's own file is not known: {e}")))?,
+    };
+    let mut options = SandboxOptions::new(Compiler::Child(compiler));
+    let cache = config.home().join("cache");
+    home::make_private(&cache).map_err(|e| OpenError::Home(format!("{} cannot be made: {e}", cache.display())))?;
+    options.cache = Some(CompileCache::new(cache, *keys.cache_key()));
+    options.slots = CONCURRENT_CALLS;
+    Ok(Sandbox::new(options)?)
+}
+
+fn load_tools(config: &Config, sandbox: &Sandbox, only: &[String]) -> Result<BTreeMap<String, Tool>, OpenError> {
+    let wanted = |name: &str| only.is_empty() || only.iter().any(|one| one == name);
+    config
+        .lock()
+        .iter()
+        .filter(|(name, _)| wanted(name))
+        .map(|(name, pin)| {
+            let component = home::read_component(config.home(), name, pin)?;
+            let loaded = sandbox.load(&component).map_err(|refusal| named(name, refusal))?;
+            check_bindings(config, name, &loaded)?;
+            Ok((
+                name.to_owned(),
+                Tool {
+                    digest: pin.digest,
+                    loaded,
+                },
+            ))
+        })
+        .collect()
+}
+
+/// A refusal to load says which tool it is about.
+fn named(name: &str, refusal: Refusal) -> Refusal {
+    Refusal {
+        message: format!("tool `{name}`: {}", refusal.message),
+        ..refusal
+    }
+}
+
+/// A binding of a label that the component does not have is a slip that would otherwise go unseen.
+fn check_bindings(config: &Config, name: &str, tool: &LoadedTool) -> Result<(), Refusal> {
+    let Some(bound) = config.tool(name) else { return Ok(()) };
+    let labels: Vec<&str> = tool
+        .manifest()
+        .capabilities()
+        .map(|import| import.label.as_str())
+        .collect();
+    match bound.bind.keys().find(|label| !labels.contains(&label.as_str())) {
+        None => Ok(()),
+        Some(label) => Err(Refusal::new(
+            Code::Binding,
+            format!("[tool.{name}.bind] binds `{label}`, which its component does not import"),
+        )
+        .advise(format!("its capabilities: {}", labels.join(", ")))),
+    }
+}
+
+/// The ways out that the loaded tools can use. A connection that no tool is bound to keeps its secret unread.
+fn upstreams(config: &Config, tools: &BTreeMap<String, Tool>) -> Result<BTreeMap<String, Upstream>, OpenError> {
+    let mut upstreams = BTreeMap::new();
+    let mut problems = Vec::new();
+    let bound = tools
+        .keys()
+        .filter_map(|name| config.tool(name))
+        .flat_map(|tool| tool.bind.values());
+    for connection in bound {
+        if upstreams.contains_key(connection) {
+            continue;
+        }
+        match config.upstream(connection, &Process) {
+            Ok(upstream) => {
+                upstreams.insert(connection.clone(), upstream);
+            }
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() {
+        Ok(upstreams)
+    } else {
+        Err(OpenError::Problems(problems))
+    }
+}
+
+/// Ends on the ledger what the last process left open: an intent without an outcome is in doubt, its call interrupted.
+fn recover(store: &Store) -> Result<(), OpenError> {
+    let reader = store.reader()?;
+    let mut calls: Vec<String> = reader
+        .unfinished()?
+        .into_iter()
+        .map(|unfinished| unfinished.work.call)
+        .collect();
+    calls.dedup();
+    for call in calls {
+        let entries = reader.entries_of(&call)?;
+        let Some(first) = entries.first() else { continue };
+        let story = reader.story(&call)?;
+        let Opening::Accepted(accepted) = &story.opening.what else {
+            continue;
+        };
+        let draft = |body: Body| EntryDraft {
+            body,
+            call: Some(call.clone()),
+            config: first.config(),
+            policy: first.policy(),
+            principal: first.principal().cloned(),
+            tool: first.tool(),
+            trace: first.trace().map(str::to_owned),
+        };
+        let mut batch = Batch::default();
+        let mut tally = Tally::default();
+        for (ordinal, effect) in &story.effects {
+            match effect {
+                EffectStory::Refused(_) => tally.refused(),
+                EffectStory::Intended {
+                    outcome: Some(known), ..
+                } => tally.outcome(&known.what),
+                EffectStory::Intended { intent, outcome: None } => {
+                    let outcome = EffectOutcome {
+                        ms: 0,
+                        ordinal: *ordinal,
+                        outcome: Outcome::InDoubt(Doubt::Restart),
+                        received: 0,
+                        sent: 0,
+                        // What may have happened stays reserved until a person says what did.
+                        settled: Vec::new(),
+                        spent: intent.what.spend.clone(),
+                    };
+                    tally.outcome(&outcome);
+                    batch.entries.push(draft(outcome.into()));
+                }
+            }
+        }
+        let finished = CallFinished {
+            asked: accepted.asked.clone(),
+            effects: tally.counts(),
+            fuel: 0,
+            memory: 0,
+            ms: 0,
+            outcome: End::Interrupted,
+            settled: Vec::new(),
+            spent: tally.spent(),
+            upstream: 0,
+        };
+        batch.entries.push(draft(finished.into()));
+        store.commit(batch)?;
+    }
+    Ok(())
+}
+
+/// Writes down that configuration or policy are other ones than the last on the ledger.
+fn note_changes(store: &Store, config: &Config, policy: &PolicySet) -> Result<(), OpenError> {
+    let reader = store.reader()?;
+    let (last_config, last_policy) = reader.in_force()?;
+    let mut entries = Vec::new();
+    if last_config != Some(config.digest()) {
+        entries.push(EntryDraft::of_ledger(ConfigChanged {
+            from: last_config,
+            to: config.digest(),
+        }));
+    }
+    if last_policy != Some(policy.digest()) {
+        let rules = u32::try_from(policy.rules().len()).unwrap_or(u32::MAX);
+        entries.push(EntryDraft::of_ledger(PolicyChanged {
+            from: last_policy,
+            rules,
+            to: policy.digest(),
+        }));
+    }
+    if !entries.is_empty() {
+        store.commit(Batch {
+            entries,
+            ..Batch::default()
+        })?;
+    }
+    Ok(())
+}
+
+/// Places for calls that run at once.
+#[derive(Debug)]
+struct Places {
+    free: Mutex<u32>,
+    freed: Condvar,
+}
+
+/// One of the places, given back when dropped.
+pub(crate) struct Place<'a>(&'a Places);
+
+impl Places {
+    fn new(places: u32) -> Places {
+        Places {
+            free: Mutex::new(places),
+            freed: Condvar::new(),
+        }
+    }
+
+    fn take(&self) -> Result<Place<'_>, Refusal> {
+        let mut free = self.free.lock();
+        let timed_out = self
+            .freed
+            .wait_while_for(&mut free, |free| *free == 0, WAIT_FOR_PLACE)
+            .timed_out();
+        if timed_out && *free == 0 {
+            return Err(Refusal::new(
+                Code::Limit,
+                format!("{CONCURRENT_CALLS} calls are running, and none ended in time"),
+            )
+            .advise("call again later"));
+        }
+        *free -= 1;
+        Ok(Place(self))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock() += 1;
+        self.0.freed.notify_one();
+    }
+}
+
+impl Shared {
+    /// A place to run in, waited for.
+    ///
+    /// # Errors
+    /// [`Code::Limit`] where none is free in time.
+    pub(crate) fn place(&self) -> Result<Place<'_>, Refusal> {
+        self.places.take()
+    }
+}

@@ -1,0 +1,103 @@
+//! Identifiers the host makes up.
+
+use std::fmt;
+use std::str::FromStr;
+
+use data_encoding::{BASE32_NOPAD, HEXLOWER};
+use serde::{Deserialize, Serialize};
+
+/// A call: `c_` and 26 characters of lower-case base32 (128 random bits and two zero bits).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CallId(String);
+
+impl CallId {
+    /// A new, unpredictable id.
+    ///
+    /// # Errors
+    /// Where the operating system gives no randomness.
+    pub fn random() -> Result<CallId, getrandom::Error> {
+        let mut bytes = [0_u8; 16];
+        getrandom::fill(&mut bytes)?;
+        Ok(CallId(format!(
+            "c_{}",
+            BASE32_NOPAD.encode(&bytes).to_ascii_lowercase()
+        )))
+    }
+
+    /// The id as it is written everywhere.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A W3C trace id: 32 lower-case hex digits, not all zero (Trace Context, section 3.2.2.3).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TraceId(String);
+
+impl TraceId {
+    /// A new random trace id.
+    ///
+    /// # Errors
+    /// Where the operating system gives no randomness.
+    pub fn random() -> Result<TraceId, getrandom::Error> {
+        let mut bytes = [0_u8; 16];
+        getrandom::fill(&mut bytes)?;
+        bytes[0] |= 1; // never all zero
+        Ok(TraceId(HEXLOWER.encode(&bytes)))
+    }
+
+    /// The id as it is written everywhere.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for TraceId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<TraceId, String> {
+        let hex = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if hex && text.bytes().any(|b| b != b'0') {
+            Ok(TraceId(text.to_owned()))
+        } else {
+            Err(format!(
+                "`{text}` is no trace id: it takes 32 lower-case hex digits, not all zero"
+            ))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn ids_have_their_form_and_differ() {
+        let (a, b) = (CallId::random().unwrap(), CallId::random().unwrap());
+        assert_ne!(a, b);
+        assert_eq!(a.as_str().len(), 28);
+        assert!(TraceId::random().unwrap().as_str().parse::<TraceId>().is_ok());
+    }
+
+    #[test]
+    fn a_trace_id_of_zeros_or_other_letters_is_refused() {
+        for bad in ["", "0", &"0".repeat(32), &"A".repeat(32), &"a".repeat(33)] {
+            assert!(bad.parse::<TraceId>().is_err(), "{bad}");
+        }
+    }
+}
