@@ -256,10 +256,6 @@ impl Host {
 
     /// Makes the record that the call begins with. Where a budget counts calls it is durable before the guest runs, else it
     /// goes with the first intent or the end.
-    #[expect(
-        clippy::type_complexity,
-        reason = "a fault, or a denial with what it is about, or the call"
-    )]
     fn accept<'h>(
         &self,
         asking: Asking,

@@ -346,7 +346,7 @@ fn recover(store: &Store) -> Result<(), OpenError> {
                         sent: 0,
                         // What may have happened stays reserved until a person says what did.
                         settled: Vec::new(),
-                        spent: intent.what.spend.clone(),
+                        spent: intent.what.spend,
                     };
                     tally.outcome(&outcome);
                     batch.entries.push(draft(outcome.into()));

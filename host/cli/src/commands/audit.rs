@@ -89,7 +89,9 @@ fn show(home: &Path, call: &str, payloads: bool, out: Output) -> Result<Exit, Fa
             .into_iter()
             .filter_map(|name| value(&name).map(|text| (name, Value::String(text))))
             .collect();
-        document["payloads"] = json!(all);
+        if let Some(document) = document.as_object_mut() {
+            document.insert("payloads".to_owned(), json!(all));
+        }
     }
     out.result(&document, |w| {
         story::print(&story, &value, w)?;
@@ -107,7 +109,7 @@ fn readable(name: &str, bytes: &[u8]) -> String {
     if name.ends_with("refused") || name == "denied" {
         let message = serde_json::from_str::<Value>(&text)
             .ok()
-            .and_then(|v| v["message"].as_str().map(str::to_owned));
+            .and_then(|v| v.get("message").and_then(Value::as_str).map(str::to_owned));
         return message.unwrap_or(text);
     }
     text
@@ -129,7 +131,7 @@ fn list(home: &Path, mut filter: CallFilter, limit: u32, refused: bool, out: Out
         }
         for story in &calls {
             let row = row(story);
-            let text = |name: &str| row[name].as_str().unwrap_or("").to_owned();
+            let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
             let colour = if was_refused(story) { style::BAD } else { style::GOOD };
             writeln!(
                 w,

@@ -92,7 +92,7 @@ fn list(home: &Path, out: Output) -> Result<Exit, Failure> {
             return writeln!(w, "no tools; add one with `ambit tools add NAME COMPONENT.wasm`");
         }
         for row in &rows {
-            let text = |name: &str| untrusted(row[name].as_str().unwrap_or(""));
+            let text = |name: &str| untrusted(row.get(name).and_then(Value::as_str).unwrap_or(""));
             writeln!(
                 w,
                 "{:<20} {} {} (accepted {})",
@@ -101,7 +101,7 @@ fn list(home: &Path, out: Output) -> Result<Exit, Failure> {
                 text("world"),
                 text("accepted")
             )?;
-            for (label, connection) in row["bind"].as_object().into_iter().flatten() {
+            for (label, connection) in row.get("bind").and_then(Value::as_object).into_iter().flatten() {
                 writeln!(w, "  {label} -> {}", connection.as_str().unwrap_or(""))?;
             }
         }

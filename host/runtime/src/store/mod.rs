@@ -59,8 +59,8 @@ use writer::Written;
 pub struct Store(Place);
 
 enum Place {
-    Disk(Disk),
-    Memory(Memory, Clock),
+    Disk(Box<Disk>),
+    Memory(Box<Memory>, Clock),
 }
 
 /// A batch that is durable.
@@ -88,7 +88,10 @@ impl Store {
     /// [`StoreError::InUse`] where another process holds the home; where the ledger is of another version, key or shorter than it was; where
     /// the home can't be written. Nothing is changed then.
     pub fn open(home: &Path, keys: Keys, options: StoreOptions, faults: Faults) -> Result<Self, StoreError> {
-        Disk::open(home, keys, options, faults).map(Place::Disk).map(Self)
+        Disk::open(home, keys, options, faults)
+            .map(Box::new)
+            .map(Place::Disk)
+            .map(Self)
     }
 
     /// A store that only looks like one: entries are sealed and hashed, budgets and order hold, but nothing is durable, encrypted or signed.
@@ -97,7 +100,7 @@ impl Store {
     /// # Errors
     /// As [`Store::commit`].
     pub fn memory(keys: Keys, options: StoreOptions) -> Result<Self, StoreError> {
-        let store = Self(Place::Memory(Memory::new(keys), options.clock));
+        let store = Self(Place::Memory(Box::new(Memory::new(keys)), options.clock));
         store.commit(disk::opening(store.verifier()))?;
         Ok(store)
     }

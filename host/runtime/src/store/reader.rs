@@ -434,7 +434,7 @@ impl Reader {
         self.all("SELECT file FROM payloads WHERE file IS NOT NULL", [], |row| row.get(0))
     }
 
-    fn reservations(&self) -> Result<Vec<((Work, Window), u64)>, StoreError> {
+    fn reservations(&self) -> Result<Vec<Reserved>, StoreError> {
         self.all(
             "SELECT call, ordinal, budget, window, amount FROM reservations",
             [],
@@ -502,6 +502,9 @@ impl CallFilter {
             && self.until_ms.is_none_or(|until| story.opening.stamp.time_ms() < until)
     }
 }
+
+/// What is set aside for work, in a window.
+type Reserved = ((Work, Window), u64);
 
 /// What stands beside the entries, made again from them.
 #[derive(Default)]

@@ -363,9 +363,7 @@ fn docs_become_descriptions() {
     }"#;
     let schema = manifest(wit).functions[0].input_schema.clone();
     let at = |path: &[&str]| {
-        let found = path
-            .iter()
-            .fold(Some(&schema), |at, name| at.and_then(|at| at.get(name)));
+        let found = path.iter().try_fold(&schema, |at, name| at.get(name));
         found
             .and_then(|at| at.get("description"))
             .and_then(Json::as_str)

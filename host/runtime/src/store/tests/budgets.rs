@@ -35,8 +35,8 @@ fn a_thousand_spenders_spend_the_cap_and_no_more() {
                     cap: CAP,
                     asked: 7,
                     used: 0,
-                    reserved,
-                }) if reserved == 2800 => {
+                    reserved: 2800,
+                }) => {
                     assert_eq!(name, "refunds");
                     None
                 }
