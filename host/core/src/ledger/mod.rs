@@ -8,8 +8,8 @@
 //! - [`note`] and [`checkpoint`]: what the ledger's key signs (C2SP signed notes and checkpoints).
 //! - [`tiles`]: the ledger as files (C2SP tlog-tiles).
 //! - [`receipt`]: one call's end, its proof and a checkpoint in one file.
-//! - [`story`]: the entries of one call, put together and checked against each other.
-//! - [`verify`]: everything about a whole ledger.
+//! - [`mod@story`]: the entries of one call, put together and checked against each other.
+//! - [`mod@verify`]: everything about a whole ledger.
 //!
 //! What it cannot show: whoever holds the signing key can write another ledger. Only a checkpoint kept elsewhere tells the two apart.
 

@@ -1,6 +1,6 @@
 //! The story of one call: its entries put together, and checked against each other on the way.
 //!
-//! [`verify`](super::verify) reads every call of a ledger through this, `audit show` prints one. Printing is elsewhere.
+//! [`verify`](super::verify()) reads every call of a ledger through this, `audit show` prints one. Printing is elsewhere.
 
 use std::collections::BTreeMap;
 
