@@ -848,7 +848,7 @@ fn changes(before: &str, after: &str, expected: &Expect) {
     let lines = before
         .diff(&after)
         .iter()
-        .map(|change| format!("{}{change}\n", if change.widens() { "! " } else { "  " }))
+        .map(|change| format!("{}{change}\n", if change.widens() { "wider: " } else { "other: " }))
         .collect::<String>();
     expected.assert_eq(&lines);
 }
@@ -861,14 +861,14 @@ fn an_update_is_shown_as_what_it_changes() {
         &base,
         &base.replace("fields(charge, amount)", "fields(charge, amount, reason)"),
         &expect![[r#"
-            ! scope of `stripe` widened: was POST https://api.stripe.com/v1/refunds fields(amount, charge) reads(id, status), is POST https://api.stripe.com/v1/refunds fields(amount, charge, reason) reads(id, status)
+            wider: scope of `stripe` widened: was POST https://api.stripe.com/v1/refunds fields(amount, charge) reads(id, status), is POST https://api.stripe.com/v1/refunds fields(amount, charge, reason) reads(id, status)
         "#]],
     );
     changes(
         &base,
         &base.replace("fields(charge, amount)", "fields(charge)"),
         &expect![[r#"
-              scope of `stripe` narrowed: was POST https://api.stripe.com/v1/refunds fields(amount, charge) reads(id, status), is POST https://api.stripe.com/v1/refunds fields(charge) reads(id, status)
+            other: scope of `stripe` narrowed: was POST https://api.stripe.com/v1/refunds fields(amount, charge) reads(id, status), is POST https://api.stripe.com/v1/refunds fields(charge) reads(id, status)
         "#]],
     );
     changes(
@@ -878,53 +878,53 @@ fn an_update_is_shown_as_what_it_changes() {
             "import ambit:capability/clock@0.1.0;",
         ),
         &expect![[r#"
-              new import `ambit:capability/clock@0.1.0` of ambit:capability/clock@0.1.0
-              import `ambit:capability/log@0.1.0` is gone
+            other: new import `ambit:capability/clock@0.1.0` of ambit:capability/clock@0.1.0
+            other: import `ambit:capability/log@0.1.0` is gone
         "#]],
     );
     changes(
         &base,
         &base.replace("import stripe:", "import paypal:"),
         &expect![[r#"
-            ! new import `paypal` of ambit:capability/http@0.1.0: POST https://api.stripe.com/v1/refunds fields(amount, charge) reads(id, status)
-              import `stripe` is gone
+            wider: new import `paypal` of ambit:capability/http@0.1.0: POST https://api.stripe.com/v1/refunds fields(amount, charge) reads(id, status)
+            other: import `stripe` is gone
         "#]],
     );
     changes(
         &base,
         &base.replace(r#"@external-id("read")"#, ""),
         &expect![[r#"
-        ! function `refunds.get` was read, is commit
-    "#]],
+            wider: function `refunds.get` was read, is commit
+        "#]],
     );
     changes(
         &base,
         &base.replace("commit undo(cancel)", "draft"),
         &expect![[r#"
-            ! function `refunds.create` promised `commit undo(cancel)`, now `draft`
-              function `refunds.create` was commit, is draft
+            wider: function `refunds.create` promised `commit undo(cancel)`, now `draft`
+            other: function `refunds.create` was commit, is draft
         "#]],
     );
     changes(
         &base,
         &base.replace("get: func(id: string)", "fetch: func(id: string)"),
         &expect![[r#"
-              new function `refunds.fetch` (read)
-              function `refunds.get` is gone
+            other: new function `refunds.fetch` (read)
+            other: function `refunds.get` is gone
         "#]],
     );
     changes(
         &base,
         &base.replace("Refund a charge.", "Refund a charge. Always call this first."),
         &expect![[r#"
-              function `refunds.create` is described in other words
+            other: function `refunds.create` is described in other words
         "#]],
     );
     changes(
         &base,
         &base.replace("amount: option<u64>", "amount: u64"),
         &expect![[r#"
-              function `refunds.create` takes or returns something else
+            other: function `refunds.create` takes or returns something else
         "#]],
     );
 }
