@@ -1,9 +1,9 @@
 //! Scenarios: a folder each, with what an operator wrote, what an agent asked for, and what must come of it.
 //!
 //! ```text
-//! case.toml      [tools] name = "component", and [[call]]: tool, function, args (or args-text), agent, user
-//! ambit.toml     ${port}, ${admin_port} and ${ca} stand for the service's
-//! policy.cedar   in force beside the shipped policy
+//! case.toml      [tools] name = "component", and [[call]]: function, args (or args-text), agent, user, tool
+//! ambit.toml     ${port}, ${admin_port} and ${ca} stand for the service's; without it, the one for all scenarios
+//! policy.cedar   in force beside the shipped policy; without it, the one for all scenarios
 //! expect.toml    [[call]]: outcome, code, message, value, refused, receipt, and [[call.request]]: what arrived
 //! ```
 //!
@@ -54,7 +54,8 @@ struct ServiceOptions {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Call {
-    tool: String,
+    /// The only tool, where none is named.
+    tool: Option<String>,
     function: String,
     #[serde(default)]
     args: Option<Value>,
@@ -67,7 +68,8 @@ struct Call {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Matrix {
-    tool: String,
+    /// The only tool, where none is named.
+    tool: Option<String>,
     function: String,
     /// The function that lists the cases.
     cases: String,
@@ -160,6 +162,12 @@ fn read<T: DeserializeOwned>(folder: &Path, name: &str) -> Result<T, String> {
     toml::from_str(&text).map_err(|error| format!("{name}: {error}"))
 }
 
+/// The scenario's own file, else the one that lies beside all scenarios.
+fn own_or_shared(folder: &Path, name: &str) -> Result<String, String> {
+    let shared = folder.parent().filter(|_| !folder.join(name).exists());
+    read_text(shared.unwrap_or(folder), name)
+}
+
 fn read_text(folder: &Path, name: &str) -> Result<String, String> {
     fs::read_to_string(folder.join(name)).map_err(|error| format!("{name}: {error}"))
 }
@@ -168,6 +176,8 @@ fn read_text(folder: &Path, name: &str) -> Result<String, String> {
 struct Stage {
     home: Home,
     service: Service,
+    /// The tool that is meant where a call names none.
+    only_tool: Option<String>,
 }
 
 impl Stage {
@@ -181,9 +191,15 @@ impl Stage {
             Service::start_with(&scratch.join("service"), &options).map_err(|error| format!("service: {error}"))?;
         let mut home = Home::make(&scratch.join("home")).map_err(|error| error.to_string())?;
         home.set(TOKEN_VARIABLE, service.token.clone());
-        let stage = Self { home, service };
-        let configuration = stage.filled(&read_text(folder, "ambit.toml")?);
-        let policy = read_text(folder, "policy.cedar")?;
+        let mut names = case.tools.keys().cloned();
+        let only_tool = names.next().filter(|_| names.next().is_none());
+        let stage = Self {
+            home,
+            service,
+            only_tool,
+        };
+        let configuration = stage.filled(&own_or_shared(folder, "ambit.toml")?);
+        let policy = own_or_shared(folder, "policy.cedar")?;
         stage.home.permit(&policy).map_err(|error| error.to_string())?;
         for (name, component) in &case.tools {
             stage.home.add(name, component).map_err(|error| error.to_string())?;
@@ -218,6 +234,12 @@ impl Stage {
         let run = run.map_err(|error| error.to_string())?;
         self.check_secrecy(&run)?;
         Ok(run)
+    }
+
+    fn tool<'a>(&'a self, named: Option<&'a String>) -> Result<&'a str, String> {
+        let tool = named.or(self.only_tool.as_ref());
+        tool.map(String::as_str)
+            .ok_or_else(|| "there are several tools: say which one is called".to_owned())
     }
 
     fn check_call(&self, call: &Call, expected: &Expected) -> Result<(), String> {
