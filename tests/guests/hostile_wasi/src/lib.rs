@@ -69,6 +69,12 @@ fn connect(address: [u8; 4], port: u16) -> Option<String> {
     let socket = tcp_create_socket::create_tcp_socket(IpAddressFamily::Ipv4).ok()?;
     let network = instance_network::instance_network();
     let [a, b, c, d] = address;
-    let address = IpSocketAddress::Ipv4(Ipv4SocketAddress { port, address: (a, b, c, d) });
-    socket.start_connect(&network, address).ok().map(|()| "a connection began".to_owned())
+    let address = IpSocketAddress::Ipv4(Ipv4SocketAddress {
+        port,
+        address: (a, b, c, d),
+    });
+    socket
+        .start_connect(&network, address)
+        .ok()
+        .map(|()| "a connection began".to_owned())
 }
