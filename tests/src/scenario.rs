@@ -224,13 +224,10 @@ impl Stage {
             (None, None) => "{}".to_owned(),
             (Some(_), Some(_)) => return Err("args and args-text exclude each other".to_owned()),
         };
-        let run = self.home.call(
-            &call.tool,
-            &call.function,
-            &args,
-            call.agent.as_deref(),
-            call.user.as_deref(),
-        );
+        let tool = self.tool(call.tool.as_ref())?;
+        let run = self
+            .home
+            .call(tool, &call.function, &args, call.agent.as_deref(), call.user.as_deref());
         let run = run.map_err(|error| error.to_string())?;
         self.check_secrecy(&run)?;
         Ok(run)
@@ -253,9 +250,10 @@ impl Stage {
     }
 
     fn check_matrix(&self, matrix: &Matrix, expected: &BTreeMap<String, String>) -> Result<(), String> {
+        let tool = self.tool(matrix.tool.as_ref())?;
         let run = self
             .home
-            .call(&matrix.tool, &matrix.cases, "{}", None, None)
+            .call(tool, &matrix.cases, "{}", None, None)
             .map_err(|error| error.to_string())?;
         let listed = Answer::of(&run).value;
         let listed: Vec<String> = serde_json::from_value(listed).map_err(|error| format!("{error}\n{}", run.text()))?;

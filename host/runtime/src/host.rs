@@ -228,7 +228,30 @@ fn sandbox(config: &Config, keys: &Keys, compiler: Option<PathBuf>) -> Result<Sa
     home::make_private(&cache).map_err(|e| OpenError::Home(format!("{} cannot be made: {e}", cache.display())))?;
     options.cache = Some(CompileCache::new(cache, *keys.cache_key()));
     options.slots = CONCURRENT_CALLS;
+    options.stack_bytes = stack_bytes(config)?;
     Ok(Sandbox::new(options)?)
+}
+
+/// The guests' stack. All calls share one engine, so it is the home's and no tool has one of its own; and it is taken from
+/// the stack of the calling thread, which is 2 MiB where nobody says otherwise.
+fn stack_bytes(config: &Config) -> Result<usize, Refusal> {
+    const MOST: u64 = 1 << 20;
+    let bytes = config.limits().stack_bytes;
+    if !ambit_core::guard!("config.stack", bytes <= MOST) {
+        return Err(Refusal::new(
+            Code::Config,
+            format!("[limits] stack_bytes is {bytes}; the most is {MOST}"),
+        ));
+    }
+    let other = config.tools().iter().find(|(_, tool)| tool.limits.stack_bytes != bytes);
+    match other {
+        None => Ok(usize::try_from(bytes).unwrap_or(usize::MAX)),
+        Some((name, _)) => Err(Refusal::new(
+            Code::Config,
+            format!("[tool.{name}.limits] sets stack_bytes, which is the same for all tools of a home"),
+        )
+        .advise("set it in [limits]")),
+    }
 }
 
 fn load_tools(config: &Config, sandbox: &Sandbox, only: &[String]) -> Result<BTreeMap<String, Tool>, OpenError> {
