@@ -212,7 +212,7 @@ pub(crate) fn store_options(ledger: Option<&LedgerConfig>) -> Result<StoreOption
 pub fn known_checkpoints(home: &Path) -> Result<Vec<String>, OpenError> {
     let config = Config::load(home)?;
     match &config.ledger().high_water {
-        Some(path) => Ok(crate::store::high_water_notes(path)?),
+        Some(path) => Ok(crate::store::high_water_notes(path, &crate::store::verifier(home)?)?),
         None => Ok(Vec::new()),
     }
 }

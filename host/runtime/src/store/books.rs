@@ -28,6 +28,9 @@ pub struct Window {
     pub window: String,
 }
 
+/// The largest amount or cap: more has no place in a row.
+const COUNTABLE: u64 = i64::MAX as u64;
+
 /// The rows that [`post`] reads and writes.
 pub(super) trait Books {
     /// What reading and writing rows fails with.
@@ -102,6 +105,9 @@ fn no_effect_open<B: Books>(books: &mut B, work: &Work) -> Result<(), B::Error> 
 }
 
 fn reserve<B: Books>(books: &mut B, work: &Work, asked: &Reservation) -> Result<(), B::Error> {
+    if asked.cap.max(asked.amount) > COUNTABLE {
+        return Err(contradiction(work, "reserves more than can be counted"));
+    }
     let window = Window {
         budget: asked.budget.clone(),
         window: asked.window.clone(),

@@ -16,6 +16,8 @@ pub enum Step {
     Sync,
     /// The group is durable; nobody has been told.
     AfterCommit,
+    /// Callers have been told; the high-water checkpoint is about to be written.
+    HighWater,
 }
 
 /// What happens at a step.

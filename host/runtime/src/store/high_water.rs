@@ -6,7 +6,7 @@
 //! says what is durable already.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -39,19 +39,15 @@ pub(super) enum Mark {
 }
 
 pub(super) fn read(path: &Path, key: &VerifierKey) -> Result<Mark, StoreError> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Mark::Missing),
-        Err(error) => return Err(StoreError::io(path, &error)),
+    let Some(slots) = read_slots(path)? else {
+        return Ok(Mark::Missing);
     };
-    if bytes.is_empty() {
+    if slots.is_empty() {
         return Ok(Mark::Empty);
     }
-    let slots = bytes
-        .chunks(SLOT)
-        .zip(0..)
-        .filter_map(|(slot, number)| Some((slot_checkpoint(slot, key)?, number)));
-    match slots.max_by_key(|(checkpoint, _)| checkpoint.size()) {
+    let signed = slots.iter().zip(0..);
+    let signed = signed.filter_map(|(note, slot)| Some((Checkpoint::parse_verified(note, key).ok()?, slot)));
+    match signed.max_by_key(|(checkpoint, _)| checkpoint.size()) {
         Some((checkpoint, slot)) => Ok(Mark::At(checkpoint, slot)),
         None => Err(StoreError::HighWater {
             path: path.to_owned(),
@@ -60,27 +56,35 @@ pub(super) fn read(path: &Path, key: &VerifierKey) -> Result<Mark, StoreError> {
     }
 }
 
-/// The signed checkpoints in a high-water file, as they stand; none where there is no file. Not verified: that is for
-/// whoever holds the ledger against them.
+/// The checkpoints in a high-water file that `key` signed: for an audit to hold the ledger against. None where there is no file, or an
+/// empty one. At most one of its two slots may be half-written, and is left out.
 ///
 /// # Errors
-/// [`StoreError::Io`] where the file is there and cannot be read.
-pub fn high_water_notes(path: &Path) -> Result<Vec<String>, StoreError> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(StoreError::io(path, &error)),
-    };
-    let notes = bytes.chunks(SLOT).filter_map(|slot| std::str::from_utf8(slot).ok());
-    Ok(notes
-        .map(|note| format!("{}\n", note.trim_end_matches('\n')))
-        .filter(|note| note.len() > 1)
-        .collect())
+/// [`StoreError::HighWater`] where the file has something in it that `key` did not sign, [`StoreError::Io`] where it can't be read.
+pub fn high_water_notes(path: &Path, key: &VerifierKey) -> Result<Vec<String>, StoreError> {
+    match read(path, key)? {
+        Mark::Missing | Mark::Empty => Ok(Vec::new()),
+        Mark::At(..) => {
+            let slots = read_slots(path)?.unwrap_or_default();
+            let signed = |note: &String| Checkpoint::parse_verified(note, key).is_ok();
+            Ok(slots.into_iter().filter(signed).collect())
+        }
+    }
 }
 
-fn slot_checkpoint(slot: &[u8], key: &VerifierKey) -> Option<Checkpoint> {
-    let note = std::str::from_utf8(slot).ok()?.trim_end_matches('\n');
-    Checkpoint::parse_verified(&format!("{note}\n"), key).ok()
+/// What stands in the slots, without the padding; none where there is no file.
+fn read_slots(path: &Path) -> Result<Option<Vec<String>>, StoreError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(StoreError::io(path, &error)),
+    };
+    let mut bytes = Vec::new();
+    // No more than there is to it, whatever the path names.
+    let read = file.take(2 * SLOT as u64).read_to_end(&mut bytes);
+    read.map_err(|error| StoreError::io(path, &error))?;
+    let note = |slot: &[u8]| format!("{}\n", String::from_utf8_lossy(slot).trim_end_matches('\n'));
+    Ok(Some(bytes.chunks(SLOT).map(note).collect()))
 }
 
 /// Refuses a ledger of `size` entries that does not continue the one which `known` signs; `root` gives the root of its first entries.

@@ -267,6 +267,7 @@ impl Scribe<'_> {
         let (results, note) = self.transaction(batches).map_err(cause)?;
         done(results);
         if let (Some(high_water), Some(note)) = (&mut self.high_water, &note) {
+            self.faults.at(Step::HighWater)?;
             high_water.advance(note)?;
         }
         self.logged += size + COMMIT_OVERHEAD;

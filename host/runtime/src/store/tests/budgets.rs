@@ -4,8 +4,8 @@ use std::thread;
 
 use ambit_core::money::Account;
 
-use super::super::{Batch, BudgetState, Store, StoreError, StoreOptions};
-use super::fixture::{Call, Home, batch, request, reserve, send, settle};
+use super::super::{BudgetState, Store, StoreError, StoreOptions};
+use super::fixture::{Call, Home, batch, request, reserve, settle};
 
 fn state(store: &Store) -> Vec<(u64, Account)> {
     let budgets = store.reader().unwrap().budgets().unwrap();
@@ -125,11 +125,27 @@ fn more_than_reserved_is_never_settled() {
 
 #[test]
 fn amounts_do_not_wrap() {
+    const MOST: u64 = i64::MAX as u64;
     stores(|store| {
-        for amount in [u64::MAX, i64::MAX as u64 + 1] {
-            let refused = store.commit(batch([Call::new().accepted(vec![reserve("a", amount, u64::MAX)])]));
-            assert!(refused.is_err() || state(store)[0].1.reserved == amount);
+        let accept = |amount, cap| store.commit(batch([Call::new().accepted(vec![reserve("a", amount, cap)])]));
+        for (amount, cap) in [(u64::MAX, u64::MAX), (MOST + 1, u64::MAX), (1, MOST + 1)] {
+            assert!(
+                matches!(accept(amount, cap), Err(StoreError::Batch { .. })),
+                "{amount} of {cap}"
+            );
         }
+        accept(MOST, MOST).unwrap();
+        assert!(matches!(accept(MOST, MOST), Err(StoreError::Budget { .. })));
+        assert_eq!(
+            state(store),
+            [(
+                MOST,
+                Account {
+                    used: 0,
+                    reserved: MOST
+                }
+            )]
+        );
     });
 }
 
@@ -137,15 +153,8 @@ fn amounts_do_not_wrap() {
 fn what_is_in_doubt_stays_reserved_over_a_restart() {
     let home = Home::new();
     let (mut call, request) = (Call::new(), request("/v1/refunds"));
-    let entries = vec![
-        call.accepted(vec![]),
-        call.intent(0, &request, vec![reserve("refunds", 40, 100)]),
-    ];
     home.open()
-        .commit(Batch {
-            intent: Some(send(request)),
-            ..batch(entries)
-        })
+        .commit(call.begins(&request, vec![reserve("refunds", 40, 100)]))
         .unwrap();
     let store = home.open();
     assert_eq!(state(&store), [(100, Account { used: 0, reserved: 40 })]);

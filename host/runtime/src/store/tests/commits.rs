@@ -33,14 +33,10 @@ fn a_call_from_its_beginning_to_its_receipt() {
         };
         let request = request("/v1/refunds");
         let accepted = store.commit(batch([call.accepted(vec![])])).unwrap();
-        let intended = store
-            .commit(Batch {
-                entries: vec![call.intent(0, &request, vec![])],
-                payloads: vec![args.clone()],
-                transcript: vec![row.clone()],
-                intent: Some(send(request.clone())),
-            })
-            .unwrap();
+        let mut intent = call.intends(0, &request, vec![]);
+        intent.payloads.push(args.clone());
+        intent.transcript.push(row.clone());
+        let intended = store.commit(intent).unwrap();
         let durable = intended.durable.unwrap();
         assert_eq!((accepted.first_index, durable.index()), (1, 2));
         assert_eq!(durable.take().unwrap().digest(), request.digest());
@@ -64,7 +60,7 @@ fn a_call_from_its_beginning_to_its_receipt() {
                 .map(|payload| payload.commitment()),
             None
         );
-        assert_eq!(reader.payload_names(&call.id).unwrap(), ["args"]);
+        assert_eq!(reader.payload_names(&call.id).unwrap(), ["effect/0/request", "args"]);
         assert_eq!(reader.transcript(&call.id).unwrap(), [row]);
         assert_eq!(reader.unfinished().unwrap(), []);
         reader.verify(store.verifier(), &[], |_| ()).unwrap();
@@ -143,13 +139,7 @@ fn a_batch_that_fails_takes_nothing_with_it() {
 fn a_call_finishes_after_its_effects() {
     check(|store| {
         let (mut call, request) = (Call::new(), request("/v1/refunds"));
-        let intend = |entries| Batch {
-            intent: Some(send(request.clone())),
-            ..batch(entries)
-        };
-        store
-            .commit(intend(vec![call.accepted(vec![]), call.intent(0, &request, vec![])]))
-            .unwrap();
+        store.commit(call.begins(&request, vec![])).unwrap();
         let work = |ordinal| Work {
             call: call.id.clone(),
             ordinal,
@@ -180,22 +170,19 @@ fn only_what_is_on_the_ledger_may_leave() {
         let call = Call::new();
         store.commit(batch([call.accepted(vec![])])).unwrap();
         let (one, other) = (request("/v1/refunds"), request("/v1/charges"));
-        let refused = |entries, intent| {
-            let refused = store
-                .commit(Batch {
-                    intent,
-                    ..batch(entries)
-                })
-                .unwrap_err();
+        let refused = |change: &dyn Fn(&mut Batch)| {
+            let mut batch = call.intends(0, &one, vec![]);
+            change(&mut batch);
+            let refused = store.commit(batch).unwrap_err();
             assert!(matches!(refused, StoreError::Batch { .. }), "{refused}");
         };
-        refused(vec![call.intent(0, &one, vec![])], Some(send(other.clone())));
-        refused(vec![call.intent(0, &one, vec![])], None);
-        refused(vec![], Some(send(one.clone())));
-        refused(
-            vec![call.intent(0, &one, vec![]), call.intent(1, &one, vec![])],
-            Some(send(one.clone())),
-        );
+        refused(&|batch| batch.intent = Some(send(other.clone())));
+        refused(&|batch| batch.intent = None);
+        refused(&|batch| batch.entries.clear());
+        refused(&|batch| batch.payloads.clear());
+        refused(&|batch| batch.payloads = call.intends(0, &other, vec![]).payloads);
+        refused(&|batch| batch.entries.extend(call.intends(1, &one, vec![]).entries));
+        store.commit(call.intends(0, &one, vec![])).unwrap();
     });
 }
 
@@ -203,19 +190,12 @@ fn only_what_is_on_the_ledger_may_leave() {
 fn leave_expires() {
     check(|store| {
         let (mut call, request) = (Call::new(), request("/v1/refunds"));
-        let intent = Some(Intent {
-            request: request.clone(),
+        let mut late = call.begins(&request, vec![]);
+        late.intent = Some(Intent {
+            request,
             deadline: Instant::now(),
         });
-        let entries = vec![call.accepted(vec![]), call.intent(0, &request, vec![])];
-        let durable = store
-            .commit(Batch {
-                intent,
-                ..batch(entries)
-            })
-            .unwrap()
-            .durable
-            .unwrap();
+        let durable = store.commit(late).unwrap().durable.unwrap();
         let index = durable.index();
         assert_eq!(durable.take().unwrap_err(), StoreError::Expired { index });
         store

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
-use super::super::{Batch, Fault, Faults, Keys, Payload, Reader, Step, Store, StoreError, StoreOptions};
-use super::fixture::{Call, Home, batch, request, reserve, send, settle};
+use super::super::{Fault, Faults, Keys, Payload, Reader, Step, Store, StoreError, StoreOptions};
+use super::fixture::{Call, Home, batch, request, reserve, settle};
 
 /// What the child is to do, and where.
 const TASK: &str = "AMBIT_TEST_STORE_TASK";
@@ -71,18 +71,9 @@ fn one_call(store: &Store, number: u64) {
         vec![1; if number.is_multiple_of(5) { 70_000 } else { 100 }],
     )
     .unwrap();
-    let entries = vec![
-        call.accepted(vec![]),
-        call.intent(0, &request, vec![reserve("usd", 3, u64::MAX >> 8)]),
-    ];
-    store
-        .commit(Batch {
-            entries,
-            payloads: vec![args],
-            intent: Some(send(request)),
-            ..Batch::default()
-        })
-        .unwrap();
+    let mut begins = call.begins(&request, vec![reserve("usd", 3, u64::MAX >> 8)]);
+    begins.payloads.push(args);
+    store.commit(begins).unwrap();
     say(&(number, "intended"));
     store
         .commit(batch([call.outcome(0, vec![settle("usd", 2)]), call.finished(vec![])]))

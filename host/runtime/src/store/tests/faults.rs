@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::{Batch, Fault, Faults, HighWaterOptions, Payload, Step, Store, StoreError, StoreOptions};
-use super::fixture::{Call, Home, batch, note, request, send};
+use super::fixture::{Call, Home, batch, note, request};
 
 /// The third commit fails at `step`; from then on nothing is written, and nothing may leave. What was reported is there afterwards.
 fn check(step: Step, fault: Fault, what: &str) {
@@ -34,12 +34,7 @@ fn check(step: Step, fault: Fault, what: &str) {
 }
 
 fn intent() -> Batch {
-    let (call, request) = (Call::new(), request("/v1/refunds"));
-    let entries = vec![call.accepted(vec![]), call.intent(0, &request, vec![])];
-    Batch {
-        intent: Some(send(request)),
-        ..batch(entries)
-    }
+    Call::new().begins(&request("/v1/refunds"), vec![])
 }
 
 #[test]
@@ -115,14 +110,7 @@ fn the_reserve_is_for_ending_what_is_under_way() {
     let store = home.try_open(options, Faults::none()).unwrap();
     let mut calls: Vec<Call> = (0..50).map(|_| Call::new()).collect();
     for call in &calls {
-        let request = request("/v1/refunds");
-        let entries = vec![call.accepted(vec![]), call.intent(0, &request, vec![])];
-        store
-            .commit(Batch {
-                intent: Some(send(request)),
-                ..batch(entries)
-            })
-            .unwrap();
+        store.commit(call.begins(&request("/v1/refunds"), vec![])).unwrap();
     }
     let (_, full) = fill(&store);
     assert!(
@@ -175,28 +163,33 @@ fn free_space_of_the_file_system_counts() {
     assert_eq!(store.failed(), None);
 }
 
+/// The batch is durable before the mark moves, so its caller hears so; the next one hears that it is the end.
 #[test]
 fn a_high_water_checkpoint_that_cannot_be_written_is_the_end() {
     let home = Home::new();
-    let (dir, _) = home.outside();
-    // A device that is always full.
-    let path = std::path::PathBuf::from("/dev/full");
-    if !path.exists() {
-        return;
-    }
-    drop(dir);
-    let high_water = Some(HighWaterOptions {
-        path,
-        sync_every: Duration::ZERO,
-    });
-    let refused = home.try_open(
-        StoreOptions {
-            high_water,
-            ..StoreOptions::default()
-        },
-        Faults::none(),
+    let (_outside, path) = home.outside();
+    let options = || StoreOptions {
+        high_water: Some(HighWaterOptions {
+            path: path.clone(),
+            sync_every: Duration::ZERO,
+        }),
+        ..StoreOptions::default()
+    };
+    let store = home
+        .try_open(options(), Faults::after(1, Step::HighWater, Fault::Full))
+        .unwrap();
+    store.commit(note()).unwrap();
+    assert!(matches!(store.commit(note()), Err(StoreError::Failed { .. })));
+    drop(store);
+    assert_eq!(
+        home.try_open(options(), Faults::none())
+            .unwrap()
+            .reader()
+            .unwrap()
+            .size()
+            .unwrap(),
+        2
     );
-    assert!(refused.is_err() || refused.unwrap().commit(note()).is_err());
 }
 
 /// Commits until it is refused; tells how many entries it wrote.

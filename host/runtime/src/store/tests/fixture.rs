@@ -16,7 +16,7 @@ use ambit_core::policy::Mode;
 use ambit_core::scope::Tier;
 use rusqlite::Connection;
 
-use super::super::{Batch, Faults, Intent, Keys, Reader, Store, StoreError, StoreOptions, home};
+use super::super::{Batch, Faults, Intent, Keys, Payload, Reader, Store, StoreError, StoreOptions, home};
 
 /// A home in a directory of its own.
 pub(super) struct Home(tempfile::TempDir);
@@ -193,14 +193,33 @@ impl Call {
         })
     }
 
-    pub(super) fn intent(&self, ordinal: u32, request: &HttpRequest, reserved: Vec<Reservation>) -> EntryDraft {
+    /// The intent to send a request, with the payload that it commits to and leave to send it asked for.
+    pub(super) fn intends(&self, ordinal: u32, request: &HttpRequest, reserved: Vec<Reservation>) -> Batch {
+        let wire = request.wire().to_canonical().into_bytes();
+        let payload = Payload::new(&self.id, format!("effect/{ordinal}/request"), wire).unwrap();
+        Batch {
+            entries: vec![self.intent(ordinal, request, &payload, reserved)],
+            payloads: vec![payload],
+            intent: Some(send(request.clone())),
+            ..Batch::default()
+        }
+    }
+
+    /// A call and its first intent in one batch.
+    pub(super) fn begins(&self, request: &HttpRequest, reserved: Vec<Reservation>) -> Batch {
+        let mut batch = self.intends(0, request, reserved);
+        batch.entries.insert(0, self.accepted(vec![]));
+        batch
+    }
+
+    fn intent(&self, ordinal: u32, request: &HttpRequest, payload: &Payload, reserved: Vec<Reservation>) -> EntryDraft {
         self.draft(EffectIntent {
             cause: Cause::Guest,
             connection: "stripe".into(),
             effect: request.digest(),
             import: Some("stripe".into()),
             ordinal,
-            request: Digest::of(b"request"),
+            request: payload.commitment(),
             reserved,
             route: "refunds.create".into(),
             rules: vec!["may-commit".into()],
