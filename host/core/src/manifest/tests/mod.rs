@@ -676,14 +676,20 @@ fn a_function_without_json_form_is_refused_by_name() {
             use records, variants, lists and plain values, and leave resources and streams inside the component
         "#]],
     );
-    refused(&with("f: async func();"), &expect![[r#"
+    refused(
+        &with("f: async func();"),
+        &expect![[r#"
         the function `i.f` cannot be called with JSON: it is asynchronous, or belongs to a resource
         use records, variants, lists and plain values, and leave resources and streams inside the component
-    "#]]);
-    refused(&with("resource r { m: func(); }"), &expect![[r#"
+    "#]],
+    );
+    refused(
+        &with("resource r { m: func(); }"),
+        &expect![[r#"
         the function `i.[method]r.m` cannot be called with JSON: it is asynchronous, or belongs to a resource
         use records, variants, lists and plain values, and leave resources and streams inside the component
-    "#]]);
+    "#]],
+    );
     let resource =
         "package a:b; world w { import r; export f: func(v: borrow-v); use r.{v}; type borrow-v = borrow<v>; }
         interface r { resource v; }";
