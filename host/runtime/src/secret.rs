@@ -1,7 +1,7 @@
 //! Values that must never be seen: credentials, and whatever else comes from where credentials are kept.
 //!
 //! A [`Secret`] has no `Display`, no `Serialize` and a `Debug` that says nothing, and its bytes are wiped when it is dropped. Only the
-//! gate calls [`Secret::expose`], once, when it puts a credential on a request. A [`Source`] says where a secret is read from and may be
+//! gate calls `Secret::expose`, once, when it puts a credential on a request. A [`Source`] says where a secret is read from and may be
 //! printed: it holds a name, never a value.
 
 use std::ffi::OsString;

@@ -6,9 +6,9 @@
 //!
 //! What is where:
 //!
-//! - One thread writes ([`writer`]); callers share its transactions and syncs.
-//! - Budgets, and what is under way, follow from the entries ([`books`]) and are kept in the same transaction.
-//! - Payloads are encrypted by the thread that has them ([`vault`]).
+//! - One thread writes (`writer`); callers share its transactions and syncs.
+//! - Budgets, and what is under way, follow from the entries (`books`) and are kept in the same transaction.
+//! - Payloads are encrypted by the thread that has them (`vault`).
 //! - After the first failure of the disk nothing is written any more: [`Store::failed`].
 //!
 //! Reading is apart: a [`Reader`] needs no lock and, but for payloads, no secret.
