@@ -36,7 +36,7 @@ impl Ambient for World {
 
 fn render(problems: &[Problem]) -> String {
     let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor()).with_width(110);
-    let mut text = String::new();
+    let mut text = format!("problems: {}\n", problems.len());
     for problem in problems {
         handler.render_report(&mut text, problem).unwrap();
     }
@@ -197,6 +197,7 @@ team = "t"
 tennant = "x"
 "#,
         expect![[r#"
+            problems: 9
               × unknown key `conection` in the configuration
                ╭─[ambit.toml:2:2]
              1 │
@@ -286,6 +287,7 @@ fn what_is_not_toml_is_told_with_its_place() {
     check(
         "[connection.stripe\norigin = \"x\"\n",
         expect![[r#"
+            problems: 1
               × this is not TOML: unclosed table, expected `]`
                ╭─[ambit.toml:1:19]
              1 │ [connection.stripe
@@ -298,6 +300,7 @@ fn what_is_not_toml_is_told_with_its_place() {
     check(
         "[agent.a]\nteam = \"t\"\nteam = \"u\"\ntenant = \"x\"\n",
         expect![[r#"
+            problems: 1
               × this is not TOML: duplicate key
                ╭─[ambit.toml:3:1]
              2 │ team = "t"
@@ -340,6 +343,7 @@ origin = "https://api.example"
 credential = { env = "A" }
 "#,
         expect![[r#"
+            problems: 16
               × connection `a` has no `origin`
                ╭─[ambit.toml:2:13]
              1 │
@@ -513,6 +517,7 @@ match = "GET /v1/refunds/{id}"
 tier = "reads"
 "#,
         expect![[r#"
+            problems: 5
               × route `refunds.create` has no `match`
                ╭─[ambit.toml:4:26]
              3 │ origin = "https://api.stripe.com"
@@ -589,6 +594,7 @@ match = "GET /v1"
 query = ["key"]
 "#,
         expect![[r#"
+            problems: 5
               × connection `stripe`: routes `one` and `two` match the same requests and neither is more specific; leave
               │ one out, or give them different methods or paths
                ╭─[ambit.toml:7:26]
@@ -664,6 +670,7 @@ window = "day"
 cap = 1
 "#,
         expect![[r#"
+            problems: 12
               × `stripe` of the bindings of tool `refunds` is bound to connection `strip`, and there is none
                ╭─[ambit.toml:8:10]
              7 │ [tool.refunds.bind]
@@ -799,6 +806,23 @@ fn limits_stay_within_what_a_host_can_hold() {
 }
 
 #[test]
+fn names_stand_in_policies_and_file_names() {
+    let route = |name: &str| {
+        messages(&format!(
+            "[connection.a]\norigin = \"https://a.example\"\n[connection.a.route.\"{name}\"]\nmatch = \"GET /v1\""
+        ))
+    };
+    assert_eq!(route("refunds.create_2"), Vec::<String>::new());
+    for name in ["", "a/b", "a b", "ä"] {
+        assert_eq!(route(name), [format!("`{name}` cannot be the name of a route")]);
+    }
+    for name in ["../x", "-a", ".a", ""] {
+        let problems = messages(&format!("[tool.\"{name}\"]\n"));
+        assert_eq!(problems, [format!("`{name}` cannot be the name of a tool")]);
+    }
+}
+
+#[test]
 fn people_and_teams_are_unambiguous() {
     assert_eq!(
         messages("[group.g]\nmembers = [\"ada\", \"ada\", \"\"]\n[group.h]\n"),
@@ -836,6 +860,7 @@ fn secrets_are_read_when_a_connection_is_used_and_told_by_place() {
         .map(|name| config.upstream(name, &world).unwrap_err())
         .into();
     expect![[r#"
+        problems: 3
           × the credential of connection `near`: the file /home/ambit/keys/near has a control character or a second
           │ line
             ╭─[ambit.toml:35:1]

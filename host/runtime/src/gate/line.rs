@@ -207,6 +207,9 @@ async fn read(response: Response<Incoming>, max_body: usize) -> Result<Answer, S
     if !guard!("gate.upgrade", head.status != StatusCode::SWITCHING_PROTOCOLS) {
         return Err("the service wants to speak another protocol".into());
     }
+    if head.status.as_u16() > 599 {
+        return Err("the status is none of HTTP's".into());
+    }
     check_coding(&head.headers)?;
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {

@@ -109,11 +109,12 @@ impl Wire {
         Wire { resolver }
     }
 
-    /// Sends the request of a committed intent, once. `idempotency` is the header and key by which the service knows a
-    /// repeated request.
+    /// Sends the request that `durable` is the leave for, once, and waits for its answer. `idempotency` is the header and the key by which
+    /// the service knows a repeated request. Called by the call's thread, one effect at a time; whatever comes back is written to the
+    /// ledger before the guest sees it. Dropping the future closes the connection: what became of the effect is then unknown.
     ///
     /// # Errors
-    /// [`SendError`]: nothing left, or something may have happened.
+    /// [`SendError`]: whether something left, and whether a status came back.
     pub async fn send(
         &self,
         up: &Upstream,
@@ -121,12 +122,7 @@ impl Wire {
         idempotency: Option<(&str, &str)>,
         bounds: Bounds,
     ) -> Result<Sent, SendError> {
-        let request = durable.take().map_err(|expired| {
-            SendError::NotSent(Refusal::new(
-                Code::Limit,
-                format!("its time was over before it was sent: {expired}"),
-            ))
-        })?;
+        let request = durable.take().map_err(|late| SendError::NotSent(late.into()))?;
         self.exchange(up, &request, idempotency, bounds).await
     }
 

@@ -5,8 +5,14 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use ambit_core::digest::Digest;
 use ambit_core::effect::{GuestBody, GuestRequest, HttpRequest, Method, Origin, WireLimits};
 use ambit_core::error::{Code, Refusal};
+use ambit_core::grant::Limits;
+use ambit_core::ledger::body::{Asked, CallAccepted, Cause, EffectIntent};
+use ambit_core::ledger::{Body, EntryDraft, Principal};
+use ambit_core::policy::Mode;
+use ambit_core::scope::Tier;
 use rustls::ServerConfig;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -16,6 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use super::resolve::{Endpoint, Resolve, Resolving};
 use super::*;
 use crate::secret::Secret;
+use crate::store::{Batch, Durable, Intent, Keys, Payload, Store, StoreOptions};
 
 const SECRET: &str = "sk_test/4eC39+HqLy=";
 
@@ -219,6 +226,77 @@ async fn plain(acts: impl IntoIterator<Item = Act>) -> (Service, Upstream) {
     let service = Service::start(None, "127.0.0.1:0", acts).await;
     let up = Upstream::new(parts("http://api.example", &service)).unwrap();
     (service, up)
+}
+
+/// Leave to send `request` within `time` of now, as a store in memory gives it.
+fn durable(request: HttpRequest, time: Duration) -> Durable {
+    let draft = |body: Body| EntryDraft {
+        body,
+        call: Some("c_aaaaaaaaaaaaaaaaaaaaaaaaaa".into()),
+        trace: Some("0123456789abcdef0123456789abcdef".into()),
+        principal: Some(Principal {
+            agent: "assistant".into(),
+            team: "support".into(),
+            tenant: "acme".into(),
+            user: None,
+        }),
+        tool: Some(Digest::of(b"tool")),
+        policy: Some(Digest::of(b"policy")),
+        config: Some(Digest::of(b"config")),
+    };
+    let asked = Asked {
+        args: Digest::of(b"args"),
+        function: "refunds.create".into(),
+        limits: (&Limits::default()).into(),
+        mode: Mode::Execute,
+        tier: Tier::Commit,
+        tool: "refunds".into(),
+    };
+    let accepted = CallAccepted {
+        asked,
+        reserved: vec![],
+        rules: vec!["may-call".into()],
+        seed: Digest::of(b"seed"),
+    };
+    let wire = request.wire().to_canonical().into_bytes();
+    let payload = Payload::new("c_aaaaaaaaaaaaaaaaaaaaaaaaaa", "effect/0/request", wire).unwrap();
+    let intent = EffectIntent {
+        cause: Cause::Guest,
+        connection: "stripe".into(),
+        effect: request.digest(),
+        import: Some("stripe".into()),
+        ordinal: 0,
+        request: payload.commitment(),
+        reserved: vec![],
+        route: "refunds.create".into(),
+        rules: vec!["may-commit".into()],
+        spend: None,
+        tier: Tier::Commit,
+    };
+    let store = Store::memory(Keys::generate().unwrap(), StoreOptions::default()).unwrap();
+    let batch = Batch {
+        entries: vec![draft(accepted.into()), draft(intent.into())],
+        payloads: vec![payload],
+        intent: Some(Intent {
+            request,
+            deadline: std::time::Instant::now() + time,
+        }),
+        ..Batch::default()
+    };
+    store.commit(batch).unwrap().durable.unwrap()
+}
+
+#[tokio::test]
+async fn an_intent_is_leave_to_send_until_its_deadline() {
+    let (service, up) = plain([json("1")]).await;
+    let request = parse(&up, &post("/v1/refunds", &[], "{}"));
+    let late = durable(request.clone(), Duration::ZERO);
+    let refusal = not_sent(Wire::default().send(&up, late, None, bounds()).await);
+    assert_eq!(refusal.code, Code::Time, "{refusal}");
+    assert_eq!(service.connections(), 0);
+    let good = durable(request, Duration::from_secs(60));
+    let sent = Wire::default().send(&up, good, None, bounds()).await.unwrap();
+    assert_eq!((sent.status, service.requests().len()), (200, 1));
 }
 
 #[tokio::test]
@@ -456,10 +534,12 @@ async fn head_and_framing_have_a_size() {
 async fn interim_answers_are_passed_over_and_upgrades_are_not_made() {
     let (_service, up) = plain([
         answer("HTTP/1.1 100 Continue\n\nHTTP/1.1 103 Early Hints\n\nHTTP/1.1 204 No Content\n\n"),
+        answer("HTTP/1.1 999 Request denied\nContent-Length: 0\n\n"),
         answer("HTTP/1.1 101 Switching Protocols\nConnection: upgrade\nUpgrade: websocket\n\n"),
     ])
     .await;
     assert_eq!(send(&up, &get("/")).await.unwrap().status, 204);
+    assert_eq!(unusable(send(&up, &get("/")).await).0, 999);
     let (status, why) = unusable(send(&up, &get("/")).await);
     assert_eq!(
         (status, why.as_str()),
