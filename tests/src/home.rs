@@ -30,9 +30,16 @@ pub struct Run {
 }
 
 impl Run {
-    /// Both streams, for messages of tests.
+    /// Both streams, for messages of tests; without the receipt, which is long and says it all again.
     pub fn text(&self) -> String {
-        format!("exit {:?}\n{}{}", self.code, self.out, self.err)
+        let out = match self.json() {
+            Some(Value::Object(mut document)) => {
+                document.remove("receipt");
+                format!("{:#}\n", Value::Object(document))
+            }
+            _ => self.out.clone(),
+        };
+        format!("exit {:?}\n{out}{}", self.code, self.err)
     }
 
     /// Standard output as the JSON document that `--format json` makes of it.

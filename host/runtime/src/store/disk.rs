@@ -23,7 +23,7 @@ use super::writer::{Health, Job, Prepared, Room, Tail, Writer, Written};
 use super::{HighWaterOptions, Keys, Reader, StoreError, StoreOptions, reader, schema};
 
 /// Most batches that share a transaction.
-const GROUP: usize = 256;
+pub(super) const GROUP: usize = 256;
 /// Payloads above this are files: they are written by the thread that has them, so that nobody's commit waits behind them, and once, where
 /// the database would write them twice.
 const IN_ROW: usize = 64 << 10;

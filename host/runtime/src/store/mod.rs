@@ -46,7 +46,7 @@ pub use error::StoreError;
 pub use fault::{Fault, Faults, Step};
 pub use high_water::{HighWaterOptions, high_water_notes};
 pub use keys::{Keys, verifier};
-pub use measure::{Rate, appends, commits};
+pub use measure::{Rate, appends, callers, file_appends};
 pub use options::{Clock, StoreOptions};
 pub use reader::{BudgetState, CallFilter, Reader, Unfinished};
 pub use vault::Payload;

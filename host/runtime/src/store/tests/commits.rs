@@ -434,7 +434,50 @@ fn calls_are_listed_newest_first() {
 fn appends_are_measured() {
     let home = Home::new();
     let store = home.open();
-    let rate = super::super::appends(&store, 4, Duration::from_millis(100)).unwrap();
-    assert!(rate.per_second > 0.0 && rate.p50 <= rate.p99, "{rate:?}");
+    let during = Duration::from_millis(100);
+    for rate in [
+        super::super::appends(&store, 4, during).unwrap(),
+        super::super::file_appends(home.path(), 4, during).unwrap(),
+    ] {
+        assert!(rate.per_second > 0.0 && rate.p50 <= rate.p99, "{rate:?}");
+    }
     home.verify();
+}
+
+#[test]
+fn zz_rates() {
+    let during = Duration::from_secs(2);
+    let dir = tempfile::tempdir_in("/work/wt/wt-store/target").unwrap();
+    for n in [1, 16, 256] {
+        let home = Home::new();
+        let store = home.open();
+        println!(
+            "file {n}: {:?}",
+            super::super::file_appends(dir.path(), n, during).unwrap()
+        );
+        println!("appends {n}: {:?}", super::super::appends(&store, n, during).unwrap());
+        println!(
+            "calls {n}: {:?}",
+            super::super::callers(n, during, |_, _| {
+                let mut call = Call::new();
+                let payload = |n: &str| Payload::new(&call.id, n, vec![1; 300]).unwrap();
+                let mut b = batch([call.accepted(vec![]), call.finished(vec![])]);
+                b.payloads = vec![payload("args"), payload("result")];
+                store.commit(b).map(drop)
+            })
+            .unwrap()
+        );
+    }
+    let store = Store::memory(Home::new().keys(), StoreOptions::default()).unwrap();
+    println!(
+        "memory: {:?}",
+        super::super::callers(1, during, |_, _| {
+            let mut call = Call::new();
+            let payload = |n: &str| Payload::new(&call.id, n, vec![1; 300]).unwrap();
+            let mut b = batch([call.accepted(vec![]), call.finished(vec![])]);
+            b.payloads = vec![payload("args"), payload("result")];
+            store.commit(b).map(drop)
+        })
+        .unwrap()
+    );
 }
