@@ -42,7 +42,8 @@ pub(crate) fn check(place: &Place, live: &mut Live) -> Outcome<usize> {
 /// What `deny.toml` allows.
 struct Rules {
     licences: BTreeSet<String>,
-    registries: BTreeSet<String>,
+    /// None: the one registry that Cargo has without being told of another, as `cargo deny` understands it too.
+    registries: Option<BTreeSet<String>>,
 }
 
 impl Rules {
@@ -62,7 +63,7 @@ impl Rules {
         };
         Some(Self {
             licences: list("licenses", "allow")?,
-            registries: list("sources", "allow-registry")?,
+            registries: list("sources", "allow-registry"),
         })
     }
 
@@ -70,8 +71,13 @@ impl Rules {
     fn complaint(&self, package: &Package) -> Option<String> {
         let Package { name, licence, source } = package;
         if let Some(source) = source {
-            let registry = source.strip_prefix("registry+").unwrap_or(source);
-            if !self.registries.contains(registry) {
+            let registry = source.strip_prefix("registry+");
+            // Git sources are never allowed; another registry would be named in Cargo.toml, where a reviewer sees it.
+            let known = match &self.registries {
+                Some(registries) => registry.is_some_and(|registry| registries.contains(registry)),
+                None => registry.is_some(),
+            };
+            if !known {
                 return Some(format!("{name} comes from {source}, which deny.toml does not allow\n"));
             }
         }
