@@ -25,6 +25,7 @@ fn connection() -> Arc<Connection> {
     let routes = json!({
         "refunds.create": {
             "match": "POST /v1/refunds",
+            "body": "form",
             "fields": ["charge", "amount", "reason"],
             "required": ["charge"],
             "reads": ["id", "status", "amount"],

@@ -8,6 +8,7 @@
 //! [connection.stripe.route."refunds.create"]
 //! match = "POST /v1/refunds"          # method or methods, and a path as in scopes
 //! tier = "commit"                     # or { if = "draft == true", then = "draft", else = "commit" }
+//! body = "form"                       # or "json": how the service reads a body; needed for `money` and a tier with `if`
 //! fields = ["charge", "amount"]       # of the body; absent lists mean none
 //! required = ["charge", "amount"]
 //! query = ["expand"]
@@ -25,7 +26,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::effect::{HeaderSet, HttpRequest, Method, Methods, Origin, PathPattern};
+use crate::effect::{BodyKind, HeaderSet, HttpRequest, Method, Methods, Origin, PathPattern};
 use crate::error::{Code, Refusal, printable};
 use crate::field::{FieldPath, FieldSet};
 use crate::guard;
@@ -35,7 +36,7 @@ use crate::scope::Tier;
 use condition::Condition;
 pub use money::Lookup;
 use money::Money;
-pub use spec::{ConditionalTier, CurrencySpec, IdempotencySpec, MoneySpec, RouteSpec, TierSpec};
+pub use spec::{BodySpec, ConditionalTier, CurrencySpec, IdempotencySpec, MoneySpec, RouteSpec, TierSpec};
 
 /// An operator's way to one service, as far as decisions need it. The rest of it (address, credential) is the gate's.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +54,7 @@ pub struct Route {
     methods: Methods,
     pattern: PathPattern,
     tier: RouteTier,
+    body: Option<BodyKind>,
     fields: FieldSet,
     required: Vec<FieldPath>,
     query: FieldSet,
@@ -287,6 +289,16 @@ impl Route {
     }
 
     fn check(&self, request: &HttpRequest) -> Result<(), Refusal> {
+        if let (Some(read), Some(sent)) = (self.body, request.body_kind())
+            && !guard!("route.body", sent == read)
+        {
+            let message = format!(
+                "the body is {}, and the service reads {}",
+                sent.media_type(),
+                read.media_type()
+            );
+            return Err(Refusal::new(Code::Body, message));
+        }
         if let Some(field) = self.fields.uncovered(request.fields())
             && !guard!("route.fields", false)
         {

@@ -137,11 +137,11 @@ impl Money {
         Ok(Spend::Known { currency, minor })
     }
 
-    /// Exactly one integer that is not negative: a JSON number, or in a form its decimal digits.
+    /// Exactly one integer above zero: a JSON number, or in a form its decimal digits.
     fn amount(&self, request: &HttpRequest) -> Result<i64, Refusal> {
         let field = &self.amount;
         let read = match field.select(request.fields()).as_slice() {
-            [Json::Number(number)] => number.as_i64().filter(|minor| guard!("money.negative", *minor >= 0)),
+            [Json::Number(number)] => number.as_i64(),
             [Json::String(text)] if guard!("money.text", is_form(request)) => digits(text),
             [] => {
                 return Err(Refusal::new(
@@ -152,12 +152,21 @@ impl Money {
             }
             _ => None,
         };
-        read.ok_or_else(|| {
+        let minor = read.ok_or_else(|| {
             Refusal::new(
                 Code::Money,
                 format!("the amount (`{field}`) is not one whole number of minor units"),
             )
-        })
+        })?;
+        // Zero is no small amount: there are services that read it as no amount, and move everything.
+        if !guard!("money.positive", minor > 0) {
+            return Err(Refusal::new(
+                Code::Money,
+                format!("the amount (`{field}`) is {minor}, which moves nothing, or to some services everything"),
+            )
+            .advise("name an amount of at least 1 minor unit"));
+        }
+        Ok(minor)
     }
 
     fn currency(&self, request: &HttpRequest, looked_up: Option<&str>) -> Result<Currency, Refusal> {
@@ -234,5 +243,5 @@ fn digits(text: &str) -> Option<i64> {
     if !guard!("money.digits", plain) {
         return None;
     }
-    text.parse().ok().filter(|minor| *minor >= 0)
+    text.parse().ok()
 }

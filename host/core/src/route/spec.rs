@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::condition::Condition;
 use super::money::Money;
 use super::{Idempotency, Route, RouteTier};
-use crate::effect::{HeaderSet, Method, Methods, PathPattern};
+use crate::effect::{BodyKind, HeaderSet, Method, Methods, PathPattern};
 use crate::field::{FieldPath, FieldSet};
 use crate::guard;
 use crate::scope::Tier;
@@ -21,6 +21,8 @@ pub struct RouteSpec {
     pub matches: String,
     /// What it does at most: `read` where all its methods are GET and HEAD, else `commit`, unless it says otherwise.
     pub tier: Option<TierSpec>,
+    /// How the service reads a body; any other is refused. Needed where something is decided on a field of it.
+    pub body: Option<BodySpec>,
     /// Fields that a body may have.
     #[serde(default)]
     pub fields: Vec<String>,
@@ -40,6 +42,16 @@ pub struct RouteSpec {
     pub money: Option<MoneySpec>,
     /// How the service recognises a repeated request.
     pub idempotency: Option<IdempotencySpec>,
+}
+
+/// A form of bodies.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BodySpec {
+    /// `application/x-www-form-urlencoded`.
+    Form,
+    /// `application/json`.
+    Json,
 }
 
 /// A tier, or one that depends on the body.
@@ -120,6 +132,18 @@ impl RouteSpec {
         if let Some(field) = required.iter().find(|field| !fields.covers(field)) {
             return Err(format!("`required` has `{field}`, which `fields` does not allow"));
         }
+        let body = self.body.map(BodySpec::kind);
+        let decided = match (&self.money, &self.tier) {
+            (Some(_), _) => Some("money"),
+            (_, Some(TierSpec::Conditional(_))) => Some("tier"),
+            _ => None,
+        };
+        // A service that takes forms may read a JSON body as one without fields, and an amount that is missing as all of it.
+        if let (Some(key), None) = (decided, body) {
+            return Err(format!(
+                "`{key}` depends on the body, so the route must say how its service reads one: `body = \"form\"` or `body = \"json\"`"
+            ));
+        }
         let money = self.money.map(|spec| Money::check(spec, &fields)).transpose()?;
         let headers = headers(&self.headers)?;
         let idempotency = self.idempotency.map(idempotency).transpose()?;
@@ -136,6 +160,7 @@ impl RouteSpec {
             methods,
             pattern,
             tier: tier(self.tier, methods, &fields)?,
+            body,
             required,
             query: field_set("query", &self.query)?,
             headers,
@@ -144,6 +169,15 @@ impl RouteSpec {
             idempotency,
             fields,
         })
+    }
+}
+
+impl BodySpec {
+    const fn kind(self) -> BodyKind {
+        match self {
+            BodySpec::Form => BodyKind::Form,
+            BodySpec::Json => BodyKind::Json,
+        }
     }
 }
 

@@ -24,6 +24,7 @@ fn stripe() -> Connection {
             "refunds.create",
             serde_json::json!({
                 "match": "POST /v1/refunds",
+                "body": "form",
                 "fields": ["charge", "amount", "reason"],
                 "required": ["charge", "amount"],
                 "reads": reads,
@@ -104,8 +105,14 @@ fn a_body_has_what_the_route_allows_and_requires() {
         Ok("refunds.create".into())
     );
     assert_eq!(post(&[("charge", "ch_1")]), Err(Code::Field));
-    let null = GuestBody::Json(r#"{"charge":"ch_1","amount":null}"#.to_owned());
-    assert_eq!(check(Method::Post, "/v1/refunds", null), Err(Code::Field));
+    let json = connection(&[(
+        "pay",
+        serde_json::json!({ "match": "POST /pay", "required": ["amount"] }),
+    )])
+    .unwrap();
+    let null = GuestBody::Json(r#"{"amount":null}"#.to_owned());
+    let refused = json.find(&request(Method::Post, "/pay", null)).unwrap_err();
+    assert_eq!(refused.code, Code::Field);
     assert_eq!(
         post(&[("charge", "ch_1"), ("amount", "5"), ("destination", "me")]),
         Err(Code::Field)
@@ -189,9 +196,11 @@ fn an_amount_is_exactly_one_whole_number() {
         spend_of("refunds.create", &connection, &request, Some("usd"))
     };
     assert_eq!(amount("5000"), Ok(usd(5000)));
-    assert_eq!(amount("0"), Ok(usd(0)));
+    assert_eq!(amount("1"), Ok(usd(1)));
     for bad in [
         "",
+        "0",
+        "00",
         "-5",
         "+5",
         "5.0",
@@ -215,7 +224,7 @@ fn an_amount_is_exactly_one_whole_number() {
 fn a_json_amount_is_a_number_and_a_string_is_none() {
     let connection = connection(&[(
         "pay",
-        serde_json::json!({ "match": "POST /pay", "fields": ["amount", "currency"], "money": { "amount": "amount", "currency": { "field": "currency" }, "cap": { "usd": 100 } } }),
+        serde_json::json!({ "match": "POST /pay", "body": "json", "fields": ["amount", "currency"], "money": { "amount": "amount", "currency": { "field": "currency" }, "cap": { "usd": 100 } } }),
     )])
     .unwrap();
     let pay = |json: &str| {
@@ -241,17 +250,17 @@ fn a_json_amount_is_a_number_and_a_string_is_none() {
 }
 
 #[test]
-fn without_a_cap_an_amount_is_still_not_negative() {
+fn without_a_cap_an_amount_is_still_above_zero() {
     let connection = connection(&[(
         "pay",
-        serde_json::json!({ "match": "POST /pay", "fields": ["amount"], "money": { "amount": "amount", "currency": { "constant": "usd" } } }),
+        serde_json::json!({ "match": "POST /pay", "body": "json", "fields": ["amount"], "money": { "amount": "amount", "currency": { "constant": "usd" } } }),
     )])
     .unwrap();
-    let body = GuestBody::Json(r#"{"amount": -1}"#.to_owned());
-    assert_eq!(
-        spend_of("pay", &connection, &request(Method::Post, "/pay", body), None),
-        Err(Code::Money)
-    );
+    for amount in ["-1", "0", "-0", "0.0", "0e5"] {
+        let body = GuestBody::Json(format!(r#"{{"amount": {amount}}}"#));
+        let spend = spend_of("pay", &connection, &request(Method::Post, "/pay", body), None);
+        assert_eq!(spend, Err(Code::Money), "{amount}");
+    }
 }
 
 #[test]
@@ -298,18 +307,45 @@ fn a_look_up_reads_one_object_through_its_own_route() {
 
 #[test]
 fn a_tier_can_depend_on_a_field_and_a_missing_one_is_the_rest() {
-    let connection = connection(&[(
-        "mail",
-        serde_json::json!({ "match": "POST /mail", "fields": ["draft", "to"], "tier": { "if": "draft == true", "then": "draft", "else": "commit" } }),
-    )])
-    .unwrap();
-    let tier = |body: GuestBody| connection.find(&request(Method::Post, "/mail", body)).unwrap().tier;
-    let json = |text: &str| GuestBody::Json(text.to_owned());
-    assert_eq!(tier(json(r#"{"draft": true}"#)), Tier::Draft);
-    assert_eq!(tier(json(r#"{"draft": "true"}"#)), Tier::Commit);
-    assert_eq!(tier(json(r#"{"to": "x"}"#)), Tier::Commit);
-    assert_eq!(tier(form(&[("draft", "true")])), Tier::Draft);
-    assert_eq!(tier(form(&[("draft", "1")])), Tier::Commit);
+    let tier = |kind: &str, body: GuestBody| {
+        let spec = serde_json::json!({
+            "match": "POST /mail", "body": kind, "fields": ["draft", "to"],
+            "tier": { "if": "draft == true", "then": "draft", "else": "commit" },
+        });
+        let connection = connection(&[("mail", spec)]).unwrap();
+        connection.find(&request(Method::Post, "/mail", body)).unwrap().tier
+    };
+    let json = |text: &str| tier("json", GuestBody::Json(text.to_owned()));
+    assert_eq!(json(r#"{"draft": true}"#), Tier::Draft);
+    assert_eq!(json(r#"{"draft": "true"}"#), Tier::Commit);
+    assert_eq!(json(r#"{"to": "x"}"#), Tier::Commit);
+    assert_eq!(tier("form", form(&[("draft", "true")])), Tier::Draft);
+    assert_eq!(tier("form", form(&[("draft", "1")])), Tier::Commit);
+}
+
+#[test]
+fn a_body_is_sent_as_the_service_reads_it() {
+    let json = || GuestBody::Json(r#"{"charge": "ch_1", "amount": 5}"#.to_owned());
+    assert_eq!(check(Method::Post, "/v1/refunds", json()), Err(Code::Body));
+    let fields = serde_json::json!(["a"]);
+    for (kind, other) in [
+        ("form", GuestBody::Json(r#"{"a": 1}"#.to_owned())),
+        ("json", form(&[("a", "1")])),
+    ] {
+        let spec = serde_json::json!({ "match": "POST /x", "body": kind, "fields": fields });
+        let strict = connection(&[("x", spec)]).unwrap();
+        assert_eq!(
+            strict
+                .find(&request(Method::Post, "/x", other.clone()))
+                .unwrap_err()
+                .code,
+            Code::Body,
+            "{kind}"
+        );
+        assert!(strict.find(&request(Method::Post, "/x", GuestBody::None)).is_ok());
+        let either = connection(&[("x", serde_json::json!({ "match": "POST /x", "fields": fields }))]).unwrap();
+        assert!(either.find(&request(Method::Post, "/x", other)).is_ok());
+    }
 }
 
 #[test]
@@ -332,20 +368,28 @@ fn what_a_route_cannot_mean_fails_the_load() {
         ),
         (serde_json::json!({ "match": "POST /v1/{a}/{a}" }), "`{a}` twice"),
         (
-            serde_json::json!({ "match": "POST /v1", "fields": ["a"], "money": { "amount": "b", "currency": { "constant": "usd" } } }),
+            serde_json::json!({ "match": "POST /v1", "body": "form", "fields": ["a"], "money": { "amount": "b", "currency": { "constant": "usd" } } }),
             "`b`",
         ),
         (
-            serde_json::json!({ "match": "POST /v1", "fields": ["a[]"], "money": { "amount": "a[]", "currency": { "constant": "usd" } } }),
+            serde_json::json!({ "match": "POST /v1", "body": "form", "fields": ["a[]"], "money": { "amount": "a[]", "currency": { "constant": "usd" } } }),
             "not one field",
         ),
         (
-            serde_json::json!({ "match": "POST /v1", "fields": ["a"], "money": { "amount": "a", "currency": { "constant": "usd", "field": "a" } } }),
+            serde_json::json!({ "match": "POST /v1", "body": "form", "fields": ["a"], "money": { "amount": "a", "currency": { "constant": "usd", "field": "a" } } }),
             "takes",
         ),
         (
-            serde_json::json!({ "match": "POST /v1", "fields": ["a"], "money": { "amount": "a", "currency": { "lookup": "r", "from": "a", "read": "b" } } }),
+            serde_json::json!({ "match": "POST /v1", "body": "form", "fields": ["a"], "money": { "amount": "a", "currency": { "lookup": "r", "from": "a", "read": "b" } } }),
             "no GET route",
+        ),
+        (
+            serde_json::json!({ "match": "POST /v1", "fields": ["a"], "money": { "amount": "a", "currency": { "constant": "usd" } } }),
+            "`money` depends on the body",
+        ),
+        (
+            serde_json::json!({ "match": "POST /v1", "fields": ["a"], "tier": { "if": "a == 1", "then": "draft", "else": "commit" } }),
+            "`tier` depends on the body",
         ),
         (
             serde_json::json!({ "match": "POST /v1", "idempotency": { "header": "Idempotency-Key", "lifetime": "soon" } }),

@@ -82,6 +82,7 @@ tier = "commit"
 fields = ["charge", "amount", "reason"]
 required = ["charge", "amount"]
 reads = ["id", "status", "amount"]
+body = "form"
 money = { amount = "amount", currency = { lookup = "charges.get", from = "charge", read = "currency" } }
 idempotency = { header = "Idempotency-Key", lifetime = "24h" }
 
@@ -581,6 +582,7 @@ match = "PUSH /v1"
 match = "POST /v1/refunds"
 headers = ["x-api-key"]
 fields = ["charge", "amount"]
+body = "form"
 money = { amount = "amount", currency = { lookup = "three", from = "charge", read = "currency" } }
 [connection.stripe.route.five]
 match = "POST /v1/x"
@@ -614,28 +616,28 @@ query = ["key"]
              10 │ match = "PUSH /v1"
                 ╰────
               × route `five` of connection `stripe` has the header `x-api-key`, which is the host's
-                ╭─[ambit.toml:16:26]
-             15 │ money = { amount = "amount", currency = { lookup = "three", from = "charge", read = "currency" } }
-             16 │ [connection.stripe.route.five]
+                ╭─[ambit.toml:17:26]
+             16 │ money = { amount = "amount", currency = { lookup = "three", from = "charge", read = "currency" } }
+             17 │ [connection.stripe.route.five]
                 ·                          ──┬─
                 ·                            ╰── this route
-             17 │ match = "POST /v1/x"
+             18 │ match = "POST /v1/x"
                 ╰────
               × route `five` of connection `stripe` has the idempotency header `host`, which is the host's
-                ╭─[ambit.toml:16:26]
-             15 │ money = { amount = "amount", currency = { lookup = "three", from = "charge", read = "currency" } }
-             16 │ [connection.stripe.route.five]
+                ╭─[ambit.toml:17:26]
+             16 │ money = { amount = "amount", currency = { lookup = "three", from = "charge", read = "currency" } }
+             17 │ [connection.stripe.route.five]
                 ·                          ──┬─
                 ·                            ╰── this route
-             17 │ match = "POST /v1/x"
+             18 │ match = "POST /v1/x"
                 ╰────
               × route `six` of connection `other` has the query parameter `key`, which is the host's
-                ╭─[ambit.toml:23:25]
-             22 │ credential = { env = "KEY", as = { query = "key" } }
-             23 │ [connection.other.route.six]
+                ╭─[ambit.toml:24:25]
+             23 │ credential = { env = "KEY", as = { query = "key" } }
+             24 │ [connection.other.route.six]
                 ·                         ─┬─
                 ·                          ╰── this route
-             24 │ match = "GET /v1"
+             25 │ match = "GET /v1"
                 ╰────
         "#]],
     );
@@ -863,21 +865,21 @@ fn secrets_are_read_when_a_connection_is_used_and_told_by_place() {
         problems: 3
           × the credential of connection `near`: the file /home/ambit/keys/near has a control character or a second
           │ line
-            ╭─[ambit.toml:35:1]
-         34 │ base = "/v1"
-         35 │ credential = { file = "keys/near", as = { header = "X-Api-Key" } }
+            ╭─[ambit.toml:36:1]
+         35 │ base = "/v1"
+         36 │ credential = { file = "keys/near", as = { header = "X-Api-Key" } }
             · ─────┬────
             ·      ╰── read here
-         36 │
+         37 │
             ╰────
           help: the host reads it when it starts; nothing was sent
           × the base of connection `hook`: the environment variable HOOK is not set
-            ╭─[ambit.toml:29:1]
-         28 │ origin = "https://hooks.example"
-         29 │ base = { env = "HOOK" }
+            ╭─[ambit.toml:30:1]
+         29 │ origin = "https://hooks.example"
+         30 │ base = { env = "HOOK" }
             · ──┬─
             ·   ╰── read here
-         30 │
+         31 │
             ╰────
           help: the host reads it when it starts; nothing was sent
           × there is no connection `none`
