@@ -64,7 +64,8 @@ impl Live {
         }
     }
 
-    fn beat(&mut self, activity: &str) {
+    /// Shows what is happening, now and then.
+    pub(crate) fn beat(&mut self, activity: &str) {
         let pause = if self.terminal { REPAINT } else { BEAT };
         if self.shown.elapsed() < pause {
             return;

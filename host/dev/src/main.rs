@@ -9,6 +9,7 @@ mod components;
 mod demo;
 mod failure;
 mod live;
+mod mutants;
 mod place;
 mod setup;
 mod stamp;

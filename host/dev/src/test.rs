@@ -12,6 +12,7 @@ use crate::components;
 use crate::demo;
 use crate::failure::{Failure, Outcome};
 use crate::live::{LONG, Live, duration};
+use crate::mutants;
 use crate::place::Place;
 use crate::setup;
 
@@ -53,7 +54,7 @@ impl Tally {
 }
 
 /// Quick checks first; then compiling, in an order in which later phases reuse what earlier ones built.
-const PHASES: [Phase; 10] = [
+const PHASES: [Phase; 11] = [
     Phase {
         name: "format",
         about: "rustfmt agrees, in both workspaces",
@@ -103,6 +104,12 @@ const PHASES: [Phase; 10] = [
         run: tests,
     },
     Phase {
+        name: "mutants",
+        about: "each rule's test fails while its guard is switched off",
+        needs: &["build"],
+        run: mutants,
+    },
+    Phase {
         name: "clippy",
         about: "no lint complains, in both workspaces",
         needs: &["setup"],
@@ -137,7 +144,7 @@ pub(crate) fn run(place: &Place, names: &[&str]) -> Outcome<ExitCode> {
         }
         total.add(tally);
     }
-    let strict = env::var_os("CI").is_some_and(|value| !value.is_empty());
+    let strict = strict();
     if !total.skipped.is_empty() {
         println!(
             "\n{} skipped{}:",
@@ -156,6 +163,11 @@ pub(crate) fn run(place: &Place, names: &[&str]) -> Outcome<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Whether this run decides for everyone: nothing is skipped, nothing is taken from an earlier run.
+fn strict() -> bool {
+    env::var_os("CI").is_some_and(|value| !value.is_empty())
 }
 
 /// The named phases and, before them, what they need; all when none is named.
@@ -319,6 +331,21 @@ fn number_before(text: &str, word: &str) -> usize {
 fn failures(text: &str) -> String {
     let boring = |line: &&str| line.ends_with(" ... ok") || line.starts_with("running ") || line.trim().is_empty();
     text.lines().filter(|line| !boring(line)).collect::<Vec<_>>().join("\n")
+}
+
+fn mutants(place: &Place, live: &mut Live) -> Outcome<Tally> {
+    let found = mutants::check(place, live, strict())?;
+    found.wrong.iter().for_each(|line| println!("{line}"));
+    Ok(Tally {
+        passed: found.killed,
+        failed: found.wrong.len(),
+        skipped: Vec::new(),
+        note: format!(
+            "{} guards, each missed by its test{}",
+            found.killed,
+            if found.unchanged { ", unchanged since" } else { "" }
+        ),
+    })
 }
 
 fn clippy(place: &Place, live: &mut Live) -> Outcome<Tally> {

@@ -221,11 +221,25 @@ impl CallEffects {
     fn permitted(&mut self, known: &mut Known, import: u32, guest: &GuestRequest) -> Result<Permitted, Missed> {
         let admitted = self.grant.admit(import, guest)?;
         known.admitted(&admitted);
+        self.not_in_a_dry_run(admitted.tier())?;
         let spend = self.spend(&admitted)?;
         known.spend = amount(spend);
         known.effect = known.asked.map(|asked| effect_digest(&admitted, spend, &asked));
         self.decide(&admitted, spend, &[], known)?;
         Ok(Permitted { admitted, spend })
+    }
+
+    /// A dry run reads and changes nothing, whatever policy says.
+    fn not_in_a_dry_run(&self, tier: Tier) -> Result<(), Refusal> {
+        let dry = self.mode == Mode::DryRun;
+        if !ambit_core::guard!("policy.dry-run", !dry || tier == Tier::Read) {
+            return Err(Refusal::new(
+                Code::Tier,
+                format!("the call is a dry run, and the effect is a {tier}: nothing was sent"),
+            )
+            .advise("call again in mode execute to have it done"));
+        }
+        Ok(())
     }
 
     /// What the effect spends; a currency that only the service knows is looked up first.

@@ -1,7 +1,7 @@
 //! A host: one home opened, with its configuration, policy, tools, ledger and the way out, ready to make calls.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -60,8 +60,8 @@ impl From<Problem> for OpenError {
 pub struct HostOptions {
     /// Load only these tools; all that are accepted, where there are none.
     pub tools: Vec<String>,
-    /// The program whose `compile-child` compiles components: this process's own, where none is named.
-    pub compiler: Option<PathBuf>,
+    /// How components are compiled: by a child of this process's own program, where nothing else is said.
+    pub compiler: Option<Compiler>,
     /// The way to the network, where it is not the system's. For tests.
     pub wire: Option<Wire>,
     /// Where the ledger fails, for tests.
@@ -217,13 +217,14 @@ pub fn known_checkpoints(home: &Path) -> Result<Vec<String>, OpenError> {
     }
 }
 
-fn sandbox(config: &Config, keys: &Keys, compiler: Option<PathBuf>) -> Result<Sandbox, OpenError> {
+fn sandbox(config: &Config, keys: &Keys, compiler: Option<Compiler>) -> Result<Sandbox, OpenError> {
     let compiler = match compiler {
-        Some(program) => program,
+        Some(compiler) => compiler,
         None => std::env::current_exe()
+            .map(Compiler::Child)
             .map_err(|e| OpenError::Home(format!("this program's own file is not known: {e}")))?,
     };
-    let mut options = SandboxOptions::new(Compiler::Child(compiler));
+    let mut options = SandboxOptions::new(compiler);
     let cache = config.home().join("cache");
     home::make_private(&cache).map_err(|e| OpenError::Home(format!("{} cannot be made: {e}", cache.display())))?;
     options.cache = Some(CompileCache::new(cache, *keys.cache_key()));

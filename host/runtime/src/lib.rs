@@ -17,3 +17,6 @@ pub mod ids;
 pub mod sandbox;
 pub mod secret;
 pub mod store;
+
+#[cfg(test)]
+mod tests;

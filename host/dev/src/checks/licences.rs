@@ -2,7 +2,7 @@
 //!
 //! `cargo deny` does this and more, and is run where it is installed; this part needs nothing but cargo.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -19,14 +19,17 @@ const WORKSPACES: [&str; 2] = ["", "tools"];
 /// Checks every package of both workspaces against `deny.toml`. Returns how many there are.
 pub(crate) fn check(place: &Place, live: &mut Live) -> Outcome<usize> {
     let rules = Rules::read(&place.root.join("deny.toml"))?;
-    let mut count = 0;
+    let mut all = Vec::new();
     for manifest in WORKSPACES.map(|folder| place.root.join(folder).join("Cargo.toml")) {
-        let packages = packages(place, &manifest)?;
-        let complaints: String = packages.iter().filter_map(|package| rules.complaint(package)).collect();
-        if !complaints.is_empty() {
-            return Err(Failure::new(complaints));
-        }
-        count += packages.len();
+        all.extend(packages(place, &manifest)?);
+    }
+    let complaints: String = all
+        .iter()
+        .filter_map(|package| rules.complaint(package))
+        .chain(strays(&all))
+        .collect();
+    if !complaints.is_empty() {
+        return Err(Failure::new(complaints));
     }
     if Command::new("cargo-deny")
         .arg("--version")
@@ -36,20 +39,42 @@ pub(crate) fn check(place: &Place, live: &mut Live) -> Outcome<usize> {
         let mut deny = place.cargo();
         live.run(place, "cargo deny", deny.args(["deny", "--workspace", "check"]), LONG)?;
     }
-    Ok(count)
+    Ok(all.len())
+}
+
+/// Packages of another registry than the one that nearly all are of.
+fn strays(packages: &[Package]) -> Vec<String> {
+    let mut registries: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for package in packages {
+        if let Some(registry) = package
+            .source
+            .as_deref()
+            .and_then(|source| source.strip_prefix("registry+"))
+        {
+            registries.entry(registry).or_default().push(&package.name);
+        }
+    }
+    let usual = registries.values().map(Vec::len).max();
+    let others = registries.into_iter().filter(|(_, names)| Some(names.len()) != usual);
+    others
+        .map(|(registry, names)| {
+            format!(
+                "from {registry}, and not from where the others are: {}\n",
+                names.join(", ")
+            )
+        })
+        .collect()
 }
 
 /// What `deny.toml` allows.
 struct Rules {
     licences: BTreeSet<String>,
-    /// None: the one registry that Cargo has without being told of another, as `cargo deny` understands it too.
-    registries: Option<BTreeSet<String>>,
 }
 
 impl Rules {
     fn read(path: &Path) -> Outcome<Self> {
         let text = fs::read_to_string(path).map_err(|error| Failure::at(path, &error))?;
-        Self::parse(&text).ok_or_else(|| Failure::new(format!("{} lists no licences or no registries", path.display())))
+        Self::parse(&text).ok_or_else(|| Failure::new(format!("{} lists no licences", path.display())))
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -63,23 +88,18 @@ impl Rules {
         };
         Some(Self {
             licences: list("licenses", "allow")?,
-            registries: list("sources", "allow-registry"),
         })
     }
 
     /// What is wrong with a package, as a line.
     fn complaint(&self, package: &Package) -> Option<String> {
         let Package { name, licence, source } = package;
-        if let Some(source) = source {
-            let registry = source.strip_prefix("registry+");
-            // Git sources are never allowed; another registry would be named in Cargo.toml, where a reviewer sees it.
-            let known = match &self.registries {
-                Some(registries) => registry.is_some_and(|registry| registries.contains(registry)),
-                None => registry.is_some(),
-            };
-            if !known {
-                return Some(format!("{name} comes from {source}, which deny.toml does not allow\n"));
-            }
+        if let Some(source) = source
+            && !source.starts_with("registry+")
+        {
+            return Some(format!(
+                "{name} comes from {source}: only a registry keeps what it once gave out\n"
+            ));
         }
         let Some(licence) = licence else {
             return Some(format!("{name} names no licence\n"));
@@ -212,19 +232,33 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_foreign_source_is_refused() {
-        let rules =
-            Rules::parse("[licenses]\nallow = [\"MIT\"]\n[sources]\nallow-registry = [\"https://one\"]").unwrap();
-        let package = |source: Option<&str>| Package {
-            name: "a".to_owned(),
+    fn package(name: &str, source: Option<&str>) -> Package {
+        Package {
+            name: name.to_owned(),
             licence: Some("MIT".to_owned()),
             source: source.map(str::to_owned),
-        };
-        assert_eq!(rules.complaint(&package(None)), None);
-        assert_eq!(rules.complaint(&package(Some("registry+https://one"))), None);
-        for source in ["registry+https://two", "git+https://one", "sparse+https://one"] {
-            assert!(rules.complaint(&package(Some(source))).is_some(), "{source}");
         }
+    }
+
+    #[test]
+    fn what_no_registry_keeps_is_refused() {
+        let rules = Rules::parse("[licenses]\nallow = [\"MIT\"]").unwrap();
+        assert_eq!(rules.complaint(&package("a", None)), None);
+        assert_eq!(rules.complaint(&package("a", Some("registry+https://one"))), None);
+        for source in ["git+https://one", "sparse+https://one"] {
+            assert!(rules.complaint(&package("a", Some(source))).is_some(), "{source}");
+        }
+    }
+
+    #[test]
+    fn a_second_registry_is_refused() {
+        let (one, two) = (Some("registry+https://one"), Some("registry+https://two"));
+        let mut packages = vec![package("ours", None), package("a", one), package("b", one)];
+        assert!(strays(&packages).is_empty());
+        packages.push(package("c", two));
+        assert_eq!(
+            strays(&packages),
+            ["from https://two, and not from where the others are: c\n"]
+        );
     }
 }

@@ -11,7 +11,7 @@ mod compile;
 mod engine;
 mod link;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod values;
 mod wasi;
 

@@ -21,7 +21,7 @@ use wit_parser::Resolve;
 use super::*;
 
 /// A component from a world and a core module, the way tool chains make one.
-pub(super) fn component(world: &str, module: &str) -> Vec<u8> {
+pub(crate) fn component(world: &str, module: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
     resolve
         .push_str("capability.wit", include_str!("../../../../wit/capability.wit"))
@@ -37,7 +37,7 @@ pub(super) fn component(world: &str, module: &str) -> Vec<u8> {
 }
 
 /// Memory, and an allocator that never frees: what every guest here begins with.
-pub(super) const ALLOCATOR: &str = r#"
+pub(crate) const ALLOCATOR: &str = r#"
     (memory (export "memory") 4)
     (global $top (mut i32) (i32.const 4096))
     (func $alloc (export "cabi_realloc") (param $old i32) (param $size i32) (param $align i32) (param $new i32) (result i32)

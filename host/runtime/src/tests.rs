@@ -1,0 +1,261 @@
+//! Whole calls in this process: a home on the disk, a component, a service on loopback.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use ambit_core::error::{Code, Refusal};
+use ambit_core::grant::Narrowing;
+use ambit_core::manifest::Manifest;
+use ambit_core::policy::Mode;
+
+use crate::call::{Answer, CallRequest};
+use crate::config::Config;
+use crate::config::lock::Lock;
+use crate::home;
+use crate::host::{Host, HostOptions, OpenError};
+use crate::sandbox::{Compiler, Outcome};
+
+/// A service that answers every request with `{"id":"x"}`, and counts them.
+struct Service {
+    port: u16,
+    requests: Arc<AtomicUsize>,
+}
+
+impl Service {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let requests = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&requests);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                answer(stream.unwrap(), &seen);
+            }
+        });
+        Self { port, requests }
+    }
+
+    fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+}
+
+/// One request a connection: whatever has arrived when the sender pauses is one.
+fn answer(mut stream: TcpStream, seen: &AtomicUsize) {
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|read| read == 1) {
+        head.push(byte[0]);
+    }
+    let length = String::from_utf8_lossy(&head)
+        .lines()
+        .find_map(|line| {
+            line.to_ascii_lowercase()
+                .strip_prefix("content-length:")?
+                .trim()
+                .parse()
+                .ok()
+        })
+        .unwrap_or(0);
+    stream.read_exact(&mut vec![0; length]).unwrap();
+    seen.fetch_add(1, Ordering::SeqCst);
+    let body = r#"{"id":"x"}"#;
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all((head + body).as_bytes()).unwrap();
+    let _ = stream.shutdown(Shutdown::Write);
+}
+
+/// `get` reads a path, `post` changes it, `twice` reads it two times; each returns nothing that matters.
+fn component(port: u16) -> Vec<u8> {
+    let world = format!(
+        r#"world tool {{
+        @external-id("GET,POST http://127.0.0.1:{port}/things/{{id}} reads(id)")
+        import things: ambit:capability/http@0.1.0;
+        export get: func(path: string) -> u16;
+        export post: func(path: string) -> u16;
+        export twice: func(path: string) -> u16;
+    }}"#
+    );
+    // Flattened: method, path, query, headers, body (a case and two words), then where the answer goes.
+    let send = |method: u32| {
+        format!(
+            "(call $send (i32.const {method}) (local.get 0) (local.get 1) (i32.const 0) (i32.const 0) (i32.const 0)
+                (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 64))"
+        )
+    };
+    let (get, post) = (send(0), send(2));
+    let module = format!(
+        r#"(module
+        (import "things" "send" (func $send (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
+        {allocator}
+        (func (export "get") (param i32 i32) (result i32) {get} (i32.load8_u (i32.const 64)))
+        (func (export "post") (param i32 i32) (result i32) {post} (i32.load8_u (i32.const 64)))
+        (func (export "twice") (param i32 i32) (result i32) {get} {get} (i32.load8_u (i32.const 64))))"#,
+        allocator = crate::sandbox::tests::ALLOCATOR,
+    );
+    crate::sandbox::tests::component(&world, &module)
+}
+
+const POLICY: &str = "@id(\"all\") permit (principal, action, resource);";
+
+fn configuration(port: u16, more: &str) -> String {
+    format!(
+        r#"
+[agent.assistant]
+team = "support"
+tenant = "acme"
+users = ["ada"]
+[group.reviewer]
+members = []
+[connection.things]
+origin = "http://127.0.0.1:{port}"
+allow_private = true
+[connection.things.route."things.get"]
+match = "GET /things/{{id}}"
+reads = ["id"]
+[connection.things.route."things.change"]
+match = "POST /things/{{id}}"
+reads = ["id"]
+[tool.things.bind]
+things = "things"
+{more}"#
+    )
+}
+
+/// A home with the tool `things`, and what `more` says beside its connection.
+fn home(folder: &Path, service: &Service, more: &str) {
+    home::init(folder).unwrap();
+    std::fs::write(folder.join("policy/main.cedar"), POLICY).unwrap();
+    std::fs::write(folder.join("ambit.toml"), configuration(service.port, more)).unwrap();
+    let component = component(service.port);
+    let manifest = Manifest::read(&component).unwrap();
+    home::add_tool(folder, "things", &component, &manifest).unwrap();
+}
+
+fn open(folder: &Path) -> Result<Host, OpenError> {
+    let options = HostOptions {
+        compiler: Some(Compiler::InProcess),
+        ..HostOptions::default()
+    };
+    Host::open(Config::load(folder).unwrap(), options)
+}
+
+fn request(function: &str) -> CallRequest {
+    CallRequest {
+        tool: "things".to_owned(),
+        function: function.to_owned(),
+        args: r#"{"path":"/things/1"}"#.to_owned(),
+        agent: "assistant".to_owned(),
+        user: Some("ada".to_owned()),
+        mode: Mode::Execute,
+        trace: None,
+        narrowing: Narrowing::default(),
+    }
+}
+
+fn stopped(answer: &Answer) -> Option<&Refusal> {
+    match &answer.outcome {
+        Outcome::Stopped(refusal) => Some(refusal),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_call_reaches_its_service() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    home(folder.path(), &service, "");
+    let host = open(folder.path()).unwrap();
+    for (function, sent) in [("get", 1), ("post", 2), ("twice", 4)] {
+        let answer = host.call(request(function)).unwrap();
+        assert!(stopped(&answer).is_none(), "{answer:?}");
+        assert_eq!(service.requests(), sent, "{answer:?}");
+    }
+}
+
+#[test]
+fn a_dry_run_reads_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    home(folder.path(), &service, "");
+    let host = open(folder.path()).unwrap();
+    let dry = |function| CallRequest {
+        mode: Mode::DryRun,
+        ..request(function)
+    };
+    let answer = host.call(dry("post")).unwrap();
+    assert_eq!(
+        answer.refused_effects.first().map(|refusal| refusal.code),
+        Some(Code::Tier)
+    );
+    assert_eq!(service.requests(), 0);
+    assert!(host.call(dry("get")).unwrap().refused_effects.is_empty());
+    assert_eq!(service.requests(), 1);
+}
+
+#[test]
+fn effects_beyond_the_limit_end_the_call() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    home(folder.path(), &service, "[limits]\neffects = 1\n");
+    let host = open(folder.path()).unwrap();
+    assert!(stopped(&host.call(request("get")).unwrap()).is_none());
+    let answer = host.call(request("twice")).unwrap();
+    assert_eq!(stopped(&answer).map(|refusal| refusal.code), Some(Code::Effects));
+    assert_eq!(service.requests(), 2);
+}
+
+#[test]
+fn arguments_beyond_the_limit_are_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    home(folder.path(), &service, "[limits]\nargs_bytes = 64\n");
+    let host = open(folder.path()).unwrap();
+    let padded = |bytes: usize| CallRequest {
+        args: format!("{:bytes$}", request("get").args),
+        ..request("get")
+    };
+    assert!(stopped(&host.call(padded(64)).unwrap()).is_none());
+    let answer = host.call(padded(65)).unwrap();
+    let refusal = stopped(&answer).unwrap();
+    assert_eq!(refusal.code, Code::Arguments);
+    assert!(refusal.message.contains("65 bytes"), "{refusal:?}");
+    assert_eq!(service.requests(), 1);
+}
+
+#[test]
+fn a_stack_larger_than_a_thread_s_is_refused() {
+    for (bytes, opens) in [(1 << 20, true), ((1 << 20) + 1, false)] {
+        let folder = tempfile::tempdir().unwrap();
+        home(
+            folder.path(),
+            &Service::start(),
+            &format!("[limits]\nstack_bytes = {bytes}\n"),
+        );
+        assert_eq!(open(folder.path()).is_ok(), opens, "{bytes}");
+    }
+}
+
+#[test]
+fn a_component_that_is_not_the_accepted_one_does_not_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    home(folder.path(), &service, "");
+    let lock = Lock::read(folder.path()).unwrap();
+    let pin = lock.get("things").unwrap();
+    std::fs::write(home::component_path(folder.path(), &pin.digest), component(1)).unwrap();
+    let refusal = home::read_component(folder.path(), "things", pin).unwrap_err();
+    assert_eq!(refusal.code, Code::Tool);
+    assert!(refusal.message.contains("not the accepted one"), "{refusal:?}");
+    assert!(matches!(open(folder.path()), Err(OpenError::Refused(_))));
+}
