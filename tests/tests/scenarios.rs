@@ -17,7 +17,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Instant;
 
-use ambit_tests::scenario;
+use ambit_tests::{raw, scenario};
 
 type Verdict = Result<(), String>;
 
@@ -111,14 +111,12 @@ fn every_component_has_a_scenario() -> Verdict {
     let components = ["tools", "tests/guests"]
         .map(|home| folders(&repository().join(home)))
         .concat();
-    let names = components
+    let built = components
         .iter()
         .filter(|folder| folder.join("wit").is_dir())
-        .map(|folder| folder.file_name().unwrap());
-    let forgotten: Vec<String> = names
-        .map(|name| name.to_string_lossy().into_owned())
-        .filter(|name| !called.contains(name))
-        .collect();
+        .map(|folder| folder.file_name().unwrap().to_string_lossy().into_owned());
+    let raw = raw::names().map_err(|error| error.to_string())?;
+    let forgotten: Vec<String> = built.chain(raw).filter(|name| !called.contains(name)).collect();
     if forgotten.is_empty() {
         Ok(())
     } else {
