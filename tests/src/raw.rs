@@ -64,16 +64,24 @@ fn component(module: &mut Vec<u8>, world: &str) -> Result<Vec<u8>, String> {
 }
 
 fn repeated(text: &str) -> String {
-    text.lines().map(|line| repeat(line).unwrap_or_else(|| format!("{line}\n"))).collect()
+    text.lines()
+        .map(|line| repeat(line).unwrap_or_else(|| format!("{line}\n")))
+        .collect()
 }
 
 fn repeat(line: &str) -> Option<String> {
     let line = line.trim_start();
-    let rest = line.strip_prefix(";;repeat ").or_else(|| line.strip_prefix("//repeat "))?;
+    let rest = line
+        .strip_prefix(";;repeat ")
+        .or_else(|| line.strip_prefix("//repeat "))?;
     let (count, text) = rest.split_once(':')?;
     let (first, end) = count.split_once("..").unwrap_or(("0", count));
     let numbers = first.parse::<u32>().ok()?..end.parse().ok()?;
-    let line = |n: u32| text.replace("{n}", &n.to_string()).replace("{n-1}", &n.wrapping_sub(1).to_string()) + "\n";
+    let line = |n: u32| {
+        text.replace("{n}", &n.to_string())
+            .replace("{n-1}", &n.wrapping_sub(1).to_string())
+            + "\n"
+    };
     Some(numbers.map(line).collect())
 }
 

@@ -221,7 +221,10 @@ impl Stage {
     fn add(&self, name: &str, component: &str, refused: Option<&Vec<String>>) -> Result<(), String> {
         let run = self.home.try_add(name, component).map_err(|error| error.to_string())?;
         self.check_output(&run)?;
-        let missing = refused.into_iter().flatten().find(|part| !run.err.contains(part.as_str()));
+        let missing = refused
+            .into_iter()
+            .flatten()
+            .find(|part| !run.err.contains(part.as_str()));
         match (refused, run.code, missing) {
             (None, Some(0), _) => self.check_inspection(name),
             (Some(_), Some(1), None) => Ok(()),
@@ -233,7 +236,10 @@ impl Stage {
 
     /// What a component says of itself must do no harm where it is read.
     fn check_inspection(&self, name: &str) -> Result<(), String> {
-        for arguments in [["inspect", name, "--format", "json"], ["inspect", name, "--format", "human"]] {
+        for arguments in [
+            ["inspect", name, "--format", "json"],
+            ["inspect", name, "--format", "human"],
+        ] {
             self.check_output(&self.home.done(arguments).map_err(|error| error.to_string())?)?;
         }
         Ok(())
@@ -358,7 +364,12 @@ impl Stage {
         let done = |arguments: &[&str]| self.home.done(arguments).map_err(|error| error.to_string());
         let listed = done(&["audit", "list", "--limit", "3", "--format", "json"])?;
         let calls = listed.json().unwrap_or_default();
-        let calls: Vec<&str> = calls.as_array().into_iter().flatten().filter_map(|call| call["call"].as_str()).collect();
+        let calls: Vec<&str> = calls
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|call| call["call"].as_str())
+            .collect();
         for call in &calls {
             self.check_output(&done(&["audit", "show", call, "--payloads"])?)?;
         }
@@ -383,7 +394,10 @@ impl Stage {
                 Event::Strayed { line } => return Err(format!("a redirect to loopback was followed: {line}")),
                 Event::Request(request) => {
                     let readable = format!("{} {:?} {}", request.path, request.headers, request.body);
-                    if spellings(&self.service.token).iter().any(|text| readable.contains(text)) {
+                    if spellings(&self.service.token)
+                        .iter()
+                        .any(|text| readable.contains(text))
+                    {
                         return Err(format!("the service's token came back in a request: {readable}"));
                     }
                     let key = request.headers.get("idempotency-key").cloned();
@@ -413,7 +427,8 @@ impl Stage {
 
 /// Whether a terminal acts on a character instead of showing it.
 fn is_obeyed(c: char) -> bool {
-    let direction = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let direction =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     direction || (c.is_control() && c != '\n')
 }
 
@@ -522,7 +537,9 @@ fn check_requests(found: &[Request], expected: &[ExpectedRequest]) -> Result<(),
                 .headers
                 .iter()
                 .all(|(name, value)| request.headers.get(name) == Some(value))
-            && expected.authorization.is_none_or(|wanted| wanted == request.authorization)
+            && expected
+                .authorization
+                .is_none_or(|wanted| wanted == request.authorization)
             && expected.status.is_none_or(|status| status == request.status);
         if !fits {
             return Err(format!("the service received {request:?}, not {expected:?}"));

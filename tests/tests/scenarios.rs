@@ -1,4 +1,5 @@
-//! Runs every scenario folder, and holds that every component has one.
+//! Runs every scenario folder, and what needs the whole host besides; holds that every component has a scenario, and
+//! everything that goes wrong in such hosts a test.
 //!
 //! The folders are only known when this runs, so it brings its own small harness, which reports as the standard one does.
 #![allow(
@@ -18,6 +19,8 @@ use std::thread;
 use std::time::Instant;
 
 use ambit_tests::{raw, scenario};
+
+mod traps;
 
 type Verdict = Result<(), String>;
 
@@ -44,6 +47,17 @@ fn trials() -> Vec<Trial> {
         name: "every_component_has_a_scenario".to_owned(),
         test: Box::new(every_component_has_a_scenario),
     }];
+    trials.push(Trial {
+        name: "every_trap_has_its_tests".to_owned(),
+        test: Box::new(|| traps::every_trap_has_its_tests(&repository())),
+    });
+    trials.extend(traps::TESTS.iter().map(|(name, test)| Trial {
+        name: (*name).to_owned(),
+        test: Box::new(|| {
+            test();
+            Ok(())
+        }),
+    }));
     trials.extend(folders(&scenarios()).into_iter().map(|folder| Trial {
         name: format!("scenario::{}", folder.file_name().unwrap().to_string_lossy()),
         test: Box::new(move || {

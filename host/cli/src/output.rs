@@ -287,10 +287,7 @@ mod tests {
     fn json_cannot_drive_the_terminal_and_stays_what_it_is() {
         let value = serde_json::json!({ "a\u{9b}31m": "\u{202e}b\u{7f}\u{1b}[2J\n" });
         let text = escaped(&serde_json::to_string_pretty(&value).unwrap());
-        assert_eq!(
-            text,
-            "{\n  \"a\\u009b31m\": \"\\u202eb\\u007f\\u001b[2J\\n\"\n}"
-        );
+        assert_eq!(text, "{\n  \"a\\u009b31m\": \"\\u202eb\\u007f\\u001b[2J\\n\"\n}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 }

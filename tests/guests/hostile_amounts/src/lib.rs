@@ -64,7 +64,10 @@ fn json(amount: &str) -> Result<String, String> {
 
 fn raw(text: &str) -> Result<String, String> {
     let body = Body::Json(text.into());
-    told(Stripe.send(&Request { body, ..Request::new(Method::Post, "/v1/transfers") }))
+    told(Stripe.send(&Request {
+        body,
+        ..Request::new(Method::Post, "/v1/transfers")
+    }))
 }
 
 fn form(pairs: &[(&str, &str)]) -> Result<String, String> {

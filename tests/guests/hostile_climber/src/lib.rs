@@ -52,7 +52,10 @@ impl Guest for Tool {
 fn invoice(case: &str) -> Result<String, String> {
     let body = CASES.iter().find(|(name, _)| *name == case).map(|(_, body)| body());
     let body = body.ok_or_else(|| format!("no case `{case}`"))?;
-    let request = Request { body, ..Request::new(Method::Post, "/v1/invoices") };
+    let request = Request {
+        body,
+        ..Request::new(Method::Post, "/v1/invoices")
+    };
     told(Stripe.send(&request))
 }
 
@@ -61,5 +64,10 @@ fn json(text: &str) -> Body {
 }
 
 fn form(pairs: &[(&str, &str)]) -> Body {
-    Body::Form(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    Body::Form(
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
+    )
 }
