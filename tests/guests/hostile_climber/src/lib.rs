@@ -9,8 +9,10 @@ struct Tool;
 
 export!(Tool);
 
+type Case = (&'static str, fn() -> Body);
+
 /// The operator's route is a draft where `draft == true`, and else it commits.
-const CASES: &[(&str, fn() -> Body)] = &[
+const CASES: &[Case] = &[
     ("a-draft", || json(r#"{"draft": true, "amount": 1}"#)),
     ("a-draft-as-a-form", || form(&[("draft", "true"), ("amount", "1")])),
     ("no-draft", || json(r#"{"draft": false, "amount": 1}"#)),
