@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::programs::{component, program};
+use crate::raw;
 
 /// A folder with keys, configuration, policy, tools and ledger, made by `ambit init`.
 #[derive(Clone, Debug)]
@@ -96,17 +97,31 @@ impl Home {
         fs::write(self.folder.join("policy/main.cedar"), text)
     }
 
-    /// Accepts a built component under a name.
+    /// Accepts a component under a name: a built one, or one of [`raw`].
     ///
     /// # Errors
     /// `ambit tools add` failed.
     pub fn add(&self, name: &str, component_name: &str) -> io::Result<Run> {
-        self.done([
-            OsStr::new("tools"),
-            "add".as_ref(),
-            name.as_ref(),
-            component(component_name).as_os_str(),
-        ])
+        let run = self.try_add(name, component_name)?;
+        if run.code == Some(0) {
+            return Ok(run);
+        }
+        Err(io::Error::other(format!("ambit tools add {name}: {}", run.text())))
+    }
+
+    /// Asks for a component to be accepted, whatever comes of it.
+    ///
+    /// # Errors
+    /// The component can't be assembled, or the command could not be started.
+    pub fn try_add(&self, name: &str, component_name: &str) -> io::Result<Run> {
+        let assembled = self.folder.with_extension("wasm");
+        let path = if raw::assemble(component_name, &assembled)? {
+            assembled
+        } else {
+            component(component_name)
+        };
+        let arguments = ["tools".as_ref(), "add".as_ref(), name.as_ref(), path.as_os_str()];
+        self.run(arguments as [&OsStr; 4], "")
     }
 
     /// Runs the command with these arguments, and `stdin` on its standard input.

@@ -9,5 +9,6 @@
 
 pub mod home;
 pub mod programs;
+pub mod raw;
 pub mod scenario;
 pub mod service;

@@ -4,17 +4,19 @@
 //! case.toml      [tools] name = "component", and [[call]]: function, args (or args-text), agent, user, tool
 //! ambit.toml     ${port}, ${admin_port} and ${ca} stand for the service's; without it, the one for all scenarios
 //! policy.cedar   in force beside the shipped policy; without it, the one for all scenarios
-//! expect.toml    [[call]]: outcome, code, message, value, refused, receipt, and [[call.request]]: what arrived
+//! expect.toml    [[call]]: outcome, code, message, value, refused, receipt, and [[call.request]]: what arrived;
+//!                [refused-tools] name = ["part of the message"]: what `ambit tools add` does not take, and why
 //! ```
 //!
 //! A guest that has many ways to misbehave is run through all of them with `[matrix]` in `case.toml` (tool, function, the
 //! function that lists its cases, and the argument that chooses one) and `[matrix]` in `expect.toml`: each case with the
 //! code it must be refused with, or `ok: 200` where it must return something that begins with 200. A case that the guest has and the table has not is a failure.
 //!
-//! After every scenario the ledger is verified, the last receipt is verified offline, and neither the home nor any output
-//! may contain the service's token.
+//! After every scenario the ledger is verified, the last receipt is verified offline, and no two requests may have had the
+//! same idempotency key. Neither the home, nor any output, nor a request's readable part may contain the service's token,
+//! and no output, of people's commands neither, a character that a terminal obeys.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -24,7 +26,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::home::{Home, Run};
-use crate::service::{Event, Options, Request, Service};
+use crate::service::{Authorization, Event, Options, Request, Service};
 
 /// The variable in which every scenario's configuration finds the service's token.
 pub const TOKEN_VARIABLE: &str = "STRIPE_KEY";
@@ -85,6 +87,9 @@ struct Expectations {
     call: Vec<Expected>,
     #[serde(default)]
     matrix: BTreeMap<String, String>,
+    /// Tools that the home must not accept, and parts of what the operator is told.
+    #[serde(default)]
+    refused_tools: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -120,6 +125,7 @@ struct ExpectedRequest {
     /// Headers that must be there with these values.
     #[serde(default)]
     headers: BTreeMap<String, String>,
+    authorization: Option<Authorization>,
     status: Option<u16>,
 }
 
@@ -138,7 +144,7 @@ pub fn case(folder: &Path) -> Result<Case, String> {
 pub fn run(folder: &Path, scratch: &Path) -> Result<(), String> {
     let case = case(folder)?;
     let expected: Expectations = read(folder, "expect.toml")?;
-    let stage = Stage::set(folder, scratch, &case)?;
+    let stage = Stage::set(folder, scratch, &case, &expected)?;
     if case.call.len() != expected.call.len() {
         return Err(format!(
             "{} calls, but expectations for {}",
@@ -181,7 +187,7 @@ struct Stage {
 }
 
 impl Stage {
-    fn set(folder: &Path, scratch: &Path, case: &Case) -> Result<Self, String> {
+    fn set(folder: &Path, scratch: &Path, case: &Case, expected: &Expectations) -> Result<Self, String> {
         let options = Options {
             names: case.service.names.clone(),
             only: case.service.only,
@@ -202,13 +208,41 @@ impl Stage {
         let policy = own_or_shared(folder, "policy.cedar")?;
         stage.home.permit(&policy).map_err(|error| error.to_string())?;
         for (name, component) in &case.tools {
-            stage.home.add(name, component).map_err(|error| error.to_string())?;
+            stage.add(name, component, expected.refused_tools.get(name))?;
         }
         stage
             .home
             .configure(&configuration)
             .map_err(|error| error.to_string())?;
         Ok(stage)
+    }
+
+    /// Adds a tool, which must be refused where there is something that it must be refused for.
+    fn add(&self, name: &str, component: &str, refused: Option<&Vec<String>>) -> Result<(), String> {
+        let run = self.home.try_add(name, component).map_err(|error| error.to_string())?;
+        self.check_output(&run)?;
+        let missing = refused
+            .into_iter()
+            .flatten()
+            .find(|part| !run.err.contains(part.as_str()));
+        match (refused, run.code, missing) {
+            (None, Some(0), _) => self.check_inspection(name),
+            (Some(_), Some(1), None) => Ok(()),
+            (Some(_), Some(1), Some(missing)) => Err(format!("nobody is told `{missing}`\n{}", run.text())),
+            (Some(_), ..) => Err(format!("the tool {name} is not refused\n{}", run.text())),
+            (None, ..) => Err(format!("the tool {name} is not accepted\n{}", run.text())),
+        }
+    }
+
+    /// What a component says of itself must do no harm where it is read.
+    fn check_inspection(&self, name: &str) -> Result<(), String> {
+        for arguments in [
+            ["inspect", name, "--format", "json"],
+            ["inspect", name, "--format", "human"],
+        ] {
+            self.check_output(&self.home.done(arguments).map_err(|error| error.to_string())?)?;
+        }
+        Ok(())
     }
 
     fn filled(&self, text: &str) -> String {
@@ -229,7 +263,7 @@ impl Stage {
             .home
             .call(tool, &call.function, &args, call.agent.as_deref(), call.user.as_deref());
         let run = run.map_err(|error| error.to_string())?;
-        self.check_secrecy(&run)?;
+        self.check_output(&run)?;
         Ok(run)
     }
 
@@ -311,11 +345,9 @@ impl Stage {
     /// What holds after every scenario.
     fn check_records(&self) -> Result<(), String> {
         let verified = self.home.done(["audit", "verify"]).map_err(|error| error.to_string())?;
-        self.check_secrecy(&verified)?;
-        let strayed = self.service.events().map_err(|error| error.to_string())?;
-        if let Some(Event::Strayed { line }) = strayed.iter().find(|event| matches!(event, Event::Strayed { .. })) {
-            return Err(format!("a redirect to loopback was followed: {line}"));
-        }
+        self.check_output(&verified)?;
+        self.check_newest_calls()?;
+        self.check_arrived()?;
         let files = self
             .home
             .files_with(&spellings(&self.service.token))
@@ -327,15 +359,77 @@ impl Stage {
         }
     }
 
-    fn check_secrecy(&self, run: &Run) -> Result<(), String> {
-        let leaked = spellings(&self.service.token)
+    /// The newest call's receipt proves it to whoever has the public key alone; the newest three can be looked at.
+    fn check_newest_calls(&self) -> Result<(), String> {
+        let done = |arguments: &[&str]| self.home.done(arguments).map_err(|error| error.to_string());
+        let listed = done(&["audit", "list", "--limit", "3", "--format", "json"])?;
+        let calls = listed.json().unwrap_or_default();
+        let calls: Vec<&str> = calls
+            .as_array()
             .into_iter()
-            .find(|text| run.out.contains(text) || run.err.contains(text));
-        match leaked {
-            Some(_) => Err(format!("the service's token was printed:\n{}", run.text())),
-            None => Ok(()),
+            .flatten()
+            .filter_map(|call| call["call"].as_str())
+            .collect();
+        for call in &calls {
+            self.check_output(&done(&["audit", "show", call, "--payloads"])?)?;
         }
+        let Some(newest) = calls.first() else {
+            return Ok(());
+        };
+        let file = |name: &str| self.home.folder().with_file_name(name);
+        let (receipt, key) = (file("receipt.json"), file("ledger.pub"));
+        fs::copy(self.home.folder().join("keys/ledger.pub"), &key).map_err(|error| error.to_string())?;
+        let (receipt, key) = (receipt.display().to_string(), key.display().to_string());
+        done(&["audit", "prove", newest, "--output", &receipt])?;
+        let nowhere = self.home.moved(&file("no-home"));
+        let verified = nowhere.done(["receipt", "verify", &receipt, "--key", &key]);
+        self.check_output(&verified.map_err(|error| error.to_string())?)
     }
+
+    fn check_arrived(&self) -> Result<(), String> {
+        let events = self.service.events().map_err(|error| error.to_string())?;
+        let mut keys = BTreeSet::new();
+        for event in events {
+            match event {
+                Event::Strayed { line } => return Err(format!("a redirect to loopback was followed: {line}")),
+                Event::Request(request) => {
+                    let readable = format!("{} {:?} {}", request.path, request.headers, request.body);
+                    if spellings(&self.service.token)
+                        .iter()
+                        .any(|text| readable.contains(text))
+                    {
+                        return Err(format!("the service's token came back in a request: {readable}"));
+                    }
+                    let key = request.headers.get("idempotency-key").cloned();
+                    if let Some(key) = key.filter(|key| !keys.insert(key.clone())) {
+                        return Err(format!("two requests had the idempotency key {key}"));
+                    }
+                }
+                Event::Connected { .. } | Event::Rejected { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// No secret, and nothing that drives a terminal: whatever is printed may be what a guest wrote.
+    fn check_output(&self, run: &Run) -> Result<(), String> {
+        for text in [&run.out, &run.err] {
+            if spellings(&self.service.token).iter().any(|token| text.contains(token)) {
+                return Err(format!("the service's token was printed:\n{}", run.text()));
+            }
+            if let Some(obeyed) = text.chars().find(|c| is_obeyed(*c)) {
+                return Err(format!("{obeyed:?} was printed:\n{text:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a terminal acts on a character instead of showing it.
+fn is_obeyed(c: char) -> bool {
+    let direction =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    direction || (c.is_control() && c != '\n')
 }
 
 /// The ways in which a token must not be found anywhere.
@@ -443,6 +537,9 @@ fn check_requests(found: &[Request], expected: &[ExpectedRequest]) -> Result<(),
                 .headers
                 .iter()
                 .all(|(name, value)| request.headers.get(name) == Some(value))
+            && expected
+                .authorization
+                .is_none_or(|wanted| wanted == request.authorization)
             && expected.status.is_none_or(|status| status == request.status);
         if !fits {
             return Err(format!("the service received {request:?}, not {expected:?}"));

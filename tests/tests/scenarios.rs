@@ -1,9 +1,11 @@
-//! Runs every scenario folder, and holds that every component has one.
+//! Runs every scenario folder, and what needs the whole host besides; holds that every component has a scenario, and
+//! everything that goes wrong in such hosts a test.
 //!
 //! The folders are only known when this runs, so it brings its own small harness, which reports as the standard one does.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     reason = "a test program prints, and stops where it cannot go on"
 )]
 
@@ -17,7 +19,9 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Instant;
 
-use ambit_tests::scenario;
+use ambit_tests::{raw, scenario};
+
+mod traps;
 
 type Verdict = Result<(), String>;
 
@@ -44,6 +48,17 @@ fn trials() -> Vec<Trial> {
         name: "every_component_has_a_scenario".to_owned(),
         test: Box::new(every_component_has_a_scenario),
     }];
+    trials.push(Trial {
+        name: "every_trap_has_its_tests".to_owned(),
+        test: Box::new(|| traps::every_trap_has_its_tests(&repository())),
+    });
+    trials.extend(traps::TESTS.iter().map(|(name, test)| Trial {
+        name: (*name).to_owned(),
+        test: Box::new(|| {
+            test();
+            Ok(())
+        }),
+    }));
     trials.extend(folders(&scenarios()).into_iter().map(|folder| Trial {
         name: format!("scenario::{}", folder.file_name().unwrap().to_string_lossy()),
         test: Box::new(move || {
@@ -111,14 +126,12 @@ fn every_component_has_a_scenario() -> Verdict {
     let components = ["tools", "tests/guests"]
         .map(|home| folders(&repository().join(home)))
         .concat();
-    let names = components
+    let built = components
         .iter()
         .filter(|folder| folder.join("wit").is_dir())
-        .map(|folder| folder.file_name().unwrap());
-    let forgotten: Vec<String> = names
-        .map(|name| name.to_string_lossy().into_owned())
-        .filter(|name| !called.contains(name))
-        .collect();
+        .map(|folder| folder.file_name().unwrap().to_string_lossy().into_owned());
+    let raw = raw::names().map_err(|error| error.to_string())?;
+    let forgotten: Vec<String> = built.chain(raw).filter(|name| !called.contains(name)).collect();
     if forgotten.is_empty() {
         Ok(())
     } else {

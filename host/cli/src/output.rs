@@ -163,9 +163,9 @@ impl Output {
     ) -> Result<(), Failure> {
         let mut out = anstream::stdout().lock();
         match self.format {
-            Format::Json => serde_json::to_writer_pretty(&mut out, value)
+            Format::Json => serde_json::to_string_pretty(value)
                 .map_err(std::io::Error::from)
-                .and_then(|()| out.write_all(b"\n")),
+                .and_then(|text| writeln!(out, "{}", escaped(&text))),
             Format::Human => human(&mut out),
         }
         .or_else(closed_pipe_is_fine)
@@ -255,6 +255,17 @@ pub(crate) fn untrusted(text: &str) -> String {
         .collect()
 }
 
+/// A JSON document with every character escaped that a terminal would obey. JSON itself asks for that below U+0020 alone,
+/// and programs read the same from both. Outside of strings there is no such character but the ends of lines.
+fn escaped(json: &str) -> String {
+    json.chars()
+        .map(|c| match c {
+            c if c != '\n' && (c.is_control() || is_bidi_control(c)) => format!("\\u{:04x}", u32::from(c)),
+            c => c.to_string(),
+        })
+        .collect()
+}
+
 /// Characters that reorder what a reader sees.
 fn is_bidi_control(c: char) -> bool {
     matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -270,5 +281,13 @@ mod tests {
             untrusted("a\u{1b}[2Jb\r\u{202e}c\nd"),
             "a\\u{1b}[2Jb\\u{d}\\u{202e}c\nd"
         );
+    }
+
+    #[test]
+    fn json_cannot_drive_the_terminal_and_stays_what_it_is() {
+        let value = serde_json::json!({ "a\u{9b}31m": "\u{202e}b\u{7f}\u{1b}[2J\n" });
+        let text = escaped(&serde_json::to_string_pretty(&value).unwrap());
+        assert_eq!(text, "{\n  \"a\\u009b31m\": \"\\u202eb\\u007f\\u001b[2J\\n\"\n}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 }

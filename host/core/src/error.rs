@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_text_is_harmless_and_short() {
+    fn trap_19_foreign_text_is_harmless_and_short() {
         assert_eq!(printable("\u{1b}[31mred\r\n"), "\\u{1b}[31mred\\u{d}\\u{a}");
         assert_eq!(printable("a\u{202e}b\u{200b}"), "a\\u{202e}b\\u{200b}");
         for text in ["é".repeat(5000), "\u{1b}".repeat(5000), format!("{}é", "x".repeat(255))] {

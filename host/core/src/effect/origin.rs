@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn trap_08_anything_else_is_refused() {
         use NotAnOrigin::{DefaultPort, Host, More, Port, Scheme};
         for (text, why) in [
             ("", Scheme),

@@ -329,7 +329,7 @@ pub(crate) mod tests {
         }
 
         #[test]
-        fn intersection_is_exact(a in any_pattern(), b in any_pattern(), path in any_segments()) {
+        fn trap_17_the_intersection_of_paths_is_exact(a in any_pattern(), b in any_pattern(), path in any_segments()) {
             let both = a.intersect(&b);
             let matches = both.as_ref().is_some_and(|both| both.matches(&path));
             prop_assert_eq!(matches, a.matches(&path) && b.matches(&path));

@@ -183,7 +183,7 @@ proptest! {
     }
 
     #[test]
-    fn intersection_is_exact(a in any_set(), b in any_set(), value in any_value()) {
+    fn trap_17_the_intersection_of_fields_is_exact(a in any_set(), b in any_set(), value in any_value()) {
         let both = a.intersect(&b);
         for (path, _) in leaves(&value) {
             prop_assert_eq!(both.covers_path(&path), a.covers_path(&path) && b.covers_path(&path));

@@ -363,7 +363,7 @@ fn a_function_that_was_given_up_has_no_grant() {
 }
 
 #[test]
-fn a_grant_is_minted_from_the_decision_on_this_call_only() {
+fn trap_14_a_grant_is_minted_from_the_decision_on_this_call_only() {
     let mint = |decision: &Decision, agent: &str, tool: ToolIdentity, name: &str| {
         let function = function(name, "commit");
         Grant::mint(
@@ -557,7 +557,7 @@ proptest! {
 
     /// Whatever is admitted is declared and connected and within the function's tier; narrowing only takes away.
     #[test]
-    fn admitted_is_declared_and_connected_and_kept(guest in any_guest(), narrowing in any_narrowing(), tier in proptest::sample::select(Tier::ALL.to_vec())) {
+    fn trap_17_admitted_is_declared_and_connected_and_kept(guest in any_guest(), narrowing in any_narrowing(), tier in proptest::sample::select(Tier::ALL.to_vec())) {
         let narrow = grant(tier.as_str(), narrowing);
         let wide = grant(tier.as_str(), Narrowing::default());
         if let Ok(admitted) = narrow.admit(STRIPE, &guest) {

@@ -48,8 +48,8 @@ pub enum Fault {
     /// Services disagree about which of two members counts.
     #[error("the member `{0}` comes twice")]
     Duplicate(String),
-    /// A number too long to be written without exponent.
-    #[error("the number is too long to be written out")]
+    /// Not a number of JSON, such as `0100`, or one too long to be written without exponent.
+    #[error("the number is none of JSON, or too long to be written out")]
     Number,
     /// Too many containers within each other.
     #[error("more than {0} levels deep")]

@@ -346,7 +346,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_order_of_reserving_and_settling_passes_the_cap(cap in 0_u64..1_000, steps in prop::collection::vec((any::<bool>(), 0_u64..400), 0..60)) {
+        fn trap_12_no_order_of_reserving_and_settling_passes_the_cap(cap in 0_u64..1_000, steps in prop::collection::vec((any::<bool>(), 0_u64..400), 0..60)) {
             let mut account = Account::default();
             let mut open = Vec::new();
             for (settle, amount) in steps {

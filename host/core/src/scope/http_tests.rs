@@ -110,7 +110,7 @@ fn covers() {
 }
 
 #[test]
-fn one_rule_covers_the_whole_request() {
+fn trap_17_one_rule_covers_the_whole_request() {
     let refunds = |method, query: &[_], headers: &[_], body| request(method, REFUNDS, query, headers, body);
     refused(
         &request(
@@ -348,7 +348,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2048))]
 
     #[test]
-    fn intersection_is_exact(a in any_scope(), b in any_scope(), request in any_request()) {
+    fn trap_17_the_intersection_of_scopes_is_exact(a in any_scope(), b in any_scope(), request in any_request()) {
         let both = a.intersect(&b);
         prop_assert_eq!(both.covers(&request).is_ok(), a.covers(&request).is_ok() && b.covers(&request).is_ok());
         for rule in &both.rules {

@@ -178,7 +178,7 @@ fn authority() -> String {
 }
 
 #[test]
-fn unknown_keys_are_errors_with_the_nearest_spelling_and_all_are_told_at_once() {
+fn trap_16_unknown_keys_are_errors_with_the_nearest_spelling_and_all_are_told_at_once() {
     check(
         r#"
 [conection.x]
@@ -644,7 +644,7 @@ query = ["key"]
 }
 
 #[test]
-fn bindings_and_budgets_are_about_what_exists() {
+fn trap_16_bindings_and_budgets_are_about_what_exists() {
     check(
         r#"
 [agent.assistant]

@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_hold_their_first_and_last_address_and_no_neighbour() {
+    fn trap_08_blocks_hold_their_first_and_last_address_and_no_neighbour() {
         for (first, last, class) in [
             ("0.0.0.0", "0.255.255.255", forbidden("“this network” address")),
             ("10.0.0.0", "10.255.255.255", PRIVATE),
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_stays_closed_even_where_private_addresses_are_open() {
+    fn trap_06_metadata_stays_closed_even_where_private_addresses_are_open() {
         for address in [
             "169.254.169.254",
             "168.63.129.16",
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn v4_inside_v6_is_judged_again() {
+    fn trap_08_v4_inside_v6_is_judged_again() {
         for (kind, public, loopback, metadata) in [
             (
                 "v4-mapped address",

@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn every_spelling_is_covered() {
+    fn trap_21_every_spelling_is_covered() {
         check("nothing here", "nothing here");
         check(&format!("a {SECRET} b {SECRET}"), "a [masked] b [masked]");
         check(&format!("{SECRET}{SECRET}"), "[masked][masked]");
@@ -350,6 +350,18 @@ mod tests {
         check(&HEXLOWER.encode(SECRET.as_bytes()), "[masked]");
         check(&HEXUPPER.encode(SECRET.as_bytes()), "[masked]");
         check("%zz \\u12 \\", "%zz \\u12 \\");
+    }
+
+    #[test]
+    fn trap_21_what_only_looks_like_a_secret_stays() {
+        for text in [
+            "Bearer sk_live_51H8xQyAbCdEfGhIjKlMnOpQr",
+            "AKIAIOSFODNN7EXAMPLE",
+            "-----BEGIN PRIVATE KEY-----",
+            r#"{"password":"hunter2","token":"eyJhbGciOiJIUzI1NiJ9.e30.c2ln"}"#,
+        ] {
+            check(text, text);
+        }
     }
 
     #[test]

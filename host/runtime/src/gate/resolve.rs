@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn one_refused_address_refuses_all() {
+    fn trap_06_one_refused_address_refuses_all() {
         assert_eq!(
             check("api.example:443", &["8.8.8.8:443", "127.0.0.1:443"], false).unwrap_err(),
             "api.example:443 is at 127.0.0.1, a loopback address; nothing is sent there"
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn literals_are_judged_without_a_resolver_and_ports_are_ours() {
+    fn trap_08_literals_are_judged_without_a_resolver_and_ports_are_ours() {
         assert!(check("127.0.0.1:80", &["8.8.8.8:80"], false).is_err());
         assert!(check("[::ffff:127.0.0.1]:80", &["8.8.8.8:80"], false).is_err());
         assert_eq!(check("8.8.4.4:443", &[], false).unwrap(), ["8.8.4.4:443"]);

@@ -342,7 +342,7 @@ async fn a_certificate_for_another_name_or_by_another_authority_gets_no_request(
 }
 
 #[tokio::test]
-async fn an_https_origin_is_never_spoken_to_in_the_clear() {
+async fn trap_07_an_https_origin_is_never_spoken_to_in_the_clear() {
     let service = Service::start(None, "127.0.0.1:0", [json("{}")]).await;
     let up = Upstream::new(parts("https://api.example", &service)).unwrap();
     let bounds = Bounds {
@@ -371,7 +371,7 @@ async fn plain_http_stays_on_this_machine_and_its_networks() {
 }
 
 #[tokio::test]
-async fn private_addresses_get_nothing_unless_allowed() {
+async fn trap_06_private_addresses_get_nothing_unless_allowed() {
     let service = Service::start(None, "127.0.0.1:0", [json("{}")]).await;
     let up = Upstream::new(UpstreamParts {
         allow_private: false,
@@ -399,7 +399,7 @@ impl Resolve for Turning {
 }
 
 #[tokio::test]
-async fn a_rebinding_name_is_asked_once_and_the_checked_address_is_used() {
+async fn trap_06_a_rebinding_name_is_asked_once_and_the_checked_address_is_used() {
     let first = Service::start(None, "127.0.0.1:0", [json("1")]).await;
     let port = first.address.port();
     let second = Service::start(None, &format!("127.0.0.2:{port}"), [json("2")]).await;
@@ -418,7 +418,7 @@ async fn a_rebinding_name_is_asked_once_and_the_checked_address_is_used() {
 }
 
 #[tokio::test]
-async fn a_rebinding_name_does_not_reach_loopback_over_an_open_connection() {
+async fn trap_06_a_rebinding_name_does_not_reach_loopback_over_an_open_connection() {
     let wire = Wire::with_resolver(Arc::new(Turning::new(["127.0.0.1", "169.254.169.254"])));
     let (service, _) = plain([json("1"), json("2")]).await;
     let up = Upstream::new(UpstreamParts {
@@ -433,7 +433,7 @@ async fn a_rebinding_name_does_not_reach_loopback_over_an_open_connection() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_an_answer() {
+async fn trap_07_a_redirect_is_an_answer() {
     let (elsewhere, _) = plain([json("{}")]).await;
     let location = format!("http://{}/", elsewhere.address);
     let (service, up) = plain([answer(&format!(
@@ -447,7 +447,7 @@ async fn a_redirect_is_an_answer() {
 }
 
 #[tokio::test]
-async fn proxies_of_the_environment_are_not_asked() {
+async fn trap_09_proxies_of_the_environment_are_not_asked() {
     // Nothing here reads them; the test runs itself again with them set, and must pass as it is.
     let service = Service::start(None, "127.0.0.1:0", [json("{}")]).await;
     let up = Upstream::new(parts("http://api.example", &service)).unwrap();
@@ -457,7 +457,10 @@ async fn proxies_of_the_environment_are_not_asked() {
     }
     let proxy = "http://127.0.0.1:1";
     let again = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "gate::tests::proxies_of_the_environment_are_not_asked"])
+        .args([
+            "--exact",
+            "gate::tests::trap_09_proxies_of_the_environment_are_not_asked",
+        ])
         .envs(
             [
                 "HTTP_PROXY",

@@ -216,7 +216,7 @@ fn check_limit(function: &str, args: &str, change: impl FnOnce(&mut Limits), exp
 }
 
 #[test]
-fn an_endless_loop_runs_out_of_fuel() {
+fn trap_03_an_endless_loop_runs_out_of_fuel() {
     let refusal = check_limit("spin", "{}", |limits| limits.fuel = 1_000_000, Code::Fuel);
     assert_eq!(refusal.message, "the tool used up its fuel of 1000000");
 }
@@ -248,7 +248,7 @@ fn fuel_is_the_same_every_time() {
 }
 
 #[test]
-fn an_endless_loop_runs_out_of_time() {
+fn trap_03_an_endless_loop_runs_out_of_time() {
     let begun = Instant::now();
     let limits = |limits: &mut Limits| {
         // Ends by itself, but far later, where time is not limited.
@@ -260,7 +260,7 @@ fn an_endless_loop_runs_out_of_time() {
 }
 
 #[test]
-fn a_stop_from_outside_ends_a_running_guest() {
+fn trap_03_a_stop_from_outside_ends_a_running_guest() {
     let recorded = Arc::new(Mutex::new(Recorded::default()));
     let kill = Arc::clone(&recorded);
     let killer = std::thread::spawn(move || {
@@ -277,13 +277,50 @@ fn a_stop_from_outside_ends_a_running_guest() {
 }
 
 #[test]
-fn memory_beyond_the_limit_ends_the_call() {
-    check_limit(
-        "grow",
-        r#"{"pages":1021}"#,
-        |limits| limits.memory_bytes = 64 << 20,
-        Code::Memory,
-    );
+fn trap_03_spinning_guests_do_not_stop_others() {
+    let recorded = Arc::new(Mutex::new(Recorded::default()));
+    let limits = Limits {
+        fuel: u64::MAX,
+        wall_ms: 20_000,
+        ..Limits::default()
+    };
+    std::thread::scope(|scope| {
+        let spin = || call(&GLUTTON, "spin", &json("{}"), &limits, &recorded).outcome;
+        let spinning: Vec<_> = (0..4).map(|_| scope.spawn(spin)).collect();
+        for _ in 0..20 {
+            assert_eq!(quick(&GLUTTON, "swallow", r#"{"value":"abc"}"#), Outcome::Ok(json("3")));
+        }
+        assert!(spinning.iter().all(|guest| !guest.is_finished()));
+        recorded.lock().unwrap().stop = Some(Refusal::new(Code::Caller, "killed"));
+        for guest in spinning {
+            assert_eq!(stop(guest.join().unwrap()).code, Code::Caller);
+        }
+    });
+}
+
+#[test]
+fn trap_11_stopping_one_guest_leaves_the_others() {
+    let spin = |fuel, wall_ms| {
+        let limits = Limits {
+            fuel,
+            wall_ms,
+            ..Limits::default()
+        };
+        stop(call(&GLUTTON, "spin", &json("{}"), &limits, &Arc::default()).outcome).code
+    };
+    std::thread::scope(|scope| {
+        let patient = scope.spawn(|| spin(2_000_000_000, 30_000));
+        for _ in 0..5 {
+            assert_eq!(spin(u64::MAX, 5), Code::Time);
+        }
+        assert_eq!(patient.join().unwrap(), Code::Fuel, "by its own limit alone");
+    });
+}
+
+#[test]
+fn trap_04_memory_beyond_the_limit_ends_the_call() {
+    // 64 MiB, where nothing else is said.
+    check_limit("grow", r#"{"pages":1021}"#, |_| {}, Code::Memory);
     check_limit(
         "grow",
         r#"{"pages":0}"#,
@@ -329,7 +366,7 @@ fn a_trap_is_named() {
 }
 
 #[test]
-fn log_floods_end_the_call() {
+fn trap_12_log_floods_end_the_call() {
     // Enough to go over the limit, and not for much more where there is none.
     let brief = |limits: &mut Limits| limits.fuel = 200_000;
     check_limit("flood", r#"{"len":1000}"#, brief, Code::Log);
@@ -711,7 +748,7 @@ fn cache_files(directory: &Path) -> Vec<std::path::PathBuf> {
 }
 
 #[test]
-fn compiled_code_is_cached_and_a_wrong_tag_is_never_used() {
+fn trap_15_compiled_code_is_cached_and_a_wrong_tag_is_never_used() {
     let directory = tempfile::tempdir().unwrap();
     let sandbox = cached(directory.path(), 1);
     assert_eq!(number_of(&sandbox, &numbered(1)), Outcome::Ok(json("1")));

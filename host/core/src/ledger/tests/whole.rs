@@ -93,7 +93,7 @@ fn removed_swapped_repeated_and_foreign_entries() {
 }
 
 #[test]
-fn a_cut_tail_is_seen_against_a_later_checkpoint() {
+fn trap_13_a_cut_tail_is_seen_against_a_later_checkpoint() {
     let log = Log::of_everything();
     for size in 0..log.entries.len() {
         let cut = log.stored()[..size].to_vec();
@@ -122,7 +122,7 @@ fn an_entry_without_a_checkpoint_is_nobodys() {
 }
 
 #[test]
-fn checkpoints_of_another_key_or_history() {
+fn trap_14_checkpoints_of_another_key_or_history() {
     let log = Log::of_everything();
     let other = SignerKey::from_seed(NAME, &[8; 32]).unwrap();
     let forged = Checkpoint::sign(17, log.tree.root(), &other);

@@ -215,7 +215,7 @@ fn validator(schema: &Json) -> jsonschema::Validator {
 }
 
 #[test]
-fn integers_have_their_range() {
+fn trap_18_integers_have_their_range() {
     check("", "u8", &["0", "255"], &["-1", "256", "1.5", "\"1\"", "null", "true"]);
     check("", "s8", &["-128", "127"], &["-129", "128"]);
     check("", "u16", &["65535"], &["65536", "-1"]);
@@ -628,7 +628,7 @@ fn a_capability_says_what_it_is_for() {
 }
 
 #[test]
-fn a_scope_where_none_is_read_is_refused() {
+fn trap_16_a_scope_where_none_is_read_is_refused() {
     refused(
         r#"package a:b; world w { @external-id("nothing") import ambit:capability/log@0.1.0; export go: func(); }"#,
         &expect![[r#"
@@ -729,7 +729,7 @@ fn a_type_that_grows_without_end_is_refused() {
 }
 
 #[test]
-fn two_functions_of_one_name_are_refused() {
+fn trap_18_two_functions_of_one_name_are_refused() {
     let wit = "package a:b; interface x { f: func(); } world w { export x; export y:x-y/x; }
         package y:x-y { interface x { f: func(); } }";
     refused(

@@ -199,7 +199,7 @@ fn what_does_not_fit_is_refused_where_it_is() {
 }
 
 #[test]
-fn parameters_are_members_of_the_arguments() {
+fn trap_18_parameters_are_members_of_the_arguments() {
     let tool = echo(DECLARATIONS, "option<u8>");
     assert_eq!(
         run(&tool, None),

@@ -185,14 +185,14 @@ fn check_stopped(function: &str, args: &str, code: Code) -> Vec<(LogLevel, Strin
 }
 
 #[test]
-fn there_is_nothing_of_the_host() {
+fn trap_01_there_is_nothing_of_the_host() {
     for empty in ["arguments", "variables", "directories"] {
         check(empty, "{}", "0");
     }
 }
 
 #[test]
-fn names_and_sockets_are_refused() {
+fn trap_06_names_and_sockets_are_refused() {
     const PERMANENT_RESOLVER_FAILURE: &str = "1020";
     const ACCESS_DENIED: &str = "1001";
     for name in ["localhost", "example.com", "127.0.0.1"] {
@@ -221,7 +221,7 @@ fn resources_are_bounded() {
 }
 
 #[test]
-fn what_is_printed_goes_to_the_log() {
+fn trap_02_what_is_printed_goes_to_the_log() {
     let lines = |function| run(function, r#"{"text":"one\ntwo"}"#).1;
     assert_eq!(
         lines("print"),

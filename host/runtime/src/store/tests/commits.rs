@@ -165,7 +165,7 @@ fn a_call_finishes_after_its_effects() {
 }
 
 #[test]
-fn only_what_is_on_the_ledger_may_leave() {
+fn trap_13_only_what_is_on_the_ledger_may_leave() {
     check(|store| {
         let call = Call::new();
         store.commit(batch([call.accepted(vec![])])).unwrap();

@@ -131,7 +131,7 @@ fn check_after(home: &Home, lines: &[String]) {
 }
 
 #[test]
-fn reopens_after_kill() {
+fn trap_13_reopens_after_kill() {
     let home = Home::new();
     let mut child = spawn("load", home.path(), None);
     let mut said = said(&mut child);

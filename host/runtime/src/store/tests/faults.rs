@@ -38,7 +38,7 @@ fn intent() -> Batch {
 }
 
 #[test]
-fn a_failed_sync_is_the_end() {
+fn trap_13_a_failed_sync_is_the_end() {
     check(Step::Sync, Fault::Io, "input/output error");
 }
 
@@ -78,7 +78,7 @@ fn a_payload_file_that_cannot_be_written_is_the_end() {
 
 /// A real full database, without a reserve: SQLite says so in the middle of a transaction.
 #[test]
-fn a_full_database_is_the_end_and_loses_nothing() {
+fn trap_13_a_full_database_is_the_end_and_loses_nothing() {
     let home = Home::new();
     let options = StoreOptions {
         quota: Some(256 << 10),
