@@ -1,0 +1,79 @@
+//! A caller that calls now and then, alone and beside guests that never stop by themselves.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ambit_runtime::host::Host;
+use ambit_runtime::sandbox::Outcome;
+
+use super::report::{Amount, Figure};
+use super::rounds::{micros, quantile};
+use super::setting::{self, Setting, trivial};
+use super::{Effort, Measured};
+
+const SPINNING: usize = 8;
+/// Between the end of one call and the next.
+const PAUSE: Duration = Duration::from_millis(1);
+
+pub(super) fn steady(setting: &Setting, effort: Effort) -> Measured<Figure> {
+    let (rounds, during) = effort.pick((5, Duration::from_millis(2000)), (1, Duration::from_millis(150)));
+    let host = setting.open(setting::on_disk(&["echo", "spin"]))?;
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    call_now_and_then(&host, during / 4)?;
+    for _ in 0..rounds {
+        alone.extend(call_now_and_then(&host, during)?);
+        beside.extend(beside_spinning(&host, during)?);
+    }
+    let (p99, alone_p99) = (quantile(&mut beside, 99), quantile(&mut alone, 99));
+    let most = (2 * alone_p99).max(alone_p99 + Duration::from_millis(5));
+    let median = |waits: &mut [Duration]| Amount::Micros(micros(quantile(waits, 50)));
+    Ok(Figure::of(p99.into())
+        .against("its p99 alone", alone_p99.into(), micros(p99) / micros(alone_p99))
+        .target("≤ 2×, or 5 ms more", p99 <= most)
+        .note(format!(
+            "durable calls; p50 {} beside them, {} alone; {} and {} calls",
+            median(&mut beside),
+            median(&mut alone),
+            beside.len(),
+            alone.len()
+        )))
+}
+
+fn beside_spinning(host: &Host, during: Duration) -> Measured<Vec<Duration>> {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let spinning: Vec<_> = (0..SPINNING).map(|_| scope.spawn(|| spin(host, &over))).collect();
+        thread::sleep(Duration::from_millis(20));
+        let waits = call_now_and_then(host, during);
+        over.store(true, Ordering::Relaxed);
+        for guest in spinning {
+            guest.join().map_err(|_| "a spinning guest's thread panicked")??;
+        }
+        waits
+    })
+}
+
+/// One guest after another that runs until its time is over.
+fn spin(host: &Host, over: &AtomicBool) -> Measured<()> {
+    while !over.load(Ordering::Relaxed) {
+        let answer = host.call(setting::request("spin", "try", r#"{"case":"spin"}"#))?;
+        if !matches!(answer.outcome, Outcome::Stopped(_)) {
+            return Err(format!("a spinning guest came to {:?}", answer.outcome).into());
+        }
+    }
+    Ok(())
+}
+
+fn call_now_and_then(host: &Host, during: Duration) -> Measured<Vec<Duration>> {
+    let begun = Instant::now();
+    let mut waits = Vec::new();
+    while begun.elapsed() < during {
+        let request = trivial();
+        let asked = Instant::now();
+        setting::call(host, request)?;
+        waits.push(asked.elapsed());
+        thread::sleep(PAUSE);
+    }
+    Ok(waits)
+}
