@@ -31,7 +31,8 @@ pub(crate) fn run(place: &Place, quick: bool) -> Outcome<ExitCode> {
     }
     if !quick {
         let text = fs::read_to_string(&output).map_err(|error| Failure::at(&output, &error))?;
-        let report = serde_json::from_str(&text).map_err(|error| Failure::at(&output, &error))?;
+        let report =
+            serde_json::from_str(&text).map_err(|error| Failure::new(format!("{}: {error}", output.display())))?;
         let readme = place.root.join("README.md");
         let text = fs::read_to_string(&readme).map_err(|error| Failure::at(&readme, &error))?;
         fs::write(&readme, replaced(&text, &table(&report)?)?).map_err(|error| Failure::at(&readme, &error))?;

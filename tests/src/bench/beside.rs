@@ -1,5 +1,6 @@
 //! A caller that calls now and then, alone and beside guests that never stop by themselves.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,27 +18,65 @@ const SPINNING: usize = 8;
 const PAUSE: Duration = Duration::from_millis(1);
 
 pub(super) fn steady(setting: &Setting, effort: Effort) -> Measured<Figure> {
-    let (rounds, during) = effort.pick((5, Duration::from_millis(2000)), (1, Duration::from_millis(150)));
-    let host = setting.open(setting::on_disk(&["echo", "spin"]))?;
-    let (mut alone, mut beside) = (Vec::new(), Vec::new());
-    call_now_and_then(&host, during / 4)?;
-    for _ in 0..rounds {
-        alone.extend(call_now_and_then(&host, during)?);
-        beside.extend(beside_spinning(&host, during)?);
-    }
-    let (p99, alone_p99) = (quantile(&mut beside, 99), quantile(&mut alone, 99));
-    let most = (2 * alone_p99).max(alone_p99 + Duration::from_millis(5));
-    let median = |waits: &mut [Duration]| Amount::Micros(micros(quantile(waits, 50)));
+    let (rounds, during) = effort.pick((5, Duration::from_millis(1500)), (1, Duration::from_millis(150)));
+    let tools = ["echo", "spin"];
+    let durable = Waits::of(&setting.open(setting::on_disk(&tools))?, rounds, during)?;
+    let in_memory = Waits::of(&setting.open(setting.in_memory(&tools))?, rounds.div_ceil(2), during)?;
+    let (p99, alone) = (durable.beside(99), durable.alone(99));
+    let most = (2 * alone).max(alone + Duration::from_millis(5));
     Ok(Figure::of(p99.into())
-        .against("its p99 alone", alone_p99.into(), micros(p99) / micros(alone_p99))
+        .against("its p99 alone", alone.into(), micros(p99) / micros(alone))
         .target("≤ 2×, or 5 ms more", p99 <= most)
+        .note(format!("durable calls: {durable}"))
         .note(format!(
-            "durable calls; p50 {} beside them, {} alone; {} and {} calls",
-            median(&mut beside),
-            median(&mut alone),
-            beside.len(),
-            alone.len()
+            "the same with a ledger in memory, so without any other thread: {in_memory}"
         )))
+}
+
+/// How long calls took, in order of time.
+struct Waits {
+    alone: Vec<Duration>,
+    beside: Vec<Duration>,
+}
+
+impl Waits {
+    fn of(host: &Host, rounds: usize, during: Duration) -> Measured<Waits> {
+        let (mut alone, mut beside) = (Vec::new(), Vec::new());
+        call_now_and_then(host, during / 4)?;
+        for _ in 0..rounds {
+            alone.extend(call_now_and_then(host, during)?);
+            beside.extend(beside_spinning(host, during)?);
+        }
+        alone.sort_unstable();
+        beside.sort_unstable();
+        Ok(Waits { alone, beside })
+    }
+
+    fn alone(&self, percent: usize) -> Duration {
+        quantile(&self.alone, percent)
+    }
+
+    fn beside(&self, percent: usize) -> Duration {
+        quantile(&self.beside, percent)
+    }
+}
+
+impl fmt::Display for Waits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let amount = |wait: Duration| Amount::from(wait);
+        let [(beside, beside_most), (alone, alone_most)] =
+            [(self.beside(50), self.beside(99)), (self.alone(50), self.alone(99))];
+        write!(
+            f,
+            "{} p50, {} p99 beside them ({} calls), {} p50, {} p99 alone ({} calls)",
+            amount(beside),
+            amount(beside_most),
+            self.beside.len(),
+            amount(alone),
+            amount(alone_most),
+            self.alone.len()
+        )
+    }
 }
 
 fn beside_spinning(host: &Host, during: Duration) -> Measured<Vec<Duration>> {

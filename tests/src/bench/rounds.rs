@@ -52,8 +52,8 @@ impl Medians {
             for _ in 0..times / 10 {
                 work()?;
             }
-            let mut waits = (0..times).map(|_| work()).collect::<Measured<Vec<_>>>()?;
-            medians.push(micros(quantile(&mut waits, 50)));
+            let waits = (0..times).map(|_| work()).collect::<Measured<Vec<_>>>()?;
+            medians.push(micros(middle_of(waits)));
         }
         Ok(())
     }
@@ -79,7 +79,7 @@ impl Medians {
 /// at the clock.
 pub(super) fn part<T>(times: usize, mut work: impl FnMut() -> T) -> f64 {
     const AT_ONCE: u32 = 8;
-    let mut waits: Vec<Duration> = (0..times.max(10))
+    let waits: Vec<Duration> = (0..times.max(10))
         .map(|_| {
             let begun = Instant::now();
             for _ in 0..AT_ONCE {
@@ -88,12 +88,12 @@ pub(super) fn part<T>(times: usize, mut work: impl FnMut() -> T) -> f64 {
             begun.elapsed() / AT_ONCE
         })
         .collect();
-    micros(quantile(&mut waits, 50))
+    micros(middle_of(waits))
 }
 
 /// The same, of work that needs something new each time, which is not counted.
 pub(super) fn part_of<I, T>(times: usize, mut prepare: impl FnMut() -> I, mut work: impl FnMut(I) -> T) -> f64 {
-    let mut waits: Vec<Duration> = (0..times.max(10))
+    let waits: Vec<Duration> = (0..times.max(10))
         .map(|_| {
             let input = prepare();
             let begun = Instant::now();
@@ -103,14 +103,18 @@ pub(super) fn part_of<I, T>(times: usize, mut prepare: impl FnMut() -> I, mut wo
             took
         })
         .collect();
-    micros(quantile(&mut waits, 50))
+    micros(middle_of(waits))
 }
 
-/// The wait that so many of a hundred do not pass.
-pub(super) fn quantile(waits: &mut [Duration], percent: usize) -> Duration {
-    waits.sort_unstable();
+/// The wait that so many of a hundred do not pass, of waits in order.
+pub(super) fn quantile(waits: &[Duration], percent: usize) -> Duration {
     let at = (waits.len() * percent / 100).min(waits.len().saturating_sub(1));
     waits.get(at).copied().unwrap_or_default()
+}
+
+fn middle_of(mut waits: Vec<Duration>) -> Duration {
+    waits.sort_unstable();
+    quantile(&waits, 50)
 }
 
 pub(super) fn micros(time: Duration) -> f64 {
@@ -140,10 +144,10 @@ mod tests {
 
     #[test]
     fn quantiles_of_few_and_many() {
-        let mut waits: Vec<Duration> = (1..=100).map(Duration::from_millis).collect();
-        assert_eq!(quantile(&mut waits, 99), Duration::from_millis(100));
-        assert_eq!(quantile(&mut waits, 50), Duration::from_millis(51));
-        assert_eq!(quantile(&mut [Duration::from_millis(7)], 99), Duration::from_millis(7));
-        assert_eq!(quantile(&mut [], 99), Duration::ZERO);
+        let waits: Vec<Duration> = (1..=100).map(Duration::from_millis).collect();
+        assert_eq!(quantile(&waits, 99), Duration::from_millis(100));
+        assert_eq!(quantile(&waits, 50), Duration::from_millis(51));
+        assert_eq!(quantile(&[Duration::from_millis(7)], 99), Duration::from_millis(7));
+        assert_eq!(quantile(&[], 99), Duration::ZERO);
     }
 }
