@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use ambit_core::effect::{GuestBody, GuestRequest, GuestResponse, HttpRequest, Method};
+use ambit_core::effect::{GuestBody, GuestRequest, GuestResponse, HttpEffect, HttpRequest, Method};
 use ambit_core::error::Refusal;
 use ambit_core::grant::{Admitted, BoundImport, Grant, Limits, Narrowing, ToolIdentity};
 use ambit_core::identity::Directory;
@@ -29,8 +29,8 @@ use super::setting::{self, Setting};
 use super::{Effort, Measured};
 use crate::programs::component;
 
-/// Effects of a call that has some: enough for the difference to be of effects alone.
-const EFFECTS: u32 = 24;
+/// Effects of a call that has some. Few, so that on a busy machine most calls still end before they are interrupted.
+const EFFECTS: u32 = 6;
 
 /// A refund whose currency is known.
 pub(super) fn plain(setting: &Setting, effort: Effort) -> Measured<Figure> {
@@ -54,7 +54,7 @@ const GUEST_WITH: usize = 3;
 /// A call with effects less one without, and from that the same difference where the sandbox is alone and answers at once:
 /// that is the guest's, which writes requests and reads answers.
 fn measure(setting: &Setting, effort: Effort, tool: &'static str) -> Measured<Figure> {
-    let (rounds, calls) = (effort.pick(15, 2), effort.pick(150, 10));
+    let (rounds, calls) = (effort.pick(15, 2), effort.pick(400, 10));
     let alone = Alone::load()?;
     let mut medians = Medians::new();
     for _ in 0..rounds {
@@ -248,6 +248,18 @@ fn parts(setting: &Setting, times: usize) -> Measured<Vec<(&'static str, f64)>> 
     let intersected = part(times, reads);
     let admission = part(times, || grant.admit(import.index, guest));
     let recorded = Recorded::of(setting)?;
+    let spend = admitted.spend(None)?;
+    let digest = || {
+        let effect = HttpEffect {
+            connection: admitted.connection().name().to_owned(),
+            route: admitted.route().name().to_owned(),
+            tier: admitted.tier(),
+            request: request.clone(),
+            captures: admitted.captures().clone(),
+            spend,
+        };
+        effect.digest(&request.digest())
+    };
     let upstream = config
         .upstream("known", &Process)
         .map_err(|problem| problem.message().to_owned())?;
@@ -279,6 +291,7 @@ fn parts(setting: &Setting, times: usize) -> Measured<Vec<(&'static str, f64)>> 
             "money, fields, policy's decision",
             part(times, || steps.decide(&policy)),
         ),
+        ("the effect's digest, twice", 2.0 * part(times, digest)),
         (
             "intent with its payload, sealed",
             part_of(times, || (), |()| recorded.intend(admitted)),
