@@ -123,6 +123,7 @@ pub fn run(
     only: &str,
     mut begun: impl FnMut(&str),
 ) -> Result<Report, Box<dyn Error + Send + Sync>> {
+    let machine = Machine::this();
     let setting = Setting::make(scratch)?;
     let wanted = SUBJECTS.iter().filter(|subject| subject.id.starts_with(only));
     let rows = wanted.map(|subject| {
@@ -137,7 +138,7 @@ pub fn run(
     });
     Ok(Report {
         quick: effort == Effort::Quick,
-        machine: Machine::this(),
+        machine,
         rows: rows.collect(),
         not_built: NOT_BUILT.map(str::to_owned).to_vec(),
     })

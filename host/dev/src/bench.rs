@@ -59,18 +59,23 @@ fn replaced(readme: &str, table: &str) -> Outcome<String> {
 fn table(report: &Value) -> Outcome<String> {
     let machine = &report["machine"];
     let rows = report["rows"].as_array().ok_or_else(|| no("rows"))?;
+    let load = match machine["load"].as_f64() {
+        Some(load) => format!(", a load of {load:.0} before"),
+        None => String::new(),
+    };
     let mut table = format!(
-        "Measured by `cargo xtask bench` in one run on {} cores ({}, {}). Ratios hold on other machines, figures do not.\n\n\
+        "Measured by `cargo xtask bench` in one run on {} cores ({}, {}{load}). Ratios carry over to other machines, as far as\n\
+         nothing else runs there; figures do not.\n\n\
          | what | measured | compared with | ratio | target | |\n|---|---|---|---|---|---|\n",
         machine["cores"],
-        text(&machine["os"])?,
-        text(&machine["arch"])?
+        text(machine, "/os")?,
+        text(machine, "/arch")?
     );
     for row in rows {
         table.push_str(&line(row)?);
     }
     for what in report["not_built"].as_array().ok_or_else(|| no("not_built"))? {
-        table.push_str(&format!("| {} | | | | | not built yet |\n", text(what)?));
+        table.push_str(&format!("| {} | | | | | not built yet |\n", text(what, "")?));
     }
     Ok(table)
 }
@@ -79,7 +84,7 @@ fn line(row: &Value) -> Outcome<String> {
     let figure = &row["figure"];
     let against = match &figure["against"] {
         Value::Null => String::new(),
-        against => format!("{}, {}", text(&against["what"])?, text(&against["amount"]["text"])?),
+        against => format!("{}, {}", text(against, "/what")?, text(against, "/amount/text")?),
     };
     let ratio = figure["ratio"]
         .as_f64()
@@ -88,18 +93,22 @@ fn line(row: &Value) -> Outcome<String> {
     let (target, met) = match &figure["target"] {
         Value::Null => ("", ""),
         target => (
-            text(&target["text"])?,
+            text(target, "/text")?,
             if target["met"] == true { "met" } else { "missed" },
         ),
     };
-    let (what, measured) = (text(&row["what"])?, text(&figure["measured"]["text"])?);
+    let (what, measured) = (text(row, "/what")?, text(figure, "/measured/text")?);
     Ok(format!(
         "| {what} | {measured} | {against} | {ratio} | {target} | {met} |\n"
     ))
 }
 
-fn text(value: &Value) -> Outcome<&str> {
-    value.as_str().ok_or_else(|| no("text"))
+/// A text in the report; the pointer is JSON's (RFC 6901).
+fn text<'v>(value: &'v Value, pointer: &str) -> Outcome<&'v str> {
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .ok_or_else(|| no(pointer))
 }
 
 fn no(what: &str) -> Failure {
@@ -117,7 +126,7 @@ mod tests {
     #[test]
     fn rows_become_lines_without_anything_that_names_a_machine() {
         let report = json!({
-            "machine": {"cores": 2, "os": "linux", "arch": "x86_64"},
+            "machine": {"cores": 2, "os": "linux", "arch": "x86_64", "load": 9.21},
             "rows": [
                 {"what": "a call", "figure": {
                     "measured": {"value": 20.123, "unit": "us", "text": "20 µs"},
@@ -128,7 +137,7 @@ mod tests {
             "not_built": ["replay"],
         });
         let table = table(&report).unwrap();
-        let lines: Vec<&str> = table.lines().skip(4).collect();
+        let lines: Vec<&str> = table.lines().skip(5).collect();
         assert_eq!(
             lines,
             [

@@ -27,6 +27,10 @@ pub struct Machine {
     pub os: String,
     /// Instruction set.
     pub arch: String,
+    /// How many programs wanted a processor in the minute before, where the system says: on a busy machine rows that wait for
+    /// a disk or another thread say less.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load: Option<f64>,
 }
 
 impl Machine {
@@ -36,6 +40,9 @@ impl Machine {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             os: std::env::consts::OS.to_owned(),
             arch: std::env::consts::ARCH.to_owned(),
+            load: std::fs::read_to_string("/proc/loadavg")
+                .ok()
+                .and_then(|text| text.split(' ').next()?.parse().ok()),
         }
     }
 }
@@ -255,8 +262,11 @@ impl Serialize for Amount {
 /// The report as a table.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Machine { cores, os, arch } = &self.machine;
-        writeln!(f, "{cores} cores, {os}, {arch}")?;
+        let Machine { cores, os, arch, load } = &self.machine;
+        let load = load
+            .map(|load| format!(", a load of {load:.0} before"))
+            .unwrap_or_default();
+        writeln!(f, "{cores} cores, {os}, {arch}{load}")?;
         for row in &self.rows {
             writeln!(f, "\n{}", row.what)?;
             match (&row.figure, &row.unmeasured) {
