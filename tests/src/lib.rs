@@ -7,6 +7,7 @@
     reason = "a test that cannot go on says where, and stops"
 )]
 
+pub mod bench;
 pub mod home;
 pub mod programs;
 pub mod raw;

@@ -10,7 +10,7 @@ use ambit_core::policy::Mode;
 use ambit_runtime::call::CallRequest;
 use ambit_runtime::config::Config;
 use ambit_runtime::host::{Host, HostOptions};
-use ambit_runtime::sandbox::Outcome;
+use ambit_runtime::sandbox::{Compiler, Outcome};
 use ambit_tests::home::{Home, Run};
 use ambit_tests::programs::program;
 
@@ -293,7 +293,7 @@ fn nothing_is_kept_between_calls_of_one_process() {
     let scene = Scene::with(&[("wild", "hostile_keeper")]);
     let config = Config::load(scene.home.folder()).unwrap();
     let options = HostOptions {
-        compiler: Some(program("ambit")),
+        compiler: Some(Compiler::Child(program("ambit"))),
         ..HostOptions::for_tools(["wild"])
     };
     let host = Host::open(config, options).unwrap();

@@ -56,9 +56,29 @@ impl Digest {
     }
 }
 
+/// A digest's text, on the stack: every ledger entry prints half a dozen.
+struct Text([u8; Text::LEN]);
+
+impl Text {
+    const LEN: usize = PREFIX.len() + 64;
+
+    fn of(digest: &Digest) -> Self {
+        let mut text = [0; Self::LEN];
+        let (prefix, digits) = text.split_at_mut(PREFIX.len());
+        prefix.copy_from_slice(PREFIX.as_bytes());
+        HEXLOWER.encode_mut(&digest.0, digits);
+        Self(text)
+    }
+
+    fn as_str(&self) -> &str {
+        // It is ASCII.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{PREFIX}{}", HEXLOWER.encode_display(&self.0))
+        f.write_str(Text::of(self).as_str())
     }
 }
 
@@ -85,7 +105,7 @@ impl FromStr for Digest {
 
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(Text::of(self).as_str())
     }
 }
 

@@ -4,6 +4,7 @@
 //! else compiles and cannot share a defect with what it checks.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line program prints")]
 
+mod bench;
 mod checks;
 mod components;
 mod demo;
@@ -28,6 +29,8 @@ Commands:
   setup               find or install what builds components for wasm
   components          build every tool and test guest into target/components
   demo                set up, build, and show the way of a call from end to end
+  bench               set up, build, measure the figures to reach, and write the README's table of them
+  bench --quick       only see that all of them can be measured, in a few seconds
   test [PHASE…]       set up and run every check, or only the named phases and what they need
   test --list         name the phases of `test`
 
@@ -69,6 +72,8 @@ fn dispatch(arguments: &[String]) -> Outcome<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         ["demo"] => demo::run(&Place::find()?),
+        ["bench"] => bench::run(&Place::find()?, false),
+        ["bench", "--quick"] => bench::run(&Place::find()?, true),
         ["test", "--list"] => {
             test::list();
             Ok(ExitCode::SUCCESS)

@@ -27,6 +27,7 @@ use serde::Serialize;
 use crate::effects::{Beginning, CallEffects, Heading, Remains, refusal_json, refused};
 use crate::host::{Host, Shared, Tool, now_ms};
 use crate::ids::{CallId, TraceId};
+use crate::random;
 use crate::sandbox::{Effects, Ended, Outcome};
 use crate::store::{Batch, Payload, StoreError};
 
@@ -272,7 +273,7 @@ impl Host {
         heading.principal = Some(principal(grant.caller()));
         heading.tool = Some(tool.digest);
         let mut seed = [0_u8; 32];
-        getrandom::fill(&mut seed)?;
+        random::fill(&mut seed)?;
         let clock_ms = u64::try_from(now_ms()).unwrap_or_default();
         let start = Payload::new(
             heading.call.as_str(),

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use data_encoding::{BASE32_NOPAD, HEXLOWER};
 use serde::{Deserialize, Serialize};
 
+use crate::random;
+
 /// A call: `c_` and 26 characters of lower-case base32 (128 random bits and two zero bits).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -18,7 +20,7 @@ impl CallId {
     /// Where the operating system gives no randomness.
     pub fn random() -> Result<CallId, getrandom::Error> {
         let mut bytes = [0_u8; 16];
-        getrandom::fill(&mut bytes)?;
+        random::fill(&mut bytes)?;
         Ok(CallId(format!(
             "c_{}",
             BASE32_NOPAD.encode(&bytes).to_ascii_lowercase()
@@ -49,7 +51,7 @@ impl TraceId {
     /// Where the operating system gives no randomness.
     pub fn random() -> Result<TraceId, getrandom::Error> {
         let mut bytes = [0_u8; 16];
-        getrandom::fill(&mut bytes)?;
+        random::fill(&mut bytes)?;
         bytes[0] |= 1; // never all zero
         Ok(TraceId(HEXLOWER.encode(&bytes)))
     }

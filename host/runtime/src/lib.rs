@@ -14,6 +14,7 @@ pub mod gate;
 pub mod home;
 pub mod host;
 pub mod ids;
+mod random;
 pub mod sandbox;
 pub mod secret;
 pub mod store;

@@ -1285,7 +1285,7 @@ fn deciding_is_quick() {
         run: Some("r1"),
         ..Case::default()
     };
-    let median = |what: &str, decide: &dyn Fn() -> bool| {
+    let median = |decide: &dyn Fn() -> bool| {
         let mut times: Vec<_> = (0..2000)
             .map(|_| {
                 let start = std::time::Instant::now();
@@ -1294,14 +1294,11 @@ fn deciding_is_quick() {
             })
             .collect();
         times.sort();
-        eprintln!("{what}: {:?} (p50 of {})", times[times.len() / 2], times.len());
         times[times.len() / 2]
     };
     case.with(|facts| {
-        let effect = median("decide_effect, 50 policies", &|| set.decide_effect(facts).allowed());
-        let call = median("decide_call, remembered", &|| set.decide_call(&facts.call).allowed());
-        let afresh = loaded(&fifty()).without_memo();
-        median("decide_call, afresh", &|| afresh.decide_call(&facts.call).allowed());
+        let effect = median(&|| set.decide_effect(facts).allowed());
+        let call = median(&|| set.decide_call(&facts.call).allowed());
         // Bounds that only a mistake in kind would miss, on a busy machine too.
         assert!(
             effect.as_micros() < 200 && call.as_micros() < 50,

@@ -60,6 +60,17 @@ pub(super) struct Answer {
     pub(super) body: Bytes,
 }
 
+impl Answer {
+    /// One that did not come over a connection.
+    pub(super) fn of(response: &Response<Bytes>) -> Answer {
+        Answer {
+            status: response.status(),
+            headers: response.headers().clone(),
+            body: response.body().clone(),
+        }
+    }
+}
+
 /// How an exchange failed.
 #[derive(Debug)]
 pub(super) enum Broken {

@@ -7,10 +7,10 @@ use std::time::Duration;
 use ambit_core::effect::HttpRequest;
 use ambit_core::error::{Code, Refusal, printable};
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Response};
 use tokio::time::Instant;
 
-use super::line::{Broken, Line};
+use super::line::{Answer, Broken, Line};
 use super::resolve::{Resolve, System};
 use super::upstream::Upstream;
 use crate::store::Durable;
@@ -87,8 +87,14 @@ impl std::error::Error for SendError {}
 
 /// The process's door to the network.
 #[derive(Clone)]
-pub struct Wire {
-    resolver: Arc<dyn Resolve>,
+pub struct Wire(Way);
+
+/// Where requests go.
+#[derive(Clone)]
+enum Way {
+    Network(Arc<dyn Resolve>),
+    /// Nowhere: each is answered with this.
+    Memory(Arc<Response<Bytes>>),
 }
 
 impl fmt::Debug for Wire {
@@ -106,7 +112,12 @@ impl Default for Wire {
 impl Wire {
     /// With another resolver than the system's, as tests have.
     pub fn with_resolver(resolver: Arc<dyn Resolve>) -> Wire {
-        Wire { resolver }
+        Wire(Way::Network(resolver))
+    }
+
+    /// One that sends nothing and answers every request alike. For measuring what the gate does itself.
+    pub fn answering(response: Response<Bytes>) -> Wire {
+        Wire(Way::Memory(Arc::new(response)))
     }
 
     /// Sends the request that `durable` is the leave for, once, and waits for its answer. `idempotency` is the header and the key by which
@@ -138,18 +149,20 @@ impl Wire {
 
         up.ready().map_err(SendError::NotSent)?;
         let request = up.request(request, idempotency).map_err(SendError::NotSent)?;
-        let mut line = up
-            .line(self.resolver.as_ref(), deadline)
-            .await
-            .map_err(SendError::NotSent)?;
-
-        let tally = Tally::start(started, &line);
-        let answer = line
-            .exchange(request, bounds.answer_bytes, deadline)
-            .await
-            .map_err(|broken| failed(broken, up, tally.read(&line)))?;
-        let traffic = tally.read(&line);
-        up.pool().put(line);
+        let (answer, traffic) = match &self.0 {
+            Way::Memory(response) => (Answer::of(response), Traffic::default()),
+            Way::Network(resolver) => {
+                let mut line = up.line(resolver.as_ref(), deadline).await.map_err(SendError::NotSent)?;
+                let tally = Tally::start(started, &line);
+                let answer = line
+                    .exchange(request, bounds.answer_bytes, deadline)
+                    .await
+                    .map_err(|broken| failed(broken, up, tally.read(&line)))?;
+                let traffic = tally.read(&line);
+                up.pool().put(line);
+                (answer, traffic)
+            }
+        };
 
         up.pause().note(answer.status, &answer.headers);
         Ok(Sent {

@@ -797,28 +797,6 @@ fn a_valid_cache_entry_is_used() {
     assert!(refusal.message.contains("/nonexistent"), "{refusal}");
 }
 
-/// What a trivial call costs, for whoever changes this module. Measured figures are the bench's.
-#[test]
-fn what_a_call_costs() {
-    let args = json(r#"{"value":"a text of some fifty bytes, as in a small request"}"#);
-    let (function, limits) = (GLUTTON.manifest().function("swallow").unwrap(), Limits::default());
-    let mut effects: Box<dyn Effects> = Box::new(Recorder(Arc::default()));
-    let mut times = Vec::new();
-    for _ in 0..20_000 {
-        let begun = Instant::now();
-        let ended = SANDBOX.run(&GLUTTON, function, &args, &limits, effects);
-        times.push(begun.elapsed());
-        assert!(matches!(ended.outcome, Outcome::Ok(_)));
-        effects = ended.effects;
-    }
-    times.sort();
-    eprintln!(
-        "a trivial call: {:?} p50, {:?} p99",
-        times[times.len() / 2],
-        times[times.len() * 99 / 100]
-    );
-}
-
 /// A stand-in for the compiler that does what `script` says.
 fn compiler(directory: &Path, script: &str) -> Compiler {
     use std::os::unix::fs::PermissionsExt;

@@ -124,9 +124,13 @@ pub(super) fn random_name() -> Result<String, StoreError> {
 
 /// Fills `bytes` from the operating system's generator.
 pub(super) fn random(bytes: &mut [u8]) -> Result<(), StoreError> {
-    getrandom::fill(bytes).map_err(|error| StoreError::Failed {
+    getrandom::fill(bytes).map_err(no_randomness)
+}
+
+pub(super) fn no_randomness(error: getrandom::Error) -> StoreError {
+    StoreError::Failed {
         cause: format!("the operating system gives no randomness: {error}"),
-    })
+    }
 }
 
 /// Free bytes of the file system a home is on, for a process without privileges.

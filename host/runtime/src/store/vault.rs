@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
 use super::{StoreError, home};
+use crate::random;
 
 /// Size of a data key and of the key-encryption key, in bytes.
 pub(super) const KEY: usize = 32;
@@ -44,7 +45,7 @@ impl Payload {
     /// Where the operating system gives no randomness.
     pub fn new(call: impl Into<String>, name: impl Into<String>, bytes: Vec<u8>) -> Result<Self, StoreError> {
         let mut salt = [0; SALT];
-        home::random(&mut salt)?;
+        random::fill(&mut salt).map_err(home::no_randomness)?;
         Ok(Self {
             call: call.into(),
             name: name.into(),

@@ -20,6 +20,8 @@ guests_shared::cases! {
     "beyond-exact-doubles" => json("9007199254740993"),
     "a-thousand-digits" => json(&"9".repeat(1000)),
     "negative" => json("-100"),
+    "nothing" => json("0"),
+    "less-than-nothing" => json("-0"),
     "text" => json("\"100\""),
     "true" => json("true"),
     "null" => json("null"),
@@ -36,7 +38,13 @@ guests_shared::cases! {
     "two-spellings" => raw(r#"{"amount": 100, "Amount": 1000000}"#),
     "escaped-member" => raw(r#"{"amount": 100, "amoun\u0074": 1000000}"#),
     "no-amount" => raw(r#"{"destination": "acct_1"}"#),
-    // As a form.
+    // As a form, to a route that reads forms; and each where the other is read.
+    "form-to-json" => told(Stripe.post_form("/v1/transfers", [("amount", "100")])),
+    "json-to-form" => told(Stripe.send(&Request {
+        body: Body::Json(r#"{"amount": 100}"#.into()),
+        ..Request::new(Method::Post, "/v1/payouts")
+    })),
+    "form-nothing" => form(&[("amount", "0")]),
     "form-exponent" => form(&[("amount", "1e6")]),
     "form-leading-zero" => form(&[("amount", "0100")]),
     "form-plus" => form(&[("amount", "+5")]),
@@ -71,5 +79,5 @@ fn raw(text: &str) -> Result<String, String> {
 }
 
 fn form(pairs: &[(&str, &str)]) -> Result<String, String> {
-    told(Stripe.post_form("/v1/transfers", pairs.iter().copied()))
+    told(Stripe.post_form("/v1/payouts", pairs.iter().copied()))
 }
