@@ -7,7 +7,9 @@
     reason = "a test that cannot go on says where, and stops"
 )]
 
+pub mod fuzz;
 pub mod home;
 pub mod programs;
 pub mod scenario;
 pub mod service;
+pub mod wit;

@@ -1,11 +1,14 @@
-//! Runs every scenario folder, and holds that every component has one.
+//! Runs every scenario folder, holds that every component has one, and looks at the command as a newcomer does.
 //!
 //! The folders are only known when this runs, so it brings its own small harness, which reports as the standard one does.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     reason = "a test program prints, and stops where it cannot go on"
 )]
+
+mod cli;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -51,6 +54,7 @@ fn trials() -> Vec<Trial> {
             scenario::run(&folder, scratch.path())
         }),
     }));
+    trials.extend(cli::trials());
     trials
 }
 

@@ -8,6 +8,7 @@ mod checks;
 mod components;
 mod demo;
 mod failure;
+mod fuzz;
 mod live;
 mod place;
 mod setup;
@@ -29,6 +30,8 @@ Commands:
   demo                set up, build, and show the way of a call from end to end
   test [PHASE…]       set up and run every check, or only the named phases and what they need
   test --list         name the phases of `test`
+  fuzz [TARGET…] [--seconds N]
+                      bend inputs of every target, or of those named, for longer than `test` does
 
 Environment:
   CARGO_TARGET_DIR        where everything is built (default: target)
@@ -68,6 +71,7 @@ fn dispatch(arguments: &[String]) -> Outcome<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         ["demo"] => demo::run(&Place::find()?),
+        ["fuzz", words @ ..] => fuzz::run(&Place::find()?, words),
         ["test", "--list"] => {
             test::list();
             Ok(ExitCode::SUCCESS)

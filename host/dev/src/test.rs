@@ -11,6 +11,7 @@ use crate::checks::{documents, licences, walls};
 use crate::components;
 use crate::demo;
 use crate::failure::{Failure, Outcome};
+use crate::fuzz;
 use crate::live::{LONG, Live, duration};
 use crate::place::Place;
 use crate::setup;
@@ -53,7 +54,7 @@ impl Tally {
 }
 
 /// Quick checks first; then compiling, in an order in which later phases reuse what earlier ones built.
-const PHASES: [Phase; 10] = [
+const PHASES: [Phase; 11] = [
     Phase {
         name: "format",
         about: "rustfmt agrees, in both workspaces",
@@ -101,6 +102,12 @@ const PHASES: [Phase; 10] = [
         about: "unit tests, scenarios and documentation examples pass",
         needs: &["components"],
         run: tests,
+    },
+    Phase {
+        name: "fuzz",
+        about: "no bent input breaks what must hold, 30 s for each target",
+        needs: &["build"],
+        run: fuzz,
     },
     Phase {
         name: "clippy",
@@ -319,6 +326,10 @@ fn number_before(text: &str, word: &str) -> usize {
 fn failures(text: &str) -> String {
     let boring = |line: &&str| line.ends_with(" ... ok") || line.starts_with("running ") || line.trim().is_empty();
     text.lines().filter(|line| !boring(line)).collect::<Vec<_>>().join("\n")
+}
+
+fn fuzz(place: &Place, live: &mut Live) -> Outcome<Tally> {
+    fuzz::phase(place, live).map(Tally::holds)
 }
 
 fn clippy(place: &Place, live: &mut Live) -> Outcome<Tally> {

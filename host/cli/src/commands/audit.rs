@@ -7,6 +7,7 @@ use std::path::Path;
 use ambit_core::ledger::body::End;
 use ambit_core::ledger::story::{EffectStory, Opening};
 use ambit_core::ledger::{CallStory, utc};
+use ambit_runtime::host::Known;
 use ambit_runtime::store::{CallFilter, Keys, Reader, StoreError};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
@@ -196,11 +197,26 @@ fn verify(home: &Path, key: Option<&Path>, out: Output) -> Result<Exit, Failure>
         None => ambit_runtime::store::verifier(home)?,
     };
     let known = ambit_runtime::host::known_checkpoints(home)?;
+    let notes: &[String] = match &known {
+        Known::Checkpoints(notes) => notes,
+        Known::NotKept | Known::Missing(_) => &[],
+    };
     let size = reader.size()?;
     let bar = ProgressBar::new(size);
-    let checked = reader.verify(&key, &known, &mut |done| bar.set_position(done));
+    let checked = reader.verify(&key, notes, &mut |done| bar.set_position(done));
     bar.finish_and_clear();
     let verified = checked.map_err(bad)?;
+    if let Known::Missing(path) = &known {
+        let message = format!(
+            "the high-water checkpoint {} is missing, and ambit.toml says that it is kept: the {size} entries here are in \
+             order, but entries cut off at the end would not show",
+            path.display()
+        );
+        return Err(Failure::refused(message).advise(
+            "Put the file back. Where its loss is understood, create it empty: the ledger as it is then becomes the \
+             high-water mark.",
+        ));
+    }
     let value = json!({ "verified": true, "origin": key.name(), "entries": size, "detail": format!("{verified:?}") });
     out.result(&value, |w| {
         writeln!(
@@ -211,7 +227,7 @@ fn verify(home: &Path, key: Option<&Path>, out: Output) -> Result<Exit, Failure>
             key.name()
         )
     })?;
-    if known.is_empty() {
+    if known == Known::NotKept {
         note(
             "No checkpoint is kept outside the home, so a ledger cut at its end would not show: set `[ledger] high_water` in ambit.toml.",
         );

@@ -14,7 +14,7 @@ use ambit_runtime::sandbox::Outcome;
 use serde_json::json;
 
 use crate::args::Call;
-use crate::output::{Exit, Failure, Output, note, style, untrusted};
+use crate::output::{self, Exit, Failure, Output, note, style, untrusted};
 
 pub(crate) fn run(args: &Call, home: &Path, out: Output) -> Result<Exit, Failure> {
     let config = Config::load(home)?;
@@ -34,6 +34,7 @@ pub(crate) fn run(args: &Call, home: &Path, out: Output) -> Result<Exit, Failure
         narrowing: Narrowing::default(),
     };
     let host = Host::open(config, HostOptions::for_tools([args.tool.as_str()]))?;
+    host.warnings().iter().for_each(output::warn);
     let answer = host.call(request)?;
     let receipt = host.receipt(&answer.call)?;
     if let Some(path) = &args.receipt {

@@ -35,6 +35,8 @@
 mod decode;
 mod diff;
 mod docs;
+#[doc(hidden)]
+pub mod fuzz;
 mod functions;
 mod imports;
 mod schema;
