@@ -175,7 +175,9 @@ impl Place {
         self.configure(&format!("{CONFIGURED}\n[tool.shop.bind]\nstripe = \"stripe\"\n"));
         self.home.permit(PERMITTED).unwrap();
         let shop = self.file("shop.wasm", wit::component(SHOP));
-        self.home.done(["tools".as_ref(), "add".as_ref(), "shop".as_ref(), shop.as_os_str()]).unwrap();
+        self.home
+            .done(["tools".as_ref(), "add".as_ref(), "shop".as_ref(), shop.as_os_str()])
+            .unwrap();
     }
 
     /// Runs a command, and adds what it shows to what is compared.
@@ -192,7 +194,10 @@ impl Place {
     ) -> Result<Run, String> {
         let before = tree(self.home.folder());
         let run = self.home.run(arguments, stdin).map_err(|error| error.to_string())?;
-        let shown: Vec<String> = arguments.iter().map(|a| shortened(&a.as_ref().to_string_lossy())).collect();
+        let shown: Vec<String> = arguments
+            .iter()
+            .map(|a| shortened(&a.as_ref().to_string_lossy()))
+            .collect();
         self.show(&shown.join(" "), &run);
         self.check(&shown.join(" "), &run, code)?;
         let after = tree(self.home.folder());
@@ -238,9 +243,12 @@ impl Place {
         let text = text.replace(&folder, "DIR").replace(&port, ":PORT");
         let text = masked(&text, "sha256:", |c| c.is_ascii_hexdigit());
         let text = masked(&text, "c_", |c| c.is_ascii_lowercase() || c.is_ascii_digit());
-        let text = masked(&text, "ambit.local/", |c| c.is_ascii_alphanumeric());
+        let text = masked(&text, "ambit-ledger/", |c| c.is_ascii_hexdigit());
+        let text = masked(&text, "(accepted ", |c| c != ')');
         let text = masked(&text, "process ", |c| c.is_ascii_digit());
-        masked(&text, "· fuel ", |c| c.is_ascii_digit() || c == ' ' || c == '·' || c == 'm' || c == 's')
+        masked(&text, "· fuel ", |c| {
+            c.is_ascii_digit() || c == ' ' || c == '·' || c == 'm' || c == 's'
+        })
     }
 
     /// Holds what was shown against the snapshot.
@@ -257,8 +265,18 @@ impl Place {
         if expected == self.shown {
             return Ok(());
         }
-        let line = expected.lines().zip(self.shown.lines()).take_while(|(a, b)| a == b).count();
-        let from = |text: &str| text.lines().skip(line.saturating_sub(3)).take(12).collect::<Vec<_>>().join("\n");
+        let line = expected
+            .lines()
+            .zip(self.shown.lines())
+            .take_while(|(a, b)| a == b)
+            .count();
+        let from = |text: &str| {
+            text.lines()
+                .skip(line.saturating_sub(3))
+                .take(12)
+                .collect::<Vec<_>>()
+                .join("\n")
+        };
         Err(format!(
             "{} differs at line {}; UPDATE_EXPECT=1 writes it anew\n--- expected\n{}\n--- shown\n{}",
             file.display(),
@@ -297,7 +315,12 @@ fn tree(folder: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
     let mut open = vec![folder.to_path_buf()];
     while let Some(path) = open.pop() {
         if path.is_dir() {
-            open.extend(fs::read_dir(&path).into_iter().flatten().map(|entry| entry.unwrap().path()));
+            open.extend(
+                fs::read_dir(&path)
+                    .into_iter()
+                    .flatten()
+                    .map(|entry| entry.unwrap().path()),
+            );
             found.insert(path, None);
         } else {
             let content = fs::read(&path).unwrap_or_default();
@@ -313,11 +336,16 @@ fn changed(
     leaves: Leaves,
 ) -> Vec<PathBuf> {
     let paths = before.keys().chain(after.keys());
-    let mut changed: Vec<PathBuf> = paths.filter(|path| before.get(*path) != after.get(*path)).cloned().collect();
+    let mut changed: Vec<PathBuf> = paths
+        .filter(|path| before.get(*path) != after.get(*path))
+        .cloned()
+        .collect();
     changed.dedup();
     let ours = |path: &PathBuf| {
         let text = path.to_string_lossy();
-        text.contains("/ledger.") || text.contains("/payloads") || text.contains("/cache")
+        ["/ledger.", "/payloads", "/cache", "/lock"]
+            .iter()
+            .any(|part| text.contains(part))
     };
     match leaves {
         Leaves::Nothing => changed,
@@ -328,10 +356,31 @@ fn changed(
 
 fn help(place: &mut Place) -> Verdict {
     let commands: [&[&str]; 25] = [
-        &[], &["init"], &["build"], &["inspect"], &["call"], &["tools"], &["tools", "add"], &["tools", "list"],
-        &["tools", "accept"], &["tools", "remove"], &["policy"], &["policy", "check"], &["policy", "init"],
-        &["policy", "schema"], &["audit"], &["audit", "show"], &["audit", "list"], &["audit", "verify"], &["audit", "prove"],
-        &["audit", "export"], &["receipt"], &["receipt", "verify"], &["completions"], &["man"], &["compile-child"],
+        &[],
+        &["init"],
+        &["build"],
+        &["inspect"],
+        &["call"],
+        &["tools"],
+        &["tools", "add"],
+        &["tools", "list"],
+        &["tools", "accept"],
+        &["tools", "remove"],
+        &["policy"],
+        &["policy", "check"],
+        &["policy", "init"],
+        &["policy", "schema"],
+        &["audit"],
+        &["audit", "show"],
+        &["audit", "list"],
+        &["audit", "verify"],
+        &["audit", "prove"],
+        &["audit", "export"],
+        &["receipt"],
+        &["receipt", "verify"],
+        &["completions"],
+        &["man"],
+        &["compile-child"],
     ];
     for command in commands {
         // The last two are the host's own, and still say what they are.
@@ -387,8 +436,14 @@ fn components(place: &mut Place) -> Verdict {
     place.file("empty.wasm", "");
     place.file("core.wasm", b"\0asm\x01\0\0\0");
     place.file("cut.wasm", &whole[..whole.len() / 2]);
-    place.file("damaged.wasm", [&whole[..60], b"\xff\xff\xff\xff", &whole[64..]].concat());
-    fs::File::create(place.path("large.wasm")).unwrap().set_len(100 << 20).unwrap();
+    place.file(
+        "damaged.wasm",
+        [&whole[..60], b"\xff\xff\xff\xff", &whole[64..]].concat(),
+    );
+    fs::File::create(place.path("large.wasm"))
+        .unwrap()
+        .set_len(100 << 20)
+        .unwrap();
     place.file("whole.wasm", &whole);
     for name in ["text", "empty", "core", "cut", "damaged", "large", "missing"] {
         let file = place.path(&format!("{name}.wasm"));
@@ -398,7 +453,7 @@ fn components(place: &mut Place) -> Verdict {
     }
     let whole = place.path("whole.wasm");
     let add = |name: &str| -> [OsString; 4] { ["tools".into(), "add".into(), name.into(), whole.clone().into()] };
-    place.run(2, Leaves::Nothing, &add("../escape"))?;
+    place.run(1, Leaves::Nothing, &add("../escape"))?;
     place.run(0, Leaves::Files, &add("shop"))?;
     place.run(1, Leaves::Nothing, &add("shop"))?;
     let wider = place.file(
@@ -417,12 +472,27 @@ fn scopes(place: &mut Place) -> Verdict {
     let http = "import stripe: ambit:capability/http@0.1.0;";
     let worlds = [
         ("no_scope", format!("{http} export go: func();")),
-        ("bad_method", format!("@external-id(\"FETCH https://a.com/\") {http} export go: func();")),
-        ("bad_host", format!("@external-id(\"GET https://*.stripe.com/v1\") {http} export go: func();")),
-        ("bad_list", format!("@external-id(\"GET https://a.com/v1 read(id)\") {http} export go: func();")),
-        ("not_closed", format!("@external-id(\"GET https://a.com/v1 reads(id\") {http} export go: func();")),
+        (
+            "bad_method",
+            format!("@external-id(\"FETCH https://a.com/\") {http} export go: func();"),
+        ),
+        (
+            "bad_host",
+            format!("@external-id(\"GET https://*.stripe.com/v1\") {http} export go: func();"),
+        ),
+        (
+            "bad_list",
+            format!("@external-id(\"GET https://a.com/v1 read(id)\") {http} export go: func();"),
+        ),
+        (
+            "not_closed",
+            format!("@external-id(\"GET https://a.com/v1 reads(id\") {http} export go: func();"),
+        ),
         ("function", "@external-id(\"reads\") export go: func();".to_owned()),
-        ("undo", "@external-id(\"commit undo(back)\") export go: func();".to_owned()),
+        (
+            "undo",
+            "@external-id(\"commit undo(back)\") export go: func();".to_owned(),
+        ),
     ];
     for (name, world) in worlds {
         let bytes = wit::component(&format!("package acme:shop;\nworld tool {{ {world} }}"));
@@ -466,7 +536,9 @@ fn routes(place: &mut Place) -> Verdict {
 
 fn policies(place: &mut Place) -> Verdict {
     place.configure(CONFIGURED);
-    let rule = |when: &str| format!("@id(\"refunds\")\npermit (principal, action == Action::\"commit\", resource)\nwhen {{ {when} }};\n");
+    let rule = |when: &str| {
+        format!("@id(\"refunds\")\npermit (principal, action == Action::\"commit\", resource)\nwhen {{ {when} }};\n")
+    };
     let texts = [
         "permit (principal, action, resource)".to_owned(),
         "permit (principal, action, resource);".to_owned(),
@@ -535,10 +607,26 @@ fn arguments(place: &mut Place) -> Verdict {
     for text in texts {
         place.run(1, Leaves::Record, &["call", "shop", "create", "--args", text])?;
     }
-    place.run(2, Leaves::Nothing, &["call", "shop", "create", "--args", "@missing.json"])?;
-    place.run(1, Leaves::Record, &["call", "shop", "create", "--as", "nobody", "--args", whole])?;
-    place.run(1, Leaves::Record, &["call", "shop", "create", "--for", "eve", "--args", whole])?;
-    place.run(2, Leaves::Nothing, &["call", "shop", "create", "--trace", "xyz", "--args", whole])?;
+    place.run(
+        2,
+        Leaves::Nothing,
+        &["call", "shop", "create", "--args", "@missing.json"],
+    )?;
+    place.run(
+        1,
+        Leaves::Record,
+        &["call", "shop", "create", "--as", "nobody", "--args", whole],
+    )?;
+    place.run(
+        1,
+        Leaves::Record,
+        &["call", "shop", "create", "--for", "eve", "--args", whole],
+    )?;
+    place.run(
+        2,
+        Leaves::Nothing,
+        &["call", "shop", "create", "--trace", "xyz", "--args", whole],
+    )?;
     Ok(())
 }
 
@@ -558,15 +646,33 @@ fn unbound(place: &mut Place) -> Verdict {
     let stripe = component("stripe");
     let add: [&OsStr; 4] = ["tools".as_ref(), "add".as_ref(), "pay".as_ref(), stripe.as_os_str()];
     let added = place.home.done(add).unwrap();
-    place.show("tools add pay stripe.wasm", &Run { out: String::new(), ..added });
-    place.run(1, Leaves::Record, &["call", "pay", "charges.get", "--args", r#"{"id": "ch_1"}"#])?;
+    place.show(
+        "tools add pay stripe.wasm",
+        &Run {
+            out: String::new(),
+            ..added
+        },
+    );
+    place.run(
+        1,
+        Leaves::Record,
+        &["call", "pay", "charges.get", "--args", r#"{"id": "ch_1"}"#],
+    )?;
     place.run(0, Leaves::Nothing, &["tools", "list"])?;
     // Bound, and not permitted.
     place.configure(&format!("{CONFIGURED}\n[tool.pay.bind]\nstripe = \"stripe\"\n"));
-    place.run(1, Leaves::Record, &["call", "pay", "charges.get", "--args", r#"{"id": "ch_1"}"#])?;
+    place.run(
+        1,
+        Leaves::Record,
+        &["call", "pay", "charges.get", "--args", r#"{"id": "ch_1"}"#],
+    )?;
     // A label that is none.
     place.configure(&format!("{CONFIGURED}\n[tool.pay.bind]\nstrip = \"stripe\"\n"));
-    place.run(1, Leaves::Record, &["call", "pay", "charges.get", "--args", r#"{"id": "ch_1"}"#])?;
+    place.run(
+        1,
+        Leaves::Record,
+        &["call", "pay", "charges.get", "--args", r#"{"id": "ch_1"}"#],
+    )?;
     Ok(())
 }
 
@@ -579,10 +685,22 @@ fn names(place: &mut Place) -> Verdict {
     place.run(1, Leaves::Nothing, &["tools", "remove", "shp"])?;
     place.run(2, Leaves::Record, &["audit", "show", "c_none"])?;
     let (receipt, key) = (place.file("r.json", "{}"), place.home.folder().join("keys/ledger.pub"));
-    let verify: [OsString; 5] = ["receipt".into(), "verify".into(), receipt.into(), "--key".into(), key.into()];
+    let verify: [OsString; 5] = [
+        "receipt".into(),
+        "verify".into(),
+        receipt.into(),
+        "--key".into(),
+        key.into(),
+    ];
     place.run(1, Leaves::Nothing, &verify)?;
     let (receipt, key) = (place.path("r.json"), place.path("r.json"));
-    let verify: [OsString; 5] = ["receipt".into(), "verify".into(), receipt.into(), "--key".into(), key.into()];
+    let verify: [OsString; 5] = [
+        "receipt".into(),
+        "verify".into(),
+        receipt.into(),
+        "--key".into(),
+        key.into(),
+    ];
     place.run(2, Leaves::Nothing, &verify)?;
     Ok(())
 }
@@ -591,9 +709,9 @@ fn credentials(place: &mut Place) -> Verdict {
     place.ready();
     let bound = format!("{CONFIGURED}\n[tool.shop.bind]\nstripe = \"stripe\"\n");
     place.configure(&bound.replace("STRIPE_KEY", "STRIPE_KYE"));
-    place.run(2, Leaves::Nothing, &["call", "shop", "get", "--args", r#"{"id": "x"}"#])?;
+    place.run(2, Leaves::Record, &["call", "shop", "get", "--args", r#"{"id": "x"}"#])?;
     place.configure(&bound.replace("env = \"STRIPE_KEY\"", "file = \"missing\""));
-    place.run(2, Leaves::Nothing, &["call", "shop", "get", "--args", r#"{"id": "x"}"#])?;
+    place.run(2, Leaves::Record, &["call", "shop", "get", "--args", r#"{"id": "x"}"#])?;
     Ok(())
 }
 
@@ -631,8 +749,11 @@ fn read_only(place: &mut Place) -> Verdict {
     place.ready();
     let before = tree(place.home.folder());
     for (path, content) in &before {
-        let mode = if content.is_none() { 0o555 } else { 0o444 };
+        let mode = if content.is_none() { 0o500 } else { 0o400 };
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        if is_root() {
+            std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
     }
     fs::set_permissions(place.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let commands: [&[&str]; 3] = [
@@ -642,13 +763,21 @@ fn read_only(place: &mut Place) -> Verdict {
     ];
     for arguments in commands {
         let mut command = Command::new(program("ambit"));
-        command.env_clear().arg("--home").arg(place.home.folder()).args(arguments).stdin(Stdio::null());
+        command
+            .env_clear()
+            .arg("--home")
+            .arg(place.home.folder())
+            .args(arguments)
+            .stdin(Stdio::null());
         command.env("STRIPE_KEY", "sk_test_CANARY");
         if is_root() {
             command.uid(NOBODY).gid(NOBODY);
         }
         let Ok(output) = command.output() else {
-            skip("cli::read_only", "this program can neither write nor become a user who cannot");
+            skip(
+                "cli::read_only",
+                "this program can neither write nor become a user who cannot",
+            );
             return Ok(());
         };
         let run = Run {
@@ -734,10 +863,19 @@ fn streams(place: &mut Place) -> Verdict {
             return Err(format!("{name}: a refusal is not data: {:?}", run.out));
         }
     }
-    for arguments in [&["policy", "check"][..], &["tools", "list"], &["inspect", "shop"], &["audit", "list"], &refused] {
+    for arguments in [
+        &["policy", "check"][..],
+        &["tools", "list"],
+        &["inspect", "shop"],
+        &["audit", "list"],
+        &refused,
+    ] {
         let document = run(&place.home, &[&["--format", "json"][..], arguments].concat())?;
         if document.json().is_none() || coloured(&document.out) {
-            return Err(format!("{arguments:?}: standard output is not one JSON document: {:?}", document.out));
+            return Err(format!(
+                "{arguments:?}: standard output is not one JSON document: {:?}",
+                document.out
+            ));
         }
         let human = run(&place.home, arguments)?;
         if arguments != refused && (human.out.is_empty() || !human.err.is_empty()) {
@@ -756,12 +894,30 @@ fn escapes(place: &mut Place) -> Verdict {
     let json = r#"{"value": "\u001b[2J\u001b]0;owned\u0007\u202e"}"#;
     let text = place.file("e\u{1b}[2J.wasm", evil);
     let commands: Vec<Vec<OsString>> = vec![
-        vec!["call".into(), "echo".into(), "text".into(), "--args".into(), json.into()],
+        vec![
+            "call".into(),
+            "echo".into(),
+            "text".into(),
+            "--args".into(),
+            json.into(),
+        ],
         vec!["call".into(), "echo".into(), evil.into(), "--args".into(), json.into()],
         vec!["call".into(), evil.into(), "text".into()],
         vec!["call".into(), "echo".into(), "text".into(), "--as".into(), evil.into()],
-        vec!["call".into(), "echo".into(), "text".into(), "--args".into(), format!("@{evil}").into()],
-        vec!["call".into(), "echo".into(), "text".into(), "--args".into(), evil.into()],
+        vec![
+            "call".into(),
+            "echo".into(),
+            "text".into(),
+            "--args".into(),
+            format!("@{evil}").into(),
+        ],
+        vec![
+            "call".into(),
+            "echo".into(),
+            "text".into(),
+            "--args".into(),
+            evil.into(),
+        ],
         vec!["inspect".into(), text.into()],
         vec!["inspect".into(), evil.into()],
         vec!["audit".into(), "show".into(), evil.into()],
@@ -775,10 +931,25 @@ fn escapes(place: &mut Place) -> Verdict {
     }
     place.configure(&format!("{CONFIGURED}\n# {evil}\n[agnet]\n"));
     // TOML itself refuses control characters in comments: the error quotes the line.
-    shown.push_str(&place.home.run(["policy", "check"], "").map_err(|error| error.to_string())?.text());
+    shown.push_str(
+        &place
+            .home
+            .run(["policy", "check"], "")
+            .map_err(|error| error.to_string())?
+            .text(),
+    );
     place.configure(CONFIGURED);
-    place.home.permit(&format!("// {evil}\npermit (principal, action, resource);\n")).unwrap();
-    shown.push_str(&place.home.run(["policy", "check"], "").map_err(|error| error.to_string())?.text());
+    place
+        .home
+        .permit(&format!("// {evil}\npermit (principal, action, resource);\n"))
+        .unwrap();
+    shown.push_str(
+        &place
+            .home
+            .run(["policy", "check"], "")
+            .map_err(|error| error.to_string())?
+            .text(),
+    );
     let drives = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
     match shown.lines().find(|line| line.contains(drives)) {
         Some(line) => Err(format!("a terminal would obey {line:?}")),

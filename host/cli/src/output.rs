@@ -114,7 +114,7 @@ impl From<OpenError> for Failure {
             OpenError::Problems(problems) => Failure::Problems(problems),
             OpenError::Store(error) => error.into(),
             OpenError::Refused(refusal) => refusal.into(),
-            OpenError::Home(message) => Failure::usage(message),
+            OpenError::Home(message) => Failure::internal(message),
         }
     }
 }
@@ -197,40 +197,48 @@ fn closed_pipe_is_fine(error: std::io::Error) -> std::io::Result<()> {
     }
 }
 
+/// So many things, in words.
+pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 /// A line for people on standard error.
 pub(crate) fn note(text: impl Display) {
     let _ = writeln!(anstream::stderr(), "{text}");
 }
 
-/// Prints why the command ended early.
+/// Prints why the command ended early: what and why, a blank line, what to do.
 pub(crate) fn report(failure: &Failure) {
-    let mut err = anstream::stderr().lock();
-    match failure {
-        Failure::Message { message, advice, .. } => {
-            let _ = writeln!(
-                err,
-                "{}error:{} {}",
-                style::BAD.render(),
-                style::BAD.render_reset(),
-                untrusted(message)
-            );
-            if let Some(advice) = advice {
-                let _ = writeln!(err, "\n{}", untrusted(&sentence(advice)));
-            }
-        }
-        Failure::Problems(problems) => {
-            for problem in problems {
-                let _ = writeln!(err, "{}", render(problem, Severity::Error));
-            }
-            let count = problems.len();
-            let plural = if count == 1 { "problem" } else { "problems" };
-            let _ = writeln!(
-                err,
-                "{}error:{} {count} {plural}; nothing was changed",
-                style::BAD.render(),
-                style::BAD.render_reset()
+    let problems = match failure {
+        Failure::Message { message, advice, .. } => return error(message, advice.as_deref()),
+        Failure::Problems(problems) => problems,
+    };
+    match problems.as_slice() {
+        // Nothing to point at.
+        [only] if only.file().is_none() => error(only.message(), only.advice()),
+        several => {
+            several
+                .iter()
+                .for_each(|problem| note(render(problem, Severity::Error)));
+            let number = several.len() as u64;
+            error(
+                &format!("{}; nothing was changed", count(number, "problem", "problems")),
+                None,
             );
         }
+    }
+}
+
+fn error(message: &str, advice: Option<&str>) {
+    let bad = style::BAD;
+    note(format!(
+        "{}error:{} {}",
+        bad.render(),
+        bad.render_reset(),
+        untrusted(message)
+    ));
+    if let Some(advice) = advice {
+        note(format!("\n{}", untrusted(&sentence(advice))));
     }
 }
 
@@ -284,9 +292,12 @@ impl Diagnostic for Shown<'_> {
 }
 
 /// Advice as a sentence of its own: it stands in refusals as a part of one.
-fn sentence(advice: &str) -> String {
+pub(crate) fn sentence(advice: &str) -> String {
     let mut chars = advice.chars();
-    let mut text: String = chars.next().map(|first| first.to_uppercase().collect()).unwrap_or_default();
+    let mut text: String = chars
+        .next()
+        .map(|first| first.to_uppercase().collect())
+        .unwrap_or_default();
     text.push_str(chars.as_str());
     if text.ends_with(|c: char| c.is_alphanumeric() || matches!(c, ')' | '`' | '"')) {
         text.push('.');

@@ -99,7 +99,7 @@ impl Writer {
     /// What a team needs to use a tool.
     fn tool(&mut self, config: &Config, team: &str, name: &str, manifest: &Manifest) {
         self.line("");
-        self.line(&format!("// ── Team {team}, tool {name} ──"));
+        self.line(&format!("// ── Team {}, tool {name} ──", team.escape_debug()));
         for function in &manifest.functions {
             self.line(&format!("//   {} ({})", function.id, function.declared));
         }
@@ -140,7 +140,10 @@ impl Writer {
                     "moves money: decide the most at a time, in minor units (50000 is 500.00 of a currency with cents)",
                     Some(CAP),
                 )),
-                (Tier::Commit, false) => Some(("changes something for good: decide whether agents may, on their own", None)),
+                (Tier::Commit, false) => Some((
+                    "changes something for good: decide whether agents may, on their own",
+                    None,
+                )),
             };
             self.rule(
                 &[team, connection.name(), route.name(), tier.as_str()],
@@ -159,20 +162,26 @@ impl Writer {
             self.line(&format!("// This {about}."));
         }
         self.line(&format!("@id(\"{id}\")"));
-        self.line(&format!(
+        let head = format!(
             "permit (principal in Team::{}, action == Action::\"{action}\", {resource})",
             quoted(team)
-        ));
-        if let Some((_, Some(when))) = decide {
-            self.line(&format!("// {when}"));
+        );
+        match decide {
+            Some((_, Some(when))) => self.line(&format!("{head}\n// {when}\n;")),
+            _ => self.line(&format!("{head};")),
         }
-        self.line(";");
         self.rules += 1;
     }
 
     /// An id that policies can have and none has.
     fn id(&mut self, wanted: &str) -> String {
-        let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' };
+        let plain = |c: char| {
+            if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') {
+                c
+            } else {
+                '-'
+            }
+        };
         let wanted: String = wanted.chars().map(plain).take(56).collect();
         let mut id = wanted.clone();
         let mut number = 1;
@@ -183,10 +192,10 @@ impl Writer {
         id
     }
 
-    /// One line. Names are the operator's, and may still not break out of a comment.
+    /// Names in it have no line breaks: they could leave a comment.
     fn line(&mut self, text: &str) {
         // Writing to a string does not fail.
-        let _ = writeln!(self.text, "{}", untrusted(&text.replace('\n', " ")));
+        let _ = writeln!(self.text, "{}", untrusted(text));
     }
 }
 

@@ -26,7 +26,11 @@ pub(crate) fn run(place: &Place, words: &[&str]) -> Outcome<ExitCode> {
         .args(words)
         .status()
         .map_err(|error| Failure::at(&place.program("fuzz"), &error))?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if status.success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Every target for a short time; nothing where neither the fuzzer nor its files changed since it passed. Returns what there

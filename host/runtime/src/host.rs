@@ -219,7 +219,12 @@ fn idle(budget: &Budget, tools: &BTreeMap<String, Tool>, all: bool) -> Option<Pr
         None if all => tools.values().collect(),
         None => return None,
     };
-    let ids = || meant.iter().flat_map(|tool| &tool.loaded.manifest().functions).map(|function| function.id.as_str());
+    let ids = || {
+        meant
+            .iter()
+            .flat_map(|tool| &tool.loaded.manifest().functions)
+            .map(|function| function.id.as_str())
+    };
     if ids().any(|id| id == function) {
         return None;
     }
@@ -229,7 +234,10 @@ fn idle(budget: &Budget, tools: &BTreeMap<String, Tool>, all: bool) -> Option<Pr
         ambit_core::error::printable(function)
     );
     let nearest = ids().max_by(|a, b| strsim::jaro_winkler(a, function).total_cmp(&strsim::jaro_winkler(b, function)));
-    Some(Problem::without_source(message, nearest.map(|id| format!("did you mean `{id}`?"))))
+    Some(Problem::without_source(
+        message,
+        nearest.map(|id| format!("did you mean `{id}`?")),
+    ))
 }
 
 /// Milliseconds since 1970, of the system's clock.
@@ -285,7 +293,10 @@ fn sandbox(config: &Config, keys: &Keys, compiler: Option<PathBuf>) -> Result<Sa
     };
     let mut options = SandboxOptions::new(Compiler::Child(compiler));
     let cache = config.home().join("cache");
-    home::make_private(&cache).map_err(|e| OpenError::Home(format!("{} cannot be made: {e}", cache.display())))?;
+    home::make_private(&cache).map_err(|e| StoreError::ReadOnly {
+        home: config.home().to_owned(),
+        why: e.to_string(),
+    })?;
     options.cache = Some(CompileCache::new(cache, *keys.cache_key()));
     options.slots = CONCURRENT_CALLS;
     options.stack_bytes = stack_bytes(config)?;

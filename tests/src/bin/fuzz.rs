@@ -1,5 +1,10 @@
 //! The fuzzer: runs targets, each in a process of its own, and tells how to see a failure again.
-#![allow(clippy::print_stdout, clippy::print_stderr, clippy::expect_used, reason = "a test program prints, and stops where it cannot go on")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::expect_used,
+    reason = "a test program prints, and stops where it cannot go on"
+)]
 
 use std::collections::VecDeque;
 use std::env;
@@ -38,7 +43,9 @@ struct Options {
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     if arguments.iter().any(|argument| argument == "--list") {
-        targets::ALL.iter().for_each(|target| println!("{:10} {}", target.name, target.about));
+        targets::ALL
+            .iter()
+            .for_each(|target| println!("{:10} {}", target.name, target.about));
         return ExitCode::SUCCESS;
     }
     let options = match options(arguments) {
@@ -58,7 +65,11 @@ fn main() -> ExitCode {
         (None, [target]) => fuzz(target, &options),
         (None, targets) => fuzz_all(targets, &options),
     };
-    if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if succeeded {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn options(arguments: Vec<String>) -> Result<Options, String> {
@@ -73,7 +84,10 @@ fn options(arguments: Vec<String>) -> Result<Options, String> {
     let mut arguments = arguments.into_iter();
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
-        let number = |text: String| text.parse::<u64>().map_err(|error| format!("{argument} {text}: {error}"));
+        let number = |text: String| {
+            text.parse::<u64>()
+                .map_err(|error| format!("{argument} {text}: {error}"))
+        };
         match argument.as_str() {
             "--seconds" => options.seconds = number(value()?)?,
             "--seed" => options.seed = number(value()?)?,
@@ -120,7 +134,10 @@ fn fuzz(target: &Target, options: &Options) -> bool {
             let file = found.file.display();
             println!("{}: FAILED: {}", target.name, found.message);
             println!("  replay:  {} {} --replay {file}", program(), target.name);
-            println!("  once it is mended, keep it: cp {file} tests/fuzz/regressions/{}/NAME", target.name);
+            println!(
+                "  once it is mended, keep it: cp {file} tests/fuzz/regressions/{}/NAME",
+                target.name
+            );
             false
         }
     }
@@ -160,7 +177,12 @@ fn child(target: &Target, options: &Options) -> bool {
     let here = env::current_exe().expect("a running program has a path");
     let output = Command::new(here)
         .arg(target.name)
-        .args(["--seconds", &options.seconds.to_string(), "--seed", &options.seed.to_string()])
+        .args([
+            "--seconds",
+            &options.seconds.to_string(),
+            "--seed",
+            &options.seed.to_string(),
+        ])
         .arg("--failures")
         .arg(&options.failures)
         .output()

@@ -225,7 +225,11 @@ mod tests {
         assert_eq!(run(1), run(1));
         assert_ne!(run(1), run(2));
         assert!(run(3).iter().all(|bytes| bytes.len() <= 64));
-        assert!(run(4).iter().any(|bytes| bytes.windows(4).any(|window| window == b"word")));
+        assert!(
+            run(4)
+                .iter()
+                .any(|bytes| bytes.windows(4).any(|window| window == b"word"))
+        );
     }
 
     #[test]

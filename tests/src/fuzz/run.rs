@@ -333,7 +333,11 @@ mod tests {
             Err("no".to_owned())
         });
         let found = fuzz(&target, 1, Duration::from_secs(60), scratch.path()).unwrap_err();
-        assert!(found.message.starts_with("found it (tests/src/fuzz/run.rs"), "{}", found.message);
+        assert!(
+            found.message.starts_with("found it (tests/src/fuzz/run.rs"),
+            "{}",
+            found.message
+        );
         let input = fs::read(&found.file).unwrap();
         assert_eq!(input, b"needle");
         assert!(replay(&target, &input).unwrap_err().starts_with("found it"));

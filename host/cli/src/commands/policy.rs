@@ -8,7 +8,7 @@ use ambit_runtime::config::Config;
 use serde_json::{Value, json};
 
 use crate::args::Policy;
-use crate::output::{self, Exit, Failure, Output, style};
+use crate::output::{self, Exit, Failure, Output, count, style};
 use crate::proposal;
 
 pub(crate) fn run(command: &Policy, home: &Path, out: Output) -> Result<Exit, Failure> {
@@ -66,11 +66,18 @@ fn init(config: &Config, policy: &PolicySet, force: bool, out: Output) -> Result
     let value = json!({ "file": file, "rules": proposed.rules, "in_force": false });
     out.result(&value, |w| {
         let shown = file.display();
-        writeln!(w, "wrote {shown}: {} rules, none of them in force", proposed.rules)?;
+        let rules = count(proposed.rules as u64, "rule", "rules");
+        writeln!(w, "wrote {shown}: {rules}, not in force")?;
         writeln!(w)?;
-        writeln!(w, "Read it from top to bottom and delete what agents should not do on their own.")?;
-        writeln!(w, "Every rule with \"decide\" above it moves money or commits: set its limit first.")?;
-        writeln!(w, "Then put it in force and look at what that means:")?;
+        writeln!(
+            w,
+            "Read it from top to bottom and delete what agents should not do on their own."
+        )?;
+        writeln!(
+            w,
+            "Comments say \"decide\" where a rule moves money or changes something for good."
+        )?;
+        writeln!(w, "Then put it in force, and see that it loads:")?;
         writeln!(w)?;
         writeln!(w, "  mv {shown} {}", active.display())?;
         writeln!(w, "  ambit --home {} policy check", config.home().display())
@@ -90,20 +97,27 @@ fn write(file: &Path, text: &str) -> std::io::Result<()> {
 }
 
 fn print(config: &Config, policy: &PolicySet, warnings: usize, w: &mut dyn Write) -> std::io::Result<()> {
+    let width = policy
+        .rules()
+        .iter()
+        .map(|rule| rule.id.len())
+        .max()
+        .unwrap_or_default();
     for rule in policy.rules() {
         let place = format!("{}:{}", rule.file, rule.line);
-        writeln!(w, "{:<7} {:<28} {place}", rule.effect, rule.id)?;
+        writeln!(w, "{:<7} {:<width$}  {place}", rule.effect, rule.id)?;
         if let Some(hint) = rule.hint() {
             writeln!(w, "        {}{hint}{}", style::DIM.render(), style::DIM.render_reset())?;
         }
     }
     writeln!(
         w,
-        "{}in order{}: {} rules, {} connections, {} tools, {warnings} warnings",
+        "{}in order{}: {}, {}, {}, {}",
         style::GOOD.render(),
         style::GOOD.render_reset(),
-        policy.rules().len(),
-        config.connections().count(),
-        config.lock().iter().count(),
+        count(policy.rules().len() as u64, "rule", "rules"),
+        count(config.connections().count() as u64, "connection", "connections"),
+        count(config.lock().iter().count() as u64, "tool", "tools"),
+        count(warnings as u64, "warning", "warnings"),
     )
 }

@@ -52,7 +52,9 @@ pub fn note(data: &[u8]) -> Result<(), String> {
     let signed = Checkpoint::sign(checkpoint.size(), checkpoint.root(), &signer);
     let parts = |note: &str| -> Option<(String, String)> {
         let (text, signatures) = note.split_once("\n\n")?;
-        let own = signatures.lines().find(|line| signed.ends_with(&format!("\n{line}\n")))?;
+        let own = signatures
+            .lines()
+            .find(|line| signed.ends_with(&format!("\n{line}\n")))?;
         Some((text.to_owned(), own.to_owned()))
     };
     assert_eq!(

@@ -59,10 +59,13 @@ pub(super) fn decode_type(component: &[u8]) -> Result<Decoded, Refusal> {
 
 /// Tells apart what is not a component at all, because each has a way out of its own.
 fn check_kind(bytes: &[u8]) -> Result<(), Refusal> {
-    const BUILD: &str = "make a component of it with `ambit build`";
+    const BUILD: &str = "give the component that `ambit build` made";
     let (message, advice) = match bytes {
         [b'\0', b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => return Ok(()),
-        [b'\0', b'a', b's', b'm', 1, 0, 0, 0, ..] => ("the file is a core WebAssembly module, not a component", BUILD),
+        [b'\0', b'a', b's', b'm', 1, 0, 0, 0, ..] => (
+            "the file is a core WebAssembly module, not a component",
+            "make a component of it with `ambit build --module FILE`",
+        ),
         [b'\0', b'a', b's', b'm', _, _, 1, 0, ..] => (
             "the file is a component of another version of the binary format",
             "build it again with current tools",

@@ -35,9 +35,9 @@
 mod decode;
 mod diff;
 mod docs;
+mod functions;
 #[doc(hidden)]
 pub mod fuzz;
-mod functions;
 mod imports;
 mod schema;
 

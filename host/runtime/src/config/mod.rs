@@ -217,14 +217,17 @@ impl Config {
     /// What policies can name here, as far as the configuration says it: functions are the components'.
     pub fn names(&self) -> BTreeMap<EntityKind, BTreeSet<String>> {
         let of_agents = |name: fn(&AgentSpec) -> &String| self.agents.values().map(name).cloned().collect();
-        let routes = self.connections().flat_map(|(name, connection)| {
-            connection.routes().map(move |route| format!("{name}/{}", route.name()))
-        });
+        let routes = self
+            .connections()
+            .flat_map(|(name, connection)| connection.routes().map(move |route| format!("{name}/{}", route.name())));
         BTreeMap::from([
             (EntityKind::Agent, self.agents.keys().cloned().collect()),
             (EntityKind::Team, of_agents(|agent| &agent.team)),
             (EntityKind::Tenant, of_agents(|agent| &agent.tenant)),
-            (EntityKind::Tool, self.lock.iter().map(|(name, _)| name.to_owned()).collect()),
+            (
+                EntityKind::Tool,
+                self.lock.iter().map(|(name, _)| name.to_owned()).collect(),
+            ),
             (EntityKind::Connection, self.connections.keys().cloned().collect()),
             (EntityKind::Route, routes.collect()),
         ])
@@ -363,7 +366,10 @@ pub fn fuzz(bytes: &[u8]) -> Result<(), Vec<Problem>> {
                 .span()
                 .is_none_or(|span| text.get(span.offset()..span.offset() + span.len()).is_some())
         };
-        assert!(problems.iter().all(within), "a problem outside of the text, or within a character");
+        assert!(
+            problems.iter().all(within),
+            "a problem outside of the text, or within a character"
+        );
     })?;
     let again = Config::parse(home, &format!("{text}\n# the same\n"), &Nothing).map(|config| config.digest());
     assert!(

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use ambit_core::digest::Digest;
 use ambit_core::error::Problem;
 use ambit_core::identity::{AgentSpec, Directory};
-use ambit_core::policy::{CallFacts, Effect, EffectFacts, FieldFacts, Mode, PolicySet, SHIPPED};
 use ambit_core::money::Spend;
+use ambit_core::policy::{CallFacts, Effect, EffectFacts, FieldFacts, Mode, PolicySet, SHIPPED};
 use ambit_core::scope::Tier;
 use ambit_runtime::config::lock::Lock;
 use ambit_runtime::config::{TEMPLATE, fuzz};
@@ -14,32 +14,137 @@ use ambit_runtime::config::{TEMPLATE, fuzz};
 use crate::fuzz::Became;
 
 pub(super) const CONFIG_WORDS: &[&str] = &[
-    "[connection.a]", "[connection.a.route.\"b.c\"]", "[tool.a.bind]", "[tool.a.limits]", "[limits]", "[agent.a]",
-    "[group.a]", "[budget.a]", "[ledger]", "[policy]", "origin = \"https://a.com\"", "connect_to = \"127.0.0.1:1\"",
-    "ca = \"a.pem\"", "allow_private = true", "credential = { env = \"A\", as = \"bearer\" }",
-    "credential = { file = \"a\", as = { header = \"x-key\" } }", "base = \"/v1\"", "match = \"POST /v1/a/{id}\"",
-    "tier = \"commit\"", "tier = { if = \"draft == true\", then = \"draft\", else = \"commit\" }", "fields = [\"a\", \"b.c\"]",
-    "required = [\"a\"]", "query = [\"q\"]", "reads = [\"**\"]", "headers = [\"if-match\"]", "money = { amount = \"a\", currency = \"usd\" }",
-    "currency = { lookup = \"a\", from = \"b\", read = \"c\" }", "idempotency = { header = \"Idempotency-Key\", lifetime = \"24h\" }",
-    "team = \"t\"", "tenant = \"n\"", "users = [\"u\"]", "members = [\"m\"]", "cap = 100", "usd = 100", "per = \"day\"",
-    "high_water = \"hw\"", "dir = \"policy\"", "fuel = 1", "=", "\n", "\"", "{", "}", "[", "]", "\"\"\"", "'", "#", ".", ",",
-    "1e9", "true", "0x10", "1979-05-27", "inf",
+    "[connection.a]",
+    "[connection.a.route.\"b.c\"]",
+    "[tool.a.bind]",
+    "[tool.a.limits]",
+    "[limits]",
+    "[agent.a]",
+    "[group.a]",
+    "[budget.a]",
+    "[ledger]",
+    "[policy]",
+    "origin = \"https://a.com\"",
+    "connect_to = \"127.0.0.1:1\"",
+    "ca = \"a.pem\"",
+    "allow_private = true",
+    "credential = { env = \"A\", as = \"bearer\" }",
+    "credential = { file = \"a\", as = { header = \"x-key\" } }",
+    "base = \"/v1\"",
+    "match = \"POST /v1/a/{id}\"",
+    "tier = \"commit\"",
+    "tier = { if = \"draft == true\", then = \"draft\", else = \"commit\" }",
+    "fields = [\"a\", \"b.c\"]",
+    "required = [\"a\"]",
+    "query = [\"q\"]",
+    "reads = [\"**\"]",
+    "headers = [\"if-match\"]",
+    "money = { amount = \"a\", currency = \"usd\" }",
+    "currency = { lookup = \"a\", from = \"b\", read = \"c\" }",
+    "idempotency = { header = \"Idempotency-Key\", lifetime = \"24h\" }",
+    "team = \"t\"",
+    "tenant = \"n\"",
+    "users = [\"u\"]",
+    "members = [\"m\"]",
+    "cap = 100",
+    "usd = 100",
+    "per = \"day\"",
+    "high_water = \"hw\"",
+    "dir = \"policy\"",
+    "fuel = 1",
+    "=",
+    "\n",
+    "\"",
+    "{",
+    "}",
+    "[",
+    "]",
+    "\"\"\"",
+    "'",
+    "#",
+    ".",
+    ",",
+    "1e9",
+    "true",
+    "0x10",
+    "1979-05-27",
+    "inf",
 ];
 
 pub(super) const LOCK_WORDS: &[&str] = &[
-    "version = 1", "[tool.a]", "[tool.\"a\"]", "digest = \"sha256:", "world = \"", "accepted_ms = ", "\\u0000", "\\\"", "'''",
-    "\"\"\"", "\n", "#", "=", "é", "0x1", "1_000", "-1", "true",
+    "version = 1",
+    "[tool.a]",
+    "[tool.\"a\"]",
+    "digest = \"sha256:",
+    "world = \"",
+    "accepted_ms = ",
+    "\\u0000",
+    "\\\"",
+    "'''",
+    "\"\"\"",
+    "\n",
+    "#",
+    "=",
+    "é",
+    "0x1",
+    "1_000",
+    "-1",
+    "true",
 ];
 
 pub(super) const POLICY_WORDS: &[&str] = &[
-    "@id(\"a\")", "@hint(\"because\")", "permit (", "forbid (", "principal", "action", "resource", " in ", " == ", " is ",
-    "Team::\"support\"", "Tenant::\"acme\"", "Agent::\"ada\"", "Tool::\"stripe\"", "Function::\"stripe/refunds.create\"",
-    "Connection::\"stripe\"", "Route::\"stripe/refunds.create\"", "Action::\"call\"", "Action::\"read\"", "Action::\"commit\"",
-    "Action::\"draft\"", "[Action::\"read\", Action::\"commit\"]", "when {", "unless {", "}", ");", ";", "context.spend.minor",
-    "context.spend.kind == \"known\"", "context.approvals.finance >= 2", "context.mode == \"suggest\"", "context.fields",
-    ".contains(\"amount\")", ".containsAll([])", "context has user", "context.user == \"u\"", " && ", " || ", "!", "<= 50000",
-    "+ 1", "* 9223372036854775807", "if true then true else false", "ip(\"127.0.0.1\")", "decimal(\"1.0\")", " like \"*\"",
-    "?principal", "// ", "\n", "\"", "\\u{0}", "(((((((("
+    "@id(\"a\")",
+    "@hint(\"because\")",
+    "permit (",
+    "forbid (",
+    "principal",
+    "action",
+    "resource",
+    " in ",
+    " == ",
+    " is ",
+    "Team::\"support\"",
+    "Tenant::\"acme\"",
+    "Agent::\"ada\"",
+    "Tool::\"stripe\"",
+    "Function::\"stripe/refunds.create\"",
+    "Connection::\"stripe\"",
+    "Route::\"stripe/refunds.create\"",
+    "Action::\"call\"",
+    "Action::\"read\"",
+    "Action::\"commit\"",
+    "Action::\"draft\"",
+    "[Action::\"read\", Action::\"commit\"]",
+    "when {",
+    "unless {",
+    "}",
+    ");",
+    ";",
+    "context.spend.minor",
+    "context.spend.kind == \"known\"",
+    "context.approvals.finance >= 2",
+    "context.mode == \"suggest\"",
+    "context.fields",
+    ".contains(\"amount\")",
+    ".containsAll([])",
+    "context has user",
+    "context.user == \"u\"",
+    " && ",
+    " || ",
+    "!",
+    "<= 50000",
+    "+ 1",
+    "* 9223372036854775807",
+    "if true then true else false",
+    "ip(\"127.0.0.1\")",
+    "decimal(\"1.0\")",
+    " like \"*\"",
+    "?principal",
+    "// ",
+    "\n",
+    "\"",
+    "\\u{0}",
+    "((((((((",
 ];
 
 pub(super) fn configs() -> Vec<Vec<u8>> {
@@ -71,20 +176,35 @@ pub(super) fn policy(bytes: &[u8]) -> Became {
     let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
     let load = |text: &str| PolicySet::load(&[("main.cedar".to_owned(), text.to_owned())], &groups());
     let set = load(text).map_err(|problems| shown(&problems))?;
-    let denying = load(&format!("{text}\n@id(\"zz.never\") forbid (principal, action, resource);")).expect("one more rule");
+    let denying = load(&format!(
+        "{text}\n@id(\"zz.never\") forbid (principal, action, resource);"
+    ))
+    .expect("one more rule");
     assert_eq!(denying.rules().len(), set.rules().len() + 1);
     let mut allowed = false;
     for question in 0..QUESTIONS {
         let (decided, rules) = decide(&set, question);
-        assert_eq!((decided, &rules), (decide(&set, question).0, &decide(&set, question).1), "asked twice");
+        assert_eq!(
+            (decided, &rules),
+            (decide(&set, question).0, &decide(&set, question).1),
+            "asked twice"
+        );
         if decided {
-            let permits = |id: &String| set.rules().iter().any(|rule| rule.id == *id && rule.effect == Effect::Permit);
+            let permits = |id: &String| {
+                set.rules()
+                    .iter()
+                    .any(|rule| rule.id == *id && rule.effect == Effect::Permit)
+            };
             assert!(!rules.is_empty() && rules.iter().all(permits), "allowed by {rules:?}");
         }
         assert!(!decide(&denying, question).0, "allowed beside a forbid of everything");
         allowed |= decided;
     }
-    if allowed { Ok(()) } else { Err("loads, and permits nothing".to_owned()) }
+    if allowed {
+        Ok(())
+    } else {
+        Err("loads, and permits nothing".to_owned())
+    }
 }
 
 fn groups() -> BTreeMap<String, usize> {
@@ -101,7 +221,9 @@ fn decide(set: &PolicySet, question: usize) -> (bool, Vec<String>) {
         users: ["u".to_owned()].into(),
     };
     let directory = Directory::new([("ada".to_owned(), spec)].into()).expect("a directory");
-    let caller = directory.caller("ada", (question % 2 == 1).then_some("u")).expect("a caller");
+    let caller = directory
+        .caller("ada", (question % 2 == 1).then_some("u"))
+        .expect("a caller");
     let call = CallFacts {
         caller: &caller,
         run: None,
@@ -125,7 +247,14 @@ fn decide(set: &PolicySet, question: usize) -> (bool, Vec<String>) {
         captures: &BTreeMap::new(),
         recipients: &[],
         exhausted: &[],
-        spend: if question == 3 { Spend::None } else { Spend::Known { currency: usd, minor: 5000 } },
+        spend: if question == 3 {
+            Spend::None
+        } else {
+            Spend::Known {
+                currency: usd,
+                minor: 5000,
+            }
+        },
         approvals: &approvals,
     });
     (decision.allowed(), decision.rules().to_vec())
@@ -138,7 +267,9 @@ fn shown(problems: &[Problem]) -> String {
     let mut words = String::new();
     for problem in problems {
         let mut text = String::new();
-        handler.render_report(&mut text, problem).expect("a problem that can be shown");
+        handler
+            .render_report(&mut text, problem)
+            .expect("a problem that can be shown");
         assert!(!problem.message().trim().is_empty());
         words.push_str(problem.message());
     }

@@ -6,10 +6,48 @@ use serde_json::Value;
 use crate::fuzz::Became;
 
 pub(super) const WORDS: &[&str] = &[
-    "GET ", "POST ", "DELETE ", "PUT ", "PATCH ", "HEAD ", "/v1/refunds", "/", "//", "/..", "/.", "%2e", "%2F", "%5c", "%25",
-    "%C3%A9", "http://evil.example/", "@", "?", "#", ";", "\na=1", "\na[b]=", "[]", "[0]", "[1]", "\naccept:", "\nhost:",
-    "\ncontent-length:", "\ntransfer-encoding:chunked", "\nX-HTTP-Method-Override:", "\nif-match:", "\n_method=", "\n\n",
-    "{\"a\":1}", "{\"a\":{\"b\":[1]}}", "a=1&b=2", "a[b]=1", "&", "=", "+", "%20",
+    "GET ",
+    "POST ",
+    "DELETE ",
+    "PUT ",
+    "PATCH ",
+    "HEAD ",
+    "/v1/refunds",
+    "/",
+    "//",
+    "/..",
+    "/.",
+    "%2e",
+    "%2F",
+    "%5c",
+    "%25",
+    "%C3%A9",
+    "http://evil.example/",
+    "@",
+    "?",
+    "#",
+    ";",
+    "\na=1",
+    "\na[b]=",
+    "[]",
+    "[0]",
+    "[1]",
+    "\naccept:",
+    "\nhost:",
+    "\ncontent-length:",
+    "\ntransfer-encoding:chunked",
+    "\nX-HTTP-Method-Override:",
+    "\nif-match:",
+    "\n_method=",
+    "\n\n",
+    "{\"a\":1}",
+    "{\"a\":{\"b\":[1]}}",
+    "a=1&b=2",
+    "a[b]=1",
+    "&",
+    "=",
+    "+",
+    "%20",
 ];
 
 /// Beside what the request holds of itself: decoders that are not the host's find exactly what was asked in the bytes.
@@ -34,7 +72,9 @@ fn target_says_what_was_asked(guest: &GuestRequest, request: &HttpRequest) {
     assert_eq!(request.method(), guest.method);
     assert_eq!(decoded(uri.path()), decoded(&guest.path), "another path than was asked");
     assert!(
-        uri.path().split('/').all(|segment| !matches!(decoded(segment).as_slice(), b"." | b"..")),
+        uri.path()
+            .split('/')
+            .all(|segment| !matches!(decoded(segment).as_slice(), b"." | b"..")),
         "{target}"
     );
     let mut asked = guest.query.clone();
@@ -69,8 +109,20 @@ fn headers_are_those_given(guest: &GuestRequest, request: &HttpRequest) {
         let given = |(given, text): &(String, String)| given.eq_ignore_ascii_case(name) && text == value;
         assert!(guest.headers.iter().any(given), "{name}: {value} was not given");
         let own = [
-            "host", "content-length", "content-type", "transfer-encoding", "connection", "upgrade", "te", "trailer", "expect",
-            "cookie", "authorization", "proxy-authorization", "accept-encoding", "x-http-method-override",
+            "host",
+            "content-length",
+            "content-type",
+            "transfer-encoding",
+            "connection",
+            "upgrade",
+            "te",
+            "trailer",
+            "expect",
+            "cookie",
+            "authorization",
+            "proxy-authorization",
+            "accept-encoding",
+            "x-http-method-override",
         ];
         assert!(!own.contains(&name.as_str()), "{name} is the host's");
     }
@@ -121,9 +173,33 @@ fn alike(a: &Value, b: &Value) -> bool {
 }
 
 pub(super) const ANSWER_WORDS: &[&str] = &[
-    "{", "}", "[", "]", "\"id\":", "\"status\":", "\"items\":", "\"name\":", "\"secret\":", "\"SECRET\"", "null", "1e400",
-    "true", "id", "status", "items[].name", "items", "items.**", "**", "\n", ",", "\u{feff}", "{\"id\":1,\"id\":2}",
-    "application/json", "text/plain", "application/problem+json", ";charset=utf-8",
+    "{",
+    "}",
+    "[",
+    "]",
+    "\"id\":",
+    "\"status\":",
+    "\"items\":",
+    "\"name\":",
+    "\"secret\":",
+    "\"SECRET\"",
+    "null",
+    "1e400",
+    "true",
+    "id",
+    "status",
+    "items[].name",
+    "items",
+    "items.**",
+    "**",
+    "\n",
+    ",",
+    "\u{feff}",
+    "{\"id\":1,\"id\":2}",
+    "application/json",
+    "text/plain",
+    "application/problem+json",
+    ";charset=utf-8",
 ];
 
 /// The fields that may be read, a line; the content type, a line; the body. A guest sees scalars of the body in their places,
@@ -137,8 +213,18 @@ pub(super) fn answer(bytes: &[u8]) -> Became {
         .parse()
         .map_err(|error: ambit_core::field::FieldError| error.to_string())?;
     let body = body.unwrap_or_default();
-    let headers = [("content-type", kind.unwrap_or_default().as_bytes()), ("x-secret", b"SECRET")];
-    let seen = reduce(200, headers, body.as_bytes(), &reads, &Default::default(), Limits::default());
+    let headers = [
+        ("content-type", kind.unwrap_or_default().as_bytes()),
+        ("x-secret", b"SECRET"),
+    ];
+    let seen = reduce(
+        200,
+        headers,
+        body.as_bytes(),
+        &reads,
+        &Default::default(),
+        Limits::default(),
+    );
     assert!(seen.headers.iter().all(|(name, _)| name == "content-type"));
     let Some(shown) = seen.body else {
         return Err("withheld".to_owned());
@@ -153,7 +239,10 @@ pub(super) fn answer(bytes: &[u8]) -> Became {
         let empty = matches!(value, Json::Array(elements) if elements.is_empty())
             || value.as_object().is_some_and(|members| members.len() == 0)
             || (value.is_null() && path.0.is_empty());
-        assert!(empty || reads.covers_path(&path), "{path} is seen and not among {reads}");
+        assert!(
+            empty || reads.covers_path(&path),
+            "{path} is seen and not among {reads}"
+        );
     }
     assert_eq!(reads.project(shown.clone()), shown, "what is seen can be seen");
     let scalars = |value: &Json| -> Vec<Json> {
@@ -165,7 +254,10 @@ pub(super) fn answer(bytes: &[u8]) -> Became {
     };
     let mut left = scalars(&given);
     for scalar in scalars(&shown) {
-        let at = left.iter().position(|other| *other == scalar).expect("a scalar that the service sent");
+        let at = left
+            .iter()
+            .position(|other| *other == scalar)
+            .expect("a scalar that the service sent");
         left.swap_remove(at);
     }
     Ok(())

@@ -4,20 +4,56 @@ use serde_json::Value;
 use crate::fuzz::Became;
 
 pub(super) const WORDS: &[&str] = &[
-    "{", "}", "[", "]", ":", ",", "\"", "\"a\":", "\"\\u0061\"", "\\u0000", "\\ud83d\\ude00", "\\ud800", "\\", "\\/",
-    "true", "false", "null", "1e5", "1E+5", "1e-5", "0.10", "-0.0", "1e1000", "[[[[", "{\"a\":{\"a\":", " ", "\t",
+    "{",
+    "}",
+    "[",
+    "]",
+    ":",
+    ",",
+    "\"",
+    "\"a\":",
+    "\"\\u0061\"",
+    "\\u0000",
+    "\\ud83d\\ude00",
+    "\\ud800",
+    "\\",
+    "\\/",
+    "true",
+    "false",
+    "null",
+    "1e5",
+    "1E+5",
+    "1e-5",
+    "0.10",
+    "-0.0",
+    "1e1000",
+    "[[[[",
+    "{\"a\":{\"a\":",
+    " ",
+    "\t",
 ];
 
 /// Beside what the parser holds of itself: serde_json reads the same value from the same text, and from the canonical one.
 pub(super) fn drive(bytes: &[u8]) -> Became {
     let became = fuzz::json(bytes);
-    let Ok(text) = std::str::from_utf8(bytes) else { return became };
-    match (Json::parse(text, Limits::default()), serde_json::from_str::<Value>(text)) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return became;
+    };
+    match (
+        Json::parse(text, Limits::default()),
+        serde_json::from_str::<Value>(text),
+    ) {
         (Ok(ours), Ok(theirs)) => {
-            assert!(same(&ours, &theirs), "{text} is {ours:?} here and {theirs:?} for serde_json");
+            assert!(
+                same(&ours, &theirs),
+                "{text} is {ours:?} here and {theirs:?} for serde_json"
+            );
             let canonical = ours.to_canonical();
             let again: Value = serde_json::from_str(&canonical).expect("canonical JSON");
-            assert!(same(&ours, &again), "{canonical} is {again:?} for serde_json, not {ours:?}");
+            assert!(
+                same(&ours, &again),
+                "{canonical} is {again:?} for serde_json, not {ours:?}"
+            );
         }
         // serde_json has no number beyond those of f64.
         (Ok(_), Err(error)) => assert!(error.to_string().contains("out of range"), "{text}: {error}"),

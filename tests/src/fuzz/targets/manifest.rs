@@ -7,9 +7,25 @@ use crate::fuzz::Became;
 use crate::wit;
 
 pub(super) const WORDS: &[&str] = &[
-    "\0asm\x0d\0\x01\0", "\0asm\x01\0\0\0", "ambit:capability/http@0.1.0", "ambit:capability/http@0.2.0", "wasi:cli/exit@0.2.0",
-    "external-id", "implements", "[async]", "[method]", "[resource-drop]", "refunds", "create",
-    "POST https://api.stripe.com/v1/refunds", "read", "commit", "undo(cancel)", "ambit-docs", "package-docs", "\u{1b}[2J",
+    "\0asm\x0d\0\x01\0",
+    "\0asm\x01\0\0\0",
+    "ambit:capability/http@0.1.0",
+    "ambit:capability/http@0.2.0",
+    "wasi:cli/exit@0.2.0",
+    "external-id",
+    "implements",
+    "[async]",
+    "[method]",
+    "[resource-drop]",
+    "refunds",
+    "create",
+    "POST https://api.stripe.com/v1/refunds",
+    "read",
+    "commit",
+    "undo(cancel)",
+    "ambit-docs",
+    "package-docs",
+    "\u{1b}[2J",
 ];
 
 /// Components of the worlds of seeds: with each kind of type, capabilities, documentation.
@@ -36,11 +52,19 @@ pub(super) fn drive(bytes: &[u8]) -> Became {
     assert!(bytes.len() <= MAX_COMPONENT_BYTES);
     let text = manifest.to_string();
     assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
-    assert!(manifest.diff(&manifest).is_empty(), "differs from itself: {:?}", manifest.diff(&manifest));
+    assert!(
+        manifest.diff(&manifest).is_empty(),
+        "differs from itself: {:?}",
+        manifest.diff(&manifest)
+    );
     for function in &manifest.functions {
         let found = manifest.function(&function.id).expect("a function by its id");
         assert_eq!(found, function, "another function by the id {}", function.id);
-        for schema in [Some(&function.input_schema), Some(&function.output_schema), function.error_schema.as_ref()] {
+        for schema in [
+            Some(&function.input_schema),
+            Some(&function.output_schema),
+            function.error_schema.as_ref(),
+        ] {
             let Some(schema) = schema else { continue };
             let limits = Limits {
                 depth: 256,

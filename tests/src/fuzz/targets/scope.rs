@@ -4,10 +4,44 @@ use ambit_core::scope::{HttpScope, fuzz};
 use crate::fuzz::Became;
 
 pub(super) const WORDS: &[&str] = &[
-    "GET ", "POST ", "GET,HEAD ", "*", "https://a.com", "https://a.com:8443", "http://a.com", "/v1", "/{id}", "/**", "/a", "/b",
-    "/%7Bid%7D", " query(", " fields(", " reads(", " headers(", ")", "; ", "a", "b", "a.b", "a[]", "a[].b", "a.**", "**",
-    "\"odd (name\"", "if-match", "read", "draft", "commit", "undo(cancel)", "idempotent", "\n--\n", "{\"a\":{\"b\":1}}",
-    "{\"a\":[{\"b\":1}]}", "\n\n", "\na=1",
+    "GET ",
+    "POST ",
+    "GET,HEAD ",
+    "*",
+    "https://a.com",
+    "https://a.com:8443",
+    "http://a.com",
+    "/v1",
+    "/{id}",
+    "/**",
+    "/a",
+    "/b",
+    "/%7Bid%7D",
+    " query(",
+    " fields(",
+    " reads(",
+    " headers(",
+    ")",
+    "; ",
+    "a",
+    "b",
+    "a.b",
+    "a[]",
+    "a[].b",
+    "a.**",
+    "**",
+    "\"odd (name\"",
+    "if-match",
+    "read",
+    "draft",
+    "commit",
+    "undo(cancel)",
+    "idempotent",
+    "\n--\n",
+    "{\"a\":{\"b\":1}}",
+    "{\"a\":[{\"b\":1}]}",
+    "\n\n",
+    "\na=1",
 ];
 
 /// A scope, or two scopes and a request, separated by lines `--`. Beside what a scope holds of itself: the intersection of two
@@ -26,8 +60,8 @@ pub(super) fn drive(bytes: &[u8]) -> Became {
     no_wider(&both, &a, &b);
     assert_eq!(covered_twice(&a), a.rules().len(), "a scope covers itself: {a}");
     let origin = a.rules().first().ok_or("no rule")?.origin();
-    let request = HttpRequest::parse(origin, &effect::guest(asked), &WireLimits::default())
-        .map_err(|refusal| refusal.message)?;
+    let request =
+        HttpRequest::parse(origin, &effect::guest(asked), &WireLimits::default()).map_err(|refusal| refusal.message)?;
     let covers = |scope: &HttpScope| scope.covers(&request).is_ok();
     let each = covers(&a) && covers(&b);
     assert_eq!(covers(&both), each, "{a} and {b}: {both}");
@@ -39,7 +73,11 @@ pub(super) fn drive(bytes: &[u8]) -> Became {
         assert_eq!(rule.fields().uncovered(request.fields()), None);
         assert_eq!(rule.query().uncovered(request.parameters()), None);
     }
-    if each { Ok(()) } else { Err("covered by not both".to_owned()) }
+    if each {
+        Ok(())
+    } else {
+        Err("covered by not both".to_owned())
+    }
 }
 
 /// Each rule of an intersection is within a rule of either.

@@ -63,8 +63,14 @@ pub(super) fn drive(bytes: &[u8]) -> Became {
     };
     match &taken {
         Ok(back) => {
-            assert!(allows(&value), "taken, and not what the schema of {ty:?} allows: {value:?}");
-            assert!(allows(back), "given back, and not what the schema of {ty:?} allows: {back:?}");
+            assert!(
+                allows(&value),
+                "taken, and not what the schema of {ty:?} allows: {value:?}"
+            );
+            assert!(
+                allows(back),
+                "given back, and not what the schema of {ty:?} allows: {back:?}"
+            );
         }
         Err(why) => assert!(
             !allows(&value) || !exact(&ty),
@@ -201,23 +207,52 @@ fn plain(name: &str, choices: &mut Choices<'_>) -> Json {
             let number = f64::from_bits(choices.wide());
             float(number, number.to_string())
         }
-        "char" => char::from_u32(choices.wide() as u32 % 0x11_0000).unwrap_or('x').to_string().into(),
+        "char" => char::from_u32(choices.wide() as u32 % 0x11_0000)
+            .unwrap_or('x')
+            .to_string()
+            .into(),
         _ => any_text(choices).into(),
     }
 }
 
 fn any_text(choices: &mut Choices<'_>) -> String {
     let pieces = ["a", "é", "\u{1f4b6}", "\"", "\\", "\n", "\0", "\u{202e}", "n0", "ok"];
-    (0..choices.below(4)).map(|_| pieces[choices.below(pieces.len())]).collect()
+    (0..choices.below(4))
+        .map(|_| pieces[choices.below(pieces.len())])
+        .collect()
 }
 
 /// Something that may have nothing to do with the type, but is made of its words.
 fn any_json(choices: &mut Choices<'_>, depth: usize) -> Json {
     let names = ["m0", "c0", "n0", "ok", "err", "some", "other"];
     let numbers = [
-        "0", "1", "-1", "1.5", "255", "256", "-128", "-129", "65536", "4294967295", "4294967296", "2147483648", "1.0", "1e3",
-        "-0", "\"1\"", "\"01\"", "\"-0\"", "\"18446744073709551615\"", "\"NaN\"", "\"Infinity\"", "\"\"", "\"AAA=\"", "\"AA\"",
-        "\"AAF=\"", "\"ab\"", "\"e\u{301}\"",
+        "0",
+        "1",
+        "-1",
+        "1.5",
+        "255",
+        "256",
+        "-128",
+        "-129",
+        "65536",
+        "4294967295",
+        "4294967296",
+        "2147483648",
+        "1.0",
+        "1e3",
+        "-0",
+        "\"1\"",
+        "\"01\"",
+        "\"-0\"",
+        "\"18446744073709551615\"",
+        "\"NaN\"",
+        "\"Infinity\"",
+        "\"\"",
+        "\"AAA=\"",
+        "\"AA\"",
+        "\"AAF=\"",
+        "\"ab\"",
+        "\"e\u{301}\"",
     ];
     let kinds = if depth < 3 { 7 } else { 5 };
     match choices.below(kinds) {
@@ -260,7 +295,8 @@ fn validator(ty: &Type) -> Rc<Validator> {
 
 /// The type's name in WIT, declaring what needs a declaration.
 fn wit(ty: &Type, declarations: &mut String) -> String {
-    let payload = |ty: &Option<Type>, declarations: &mut String| ty.as_ref().map_or("_".to_owned(), |ty| wit(ty, declarations));
+    let payload =
+        |ty: &Option<Type>, declarations: &mut String| ty.as_ref().map_or("_".to_owned(), |ty| wit(ty, declarations));
     match ty {
         Type::Plain(name) => (*name).to_owned(),
         Type::List(element) => format!("list<{}>", wit(element, declarations)),

@@ -284,14 +284,20 @@ fn the_seeds_of_the_fuzzer_are_of_this_format() {
     let log = Log::of_everything();
     let mut seeds: Vec<(String, Vec<u8>)> = Vec::new();
     for entry in &log.entries {
-        seeds.push((format!("entry/{:02}-{}", entry.index(), entry.kind()), entry.bytes().to_vec()));
+        seeds.push((
+            format!("entry/{:02}-{}", entry.index(), entry.kind()),
+            entry.bytes().to_vec(),
+        ));
     }
     for (size, note) in log.notes.iter().enumerate().step_by(8) {
         seeds.push((format!("note/{size:02}"), note.clone().into_bytes()));
     }
     seeds.push(("note/key".to_owned(), key().verifier().to_string().into_bytes()));
     for end in [8, 10, 16] {
-        seeds.push((format!("receipt/{end:02}"), log.receipt(end).to_json().unwrap().into_bytes()));
+        seeds.push((
+            format!("receipt/{end:02}"),
+            log.receipt(end).to_json().unwrap().into_bytes(),
+        ));
     }
     let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz/corpus");
     for (name, bytes) in seeds {
@@ -300,7 +306,10 @@ fn the_seeds_of_the_fuzzer_are_of_this_format() {
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
             std::fs::write(&file, &bytes).unwrap();
         }
-        assert!(std::fs::read(&file).ok() == Some(bytes), "{name}: UPDATE_EXPECT=1 writes it anew");
+        assert!(
+            std::fs::read(&file).ok() == Some(bytes),
+            "{name}: UPDATE_EXPECT=1 writes it anew"
+        );
     }
 }
 

@@ -48,7 +48,11 @@ pub fn pass(ty: &Type, value: &Json) -> Result<Json, String> {
     let limits = Limits::default();
     let back = once(&params, ty, value, &limits)?;
     let again = once(&params, ty, &back, &limits);
-    assert_eq!(again.as_ref(), Ok(&back), "what came back of {value:?} is not taken again");
+    assert_eq!(
+        again.as_ref(),
+        Ok(&back),
+        "what came back of {value:?} is not taken again"
+    );
     Ok(back)
 }
 
