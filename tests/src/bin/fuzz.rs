@@ -144,7 +144,13 @@ fn fuzz(target: &Target, options: &Options) -> bool {
 }
 
 fn replay(target: &Target, file: &Path) -> bool {
-    let input = fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let input = match fs::read(file) {
+        Ok(input) => input,
+        Err(error) => {
+            eprintln!("{}: {error}", file.display());
+            return false;
+        }
+    };
     match run::replay(target, &input) {
         Ok(Ok(())) => println!("accepted, and everything holds"),
         Ok(Err(why)) => println!("refused, and everything holds: {why}"),

@@ -18,6 +18,8 @@ use super::{Target, folder};
 
 /// The longest that one input may take. Generous: the machine may be busy with other things.
 const SLOWEST: Duration = Duration::from_secs(10);
+/// What takes longer is written down, for a person to look at.
+const NOTABLE: Duration = Duration::from_secs(1);
 /// The most inputs that are kept.
 const MOST_KEPT: usize = 4096;
 /// How often a failing input is tried in a shorter form.
@@ -133,6 +135,9 @@ impl Run<'_> {
         let took = begun.elapsed();
         self.watch.end();
         report.executions += 1;
+        if took > NOTABLE && took > report.slowest {
+            write(&self.failures.join("slow"), input);
+        }
         report.slowest = report.slowest.max(took);
         match became {
             Err(message) => Err(self.found(input, &message)),
@@ -273,14 +278,17 @@ fn words(panic: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "it panicked".to_owned())
 }
 
+/// The input that is driven, and since when.
+type Current = Arc<Mutex<Option<(Instant, Vec<u8>)>>>;
+
 /// Looks at the clock from outside: an input that never ends is written down, and ends the program.
 struct Watch {
-    current: Arc<Mutex<Option<(Instant, Vec<u8>)>>>,
+    current: Current,
 }
 
 impl Watch {
     fn start(target: &Target, failures: &Path) -> Self {
-        let current: Arc<Mutex<Option<(Instant, Vec<u8>)>>> = Arc::default();
+        let current = Current::default();
         let seen = Arc::clone(&current);
         let (name, failures) = (target.name, failures.to_owned());
         thread::spawn(move || {

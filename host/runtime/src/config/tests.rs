@@ -621,6 +621,7 @@ query = ["key"]
                 ·                            ╰── this route
              17 │ match = "POST /v1/x"
                 ╰────
+              help: leave it out of the route: only the host sets it
               × route `five` of connection `stripe` has the idempotency header `host`, which is the host's
                 ╭─[ambit.toml:16:26]
              15 │ money = { amount = "amount", currency = { lookup = "three", from = "charge", read = "currency" } }
@@ -629,6 +630,7 @@ query = ["key"]
                 ·                            ╰── this route
              17 │ match = "POST /v1/x"
                 ╰────
+              help: leave it out of the route: only the host sets it
               × route `six` of connection `other` has the query parameter `key`, which is the host's
                 ╭─[ambit.toml:23:25]
              22 │ credential = { env = "KEY", as = { query = "key" } }
@@ -637,6 +639,7 @@ query = ["key"]
                 ·                          ╰── this route
              24 │ match = "GET /v1"
                 ╰────
+              help: leave it out of the route: only the host sets it
         "#]],
     );
 }

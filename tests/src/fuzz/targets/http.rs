@@ -237,7 +237,7 @@ pub(super) fn answer(bytes: &[u8]) -> Became {
     let given = Json::parse(body.trim_start_matches('\u{feff}'), Limits::default()).expect("JSON that was projected");
     for (path, value) in ambit_core::field::leaves(&shown) {
         let empty = matches!(value, Json::Array(elements) if elements.is_empty())
-            || value.as_object().is_some_and(|members| members.len() == 0)
+            || value.as_object().is_some_and(|members| members.is_empty())
             || (value.is_null() && path.0.is_empty());
         assert!(
             empty || reads.covers_path(&path),

@@ -425,23 +425,23 @@ fn what_is_not_a_component_is_refused() {
     check_refusal(
         b"",
         &expect![[r#"
-        the file is empty, not a component
-        make a component of it with `ambit build`
-    "#]],
+            the file is empty, not a component
+            give the component that `ambit build` made
+        "#]],
     );
     check_refusal(
         b"#!/bin/sh\n",
         &expect![[r#"
-        the file is not a WebAssembly component
-        make a component of it with `ambit build`
-    "#]],
+            the file is not a WebAssembly component
+            give the component that `ambit build` made
+        "#]],
     );
     check_refusal(
         &core,
         &expect![[r#"
-        the file is a core WebAssembly module, not a component
-        make a component of it with `ambit build`
-    "#]],
+            the file is a core WebAssembly module, not a component
+            make a component of it with `ambit build --module FILE`
+        "#]],
     );
     check_refusal(
         &whole[..6],
