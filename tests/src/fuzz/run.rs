@@ -20,6 +20,8 @@ use super::{Target, folder};
 const SLOWEST: Duration = Duration::from_secs(10);
 /// What takes longer is written down, for a person to look at.
 const NOTABLE: Duration = Duration::from_secs(1);
+/// The most memory that a process may take for all of its inputs.
+const MOST_MEMORY: u64 = 1 << 30;
 /// The most inputs that are kept.
 const MOST_KEPT: usize = 4096;
 /// How often a failing input is tried in a shorter form.
@@ -141,7 +143,11 @@ impl Run<'_> {
         report.slowest = report.slowest.max(took);
         match became {
             Err(message) => Err(self.found(input, &message)),
-            Ok(_) if took > SLOWEST => Err(self.found(input, &format!("it took {took:?}"))),
+            Ok(_) if took > SLOWEST => Err(self.whole(input, format!("it took {took:?}"))),
+            // Whoever takes that much is slow too: asking each time would cost more than it finds.
+            Ok(_) if took > Duration::from_millis(100) && peak().is_some_and(|peak| peak > MOST_MEMORY) => {
+                Err(self.whole(input, format!("it took over {} MiB of memory", MOST_MEMORY >> 20)))
+            }
             Ok(Ok(())) => {
                 report.accepted += 1;
                 kept.accepted(input);
@@ -154,6 +160,14 @@ impl Run<'_> {
         }
     }
 
+    /// What takes long is not made shorter: each try would take as long.
+    fn whole(&self, input: &[u8], message: String) -> Found {
+        Found {
+            file: write(self.failures, input),
+            message,
+        }
+    }
+
     fn found(&self, input: &[u8], message: &str) -> Found {
         let shorter = shorten(input, |shorter| catch(self.target, shorter).is_err());
         let message = catch(self.target, &shorter).err().unwrap_or_else(|| message.to_owned());
@@ -162,6 +176,14 @@ impl Run<'_> {
             message,
         }
     }
+}
+
+/// The most memory that this process ever had, in bytes, where the system tells it.
+fn peak() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes << 10)
 }
 
 /// Writes an input under a name made of its content.

@@ -38,6 +38,7 @@ pub(super) fn decode_type(component: &[u8]) -> Result<Decoded, Refusal> {
         .advise("build without debug information, or leave large data out of the component"));
     }
     check_kind(component)?;
+    check_sections(component)?;
     match panic_free(|| wit_component::decode(component)) {
         Ok(DecodedWasm::Component(resolve, world)) => Ok(Decoded {
             resolve,
@@ -49,12 +50,28 @@ pub(super) fn decode_type(component: &[u8]) -> Result<Decoded, Refusal> {
             "the file is a WIT package in binary form: it has types but no code",
         )
         .advise("give the component that `ambit build` made")),
-        Err(error) => Err(Refusal::new(
-            Code::Load,
-            format!("the component does not validate: {}", printable(&error)),
-        )
-        .advise("the file may be cut short or damaged; build or fetch it again")),
+        Err(error) => Err(invalid(&error)),
     }
+}
+
+fn invalid(why: &str) -> Refusal {
+    Refusal::new(
+        Code::Load,
+        format!("the component does not validate: {}", printable(why)),
+    )
+    .advise("the file may be cut short or damaged; build or fetch it again")
+}
+
+/// Refuses a section that says it is longer than the file. The decoder reads as from a stream and would make room for it first:
+/// a file of a few bytes could take 4 GiB.
+fn check_sections(component: &[u8]) -> Result<(), Refusal> {
+    for payload in wasmparser::Parser::new(0).parse_all(component) {
+        let whole = payload.map(drop);
+        if !guard!("sandbox.component-sections", whole.is_ok()) {
+            return Err(invalid(&whole.err().map(|error| error.to_string()).unwrap_or_default()));
+        }
+    }
+    Ok(())
 }
 
 /// Tells apart what is not a component at all, because each has a way out of its own.
