@@ -8,8 +8,10 @@
 )]
 
 pub mod bench;
+pub mod fuzz;
 pub mod home;
 pub mod programs;
 pub mod raw;
 pub mod scenario;
 pub mod service;
+pub mod wit;

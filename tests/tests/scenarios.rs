@@ -1,5 +1,5 @@
-//! Runs every scenario folder, and what needs the whole host besides; holds that every component has a scenario, and
-//! everything that goes wrong in such hosts a test.
+//! Runs every scenario folder, what needs the whole host besides, and the command as a newcomer sees it; holds that every
+//! component has a scenario, and everything that goes wrong in such hosts a test.
 //!
 //! The folders are only known when this runs, so it brings its own small harness, which reports as the standard one does.
 #![allow(
@@ -8,6 +8,8 @@
     clippy::indexing_slicing,
     reason = "a test program prints, and stops where it cannot go on"
 )]
+
+mod cli;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -66,6 +68,7 @@ fn trials() -> Vec<Trial> {
             scenario::run(&folder, scratch.path())
         }),
     }));
+    trials.extend(cli::trials());
     trials
 }
 

@@ -31,10 +31,10 @@ pub(crate) struct Global {
     /// The home: configuration, policy, tools, keys and ledger.
     #[arg(long, global = true, env = "AMBIT_HOME", value_name = "DIR", default_value = ".ambit", value_hint = ValueHint::DirPath)]
     pub(crate) home: PathBuf,
-    /// What standard output carries.
+    /// How results are written to standard output.
     #[arg(long, global = true, value_enum, default_value_t = Format::Human)]
     pub(crate) format: Format,
-    /// When to colour.
+    /// When to use colours.
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
     pub(crate) color: Color,
     /// Say more on standard error (repeat for more).
@@ -108,10 +108,10 @@ pub(crate) struct Build {
     /// The tool's crate: a folder with Cargo.toml and a wit folder.
     #[arg(default_value = ".", value_hint = ValueHint::DirPath)]
     pub(crate) crate_dir: PathBuf,
-    /// Where the component goes [default: target/components/NAME.wasm beside the crate's target folder].
+    /// Where to write the component [default: components/NAME.wasm in cargo's target folder].
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) output: Option<PathBuf>,
-    /// Take this core module instead of calling cargo.
+    /// Make the component of this core module instead of calling cargo.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) module: Option<PathBuf>,
 }
@@ -182,6 +182,12 @@ pub(crate) enum Tools {
 pub(crate) enum Policy {
     /// Check configuration and policy as a start would, and print the rules.
     Check,
+    /// Write a proposal from what the accepted tools declare: a file to read and cut down, not in force.
+    Init {
+        /// Replace a proposal that is there already.
+        #[arg(long)]
+        force: bool,
+    },
     /// Print the Cedar schema that policies are validated with.
     Schema,
 }

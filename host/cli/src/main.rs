@@ -5,6 +5,7 @@ mod build;
 mod commands;
 mod export;
 mod output;
+mod proposal;
 
 use std::process::ExitCode;
 

@@ -8,6 +8,7 @@ use ambit_runtime::call::Fault;
 use ambit_runtime::host::OpenError;
 use ambit_runtime::store::StoreError;
 use anstyle::{AnsiColor, Style};
+use miette::{Diagnostic, Severity};
 use serde::Serialize;
 
 use crate::args::{Color, Format};
@@ -94,8 +95,13 @@ impl From<Refusal> for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
+        let exit = match &error {
+            // A home that is not there was named by mistake.
+            StoreError::Missing { .. } => Exit::Usage,
+            _ => Exit::Internal,
+        };
         Failure::Message {
-            exit: Exit::Internal,
+            exit,
             message: error.to_string(),
             advice: error.advice(),
         }
@@ -108,7 +114,7 @@ impl From<OpenError> for Failure {
             OpenError::Problems(problems) => Failure::Problems(problems),
             OpenError::Store(error) => error.into(),
             OpenError::Refused(refusal) => refusal.into(),
-            OpenError::Home(message) => Failure::usage(message),
+            OpenError::Home(message) => Failure::internal(message),
         }
     }
 }
@@ -191,56 +197,112 @@ fn closed_pipe_is_fine(error: std::io::Error) -> std::io::Result<()> {
     }
 }
 
+/// So many things, in words.
+pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 /// A line for people on standard error.
 pub(crate) fn note(text: impl Display) {
     let _ = writeln!(anstream::stderr(), "{text}");
 }
 
-/// Prints why the command ended early.
+/// Prints why the command ended early: what and why, a blank line, what to do.
 pub(crate) fn report(failure: &Failure) {
-    let mut err = anstream::stderr().lock();
-    match failure {
-        Failure::Message { message, advice, .. } => {
-            let _ = writeln!(
-                err,
-                "{}error:{} {message}",
-                style::BAD.render(),
-                style::BAD.render_reset()
-            );
-            if let Some(advice) = advice {
-                let _ = writeln!(err, "\n{advice}");
-            }
-        }
-        Failure::Problems(problems) => {
-            for problem in problems {
-                let _ = writeln!(err, "{}", render(problem));
-            }
-            let count = problems.len();
-            let plural = if count == 1 { "problem" } else { "problems" };
-            let _ = writeln!(
-                err,
-                "{}error:{} {count} {plural}; nothing was changed",
-                style::BAD.render(),
-                style::BAD.render_reset()
+    let problems = match failure {
+        Failure::Message { message, advice, .. } => return error(message, advice.as_deref()),
+        Failure::Problems(problems) => problems,
+    };
+    match problems.as_slice() {
+        // Nothing to point at.
+        [only] if only.file().is_none() => error(only.message(), only.advice()),
+        several => {
+            several
+                .iter()
+                .for_each(|problem| note(render(problem, Severity::Error)));
+            let number = several.len() as u64;
+            error(
+                &format!("{}; nothing was changed", count(number, "problem", "problems")),
+                None,
             );
         }
+    }
+}
+
+fn error(message: &str, advice: Option<&str>) {
+    let bad = style::BAD;
+    note(format!(
+        "{}error:{} {}",
+        bad.render(),
+        bad.render_reset(),
+        untrusted(message)
+    ));
+    if let Some(advice) = advice {
+        note(format!("\n{}", untrusted(&sentence(advice))));
     }
 }
 
 /// Prints a diagnostic that is no failure.
 pub(crate) fn warn(problem: &Problem) {
-    note(render(problem));
+    note(render(problem, Severity::Warning));
 }
 
-/// One diagnostic with file, line, underline and help.
-fn render(problem: &Problem) -> String {
+/// One diagnostic with file, line, underline and help. What it quotes of a file cannot drive the terminal.
+fn render(problem: &Problem, severity: Severity) -> String {
     let mut text = String::new();
     let theme = miette::GraphicalTheme::unicode_nocolor();
     let handler = miette::GraphicalReportHandler::new_themed(theme).with_width(100);
-    match handler.render_report(&mut text, problem) {
-        Ok(()) => text,
-        Err(_) => problem.to_string(),
+    match handler.render_report(&mut text, &Shown { problem, severity }) {
+        Ok(()) => untrusted(&text),
+        Err(_) => untrusted(&problem.to_string()),
     }
+}
+
+/// A problem as it is shown: not each is an error.
+#[derive(Debug)]
+struct Shown<'p> {
+    problem: &'p Problem,
+    severity: Severity,
+}
+
+impl Display for Shown<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.problem.fmt(f)
+    }
+}
+
+impl std::error::Error for Shown<'_> {}
+
+impl Diagnostic for Shown<'_> {
+    fn severity(&self) -> Option<Severity> {
+        Some(self.severity)
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn Display + 'a>> {
+        self.problem.help()
+    }
+
+    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
+        self.problem.source_code()
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = miette::LabeledSpan> + '_>> {
+        self.problem.labels()
+    }
+}
+
+/// Advice as a sentence of its own: it stands in refusals as a part of one.
+pub(crate) fn sentence(advice: &str) -> String {
+    let mut chars = advice.chars();
+    let mut text: String = chars
+        .next()
+        .map(|first| first.to_uppercase().collect())
+        .unwrap_or_default();
+    text.push_str(chars.as_str());
+    if text.ends_with(|c: char| c.is_alphanumeric() || matches!(c, ')' | '`' | '"')) {
+        text.push('.');
+    }
+    text
 }
 
 /// Text that a guest, an agent or an upstream wrote, made safe for a terminal: control and escape characters are shown,

@@ -9,6 +9,7 @@ mod checks;
 mod components;
 mod demo;
 mod failure;
+mod fuzz;
 mod live;
 mod mutants;
 mod place;
@@ -33,6 +34,8 @@ Commands:
   bench --quick       only see that all of them can be measured, in a few seconds
   test [PHASE…]       set up and run every check, or only the named phases and what they need
   test --list         name the phases of `test`
+  fuzz [TARGET…] [--seconds N]
+                      bend inputs of every target, or of those named, for longer than `test` does
 
 Environment:
   CARGO_TARGET_DIR        where everything is built (default: target)
@@ -74,6 +77,7 @@ fn dispatch(arguments: &[String]) -> Outcome<ExitCode> {
         ["demo"] => demo::run(&Place::find()?),
         ["bench"] => bench::run(&Place::find()?, false),
         ["bench", "--quick"] => bench::run(&Place::find()?, true),
+        ["fuzz", words @ ..] => fuzz::run(&Place::find()?, words),
         ["test", "--list"] => {
             test::list();
             Ok(ExitCode::SUCCESS)

@@ -11,6 +11,7 @@ use crate::checks::{documents, licences, walls};
 use crate::components;
 use crate::demo;
 use crate::failure::{Failure, Outcome};
+use crate::fuzz;
 use crate::live::{LONG, Live, duration};
 use crate::mutants;
 use crate::place::Place;
@@ -54,7 +55,7 @@ impl Tally {
 }
 
 /// Quick checks first; then compiling, in an order in which later phases reuse what earlier ones built.
-const PHASES: [Phase; 11] = [
+const PHASES: [Phase; 12] = [
     Phase {
         name: "format",
         about: "rustfmt agrees, in both workspaces",
@@ -108,6 +109,12 @@ const PHASES: [Phase; 11] = [
         about: "each rule's test fails while its guard is switched off",
         needs: &["build"],
         run: mutants,
+    },
+    Phase {
+        name: "fuzz",
+        about: "no bent input breaks what must hold, 30 s for each target",
+        needs: &["build"],
+        run: fuzz,
     },
     Phase {
         name: "clippy",
@@ -346,6 +353,10 @@ fn mutants(place: &Place, live: &mut Live) -> Outcome<Tally> {
             if found.unchanged { ", unchanged since" } else { "" }
         ),
     })
+}
+
+fn fuzz(place: &Place, live: &mut Live) -> Outcome<Tally> {
+    fuzz::phase(place, live).map(Tally::holds)
 }
 
 fn clippy(place: &Place, live: &mut Live) -> Outcome<Tally> {

@@ -543,15 +543,17 @@ fn principal(caller: &Caller) -> Principal {
 }
 
 fn no_tool(shared: &Shared, name: &str) -> Refusal {
-    let names: Vec<&str> = shared.tools.keys().map(String::as_str).collect();
+    // A process that calls one tool loads that one: what is accepted is in the lock.
+    let names: Vec<&str> = shared.config.lock().iter().map(|(name, _)| name).collect();
     let refusal = Refusal::new(
         Code::Tool,
         format!("there is no tool `{}`", ambit_core::error::printable(name)),
     );
-    if names.is_empty() {
-        refusal
-    } else {
-        refusal.advise(format!("the tools here: {}", names.join(", ")))
+    let nearest = names.iter().min_by_key(|known| strsim::osa_distance(known, name));
+    match nearest {
+        None => refusal,
+        Some(near) if strsim::osa_distance(near, name) <= 2 => refusal.advise(format!("did you mean `{near}`?")),
+        Some(_) => refusal.advise(format!("the tools here: {}", names.join(", "))),
     }
 }
 

@@ -136,7 +136,7 @@ pub fn add_tool(home: &Path, name: &str, component: &[u8], manifest: &Manifest) 
     if let Some(pin) = lock.get(name) {
         let message = format!("the home has a tool `{name}` already ({})", pin.digest);
         return Err(Refusal::new(Code::Tool, message)
-            .advise("accept another component for it: ambit tools accept")
+            .advise("choose another name, or accept another component for it: ambit tools accept NAME COMPONENT.wasm")
             .into());
     }
     pin(home, lock, name, component, manifest)
@@ -164,7 +164,9 @@ fn pin(home: &Path, mut lock: Lock, name: &str, component: &[u8], manifest: &Man
         world: world.clone(),
         accepted_ms: u64::try_from(now).unwrap_or_default(),
     };
-    let previous = lock.accept(name, pin).map_err(|e| OpenError::Home(e.to_string()))?;
+    let previous = lock
+        .accept(name, pin)
+        .map_err(|e| Refusal::new(Code::Tool, e.to_string()).advise("choose another name"))?;
     let store = open_store(home)?;
     write_component(home, &manifest.digest, component)?;
     let body = ToolPinned {

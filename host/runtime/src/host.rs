@@ -11,7 +11,8 @@ use ambit_core::identity::Directory;
 use ambit_core::ledger::body::{CallFinished, ConfigChanged, Doubt, EffectOutcome, End, Outcome, PolicyChanged};
 use ambit_core::ledger::story::{EffectStory, Opening};
 use ambit_core::ledger::{Body, EntryDraft, Tally};
-use ambit_core::policy::PolicySet;
+use ambit_core::money::Budget;
+use ambit_core::policy::{EntityKind, PolicySet};
 use parking_lot::{Condvar, Mutex};
 
 use crate::config::{Config, LedgerConfig};
@@ -105,6 +106,7 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) io: tokio::runtime::Runtime,
     places: Places,
+    warnings: Vec<Problem>,
 }
 
 /// One opened home. Cheap to share; calls are made from any thread that may block.
@@ -147,6 +149,7 @@ impl Host {
         note_changes(&store, &config, &policy)?;
         let wire = options.wire.unwrap_or_default();
         let places = Places::new(CONCURRENT_CALLS);
+        let warnings = warnings(&config, &policy, &tools);
         let shared = Shared {
             config,
             policy,
@@ -158,6 +161,7 @@ impl Host {
             store,
             io,
             places,
+            warnings,
         };
         Ok(Host {
             shared: Arc::new(shared),
@@ -167,6 +171,12 @@ impl Host {
     /// The tools that are loaded, by name.
     pub fn tools(&self) -> impl Iterator<Item = (&str, &Tool)> {
         self.shared.tools.iter().map(|(name, tool)| (name.as_str(), tool))
+    }
+
+    /// What was found at the start that is no error and most likely a slip: rules and budgets for something that is not there.
+    #[must_use]
+    pub fn warnings(&self) -> &[Problem] {
+        &self.shared.warnings
     }
 
     /// The first failure of the ledger, after which no call is made any more: the process should end.
@@ -182,6 +192,52 @@ impl Host {
     pub fn reader(&self) -> Result<Reader, StoreError> {
         self.shared.store.reader()
     }
+}
+
+/// Rules and budgets for something that is not there: such a permit never permits, such a forbid never forbids, such a budget caps nothing.
+fn warnings(config: &Config, policy: &PolicySet, tools: &BTreeMap<String, Tool>) -> Vec<Problem> {
+    // Functions are known of tools that are loaded. A process that calls one tool loads that one.
+    let all = config.lock().iter().all(|(name, _)| tools.contains_key(name));
+    let mut names = config.names();
+    if all {
+        let functions = tools.iter().flat_map(|(name, tool)| {
+            let functions = &tool.loaded.manifest().functions;
+            functions.iter().map(move |function| format!("{name}/{}", function.id))
+        });
+        names.insert(EntityKind::Function, functions.collect());
+    }
+    let mut warnings = policy.unknown_names(&names);
+    warnings.extend(config.budgets().iter().filter_map(|budget| idle(budget, tools, all)));
+    warnings
+}
+
+/// Why a budget for a function caps nothing, if that is known.
+fn idle(budget: &Budget, tools: &BTreeMap<String, Tool>, all: bool) -> Option<Problem> {
+    let function = budget.covers.function.as_deref()?;
+    let meant: Vec<&Tool> = match &budget.covers.tool {
+        Some(tool) => vec![tools.get(tool)?],
+        None if all => tools.values().collect(),
+        None => return None,
+    };
+    let ids = || {
+        meant
+            .iter()
+            .flat_map(|tool| &tool.loaded.manifest().functions)
+            .map(|function| function.id.as_str())
+    };
+    if ids().any(|id| id == function) {
+        return None;
+    }
+    let message = format!(
+        "budget `{}` is for the function `{}`, which no accepted tool has: it caps nothing",
+        budget.name,
+        ambit_core::error::printable(function)
+    );
+    let nearest = ids().max_by(|a, b| strsim::jaro_winkler(a, function).total_cmp(&strsim::jaro_winkler(b, function)));
+    Some(Problem::without_source(
+        message,
+        nearest.map(|id| format!("did you mean `{id}`?")),
+    ))
 }
 
 /// Milliseconds since 1970, of the system's clock.
@@ -205,16 +261,28 @@ pub(crate) fn store_options(ledger: Option<&LedgerConfig>) -> Result<StoreOption
     Ok(options)
 }
 
+/// What is known from outside of a home how far its ledger has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Known {
+    /// The configuration keeps nothing outside.
+    NotKept,
+    /// The configuration keeps it in this file, which is not there.
+    Missing(PathBuf),
+    /// The signed checkpoints that are kept.
+    Checkpoints(Vec<String>),
+}
+
 /// Checkpoints that are known from outside the home's ledger: what `audit verify` holds the ledger against.
 ///
 /// # Errors
 /// Where the configuration, or the file it names, cannot be read.
-pub fn known_checkpoints(home: &Path) -> Result<Vec<String>, OpenError> {
+pub fn known_checkpoints(home: &Path) -> Result<Known, OpenError> {
     let config = Config::load(home)?;
-    match &config.ledger().high_water {
-        Some(path) => Ok(crate::store::high_water_notes(path, &crate::store::verifier(home)?)?),
-        None => Ok(Vec::new()),
-    }
+    let Some(path) = &config.ledger().high_water else {
+        return Ok(Known::NotKept);
+    };
+    let notes = crate::store::high_water_notes(path, &crate::store::verifier(home)?)?;
+    Ok(notes.map_or_else(|| Known::Missing(path.clone()), Known::Checkpoints))
 }
 
 fn sandbox(config: &Config, keys: &Keys, compiler: Option<Compiler>) -> Result<Sandbox, OpenError> {
@@ -226,7 +294,10 @@ fn sandbox(config: &Config, keys: &Keys, compiler: Option<Compiler>) -> Result<S
     };
     let mut options = SandboxOptions::new(compiler);
     let cache = config.home().join("cache");
-    home::make_private(&cache).map_err(|e| OpenError::Home(format!("{} cannot be made: {e}", cache.display())))?;
+    home::make_private(&cache).map_err(|e| StoreError::ReadOnly {
+        home: config.home().to_owned(),
+        why: e.to_string(),
+    })?;
     options.cache = Some(CompileCache::new(cache, *keys.cache_key()));
     options.slots = CONCURRENT_CALLS;
     options.stack_bytes = stack_bytes(config)?;

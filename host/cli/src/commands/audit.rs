@@ -7,6 +7,8 @@ use std::path::Path;
 use ambit_core::ledger::body::End;
 use ambit_core::ledger::story::{EffectStory, Opening};
 use ambit_core::ledger::{CallStory, utc};
+use ambit_runtime::config::FILE;
+use ambit_runtime::host::Known;
 use ambit_runtime::store::{CallFilter, Keys, Reader, StoreError};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
@@ -14,7 +16,7 @@ use serde_json::{Value, json};
 use super::receipt::verifier_key;
 use super::story;
 use crate::args::Audit;
-use crate::output::{Exit, Failure, Output, note, style, untrusted};
+use crate::output::{Exit, Failure, Output, count, note, style, untrusted};
 
 pub(crate) fn run(command: &Audit, home: &Path, out: Output) -> Result<Exit, Failure> {
     match command {
@@ -42,9 +44,20 @@ pub(crate) fn run(command: &Audit, home: &Path, out: Output) -> Result<Exit, Fai
     }
 }
 
+/// Opens the ledger for reading. A home that is none is told as by every other command.
+fn open(home: &Path) -> Result<Reader, Failure> {
+    if !home.join(FILE).exists() {
+        let message = format!("{} is no home: it has no {FILE}", home.display());
+        return Err(
+            Failure::usage(message).advise("`ambit init` makes a home; `--home DIR` or AMBIT_HOME name another one.")
+        );
+    }
+    Ok(Reader::open(home)?)
+}
+
 /// Opens the ledger for reading; payloads too where the keys are readable.
 fn reader(home: &Path) -> Result<Reader, Failure> {
-    let reader = Reader::open(home)?;
+    let reader = open(home)?;
     Ok(match Keys::load(home) {
         Ok(keys) => reader.with_keys(&keys),
         Err(_) => reader,
@@ -190,28 +203,44 @@ fn row(story: &CallStory) -> Value {
 }
 
 fn verify(home: &Path, key: Option<&Path>, out: Output) -> Result<Exit, Failure> {
-    let reader = Reader::open(home)?;
+    let reader = open(home)?;
     let key = match key {
         Some(path) => verifier_key(path)?,
         None => ambit_runtime::store::verifier(home)?,
     };
     let known = ambit_runtime::host::known_checkpoints(home)?;
+    let notes: &[String] = match &known {
+        Known::Checkpoints(notes) => notes,
+        Known::NotKept | Known::Missing(_) => &[],
+    };
     let size = reader.size()?;
     let bar = ProgressBar::new(size);
-    let checked = reader.verify(&key, &known, &mut |done| bar.set_position(done));
+    let checked = reader.verify(&key, notes, &mut |done| bar.set_position(done));
     bar.finish_and_clear();
     let verified = checked.map_err(bad)?;
+    if let Known::Missing(path) = &known {
+        let message = format!(
+            "the high-water checkpoint {} is missing, and ambit.toml says that it is kept: what is here is in order, but \
+             entries cut off at the end would not show",
+            path.display()
+        );
+        return Err(Failure::refused(message).advise(
+            "Put the file back. Where its loss is understood, create it empty: the ledger as it is then becomes the \
+             high-water mark.",
+        ));
+    }
     let value = json!({ "verified": true, "origin": key.name(), "entries": size, "detail": format!("{verified:?}") });
     out.result(&value, |w| {
         writeln!(
             w,
-            "{}verified{}: {size} entries of ledger {}, every entry, the tree, the checkpoints and the books",
+            "{}verified{}: {} of ledger {}: each entry, the tree, the checkpoints and the books",
             style::GOOD.render(),
             style::GOOD.render_reset(),
+            count(size, "entry", "entries"),
             key.name()
         )
     })?;
-    if known.is_empty() {
+    if known == Known::NotKept {
         note(
             "No checkpoint is kept outside the home, so a ledger cut at its end would not show: set `[ledger] high_water` in ambit.toml.",
         );
@@ -240,10 +269,10 @@ fn verify_export(export: &Path, key: Option<&Path>, out: Output) -> Result<Exit,
     out.result(&value, |w| {
         writeln!(
             w,
-            "{}verified{}: {} exported entries of ledger {}",
+            "{}verified{}: {} of ledger {}, as exported",
             style::GOOD.render(),
             style::GOOD.render_reset(),
-            checkpoint.size(),
+            count(checkpoint.size(), "entry", "entries"),
             key.name()
         )
     })?;
@@ -251,7 +280,7 @@ fn verify_export(export: &Path, key: Option<&Path>, out: Output) -> Result<Exit,
 }
 
 fn prove(home: &Path, call: &str, output: Option<&Path>) -> Result<Exit, Failure> {
-    let reader = Reader::open(home)?;
+    let reader = open(home)?;
     let call = resolve(&reader, call)?;
     let key = ambit_runtime::store::verifier(home)?;
     let text = reader
@@ -270,7 +299,7 @@ fn prove(home: &Path, call: &str, output: Option<&Path>) -> Result<Exit, Failure
 }
 
 fn export(home: &Path, output: &Path) -> Result<Exit, Failure> {
-    let reader = Reader::open(home)?;
+    let reader = open(home)?;
     let key = ambit_runtime::store::verifier(home)?;
     let files = crate::export::write(&reader, &key, output)?;
     note(format!(

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
+use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::Narrowing;
 use ambit_core::policy::Mode;
 use ambit_runtime::call::{Answer, CallRequest};
@@ -14,7 +15,7 @@ use ambit_runtime::sandbox::Outcome;
 use serde_json::json;
 
 use crate::args::Call;
-use crate::output::{Exit, Failure, Output, note, style, untrusted};
+use crate::output::{self, Exit, Failure, Output, count, note, sentence, style, untrusted};
 
 pub(crate) fn run(args: &Call, home: &Path, out: Output) -> Result<Exit, Failure> {
     let config = Config::load(home)?;
@@ -34,13 +35,14 @@ pub(crate) fn run(args: &Call, home: &Path, out: Output) -> Result<Exit, Failure
         narrowing: Narrowing::default(),
     };
     let host = Host::open(config, HostOptions::for_tools([args.tool.as_str()]))?;
+    host.warnings().iter().for_each(output::warn);
     let answer = host.call(request)?;
     let receipt = host.receipt(&answer.call)?;
     if let Some(path) = &args.receipt {
         fs::write(path, &receipt)
             .map_err(|e| Failure::internal(format!("the receipt {} cannot be written: {e}", path.display())))?;
     }
-    report(&answer, &receipt, out)
+    report(&answer, &receipt, args, out)
 }
 
 /// The arguments' text: as given, from a file, or from standard input.
@@ -78,7 +80,7 @@ fn agent(args: &Call, config: &Config) -> Result<String, Failure> {
     }
 }
 
-fn report(answer: &Answer, receipt: &str, out: Output) -> Result<Exit, Failure> {
+fn report(answer: &Answer, receipt: &str, asked: &Call, out: Output) -> Result<Exit, Failure> {
     let (word, exit, value, refusal) = match &answer.outcome {
         Outcome::Ok(value) => ("ok", Exit::Done, Some(value), None),
         Outcome::ToolError(value) => ("tool-error", Exit::Refused, Some(value), None),
@@ -103,13 +105,28 @@ fn report(answer: &Answer, receipt: &str, out: Output) -> Result<Exit, Failure> 
         None => Ok(()),
     })?;
     if out.format == crate::args::Format::Human {
-        explain(answer, refusal);
+        explain(answer, refusal, asked);
     }
     Ok(exit)
 }
 
+/// What an operator can do about a refusal that says nothing of it. An agent is not told: it can do none of this.
+fn way_out(code: Code, asked: &Call) -> Option<String> {
+    match code {
+        Code::Arguments => Some(format!(
+            "`ambit inspect {} --function {}` prints what it takes",
+            asked.tool, asked.function
+        )),
+        Code::Policy => Some(
+            "`ambit policy check` prints the rules in force, and `ambit policy init` proposes what the tools could use"
+                .to_owned(),
+        ),
+        _ => None,
+    }
+}
+
 /// For people, on standard error: why it was refused, what to do, where to read on.
-fn explain(answer: &Answer, refusal: Option<&ambit_core::error::Refusal>) {
+fn explain(answer: &Answer, refusal: Option<&Refusal>, asked: &Call) {
     for refused in answer.refused_effects.iter().chain(refusal) {
         let rule = refused
             .rule
@@ -123,16 +140,17 @@ fn explain(answer: &Answer, refusal: Option<&ambit_core::error::Refusal>) {
             refused.code,
             untrusted(&refused.message)
         ));
-        if let Some(advice) = &refused.advice {
-            note(format!("  {}", untrusted(advice)));
+        let advice = refused.advice.clone().or_else(|| way_out(refused.code, asked));
+        if let Some(advice) = advice {
+            note(format!("  {}", untrusted(&sentence(&advice))));
         }
     }
     let dim = style::DIM;
     note(format!(
-        "{}{} · {} effects · fuel {} · {} ms · ambit audit show {}{}",
+        "{}{} · {} · fuel {} · {} ms · ambit audit show {}{}",
         dim.render(),
         answer.call,
-        answer.cost.effects,
+        count(answer.cost.effects.into(), "effect", "effects"),
         answer.cost.fuel,
         answer.cost.ms,
         answer.call,

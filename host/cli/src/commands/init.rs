@@ -2,12 +2,17 @@
 
 use std::path::Path;
 
+use ambit_runtime::config::FILE;
 use ambit_runtime::home;
 use serde_json::json;
 
 use crate::output::{Exit, Failure, Output};
 
 pub(crate) fn run(home: &Path, out: Output) -> Result<Exit, Failure> {
+    if home.join(FILE).exists() {
+        let message = format!("{} is a home already; nothing was changed", home.display());
+        return Err(Failure::usage(message).advise("To make another one, name its folder: ambit --home DIR init"));
+    }
     let made = home::init(home)?;
     let value = json!({ "home": home, "ledger": made.origin, "key": made.key });
     out.result(&value, |w| {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use ambit_core::json::Json;
 use ambit_core::manifest::{Function, Manifest};
+use ambit_runtime::config::lock::Lock;
 use ambit_runtime::home;
 use serde_json::json;
 
@@ -30,10 +31,19 @@ pub(crate) fn run(args: &Inspect, home: &Path, out: Output) -> Result<Exit, Fail
 fn manifest(tool: &str, home: &Path) -> Result<Manifest, Failure> {
     let path = Path::new(tool);
     if path.exists() {
-        return Ok(Manifest::read(&read_component(path)?)?);
+        return read_component(path).map(|(_, manifest)| manifest);
     }
-    home::pinned(home, tool)
-        .map_err(|e| Failure::usage(e.to_string()).advise(format!("There is no file `{}` either.", untrusted(tool))))
+    let lock = Lock::read(home)?;
+    if lock.get(tool).is_some() {
+        return Ok(home::pinned(home, tool)?);
+    }
+    let message = format!("`{tool}` is neither a file nor a tool of the home {}", home.display());
+    let tools: Vec<&str> = lock.iter().map(|(name, _)| name).collect();
+    Err(Failure::usage(message).advise(if tools.is_empty() {
+        "The home has no tool. Name a component's file, or another home with --home DIR.".to_owned()
+    } else {
+        format!("The tools of the home: {}.", tools.join(", "))
+    }))
 }
 
 fn describe(manifest: &Manifest) -> serde_json::Value {

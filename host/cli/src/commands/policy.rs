@@ -1,27 +1,28 @@
 //! `ambit policy`: configuration and policy checked as a start would.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 
-use ambit_core::policy::{EntityKind, PolicySet};
+use ambit_core::policy::PolicySet;
 use ambit_runtime::config::Config;
 use serde_json::{Value, json};
 
 use crate::args::Policy;
-use crate::output::{self, Exit, Failure, Output, style};
+use crate::output::{self, Exit, Failure, Output, count, style};
+use crate::proposal;
 
 pub(crate) fn run(command: &Policy, home: &Path, out: Output) -> Result<Exit, Failure> {
     let config = Config::load(home)?;
     let policy = PolicySet::load(config.policies(), &config.group_sizes())?;
     match command {
         Policy::Check => check(&config, &policy, out),
+        Policy::Init { force } => init(&config, &policy, *force, out),
         Policy::Schema => output::raw(policy.schema()).map(|()| Exit::Done),
     }
 }
 
 fn check(config: &Config, policy: &PolicySet, out: Output) -> Result<Exit, Failure> {
-    let slips = policy.unknown_names(&known_names(config));
+    let slips = policy.unknown_names(&config.names());
     for slip in &slips {
         output::warn(slip);
     }
@@ -49,45 +50,74 @@ fn check(config: &Config, policy: &PolicySet, out: Output) -> Result<Exit, Failu
     Ok(Exit::Done)
 }
 
+/// Writes a proposal beside the policies, under a name that is not loaded.
+fn init(config: &Config, policy: &PolicySet, force: bool, out: Output) -> Result<Exit, Failure> {
+    let file = config.policy_dir().join(proposal::FILE);
+    if !force && file.exists() {
+        return Err(
+            Failure::refused(format!("{} is there already; nothing was changed", file.display()))
+                .advise("Read it, rename it to put it in force, or write it anew with --force."),
+        );
+    }
+    let proposed = proposal::propose(config, policy)?;
+    write(&file, &proposed.text)
+        .map_err(|e| Failure::internal(format!("{} cannot be written: {e}", file.display())))?;
+    let active = file.with_file_name("main.cedar");
+    let value = json!({ "file": file, "rules": proposed.rules, "in_force": false });
+    out.result(&value, |w| {
+        let shown = file.display();
+        let rules = count(proposed.rules as u64, "rule", "rules");
+        writeln!(w, "wrote {shown}: {rules}, not in force")?;
+        writeln!(w)?;
+        writeln!(
+            w,
+            "Read it from top to bottom and delete what agents should not do on their own."
+        )?;
+        writeln!(
+            w,
+            "Comments say \"decide\" where a rule moves money or changes something for good."
+        )?;
+        writeln!(w, "Then put it in force, and see that it loads:")?;
+        writeln!(w)?;
+        writeln!(w, "  mv {shown} {}", active.display())?;
+        writeln!(w, "  ambit --home {} policy check", config.home().display())
+    })?;
+    Ok(Exit::Done)
+}
+
+/// Whole or not at all.
+fn write(file: &Path, text: &str) -> std::io::Result<()> {
+    let beside = file.with_extension(format!("{}.new", std::process::id()));
+    let written = std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, file));
+    if written.is_err() {
+        // What is left of it is nobody's.
+        let _ = std::fs::remove_file(&beside);
+    }
+    written
+}
+
 fn print(config: &Config, policy: &PolicySet, warnings: usize, w: &mut dyn Write) -> std::io::Result<()> {
+    let width = policy
+        .rules()
+        .iter()
+        .map(|rule| rule.id.len())
+        .max()
+        .unwrap_or_default();
     for rule in policy.rules() {
         let place = format!("{}:{}", rule.file, rule.line);
-        writeln!(w, "{:<7} {:<28} {place}", rule.effect, rule.id)?;
+        writeln!(w, "{:<7} {:<width$}  {place}", rule.effect, rule.id)?;
         if let Some(hint) = rule.hint() {
             writeln!(w, "        {}{hint}{}", style::DIM.render(), style::DIM.render_reset())?;
         }
     }
     writeln!(
         w,
-        "{}in order{}: {} rules, {} connections, {} tools, {warnings} warnings",
+        "{}in order{}: {}, {}, {}, {}",
         style::GOOD.render(),
         style::GOOD.render_reset(),
-        policy.rules().len(),
-        config.connections().count(),
-        config.lock().iter().count(),
+        count(policy.rules().len() as u64, "rule", "rules"),
+        count(config.connections().count() as u64, "connection", "connections"),
+        count(config.lock().iter().count() as u64, "tool", "tools"),
+        count(warnings as u64, "warning", "warnings"),
     )
-}
-
-/// The names that rules can mean, as far as the configuration says them. Functions are left out: they are the components'.
-fn known_names(config: &Config) -> BTreeMap<EntityKind, BTreeSet<String>> {
-    let agents = config.agents();
-    let connections = config.connections();
-    let mut names = BTreeMap::from([
-        (EntityKind::Agent, agents.keys().cloned().collect::<BTreeSet<_>>()),
-        (EntityKind::Team, agents.values().map(|a| a.team.clone()).collect()),
-        (EntityKind::Tenant, agents.values().map(|a| a.tenant.clone()).collect()),
-        (
-            EntityKind::Tool,
-            config.lock().iter().map(|(name, _)| name.to_owned()).collect(),
-        ),
-    ]);
-    let mut routes = BTreeSet::new();
-    let mut named = BTreeSet::new();
-    for (name, connection) in connections {
-        named.insert(name.to_owned());
-        routes.extend(connection.routes().map(|route| format!("{name}/{}", route.name())));
-    }
-    names.insert(EntityKind::Connection, named);
-    names.insert(EntityKind::Route, routes);
-    names
 }

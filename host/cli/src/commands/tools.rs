@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use ambit_core::error::Refusal;
 use ambit_core::ledger::utc;
 use ambit_core::manifest::{Change, MAX_COMPONENT_BYTES, Manifest};
 use ambit_runtime::config::Config;
@@ -22,22 +23,32 @@ pub(crate) fn run(command: &Tools, home: &Path, out: Output) -> Result<Exit, Fai
     }
 }
 
-/// Reads a component file; one that is too large is refused before it is read.
-pub(crate) fn read_component(path: &Path) -> Result<Vec<u8>, Failure> {
+/// Reads a component file and what it declares.
+pub(crate) fn read_component(path: &Path) -> Result<(Vec<u8>, Manifest), Failure> {
+    let bytes = read(path)?;
+    let manifest = Manifest::read(&bytes).map_err(|refusal| Refusal {
+        message: format!("{}: {}", path.display(), refusal.message),
+        ..refusal
+    })?;
+    Ok((bytes, manifest))
+}
+
+/// A file that is too large is refused before it is read.
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let cannot = |e: std::io::Error| Failure::usage(format!("{} cannot be read: {e}", path.display()));
     let size = fs::metadata(path).map_err(cannot)?.len();
     if size > MAX_COMPONENT_BYTES as u64 {
         return Err(Failure::refused(format!(
-            "{} is {size} bytes; a component is at most {MAX_COMPONENT_BYTES}",
+            "{}: the file has {size} bytes; a component has at most {MAX_COMPONENT_BYTES}",
             path.display()
-        )));
+        ))
+        .advise("Build without debug information, or leave large data out of the component."));
     }
     fs::read(path).map_err(cannot)
 }
 
 fn add(home: &Path, name: &str, component: &Path, out: Output) -> Result<Exit, Failure> {
-    let bytes = read_component(component)?;
-    let manifest = Manifest::read(&bytes)?;
+    let (bytes, manifest) = read_component(component)?;
     home::add_tool(home, name, &bytes, &manifest)?;
     let value = json!({ "tool": name, "digest": manifest.digest, "world": manifest.world });
     out.result(&value, |w| {
@@ -111,8 +122,7 @@ fn list(home: &Path, out: Output) -> Result<Exit, Failure> {
 }
 
 fn accept(home: &Path, name: &str, component: &Path, wider: bool, out: Output) -> Result<Exit, Failure> {
-    let bytes = read_component(component)?;
-    let newer = Manifest::read(&bytes)?;
+    let (bytes, newer) = read_component(component)?;
     let older = home::pinned(home, name)?;
     let changes = older.diff(&newer);
     let widening = changes.iter().filter(|change| change.widens()).count();

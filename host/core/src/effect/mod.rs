@@ -85,5 +85,5 @@ impl HttpEffect {
 #[doc(hidden)]
 pub mod fuzz {
     //! Entry points for fuzzing, driven by stable tests too.
-    pub use super::request::fuzz::http;
+    pub use super::request::fuzz::{guest, http};
 }

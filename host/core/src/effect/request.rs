@@ -295,26 +295,30 @@ pub(super) mod fuzz {
     /// Takes `bytes` for a request: a line with method and path, then a line for each query pair and header, then a
     /// body. What is accepted is written as it would be written again.
     ///
+    /// # Errors
+    /// Why it was refused.
+    ///
     /// # Panics
     /// Where that does not hold.
-    pub fn http(bytes: &[u8]) {
-        let Ok(origin) = "https://example.com".parse() else {
-            return;
-        };
+    pub fn http(bytes: &[u8]) -> Result<(), String> {
+        let origin = "https://example.com"
+            .parse()
+            .map_err(|error: super::super::NotAnOrigin| error.to_string())?;
         let guest = guest(&String::from_utf8_lossy(bytes));
         let limits = WireLimits::default();
-        let Ok(request) = HttpRequest::parse(&origin, &guest, &limits) else {
-            return;
-        };
+        let request = HttpRequest::parse(&origin, &guest, &limits).map_err(|refusal| refusal.message)?;
         // Written, a path can be three times as long as it was given.
         let limits = WireLimits {
             path_bytes: usize::MAX,
             ..limits
         };
         assert_eq!(HttpRequest::parse(&origin, &again(&request), &limits), Ok(request));
+        Ok(())
     }
 
-    fn guest(text: &str) -> GuestRequest {
+    /// The request that a text of lines stands for.
+    #[must_use]
+    pub fn guest(text: &str) -> GuestRequest {
         let (head, body) = text.split_once("\n\n").unwrap_or((text, ""));
         let mut lines = head.split('\n');
         let first = lines.next().unwrap_or("");

@@ -38,6 +38,7 @@ pub(super) fn decode_type(component: &[u8]) -> Result<Decoded, Refusal> {
         .advise("build without debug information, or leave large data out of the component"));
     }
     check_kind(component)?;
+    check_sections(component)?;
     match panic_free(|| wit_component::decode(component)) {
         Ok(DecodedWasm::Component(resolve, world)) => Ok(Decoded {
             resolve,
@@ -49,20 +50,39 @@ pub(super) fn decode_type(component: &[u8]) -> Result<Decoded, Refusal> {
             "the file is a WIT package in binary form: it has types but no code",
         )
         .advise("give the component that `ambit build` made")),
-        Err(error) => Err(Refusal::new(
-            Code::Load,
-            format!("the component does not validate: {}", printable(&error)),
-        )
-        .advise("the file may be cut short or damaged; build or fetch it again")),
+        Err(error) => Err(invalid(&error)),
     }
+}
+
+fn invalid(why: &str) -> Refusal {
+    Refusal::new(
+        Code::Load,
+        format!("the component does not validate: {}", printable(why)),
+    )
+    .advise("the file may be cut short or damaged; build or fetch it again")
+}
+
+/// Refuses a section that says it is longer than the file. The decoder reads as from a stream and would make room for it first:
+/// a file of a few bytes could take 4 GiB.
+fn check_sections(component: &[u8]) -> Result<(), Refusal> {
+    for payload in wasmparser::Parser::new(0).parse_all(component) {
+        let whole = payload.map(drop);
+        if !guard!("sandbox.component-sections", whole.is_ok()) {
+            return Err(invalid(&whole.err().map(|error| error.to_string()).unwrap_or_default()));
+        }
+    }
+    Ok(())
 }
 
 /// Tells apart what is not a component at all, because each has a way out of its own.
 fn check_kind(bytes: &[u8]) -> Result<(), Refusal> {
-    const BUILD: &str = "make a component of it with `ambit build`";
+    const BUILD: &str = "give the component that `ambit build` made";
     let (message, advice) = match bytes {
         [b'\0', b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => return Ok(()),
-        [b'\0', b'a', b's', b'm', 1, 0, 0, 0, ..] => ("the file is a core WebAssembly module, not a component", BUILD),
+        [b'\0', b'a', b's', b'm', 1, 0, 0, 0, ..] => (
+            "the file is a core WebAssembly module, not a component",
+            "make a component of it with `ambit build --module FILE`",
+        ),
         [b'\0', b'a', b's', b'm', _, _, 1, 0, ..] => (
             "the file is a component of another version of the binary format",
             "build it again with current tools",

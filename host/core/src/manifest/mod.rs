@@ -36,6 +36,8 @@ mod decode;
 mod diff;
 mod docs;
 mod functions;
+#[doc(hidden)]
+pub mod fuzz;
 mod imports;
 mod schema;
 

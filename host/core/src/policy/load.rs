@@ -15,6 +15,10 @@ use crate::error::{Problem, printable};
 use crate::guard;
 
 /// The longest `@id`, in bytes.
+/// What to do about a file that does not parse, where Cedar does not say.
+const UNREADABLE: &str =
+    "a policy is `@id(\"name\") permit (principal, action, resource);`, perhaps with `when { … }` before the `;`";
+
 const LONGEST_ID: usize = 64;
 /// The longest `@hint`, in bytes.
 const LONGEST_HINT: usize = 256;
@@ -97,7 +101,7 @@ impl<'a> Loader<'a> {
                 return self.problems.extend(
                     errors
                         .iter()
-                        .map(|error| from_cedar(file, text, error, error.to_string(), None)),
+                        .map(|error| from_cedar(file, text, error, error.to_string(), Some(UNREADABLE))),
                 );
             }
         };

@@ -26,7 +26,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use cedar_policy::{
-    AuthorizationError, Authorizer, Entities, Entity, EntityId, EntityTypeName, EntityUid, ParseErrors, Request,
+    AuthorizationError, Authorizer, Entities, Entity, EntityId, EntityTypeName, EntityUid, ParseErrors, Policy, Request,
 };
 
 pub use decision::Decision;
@@ -154,6 +154,8 @@ pub struct PolicySet {
     digest: Digest,
     epoch: u64,
     slices: Slices,
+    /// The heads alone of permits that have a condition and a hint: who might have been permitted, and is told how.
+    heads: Slices,
     vocabulary: Vocabulary,
     calls: Memo<Digest, Arc<Decision>>,
     entities: Memo<(Caller, Action, String), Arc<Entities>>,
@@ -172,6 +174,8 @@ impl PolicySet {
         let loaded = Loader::load(sources, groups, &schema)?;
         let internal = |error: &dyn fmt::Display| vec![Problem::without_source(error.to_string(), None)];
         let slices = Slices::new(&loaded.policies).map_err(|error| internal(&error))?;
+        let heads: Vec<Policy> = loaded.policies.iter().filter_map(hinted_head).collect();
+        let heads = Slices::new(&heads).map_err(|error| internal(&error))?;
         let vocabulary = Vocabulary::new().map_err(|error| internal(&error))?;
         let parts: Vec<&[u8]> = sources
             .iter()
@@ -193,6 +197,7 @@ impl PolicySet {
             schema,
             epoch: 0,
             slices,
+            heads,
             vocabulary,
             calls: Memo::default(),
             entities: Memo::default(),
@@ -302,10 +307,13 @@ impl PolicySet {
             errors: vec![error],
             ..Answer::default()
         });
-        let hint = answer.rules.first().and_then(|rule| rule.hint());
+        let hint = match answer.rules.first() {
+            Some(rule) => rule.hint().map(str::to_owned),
+            None => joined(answer.near.iter().filter_map(|rule| rule.hint())),
+        };
         Decision {
             allowed: answer.allowed,
-            hint: hint.filter(|_| !answer.allowed).map(str::to_owned),
+            hint: hint.filter(|_| !answer.allowed),
             rules: answer.rules.iter().map(|rule| rule.id.clone()).collect(),
             errors: answer.errors,
             subject,
@@ -334,7 +342,16 @@ impl PolicySet {
         let caller = question.call.caller;
         let entities = self.entities(caller, question, &id)?;
         let request = self.vocabulary.request(caller, question.action, &id, context)?;
-        Ok(self.evaluate(slice, &request, &entities))
+        let answer = self.evaluate(slice, &request, &entities);
+        if answer.allowed || !answer.rules.is_empty() || !answer.errors.is_empty() {
+            return Ok(answer);
+        }
+        let heads = self.heads.find(question.action, question.parent, &id);
+        let near = heads.map(|heads| self.evaluate(heads, &request, &entities).rules);
+        Ok(Answer {
+            near: near.unwrap_or_default(),
+            ..answer
+        })
     }
 
     fn evaluate(&self, slice: &cedar_policy::PolicySet, request: &Request, entities: &Entities) -> Answer<'_> {
@@ -359,6 +376,7 @@ impl PolicySet {
             allowed: sound && response.decision() == cedar_policy::Decision::Allow,
             rules: indices.into_iter().filter_map(|index| self.rules.get(index)).collect(),
             errors: erred.iter().map(ToString::to_string).collect(),
+            near: Vec::new(),
         }
     }
 
@@ -382,6 +400,29 @@ impl PolicySet {
     }
 }
 
+/// A permit that has a hint and a condition, without the condition.
+fn hinted_head(policy: &Policy) -> Option<Policy> {
+    let hinted = policy.effect() == cedar_policy::Effect::Permit && policy.annotation("hint").is_some();
+    let mut json = policy.to_json().ok().filter(|_| hinted)?;
+    let conditions = json.get_mut("conditions")?.as_array_mut()?;
+    if conditions.is_empty() {
+        return None;
+    }
+    conditions.clear();
+    Policy::from_json(Some(policy.id().clone()), json).ok()
+}
+
+/// Hints as one advice: no more than three, each once.
+fn joined<'a>(hints: impl Iterator<Item = &'a str>) -> Option<String> {
+    let mut all: Vec<&str> = Vec::new();
+    for hint in hints {
+        if all.len() < 3 && !all.contains(&hint) {
+            all.push(hint);
+        }
+    }
+    (!all.is_empty()).then(|| all.join(" "))
+}
+
 fn closeness(a: &str, b: &str) -> f64 {
     strsim::jaro_winkler(a, b)
 }
@@ -401,6 +442,8 @@ struct Answer<'a> {
     allowed: bool,
     rules: Vec<&'a Rule>,
     errors: Vec<String>,
+    /// Where no rule decided: permits with a hint whose head matches, and whose condition does not hold.
+    near: Vec<&'a Rule>,
 }
 
 /// Cedar's names for our words, parsed once.

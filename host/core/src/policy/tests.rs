@@ -577,6 +577,39 @@ fn agents_see_the_rule_and_its_hint_only() {
     assert_eq!(Case::default().decide(&set).refusal(), None);
 }
 
+#[test]
+fn a_permit_that_is_nearly_met_tells_its_hint() {
+    let set = loaded(
+        r#"
+        @id("small") @hint("Up to 500.00 USD.")
+        permit (principal in Team::"support", action == Action::"commit", resource == Route::"stripe/refunds.create")
+        when { context.spend.kind == "known" && context.spend.minor <= 50000 };
+        @id("others") @hint("Not for this team.")
+        permit (principal in Team::"elsewhere", action, resource) when { context.mode == "execute" };
+        @id("elsewhere") @hint("Another route.")
+        permit (principal, action == Action::"commit", resource == Route::"stripe/charges.create") when { context.mode == "execute" };
+        @id("reads") @hint("Another action.")
+        permit (principal, action == Action::"read", resource) when { context.mode == "suggest" };
+        "#,
+    );
+    let over = Case {
+        spend: usd(50001),
+        ..Case::default()
+    };
+    check_told(
+        &over.decide(&set),
+        expect![[
+            r#"{"code":"policy","message":"no rule permits a commit through route `stripe/refunds.create`","advice":"Up to 500.00 USD."}"#
+        ]],
+    );
+    let within = Case {
+        spend: usd(50000),
+        ..Case::default()
+    };
+    assert!(within.decide(&set).allowed());
+    assert_eq!(within.decide(&set).hint(), None);
+}
+
 fn check_told(decision: &Decision, expected: Expect) {
     let told = serde_json::to_string(&decision.refusal().unwrap()).unwrap();
     for inside in [

@@ -31,7 +31,7 @@ use crate::error::{Code, Refusal, printable};
 use crate::field::{FieldPath, FieldSet};
 use crate::guard;
 use crate::money::Spend;
-use crate::scope::Tier;
+use crate::scope::{HttpRule, Tier};
 
 use condition::Condition;
 pub use money::Lookup;
@@ -269,6 +269,26 @@ impl Route {
         self.money
             .as_ref()
             .map_or(Ok(Spend::None), |money| money.spend(request, looked_up))
+    }
+
+    /// Whether a rule of a scope and this route, at `origin`, can be about the same request.
+    #[must_use]
+    pub fn overlaps(&self, origin: &Origin, rule: &HttpRule) -> bool {
+        rule.origin() == origin
+            && !self.methods.intersect(rule.methods()).is_empty()
+            && self.pattern.intersect(rule.path()).is_some()
+    }
+
+    /// The tiers that requests through it can have, the lower first.
+    #[must_use]
+    pub fn tiers(&self) -> Vec<Tier> {
+        let mut tiers = match &self.tier {
+            RouteTier::Fixed(tier) => vec![*tier],
+            RouteTier::If { then, otherwise, .. } => vec![*then, *otherwise],
+        };
+        tiers.sort();
+        tiers.dedup();
+        tiers
     }
 
     fn tier(&self, request: &HttpRequest) -> Tier {

@@ -136,21 +136,34 @@ pub mod fuzz {
     //! Entry points for fuzzing, driven by stable tests too.
     use super::{FunctionScope, HttpScope};
 
-    /// A scope that parses prints canonically, and the canonical text reads back as the same scope.
+    /// A scope that parses prints canonically, and the canonical text reads back as the same scope. What does not parse
+    /// is refused at a place within the text.
+    ///
+    /// # Errors
+    /// Why it is neither an HTTP scope nor a function's.
     ///
     /// # Panics
     /// Where that does not hold.
-    pub fn scope(bytes: &[u8]) {
-        let Ok(text) = std::str::from_utf8(bytes) else { return };
-        if let Ok(scope) = HttpScope::parse(text) {
+    pub fn scope(bytes: &[u8]) -> Result<(), String> {
+        let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+        let http = HttpScope::parse(text);
+        if let Ok(scope) = &http {
             // Canonical texts may be longer than what was given, up to beyond what is read.
             match HttpScope::parse(&scope.to_string()) {
-                Ok(again) => assert_eq!(again, scope),
-                Err(error) => assert!(error.message.contains("longer"), "{error}"),
+                Ok(again) => assert_eq!(again, *scope),
+                Err(error) => assert!(error.message.contains(" long"), "{error}"),
             }
         }
-        if let Ok(scope) = FunctionScope::parse(text) {
-            assert_eq!(FunctionScope::parse(&scope.to_string()), Ok(scope));
+        let function = FunctionScope::parse(text);
+        if let Ok(scope) = &function {
+            assert_eq!(FunctionScope::parse(&scope.to_string()).as_ref(), Ok(scope));
+        }
+        for error in [http.as_ref().err(), function.as_ref().err()].into_iter().flatten() {
+            assert!(text.is_char_boundary(error.offset), "{error} at {}", error.offset);
+        }
+        match (http, function) {
+            (Err(http), Err(function)) => Err(format!("{http}; {function}")),
+            _ => Ok(()),
         }
     }
 }

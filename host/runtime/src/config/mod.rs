@@ -14,7 +14,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,7 @@ use ambit_core::grant::Limits;
 use ambit_core::guard;
 use ambit_core::identity::AgentSpec;
 use ambit_core::money::Budget;
+use ambit_core::policy::EntityKind;
 use ambit_core::route::Connection;
 use toml::de::DeTable;
 
@@ -203,9 +204,33 @@ impl Config {
         &self.policies
     }
 
+    /// The folder of the policies: its `*.cedar` files are in force.
+    pub fn policy_dir(&self) -> &Path {
+        &self.policy_dir
+    }
+
     /// The accepted tools.
     pub fn lock(&self) -> &Lock {
         &self.lock
+    }
+
+    /// What policies can name here, as far as the configuration says it: functions are the components'.
+    pub fn names(&self) -> BTreeMap<EntityKind, BTreeSet<String>> {
+        let of_agents = |name: fn(&AgentSpec) -> &String| self.agents.values().map(name).cloned().collect();
+        let routes = self
+            .connections()
+            .flat_map(|(name, connection)| connection.routes().map(move |route| format!("{name}/{}", route.name())));
+        BTreeMap::from([
+            (EntityKind::Agent, self.agents.keys().cloned().collect()),
+            (EntityKind::Team, of_agents(|agent| &agent.team)),
+            (EntityKind::Tenant, of_agents(|agent| &agent.tenant)),
+            (
+                EntityKind::Tool,
+                self.lock.iter().map(|(name, _)| name.to_owned()).collect(),
+            ),
+            (EntityKind::Connection, self.connections.keys().cloned().collect()),
+            (EntityKind::Route, routes.collect()),
+        ])
     }
 }
 
@@ -286,14 +311,12 @@ fn check_name(source: &Source, name: &Located<String>, kind: &str) {
 
 fn read_config(home: &Path) -> Result<String, Problem> {
     let path = home.join(FILE);
-    read_text(&path).map_err(|error| {
-        let help = match error.kind() {
-            io::ErrorKind::NotFound => {
-                Some("`ambit init` makes a home; `--home` or AMBIT_HOME name another one".into())
-            }
-            _ => None,
-        };
-        Problem::without_source(format!("{} cannot be read: {error}", path.display()), help)
+    read_text(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Problem::without_source(
+            format!("{} is no home: it has no {FILE}", home.display()),
+            Some("`ambit init` makes a home; `--home DIR` or AMBIT_HOME name another one".into()),
+        ),
+        _ => Problem::without_source(format!("{} cannot be read: {error}", path.display()), None),
     })
 }
 
@@ -325,31 +348,35 @@ fn read_text(path: &Path) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
 }
 
-/// Checks any bytes as a configuration, and whatever comes of it as problems. For fuzzing: it must neither panic nor reach outside.
-pub fn fuzz(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
+/// Checks any bytes as a configuration. For fuzzing: it must neither panic nor reach outside.
+///
+/// # Errors
+/// The problems of the text, each within it.
+///
+/// # Panics
+/// One text means two things, or means another with a comment after it; or a problem is not within the text.
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) -> Result<(), Vec<Problem>> {
+    let text = std::str::from_utf8(bytes).map_err(|error| vec![Problem::without_source(error.to_string(), None)])?;
     let home = Path::new("/nowhere");
-    match Config::parse(home, text, &Nothing) {
-        Ok(config) => {
-            // What holds for one reading holds for the next.
-            let again = Config::parse(home, text, &Nothing).map(|config| config.digest());
-            assert!(
-                again.is_ok_and(|digest| digest == config.digest()),
-                "two readings of one text differ"
-            );
-        }
-        Err(problems) => {
-            assert!(!problems.is_empty(), "refused without a reason");
-            let within = |problem: &Problem| {
-                problem
-                    .span()
-                    .is_none_or(|span| span.offset() + span.len() <= text.len())
-            };
-            assert!(problems.iter().all(within), "a problem outside of the text");
-        }
-    }
-    // A lock file is TOML of the same make.
-    let _ = Lock::parse(lock::FILE, text);
+    let config = Config::parse(home, text, &Nothing).inspect_err(|problems| {
+        assert!(!problems.is_empty(), "refused without a reason");
+        let within = |problem: &Problem| {
+            problem
+                .span()
+                .is_none_or(|span| text.get(span.offset()..span.offset() + span.len()).is_some())
+        };
+        assert!(
+            problems.iter().all(within),
+            "a problem outside of the text, or within a character"
+        );
+    })?;
+    let again = Config::parse(home, &format!("{text}\n# the same\n"), &Nothing).map(|config| config.digest());
+    assert!(
+        again.is_ok_and(|digest| digest == config.digest()),
+        "a comment changes what the text means"
+    );
+    Ok(())
 }
 
 /// A world with nothing in it.

@@ -149,7 +149,8 @@ fn check_hosts_own(connection: &Connection, way: &Way, places: &BTreeMap<String,
                     route.name(),
                     connection.name()
                 );
-                source.problem(place, message, "this route", None);
+                let help = "leave it out of the route: only the host sets it".to_owned();
+                source.problem(place, message, "this route", Some(help));
             }
         }
     }

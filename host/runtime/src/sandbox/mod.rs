@@ -27,6 +27,8 @@ use wasmtime::component::{Component, InstancePre};
 
 pub use self::compile::{COMPILE_CHILD, CompileCache, Compiler, compile_child_main};
 use self::engine::{Placement, Ticker};
+#[doc(hidden)]
+pub use self::values::fuzz;
 use self::values::{Exports, Lifted};
 
 /// The guest's stack where nothing else is said. The calling thread's own must be larger by about 256 KiB.

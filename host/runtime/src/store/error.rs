@@ -206,7 +206,7 @@ impl StoreError {
         Some(match self {
             Self::InUse { .. } => "One process holds a home. Wait for it, stop it, or use another home.".into(),
             Self::ReadOnly { home, .. } => format!("Make {} writable for this user, or use another home.", home.display()),
-            Self::Missing { .. } => "Create a home with `ambit init`.".into(),
+            Self::Missing { .. } => "`ambit init` makes a home; `--home DIR` or AMBIT_HOME name another one. A home that had a ledger needs its file back.".into(),
             Self::NotALedger { .. } => "Move the file away, or use another home.".into(),
             Self::Version { .. } => "Use the version of Ambit that wrote it, or begin a new home and keep this one for audits.".into(),
             Self::OtherKey { .. } => "Put back the home's own `keys` directory.".into(),

@@ -56,18 +56,19 @@ pub(super) fn read(path: &Path, key: &VerifierKey) -> Result<Mark, StoreError> {
     }
 }
 
-/// The checkpoints in a high-water file that `key` signed: for an audit to hold the ledger against. None where there is no file, or an
-/// empty one. At most one of its two slots may be half-written, and is left out.
+/// The checkpoints in a high-water file that `key` signed: for an audit to hold the ledger against. None of an empty file, and `None`
+/// where there is no file. At most one of its two slots may be half-written, and is left out.
 ///
 /// # Errors
 /// [`StoreError::HighWater`] where the file has something in it that `key` did not sign, [`StoreError::Io`] where it can't be read.
-pub fn high_water_notes(path: &Path, key: &VerifierKey) -> Result<Vec<String>, StoreError> {
+pub fn high_water_notes(path: &Path, key: &VerifierKey) -> Result<Option<Vec<String>>, StoreError> {
     match read(path, key)? {
-        Mark::Missing | Mark::Empty => Ok(Vec::new()),
+        Mark::Missing => Ok(None),
+        Mark::Empty => Ok(Some(Vec::new())),
         Mark::At(..) => {
             let slots = read_slots(path)?.unwrap_or_default();
             let signed = |note: &String| Checkpoint::parse_verified(note, key).is_ok();
-            Ok(slots.into_iter().filter(signed).collect())
+            Ok(Some(slots.into_iter().filter(signed).collect()))
         }
     }
 }

@@ -418,6 +418,18 @@ fn names_find_functions() {
     assert!(refusal.advice.unwrap().starts_with("did you mean `x.get`"));
 }
 
+/// A section of 3 GiB in a file of 14 bytes: nobody makes room for it.
+#[test]
+fn a_section_longer_than_the_file() {
+    check_refusal(
+        b"\0asm\x0d\0\x01\0\x06\xf0\x9f\x92\xb6\x0c",
+        &expect![[r#"
+        the component does not validate: unexpected end-of-file (at offset 0xe)
+        the file may be cut short or damaged; build or fetch it again
+    "#]],
+    );
+}
+
 #[test]
 fn what_is_not_a_component_is_refused() {
     let core = wasm_encoder::Module::new().finish();
@@ -425,23 +437,23 @@ fn what_is_not_a_component_is_refused() {
     check_refusal(
         b"",
         &expect![[r#"
-        the file is empty, not a component
-        make a component of it with `ambit build`
-    "#]],
+            the file is empty, not a component
+            give the component that `ambit build` made
+        "#]],
     );
     check_refusal(
         b"#!/bin/sh\n",
         &expect![[r#"
-        the file is not a WebAssembly component
-        make a component of it with `ambit build`
-    "#]],
+            the file is not a WebAssembly component
+            give the component that `ambit build` made
+        "#]],
     );
     check_refusal(
         &core,
         &expect![[r#"
-        the file is a core WebAssembly module, not a component
-        make a component of it with `ambit build`
-    "#]],
+            the file is a core WebAssembly module, not a component
+            make a component of it with `ambit build --module FILE`
+        "#]],
     );
     check_refusal(
         &whole[..6],

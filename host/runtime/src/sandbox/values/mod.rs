@@ -21,6 +21,8 @@
 //! bytes and text a typed call, as the dynamic one takes tens of nanoseconds for each byte.
 
 mod bytes;
+#[doc(hidden)]
+pub mod fuzz;
 mod lift;
 mod lower;
 mod shape;

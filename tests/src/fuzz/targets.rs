@@ -1,0 +1,125 @@
+//! What is driven, and what must hold of it beside that nothing panics. Where there is another implementation to compare
+//! with, it is compared with that.
+
+mod files;
+mod http;
+mod json;
+mod ledger;
+mod manifest;
+mod scope;
+mod values;
+
+use super::Target;
+
+/// Every target.
+pub const ALL: &[Target] = &[
+    Target {
+        name: "json",
+        about: "JSON: one value for a text, one text for a value, and serde_json reads the same",
+        drive: json::drive,
+        words: json::WORDS,
+        longest: 4096,
+        seeds: none,
+    },
+    Target {
+        name: "http",
+        about: "requests: the bytes that are sent say exactly what was asked, by other decoders",
+        drive: http::request,
+        words: http::WORDS,
+        longest: 4096,
+        seeds: none,
+    },
+    Target {
+        name: "answer",
+        about: "answers: a guest sees nothing that is not among the fields it may read",
+        drive: http::answer,
+        words: http::ANSWER_WORDS,
+        longest: 4096,
+        seeds: none,
+    },
+    Target {
+        name: "scope",
+        about: "scopes: parse and print, and what two cover is what both cover",
+        drive: scope::drive,
+        words: scope::WORDS,
+        longest: 4096,
+        seeds: none,
+    },
+    Target {
+        name: "entry",
+        about: "ledger entries: the bytes that are read are those that are written",
+        drive: ledger::entry,
+        words: ledger::WORDS,
+        longest: 8192,
+        seeds: none,
+    },
+    Target {
+        name: "note",
+        about: "checkpoints: only what the key signed verifies",
+        drive: ledger::note,
+        words: ledger::WORDS,
+        longest: 2048,
+        seeds: none,
+    },
+    Target {
+        name: "receipt",
+        about: "receipts: only what is in the ledger is proved",
+        drive: ledger::receipt,
+        words: ledger::WORDS,
+        longest: 16 << 10,
+        seeds: none,
+    },
+    Target {
+        name: "bundle",
+        about: "exported entries: a bundle is its entries and nothing else",
+        drive: ledger::bundle,
+        words: &[],
+        longest: 4096,
+        seeds: ledger::bundles,
+    },
+    Target {
+        name: "config",
+        about: "ambit.toml: a configuration, or problems that can be shown",
+        drive: files::config,
+        words: files::CONFIG_WORDS,
+        longest: 8192,
+        seeds: files::configs,
+    },
+    Target {
+        name: "lock",
+        about: "tools.lock: what is read is written again as the same",
+        drive: files::lock,
+        words: files::LOCK_WORDS,
+        longest: 2048,
+        seeds: none,
+    },
+    Target {
+        name: "policy",
+        about: "policies: what loads decides, a forbid of everything denies, what does not load can be shown",
+        drive: files::policy,
+        words: files::POLICY_WORDS,
+        longest: 4096,
+        seeds: files::policies,
+    },
+    Target {
+        name: "manifest",
+        about: "components: a declaration that can be shown and compared, or a refusal",
+        drive: manifest::drive,
+        words: manifest::WORDS,
+        longest: 64 << 10,
+        seeds: manifest::seeds,
+    },
+    Target {
+        name: "values",
+        about: "arguments of any type: what is accepted comes back equal, and is what the schema accepts",
+        drive: values::drive,
+        words: &[],
+        longest: 512,
+        seeds: values::seeds,
+    },
+];
+
+/// No seeds but the files.
+fn none() -> Vec<Vec<u8>> {
+    Vec::new()
+}

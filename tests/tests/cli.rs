@@ -1,0 +1,958 @@
+//! The command as a newcomer sees it: every help text and every error, whole, with its exit code.
+//!
+//! What a case shows is compared with a file in `tests/snapshots`; `UPDATE_EXPECT=1` writes them anew, and the difference is
+//! for a person to read. A case that is refused leaves its home as it was, and nothing reaches the service.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use ambit_tests::home::{Home, Run};
+use ambit_tests::programs::{component, program, skip};
+use ambit_tests::wit;
+
+use super::{Trial, Verdict, repository};
+
+/// A home with a connection to a service that counts as reached when anything connects, and what was shown.
+struct Place {
+    /// Of the case; the home is in it.
+    folder: tempfile::TempDir,
+    home: Home,
+    service: TcpListener,
+    name: &'static str,
+    shown: String,
+}
+
+/// What a command may leave.
+#[derive(Clone, Copy, PartialEq)]
+enum Leaves {
+    /// The home exactly as it was.
+    Nothing,
+    /// Entries on the ledger, and compiled code.
+    Record,
+    /// What it was asked to write.
+    Files,
+}
+
+type Case = (&'static str, fn(&mut Place) -> Verdict);
+
+const CASES: &[Case] = &[
+    ("help", help),
+    ("words", words),
+    ("init", init),
+    ("components", components),
+    ("scopes", scopes),
+    ("configuration", configuration),
+    ("routes", routes),
+    ("policies", policies),
+    ("proposal", proposal),
+    ("arguments", arguments),
+    ("large_input", large_input),
+    ("unbound", unbound),
+    ("names", names),
+    ("credentials", credentials),
+    ("ledgers", ledgers),
+    ("high_water", high_water),
+    ("read_only", read_only),
+    ("two_processes", two_processes),
+    ("slips", slips),
+    ("streams", streams),
+    ("escapes", escapes),
+];
+
+pub(super) fn trials() -> Vec<Trial> {
+    let trial = |(name, test): &Case| {
+        let (name, test) = (*name, *test);
+        Trial {
+            name: format!("cli::{name}"),
+            test: Box::new(move || {
+                let mut place = Place::new(name).map_err(|error| error.to_string())?;
+                test(&mut place)?;
+                place.compare()
+            }),
+        }
+    };
+    CASES.iter().map(trial).collect()
+}
+
+/// What an operator has who followed the first steps.
+const CONFIGURED: &str = r#"
+[agent.assistant]
+team = "support"
+tenant = "acme"
+users = ["ada"]
+
+[group.reviewer]
+members = []
+
+[connection.stripe]
+origin = "https://api.stripe.com"
+connect_to = "127.0.0.1:PORT"
+allow_private = true
+credential = { env = "STRIPE_KEY", as = "bearer" }
+
+[connection.stripe.route."charges.get"]
+match = "GET /v1/charges/{id}"
+reads = ["id", "amount", "currency"]
+
+[connection.stripe.route."refunds.create"]
+match = "POST /v1/refunds"
+tier = "commit"
+fields = ["charge", "amount", "reason"]
+required = ["charge", "amount"]
+reads = ["id", "status"]
+money = { amount = "amount", currency = { lookup = "charges.get", from = "charge", read = "currency" } }
+
+[connection.stripe.route."customers.delete"]
+match = "DELETE /v1/customers/{id}"
+"#;
+
+const PERMITTED: &str = r#"
+@id("support-calls")
+permit (principal in Team::"support", action == Action::"call", resource);
+"#;
+
+/// Functions with every kind of argument that an error can be about. None of them is ever run.
+const SHOP: &str = r#"
+package acme:shop@1.0.0;
+world tool {
+  /// The service.
+  @external-id("POST https://api.stripe.com/v1/refunds fields(charge, amount, reason) reads(id, status); GET https://api.stripe.com/v1/charges/{id} reads(id, amount, currency)")
+  import stripe: ambit:capability/http@0.1.0;
+  export refunds;
+}
+interface refunds {
+  enum reason { duplicate, requested-by-customer }
+  record item { sku: string, count: u8 }
+  /// Give money back.
+  create: func(charge: string, amount: u64, reason: option<reason>, items: list<item>) -> result<string, string>;
+  @external-id("read")
+  get: func(id: string) -> string;
+}
+"#;
+
+impl Place {
+    fn new(name: &'static str) -> std::io::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let service = TcpListener::bind("127.0.0.1:0")?;
+        service.set_nonblocking(true)?;
+        let mut home = Home::make(&folder.path().join("home"))?;
+        home.set("STRIPE_KEY", "sk_test_CANARY");
+        Ok(Self {
+            folder,
+            home,
+            service,
+            name,
+            shown: String::new(),
+        })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a file beside the home.
+    fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// `ambit.toml`, with the port of the service.
+    fn configure(&self, text: &str) {
+        let port = self.service.local_addr().unwrap().port().to_string();
+        self.home.configure(&text.replace("PORT", &port)).unwrap();
+    }
+
+    /// A home with a tool that is connected and may be called.
+    fn ready(&self) {
+        self.configure(&format!("{CONFIGURED}\n[tool.shop.bind]\nstripe = \"stripe\"\n"));
+        self.home.permit(PERMITTED).unwrap();
+        let shop = self.file("shop.wasm", wit::component(SHOP));
+        self.home
+            .done(["tools".as_ref(), "add".as_ref(), "shop".as_ref(), shop.as_os_str()])
+            .unwrap();
+    }
+
+    /// Runs a command, and adds what it shows to what is compared.
+    fn run<S: AsRef<OsStr>>(&mut self, code: i32, leaves: Leaves, arguments: &[S]) -> Result<Run, String> {
+        self.run_with(code, leaves, arguments, "")
+    }
+
+    fn run_with<S: AsRef<OsStr>>(
+        &mut self,
+        code: i32,
+        leaves: Leaves,
+        arguments: &[S],
+        stdin: &str,
+    ) -> Result<Run, String> {
+        let before = tree(self.home.folder());
+        let run = self.home.run(arguments, stdin).map_err(|error| error.to_string())?;
+        let shown: Vec<String> = arguments
+            .iter()
+            .map(|a| shortened(&a.as_ref().to_string_lossy()))
+            .collect();
+        self.show(&shown.join(" "), &run);
+        self.check(&shown.join(" "), &run, code)?;
+        let after = tree(self.home.folder());
+        let changed = changed(&before, &after, leaves);
+        if !changed.is_empty() {
+            return Err(format!("{}: it left {changed:?}", shown.join(" ")));
+        }
+        Ok(run)
+    }
+
+    fn check(&self, command: &str, run: &Run, code: i32) -> Verdict {
+        if run.code != Some(code) {
+            return Err(format!("{command}: not exit {code}: {}", run.text()));
+        }
+        if code != 0 && code != 1 && !run.out.is_empty() {
+            return Err(format!("{command}: an error on standard output: {}", run.out));
+        }
+        if run.err.contains("panicked") || run.err.contains("CANARY") {
+            return Err(format!("{command}: {}", run.err));
+        }
+        match self.service.accept() {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(()),
+            _ => Err(format!("{command}: the service was reached")),
+        }
+    }
+
+    fn show(&mut self, command: &str, run: &Run) {
+        let mut text = format!("$ ambit {command}\n");
+        for (stream, content) in [("", &run.out), ("stderr:\n", &run.err)] {
+            if !content.is_empty() {
+                text.push_str(stream);
+                text.push_str(content);
+            }
+        }
+        text.push_str(&format!("exit {}\n\n", run.code.unwrap_or(-1)));
+        self.shown.push_str(&self.plain(&text));
+    }
+
+    /// Without what is another at each run.
+    fn plain(&self, text: &str) -> String {
+        let folder = self.folder.path().to_string_lossy().into_owned();
+        let port = format!(":{}", self.service.local_addr().unwrap().port());
+        let text = text.replace(&folder, "DIR").replace(&port, ":PORT");
+        let text = masked(&text, "sha256:", |c| c.is_ascii_hexdigit());
+        let text = masked(&text, "c_", |c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        let text = masked(&text, "ambit-ledger/", |c| c.is_ascii_hexdigit());
+        let text = masked(&text, "(accepted ", |c| c != ')');
+        let text = masked(&text, "process ", |c| c.is_ascii_digit());
+        masked(&text, "· fuel ", |c| {
+            c.is_ascii_digit() || c == ' ' || c == '·' || c == 'm' || c == 's'
+        })
+    }
+
+    /// Holds what was shown against the snapshot.
+    fn compare(&self) -> Verdict {
+        let file = repository().join("tests/snapshots").join(format!("{}.txt", self.name));
+        if self.shown.is_empty() {
+            return Ok(());
+        }
+        if env::var_os("UPDATE_EXPECT").is_some() {
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(&file, &self.shown).unwrap();
+        }
+        let expected = fs::read_to_string(&file).unwrap_or_default();
+        if expected == self.shown {
+            return Ok(());
+        }
+        let line = expected
+            .lines()
+            .zip(self.shown.lines())
+            .take_while(|(a, b)| a == b)
+            .count();
+        let from = |text: &str| {
+            text.lines()
+                .skip(line.saturating_sub(3))
+                .take(12)
+                .collect::<Vec<_>>()
+                .join("\n")
+        };
+        Err(format!(
+            "{} differs at line {}; UPDATE_EXPECT=1 writes it anew\n--- expected\n{}\n--- shown\n{}",
+            file.display(),
+            line + 1,
+            from(&expected),
+            from(&self.shown)
+        ))
+    }
+}
+
+/// A long argument's beginning.
+fn shortened(argument: &str) -> String {
+    let cut: String = argument.chars().take(120).collect();
+    let quote = cut.contains([' ', '{', '"']) || cut.is_empty();
+    if quote { format!("'{cut}'") } else { cut }
+}
+
+/// Replaces what follows each `start`, as long as it is of a kind and at least one character.
+fn masked(text: &str, start: &str, of: impl Fn(char) -> bool) -> String {
+    let mut pieces = text.split(start);
+    let mut out = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let rest = piece.trim_start_matches(&of);
+        out.push_str(start);
+        if rest.len() < piece.len() {
+            out.push('…');
+        }
+        out.push_str(rest);
+    }
+    out
+}
+
+/// Every file of a folder with its content, and every folder.
+fn tree(folder: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![folder.to_path_buf()];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(
+                fs::read_dir(&path)
+                    .into_iter()
+                    .flatten()
+                    .map(|entry| entry.unwrap().path()),
+            );
+            found.insert(path, None);
+        } else {
+            let content = fs::read(&path).unwrap_or_default();
+            found.insert(path, Some(content));
+        }
+    }
+    found
+}
+
+fn changed(
+    before: &BTreeMap<PathBuf, Option<Vec<u8>>>,
+    after: &BTreeMap<PathBuf, Option<Vec<u8>>>,
+    leaves: Leaves,
+) -> Vec<PathBuf> {
+    let paths = before.keys().chain(after.keys());
+    let mut changed: Vec<PathBuf> = paths
+        .filter(|path| before.get(*path) != after.get(*path))
+        .cloned()
+        .collect();
+    changed.dedup();
+    let ours = |path: &PathBuf| {
+        let text = path.to_string_lossy();
+        ["/ledger.", "/payloads", "/cache", "/lock"]
+            .iter()
+            .any(|part| text.contains(part))
+    };
+    match leaves {
+        Leaves::Nothing => changed,
+        Leaves::Record => changed.into_iter().filter(|path| !ours(path)).collect(),
+        Leaves::Files => Vec::new(),
+    }
+}
+
+fn help(place: &mut Place) -> Verdict {
+    let commands: [&[&str]; 25] = [
+        &[],
+        &["init"],
+        &["build"],
+        &["inspect"],
+        &["call"],
+        &["tools"],
+        &["tools", "add"],
+        &["tools", "list"],
+        &["tools", "accept"],
+        &["tools", "remove"],
+        &["policy"],
+        &["policy", "check"],
+        &["policy", "init"],
+        &["policy", "schema"],
+        &["audit"],
+        &["audit", "show"],
+        &["audit", "list"],
+        &["audit", "verify"],
+        &["audit", "prove"],
+        &["audit", "export"],
+        &["receipt"],
+        &["receipt", "verify"],
+        &["completions"],
+        &["man"],
+        &["compile-child"],
+    ];
+    for command in commands {
+        // The last two are the host's own, and still say what they are.
+        let arguments: Vec<&str> = command.iter().copied().chain(["--help"]).collect();
+        place.run(0, Leaves::Nothing, &arguments)?;
+    }
+    Ok(())
+}
+
+/// Words that are none.
+fn words(place: &mut Place) -> Verdict {
+    place.run(2, Leaves::Nothing, &["cal"])?;
+    place.run(2, Leaves::Nothing, &["polcy", "check"])?;
+    place.run(2, Leaves::Nothing, &["tools", "lst"])?;
+    place.run(2, Leaves::Nothing, &["call", "--arg", "{}", "a", "b"])?;
+    place.run(2, Leaves::Nothing, &["tools", "list", "--format", "xml"])?;
+    place.run(2, Leaves::Nothing, &["call", "shop"])?;
+    place.run(2, Leaves::Nothing, &["audit", "verify", "--export", "x"])?;
+    place.run(2, Leaves::Nothing, &["audit", "list", "--limit", "many"])?;
+    place.run(2, Leaves::Nothing, &["completions", "tcsh"])?;
+    Ok(())
+}
+
+fn init(place: &mut Place) -> Verdict {
+    place.run(2, Leaves::Nothing, &["init"])?;
+    let other = place.path("other");
+    place.home = place.home.moved(&other);
+    place.run(0, Leaves::Files, &["init"])?;
+    place.run(0, Leaves::Nothing, &["tools", "list"])?;
+    place.run(0, Leaves::Nothing, &["policy", "check"])?;
+    place.run(0, Leaves::Record, &["audit", "list"])?;
+    place.run(0, Leaves::Record, &["audit", "verify"])?;
+    // No home at all.
+    place.home = place.home.moved(Path::new("/nonexistent"));
+    let none: [&[&str]; 6] = [
+        &["tools", "list"],
+        &["policy", "check"],
+        &["call", "shop", "get"],
+        &["audit", "list"],
+        &["audit", "verify"],
+        &["inspect", "shop"],
+    ];
+    for command in none {
+        place.run(2, Leaves::Nothing, command)?;
+    }
+    Ok(())
+}
+
+/// What is no component, or none that any host would run.
+fn components(place: &mut Place) -> Verdict {
+    let whole = wit::component(SHOP);
+    place.file("text.wasm", "hello");
+    place.file("empty.wasm", "");
+    place.file("core.wasm", b"\0asm\x01\0\0\0");
+    place.file("cut.wasm", &whole[..whole.len() / 2]);
+    place.file(
+        "damaged.wasm",
+        [&whole[..60], b"\xff\xff\xff\xff", &whole[64..]].concat(),
+    );
+    fs::File::create(place.path("large.wasm"))
+        .unwrap()
+        .set_len(100 << 20)
+        .unwrap();
+    place.file("whole.wasm", &whole);
+    for name in ["text", "empty", "core", "cut", "damaged", "large", "missing"] {
+        let file = place.path(&format!("{name}.wasm"));
+        let code = if name == "missing" { 2 } else { 1 };
+        let add: [&OsStr; 4] = ["tools".as_ref(), "add".as_ref(), "shop".as_ref(), file.as_os_str()];
+        place.run(code, Leaves::Nothing, &add)?;
+    }
+    let whole = place.path("whole.wasm");
+    let add = |name: &str| -> [OsString; 4] { ["tools".into(), "add".into(), name.into(), whole.clone().into()] };
+    place.run(1, Leaves::Nothing, &add("../escape"))?;
+    place.run(0, Leaves::Files, &add("shop"))?;
+    place.run(1, Leaves::Nothing, &add("shop"))?;
+    let wider = place.file(
+        "wider.wasm",
+        wit::component(&SHOP.replace("reads(id, status)", "reads(**)")),
+    );
+    let accept: [&OsStr; 4] = ["tools".as_ref(), "accept".as_ref(), "shop".as_ref(), wider.as_os_str()];
+    place.run(1, Leaves::Nothing, &accept)?;
+    place.run(0, Leaves::Nothing, &["inspect", "shop"])?;
+    place.run(0, Leaves::Nothing, &["inspect", "shop", "--function", "get"])?;
+    Ok(())
+}
+
+/// Worlds that ask for what no host serves, or do not say for what.
+fn scopes(place: &mut Place) -> Verdict {
+    let http = "import stripe: ambit:capability/http@0.1.0;";
+    let worlds = [
+        ("no_scope", format!("{http} export go: func();")),
+        (
+            "bad_method",
+            format!("@external-id(\"FETCH https://a.com/\") {http} export go: func();"),
+        ),
+        (
+            "bad_host",
+            format!("@external-id(\"GET https://*.stripe.com/v1\") {http} export go: func();"),
+        ),
+        (
+            "bad_list",
+            format!("@external-id(\"GET https://a.com/v1 read(id)\") {http} export go: func();"),
+        ),
+        (
+            "not_closed",
+            format!("@external-id(\"GET https://a.com/v1 reads(id\") {http} export go: func();"),
+        ),
+        ("function", "@external-id(\"reads\") export go: func();".to_owned()),
+        (
+            "undo",
+            "@external-id(\"commit undo(back)\") export go: func();".to_owned(),
+        ),
+    ];
+    for (name, world) in worlds {
+        let bytes = wit::component(&format!("package acme:shop;\nworld tool {{ {world} }}"));
+        let file = place.file(&format!("{name}.wasm"), bytes);
+        let add: [&OsStr; 4] = ["tools".as_ref(), "add".as_ref(), "shop".as_ref(), file.as_os_str()];
+        place.run(1, Leaves::Nothing, &add)?;
+    }
+    let served = "package acme:shop;\ninterface store { get: func(key: string) -> string; }\n\
+                  world tool { import store; export go: func(); }";
+    let file = place.file("nobody.wasm", wit::component(served));
+    let add: [&OsStr; 4] = ["tools".as_ref(), "add".as_ref(), "shop".as_ref(), file.as_os_str()];
+    place.run(1, Leaves::Nothing, &add)?;
+    Ok(())
+}
+
+fn configuration(place: &mut Place) -> Verdict {
+    place.configure(&CONFIGURED.replace("credential =", "credentials ="));
+    place.run(2, Leaves::Nothing, &["policy", "check"])?;
+    place.configure(&CONFIGURED.replace("reads = [\"id\", \"status\"]", "raeds = [\"id\"]"));
+    place.run(2, Leaves::Nothing, &["call", "shop", "get"])?;
+    place.configure("[agent.assistant\nteam = \"support\"");
+    place.run(2, Leaves::Nothing, &["tools", "list"])?;
+    place.configure(&format!("{CONFIGURED}\n[tool.shop.bind]\nstripe = \"strip\"\n"));
+    place.run(2, Leaves::Nothing, &["policy", "check"])?;
+    place.configure(&CONFIGURED.replace("allow_private = true", "allow_private = \"yes\""));
+    place.run(2, Leaves::Nothing, &["policy", "check"])?;
+    Ok(())
+}
+
+/// Routes that cannot be told apart, and one through which a guest could set the credential.
+fn routes(place: &mut Place) -> Verdict {
+    let tie = "[connection.stripe.route.\"charges.find\"]\nmatch = \"GET /v1/charges/{charge}\"\n";
+    place.configure(&format!("{CONFIGURED}\n{tie}"));
+    place.run(2, Leaves::Nothing, &["policy", "check"])?;
+    let own = CONFIGURED.replace("as = \"bearer\"", "as = { header = \"X-Api-Key\" }");
+    let route = "[connection.stripe.route.\"charges.find\"]\nmatch = \"GET /v1/charges\"\nheaders = [\"x-api-key\"]\n";
+    place.configure(&format!("{own}\n{route}"));
+    place.run(2, Leaves::Nothing, &["policy", "check"])?;
+    Ok(())
+}
+
+fn policies(place: &mut Place) -> Verdict {
+    place.configure(CONFIGURED);
+    let rule = |when: &str| {
+        format!("@id(\"refunds\")\npermit (principal, action == Action::\"commit\", resource)\nwhen {{ {when} }};\n")
+    };
+    let texts = [
+        "permit (principal, action, resource)".to_owned(),
+        "permit (principal, action, resource);".to_owned(),
+        rule("context.spend.minor <= \"50000\""),
+        rule("context.spent.minor <= 50000"),
+        rule("context.spend.minor + 1 <= 50000"),
+        rule("context.approvals.finance >= 1"),
+        rule("!(context.approvals.reviewer >= 1)"),
+        format!("{}{}", rule("true"), rule("true")),
+    ];
+    for text in texts {
+        place.home.permit(&text).unwrap();
+        place.run(2, Leaves::Nothing, &["policy", "check"])?;
+    }
+    place.run(2, Leaves::Nothing, &["call", "shop", "get"])?;
+    Ok(())
+}
+
+/// `policy init`: nothing is in force until a person renames it, and then it is.
+fn proposal(place: &mut Place) -> Verdict {
+    place.run(2, Leaves::Nothing, &["policy", "init"])?;
+    place.ready();
+    let folder = place.home.folder().join("policy");
+    place.run(0, Leaves::Files, &["policy", "init"])?;
+    let proposed = folder.join("proposed.cedar.txt");
+    let text = fs::read_to_string(&proposed).unwrap();
+    place.shown.push_str(&format!("policy/proposed.cedar.txt:\n{text}\n"));
+    place.run(1, Leaves::Nothing, &["policy", "init"])?;
+    fs::write(&proposed, "").unwrap();
+    place.run(0, Leaves::Files, &["policy", "init", "--force"])?;
+    let again = fs::read_to_string(&proposed).unwrap();
+    if again != text {
+        return Err(format!("--force wrote something else:\n{again}"));
+    }
+    // In force it is only when it is renamed, beside the policy that the tool was permitted by.
+    let before = place.home.done(["policy", "check"]).unwrap();
+    if before.out.contains("refunds.create") {
+        return Err("the proposal is in force".to_owned());
+    }
+    fs::rename(&proposed, folder.join("proposed.cedar")).unwrap();
+    place.run(0, Leaves::Nothing, &["policy", "check"])?;
+    // Decided, it still validates: the slashes are all that is in the way.
+    fs::write(folder.join("proposed.cedar"), text.replace("// when", "when")).unwrap();
+    let decided = place.run(0, Leaves::Nothing, &["policy", "check"])?;
+    if decided.out.contains("customers.delete") {
+        return Err("a route is proposed that the tool does not declare".to_owned());
+    }
+    Ok(())
+}
+
+fn arguments(place: &mut Place) -> Verdict {
+    place.ready();
+    let whole = r#"{"charge": "ch_1", "amount": 1, "items": []}"#;
+    let texts = [
+        "{}",
+        r#"{"charge": "ch_1", "items": []}"#,
+        r#"{"charge": "ch_1", "amuont": 1, "items": []}"#,
+        r#"{"charge": "ch_1", "amount": 1, "items": [], "currency": "usd"}"#,
+        r#"{"charge": "ch_1", "amount": "one", "items": []}"#,
+        r#"{"charge": "ch_1", "amount": 1, "reason": "fraud", "items": []}"#,
+        r#"{"charge": "ch_1", "amount": 1, "items": [{"sku": "a", "count": 1}, {"sku": "b", "count": 256}]}"#,
+        r#"{"charge": "ch_1", "charge": "ch_2", "amount": 1, "items": []}"#,
+        "[]",
+        "charge=ch_1",
+    ];
+    for text in texts {
+        place.run(1, Leaves::Record, &["call", "shop", "create", "--args", text])?;
+    }
+    place.run(
+        2,
+        Leaves::Nothing,
+        &["call", "shop", "create", "--args", "@missing.json"],
+    )?;
+    place.run(
+        1,
+        Leaves::Record,
+        &["call", "shop", "create", "--as", "nobody", "--args", whole],
+    )?;
+    place.run(
+        1,
+        Leaves::Record,
+        &["call", "shop", "create", "--for", "eve", "--args", whole],
+    )?;
+    place.run(
+        2,
+        Leaves::Nothing,
+        &["call", "shop", "create", "--trace", "xyz", "--args", whole],
+    )?;
+    Ok(())
+}
+
+fn large_input(place: &mut Place) -> Verdict {
+    place.ready();
+    let large = format!(r#"{{"id": "{}"}}"#, "x".repeat(10 << 20));
+    place.run_with(1, Leaves::Record, &["call", "shop", "get", "--args", "-"], &large)?;
+    let deep = format!(r#"{{"id": {}{}}}"#, "[".repeat(5 << 20), "]".repeat(5 << 20));
+    place.run_with(1, Leaves::Record, &["call", "shop", "get", "--args", "-"], &deep)?;
+    Ok(())
+}
+
+/// A tool whose import is bound to nothing.
+fn unbound(place: &mut Place) -> Verdict {
+    place.configure(CONFIGURED);
+    place.home.permit(PERMITTED).unwrap();
+    let stripe = component("stripe");
+    let add: [&OsStr; 4] = ["tools".as_ref(), "add".as_ref(), "pay".as_ref(), stripe.as_os_str()];
+    let added = place.home.done(add).unwrap();
+    place.show(
+        "tools add pay stripe.wasm",
+        &Run {
+            out: String::new(),
+            ..added
+        },
+    );
+    place.run(
+        1,
+        Leaves::Record,
+        &["call", "pay", "charges.get", "--args", r#"{"id": "ch_1"}"#],
+    )?;
+    place.run(0, Leaves::Nothing, &["tools", "list"])?;
+    // Bound, and not permitted.
+    place.configure(&format!("{CONFIGURED}\n[tool.pay.bind]\nstripe = \"stripe\"\n"));
+    place.run(
+        1,
+        Leaves::Record,
+        &["call", "pay", "charges.get", "--args", r#"{"id": "ch_1"}"#],
+    )?;
+    // A label that is none.
+    place.configure(&format!("{CONFIGURED}\n[tool.pay.bind]\nstrip = \"stripe\"\n"));
+    place.run(
+        1,
+        Leaves::Record,
+        &["call", "pay", "charges.get", "--args", r#"{"id": "ch_1"}"#],
+    )?;
+    Ok(())
+}
+
+fn names(place: &mut Place) -> Verdict {
+    place.ready();
+    place.run(1, Leaves::Record, &["call", "shp", "get"])?;
+    place.run(1, Leaves::Record, &["call", "shop", "refund.creat"])?;
+    place.run(2, Leaves::Nothing, &["inspect", "shp"])?;
+    place.run(1, Leaves::Nothing, &["inspect", "shop", "--function", "gte"])?;
+    place.run(1, Leaves::Nothing, &["tools", "remove", "shp"])?;
+    place.run(2, Leaves::Record, &["audit", "show", "c_none"])?;
+    let (receipt, key) = (place.file("r.json", "{}"), place.home.folder().join("keys/ledger.pub"));
+    let verify: [OsString; 5] = [
+        "receipt".into(),
+        "verify".into(),
+        receipt.into(),
+        "--key".into(),
+        key.into(),
+    ];
+    place.run(1, Leaves::Nothing, &verify)?;
+    let (receipt, key) = (place.path("r.json"), place.path("r.json"));
+    let verify: [OsString; 5] = [
+        "receipt".into(),
+        "verify".into(),
+        receipt.into(),
+        "--key".into(),
+        key.into(),
+    ];
+    place.run(2, Leaves::Nothing, &verify)?;
+    Ok(())
+}
+
+fn credentials(place: &mut Place) -> Verdict {
+    place.ready();
+    let bound = format!("{CONFIGURED}\n[tool.shop.bind]\nstripe = \"stripe\"\n");
+    place.configure(&bound.replace("STRIPE_KEY", "STRIPE_KYE"));
+    place.run(2, Leaves::Record, &["call", "shop", "get", "--args", r#"{"id": "x"}"#])?;
+    place.configure(&bound.replace("env = \"STRIPE_KEY\"", "file = \"missing\""));
+    place.run(2, Leaves::Record, &["call", "shop", "get", "--args", r#"{"id": "x"}"#])?;
+    Ok(())
+}
+
+fn ledgers(place: &mut Place) -> Verdict {
+    let ledger = place.home.folder().join("ledger.db");
+    let other = rusqlite::Connection::open(&ledger).unwrap();
+    other.pragma_update(None, "user_version", 2).unwrap();
+    drop(other);
+    place.run(3, Leaves::Record, &["audit", "list"])?;
+    place.run(3, Leaves::Record, &["audit", "verify"])?;
+    fs::write(&ledger, "a text ".repeat(1000)).unwrap();
+    place.run(3, Leaves::Record, &["audit", "list"])?;
+    fs::remove_file(&ledger).unwrap();
+    place.run(2, Leaves::Record, &["audit", "list"])?;
+    Ok(())
+}
+
+/// The file that says how far the ledger has come is gone.
+fn high_water(place: &mut Place) -> Verdict {
+    place.ready();
+    let mark = place.path("mark");
+    let kept = format!("{CONFIGURED}\n[ledger]\nhigh_water = \"{}\"\n", mark.display());
+    place.configure(&kept);
+    place.run(1, Leaves::Record, &["call", "shop", "nothing"])?;
+    place.run(0, Leaves::Record, &["audit", "verify"])?;
+    fs::remove_file(&mark).unwrap();
+    place.run(1, Leaves::Record, &["audit", "verify"])?;
+    place.run(3, Leaves::Record, &["call", "shop", "nothing"])?;
+    Ok(())
+}
+
+/// A home that can be read and not written, for a user who is not root.
+fn read_only(place: &mut Place) -> Verdict {
+    const NOBODY: u32 = 65534;
+    place.ready();
+    let before = tree(place.home.folder());
+    for (path, content) in &before {
+        let mode = if content.is_none() { 0o500 } else { 0o400 };
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        if is_root() {
+            std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+    }
+    fs::set_permissions(place.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let commands: [&[&str]; 3] = [
+        &["call", "shop", "get", "--args", r#"{"id": "x"}"#],
+        &["tools", "remove", "shop"],
+        &["policy", "init"],
+    ];
+    for arguments in commands {
+        let mut command = Command::new(program("ambit"));
+        command
+            .env_clear()
+            .arg("--home")
+            .arg(place.home.folder())
+            .args(arguments)
+            .stdin(Stdio::null());
+        command.env("STRIPE_KEY", "sk_test_CANARY");
+        if is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let Ok(output) = command.output() else {
+            skip(
+                "cli::read_only",
+                "this program can neither write nor become a user who cannot",
+            );
+            return Ok(());
+        };
+        let run = Run {
+            code: output.status.code(),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        };
+        place.show(&arguments.join(" "), &run);
+        place.check(&arguments.join(" "), &run, 3)?;
+    }
+    if tree(place.home.folder()) != before {
+        return Err("it was written all the same".to_owned());
+    }
+    for (path, content) in &before {
+        let mode = if content.is_none() { 0o755 } else { 0o644 };
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    Ok(())
+}
+
+fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output();
+    id.is_ok_and(|output| output.stdout == b"0\n")
+}
+
+/// A home that another process holds: this one.
+fn two_processes(place: &mut Place) -> Verdict {
+    place.ready();
+    let held = ambit_runtime::store::Store::open(
+        place.home.folder(),
+        ambit_runtime::store::Keys::load(place.home.folder()).map_err(|error| error.to_string())?,
+        Default::default(),
+        Default::default(),
+    )
+    .map_err(|error| error.to_string())?;
+    place.run(3, Leaves::Record, &["call", "shop", "get", "--args", r#"{"id": "x"}"#])?;
+    place.run(3, Leaves::Record, &["tools", "remove", "shop"])?;
+    place.run(0, Leaves::Record, &["audit", "list"])?;
+    place.run(0, Leaves::Record, &["audit", "verify"])?;
+    drop(held);
+    Ok(())
+}
+
+/// Rules and budgets for what is not there: said at the start, and no error.
+fn slips(place: &mut Place) -> Verdict {
+    place.ready();
+    place.configure(&format!(
+        "{CONFIGURED}\n[tool.shop.bind]\nstripe = \"stripe\"\n\
+         [budget.creates]\ntool = \"shop\"\nfunction = \"refunds.creat\"\nunit = \"calls\"\nwindow = \"day\"\ncap = 5\n"
+    ));
+    let slip = "@id(\"slip\")\nforbid (principal in Team::\"suport\", action == Action::\"call\", resource == Function::\"shop/refunds.gt\");\n";
+    place.home.permit(&format!("{PERMITTED}{slip}")).unwrap();
+    place.run(1, Leaves::Record, &["call", "shop", "nothing"])?;
+    place.run(0, Leaves::Nothing, &["policy", "check"])?;
+    Ok(())
+}
+
+/// Data on one stream, all else on the other; colours where they are asked for.
+fn streams(place: &mut Place) -> Verdict {
+    place.ready();
+    let coloured = |text: &str| text.contains('\u{1b}');
+    let run = |home: &Home, arguments: &[&str]| home.run(arguments, "").map_err(|error| error.to_string());
+    let refused = ["call", "shop", "nothing"];
+    let plain = run(&place.home, &refused)?;
+    let always = run(&place.home, &[&["--color", "always"][..], &refused].concat())?;
+    let never = run(&place.home, &[&["--color", "never"][..], &refused].concat())?;
+    let mut other = place.home.clone();
+    other.set("NO_COLOR", "1");
+    let none = run(&other, &refused)?;
+    other.set("CLICOLOR_FORCE", "1");
+    let forced = run(&other, &[&["--color", "never"][..], &refused].concat())?;
+    for (name, run, colours) in [
+        ("auto, off a terminal", &plain, false),
+        ("--color always", &always, true),
+        ("--color never", &never, false),
+        ("NO_COLOR", &none, false),
+        ("--color never beside CLICOLOR_FORCE", &forced, false),
+    ] {
+        if coloured(&run.err) != colours || coloured(&run.out) {
+            return Err(format!("{name}: {:?} {:?}", run.out, run.err));
+        }
+        if !run.out.is_empty() || run.err.is_empty() {
+            return Err(format!("{name}: a refusal is not data: {:?}", run.out));
+        }
+    }
+    for arguments in [
+        &["policy", "check"][..],
+        &["tools", "list"],
+        &["inspect", "shop"],
+        &["audit", "list"],
+        &refused,
+    ] {
+        let document = run(&place.home, &[&["--format", "json"][..], arguments].concat())?;
+        if document.json().is_none() || coloured(&document.out) {
+            return Err(format!(
+                "{arguments:?}: standard output is not one JSON document: {:?}",
+                document.out
+            ));
+        }
+        let human = run(&place.home, arguments)?;
+        if arguments != refused && (human.out.is_empty() || !human.err.is_empty()) {
+            return Err(format!("{arguments:?}: {:?} {:?}", human.out, human.err));
+        }
+    }
+    Ok(())
+}
+
+/// What others wrote does not drive the terminal.
+fn escapes(place: &mut Place) -> Verdict {
+    place.configure(CONFIGURED);
+    place.home.permit(PERMITTED).unwrap();
+    place.home.add("echo", "good_echo").map_err(|error| error.to_string())?;
+    let evil = "\u{1b}[2J\u{1b}]0;owned\u{7}\u{202e}";
+    let json = r#"{"value": "\u001b[2J\u001b]0;owned\u0007\u202e"}"#;
+    let text = place.file("e\u{1b}[2J.wasm", evil);
+    let commands: Vec<Vec<OsString>> = vec![
+        vec![
+            "call".into(),
+            "echo".into(),
+            "text".into(),
+            "--args".into(),
+            json.into(),
+        ],
+        vec!["call".into(), "echo".into(), evil.into(), "--args".into(), json.into()],
+        vec!["call".into(), evil.into(), "text".into()],
+        vec!["call".into(), "echo".into(), "text".into(), "--as".into(), evil.into()],
+        vec![
+            "call".into(),
+            "echo".into(),
+            "text".into(),
+            "--args".into(),
+            format!("@{evil}").into(),
+        ],
+        vec![
+            "call".into(),
+            "echo".into(),
+            "text".into(),
+            "--args".into(),
+            evil.into(),
+        ],
+        vec!["inspect".into(), text.into()],
+        vec!["inspect".into(), evil.into()],
+        vec!["audit".into(), "show".into(), evil.into()],
+        vec!["audit".into(), "list".into()],
+        vec!["--home".into(), evil.into(), "audit".into(), "list".into()],
+    ];
+    let mut shown = String::new();
+    for arguments in commands {
+        let run = place.home.run(&arguments, "").map_err(|error| error.to_string())?;
+        shown.push_str(&run.text());
+    }
+    place.configure(&format!("{CONFIGURED}\n# {evil}\n[agnet]\n"));
+    // TOML itself refuses control characters in comments: the error quotes the line.
+    shown.push_str(
+        &place
+            .home
+            .run(["policy", "check"], "")
+            .map_err(|error| error.to_string())?
+            .text(),
+    );
+    place.configure(CONFIGURED);
+    place
+        .home
+        .permit(&format!("// {evil}\npermit (principal, action, resource);\n"))
+        .unwrap();
+    shown.push_str(
+        &place
+            .home
+            .run(["policy", "check"], "")
+            .map_err(|error| error.to_string())?
+            .text(),
+    );
+    let drives = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+    match shown.lines().find(|line| line.contains(drives)) {
+        Some(line) => Err(format!("a terminal would obey {line:?}")),
+        None => Ok(()),
+    }
+}
