@@ -107,6 +107,7 @@ tier = "commit"
 fields = ["charge", "amount", "reason"]
 required = ["charge", "amount"]
 reads = ["id", "status"]
+body = "form"
 money = { amount = "amount", currency = { lookup = "charges.get", from = "charge", read = "currency" } }
 
 [connection.stripe.route."customers.delete"]

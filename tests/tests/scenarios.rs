@@ -9,8 +9,6 @@
     reason = "a test program prints, and stops where it cannot go on"
 )]
 
-mod cli;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
@@ -23,6 +21,7 @@ use std::time::Instant;
 
 use ambit_tests::{raw, scenario};
 
+mod cli;
 mod traps;
 
 type Verdict = Result<(), String>;

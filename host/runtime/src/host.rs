@@ -1,7 +1,7 @@
 //! A host: one home opened, with its configuration, policy, tools, ledger and the way out, ready to make calls.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -64,7 +64,7 @@ fn invalid(why: &str) -> Refusal {
 
 /// Refuses a section that says it is longer than the file. The decoder reads as from a stream and would make room for it first:
 /// a file of a few bytes could take 4 GiB.
-fn check_sections(component: &[u8]) -> Result<(), Refusal> {
+pub(super) fn check_sections(component: &[u8]) -> Result<(), Refusal> {
     for payload in wasmparser::Parser::new(0).parse_all(component) {
         let whole = payload.map(drop);
         if !guard!("sandbox.component-sections", whole.is_ok()) {

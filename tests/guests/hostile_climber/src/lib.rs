@@ -11,7 +11,7 @@ export!(Tool);
 
 type Case = (&'static str, fn() -> Body);
 
-/// The operator's route is a draft where `draft == true`, and else it commits.
+/// The operator's routes are a draft where `draft == true`, and else they commit.
 const CASES: &[Case] = &[
     ("a-draft", || json(r#"{"draft": true, "amount": 1}"#)),
     ("a-draft-as-a-form", || form(&[("draft", "true"), ("amount", "1")])),
@@ -54,9 +54,15 @@ impl Guest for Tool {
 fn invoice(case: &str) -> Result<String, String> {
     let body = CASES.iter().find(|(name, _)| *name == case).map(|(_, body)| body());
     let body = body.ok_or_else(|| format!("no case `{case}`"))?;
+    // The operator's routes: invoices are read as JSON, quotes as forms.
+    let path = if matches!(body, Body::Form(_)) {
+        "/v1/quotes"
+    } else {
+        "/v1/invoices"
+    };
     let request = Request {
         body,
-        ..Request::new(Method::Post, "/v1/invoices")
+        ..Request::new(Method::Post, path)
     };
     told(Stripe.send(&request))
 }

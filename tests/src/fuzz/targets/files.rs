@@ -39,6 +39,8 @@ pub(super) const CONFIG_WORDS: &[&str] = &[
     "query = [\"q\"]",
     "reads = [\"**\"]",
     "headers = [\"if-match\"]",
+    "body = \"form\"",
+    "body = \"json\"",
     "money = { amount = \"a\", currency = \"usd\" }",
     "currency = { lookup = \"a\", from = \"b\", read = \"c\" }",
     "idempotency = { header = \"Idempotency-Key\", lifetime = \"24h\" }",
