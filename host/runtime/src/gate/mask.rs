@@ -119,7 +119,7 @@ impl Spelling {
         Self {
             text: Zeroizing::new(encoded.get(first..last).unwrap_or_default().to_vec()),
             before: usize::from(offset > 0),
-            after: usize::from(shifted.len() * 8 % 6 > 0),
+            after: usize::from(!(shifted.len() * 8).is_multiple_of(6)),
         }
     }
 

@@ -10,6 +10,7 @@ use ambit_core::json::Json;
 use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::I32Exit;
 
+use super::turns::Turn;
 use super::values::{Export, Lifted};
 use super::wasi::Wasi;
 use super::{Effects, Ended, LoadedTool, Outcome, Stop};
@@ -30,12 +31,14 @@ pub(super) struct State {
     pub(super) wasi: Option<Box<Wasi>>,
     memory: Memory,
     time: Time,
+    turn: Turn,
 }
 
 impl State {
-    /// Does something outside the guest, during which the call's wall clock stands still.
+    /// Does something outside the guest, during which the call's wall clock stands still and other guests compute.
     pub(super) fn outside<R>(&mut self, act: impl FnOnce(&mut dyn Effects) -> Result<R, Stop>) -> wasmtime::Result<R> {
         let begun = Instant::now();
+        self.turn.give();
         let answer = act(self.effects.as_mut());
         self.time.outside += begun.elapsed();
         Ok(answer?)
@@ -45,8 +48,7 @@ impl State {
     fn tick(&mut self) -> Result<(), Stop> {
         self.effects.tick()?;
         self.time.check()?;
-        // A guest that only computes would keep the processor for as long as the system lets it, which is several ticks, while
-        // a short call waits. Where nobody waits this costs a system call each tick.
+        self.time.outside += self.turn.tick();
         std::thread::yield_now();
         Ok(())
     }
@@ -58,9 +60,10 @@ pub(super) fn run(
     export: &Export,
     args: &Json,
     limits: &Limits,
+    turn: Turn,
     effects: Box<dyn Effects>,
 ) -> Ended {
-    let mut store = store(tool, limits, effects);
+    let mut store = store(tool, limits, turn, effects);
     let outcome = invoke(&mut store, tool, export, args, limits);
     let fuel_used = limits.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
     let State {
@@ -84,7 +87,7 @@ pub(super) fn run(
     }
 }
 
-fn store(tool: &LoadedTool, limits: &Limits, effects: Box<dyn Effects>) -> Store<State> {
+fn store(tool: &LoadedTool, limits: &Limits, turn: Turn, effects: Box<dyn Effects>) -> Store<State> {
     let state = State {
         effects,
         log_budget: LogBudget::new(limits.log_bytes),
@@ -99,6 +102,7 @@ fn store(tool: &LoadedTool, limits: &Limits, effects: Box<dyn Effects>) -> Store
             outside: Duration::ZERO,
             limit: Duration::from_millis(limits.wall_ms),
         },
+        turn,
     };
     let mut store = Store::new(tool.instance.engine(), state);
     store.limiter(|state| &mut state.memory);
@@ -188,7 +192,7 @@ fn to_usize(bytes: u64) -> usize {
 /// How long the guest itself has run.
 struct Time {
     started: Instant,
-    /// Spent outside the guest, for effects.
+    /// Spent outside the guest: for effects, and waiting for a processor that another guest has.
     outside: Duration,
     limit: Duration,
 }

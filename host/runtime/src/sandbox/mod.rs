@@ -12,9 +12,11 @@ mod engine;
 mod link;
 #[cfg(test)]
 pub(crate) mod tests;
+mod turns;
 mod values;
 mod wasi;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_core::effect::{GuestRequest, GuestResponse};
@@ -27,6 +29,7 @@ use wasmtime::component::{Component, InstancePre};
 
 pub use self::compile::{COMPILE_CHILD, CompileCache, Compiler, compile_child_main};
 use self::engine::{Placement, Ticker};
+use self::turns::{Turn, Turns};
 #[doc(hidden)]
 pub use self::values::fuzz;
 use self::values::{Exports, Lifted};
@@ -209,6 +212,7 @@ impl std::fmt::Debug for LoadedTool {
 pub struct Sandbox {
     engine: Engine,
     ticker: Ticker,
+    turns: Arc<Turns>,
     compiler: Compiler,
     cache: Option<CompileCache>,
 }
@@ -224,6 +228,7 @@ impl Sandbox {
         Ok(Sandbox {
             engine,
             ticker,
+            turns: Turns::new(std::thread::available_parallelism().map_or(1, usize::from)),
             compiler: options.compiler,
             cache: options.cache,
         })
@@ -263,7 +268,8 @@ impl Sandbox {
             return Ended::before_it_began(refusal, effects);
         };
         let _running = self.ticker.running();
-        call::run(tool, export, args, limits, effects)
+        let turn = Turn::none_yet(&self.turns);
+        call::run(tool, export, args, limits, turn, effects)
     }
 }
 

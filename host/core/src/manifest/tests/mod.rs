@@ -423,7 +423,7 @@ fn names_find_functions() {
 fn a_section_longer_than_the_file() {
     let long = b"\0asm\x0d\0\x01\0\x06\xf0\x9f\x92\xb6\x0c";
     // The decoder finds it too, once the room is made.
-    assert!(super::decode::check_sections(long).is_err());
+    assert!(decode::check_sections(long).is_err());
     check_refusal(
         long,
         &expect![[r#"
