@@ -1,5 +1,6 @@
 //! Whole calls in this process: a home on the disk, a component, a service on loopback.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "the service that is called is here too")]
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

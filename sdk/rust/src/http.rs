@@ -41,7 +41,8 @@ pub struct Request {
     pub path: String,
     /// Query pairs, unencoded.
     pub query: Vec<(String, String)>,
-    /// Headers that both the declaration and the operator's route name; `accept` is always allowed.
+    /// Headers that both the declaration and the operator's route name; and `accept`, with one common type such as
+    /// `application/json`.
     pub headers: Vec<(String, String)>,
     /// Body.
     pub body: Body,

@@ -169,6 +169,23 @@ fn is_hosts(lower: &str) -> bool {
     NAMES.contains(&lower) || PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) || lower.contains("idempotency")
 }
 
+/// Whether a guest may set this header though nothing names it: `accept`, with one of these types. Any other text would be a
+/// way to send something to a service that no declaration, route or policy sees.
+pub(crate) fn is_free(name: &str, value: &str) -> bool {
+    const TYPES: [&str; 9] = [
+        "*/*",
+        "application/json",
+        "application/octet-stream",
+        "application/pdf",
+        "application/xml",
+        "text/csv",
+        "text/html",
+        "text/plain",
+        "text/xml",
+    ];
+    name == "accept" && TYPES.contains(&value)
+}
+
 /// The guest's headers as the host writes them: names in lower case, sorted.
 pub(super) fn check(given: &[(String, String)], most: usize, longest: usize) -> Result<Vec<(String, String)>, Refusal> {
     let refuse = |why: String| Err(Refusal::new(Code::Header, why));

@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 
 pub use answer::answer;
 pub use guest::{GuestBody, GuestRequest, GuestResponse};
+pub(crate) use header::is_free;
 pub use header::{HeaderSet, NotAHeader};
 pub use method::{Method, Methods, UnknownMethod};
 pub use origin::{NotAnOrigin, Origin, Scheme};

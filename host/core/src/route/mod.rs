@@ -26,7 +26,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::effect::{BodyKind, HeaderSet, HttpRequest, Method, Methods, Origin, PathPattern};
+use crate::effect::{BodyKind, HeaderSet, HttpRequest, Method, Methods, Origin, PathPattern, is_free};
 use crate::error::{Code, Refusal, printable};
 use crate::field::{FieldPath, FieldSet};
 use crate::guard;
@@ -340,8 +340,8 @@ impl Route {
             );
             return Err(Refusal::new(Code::Query, message).advise(format!("its query: {}", self.query)));
         }
-        for (name, _) in request.headers() {
-            if !guard!("route.headers", name == "accept" || self.headers.contains(name)) {
+        for (name, value) in request.headers() {
+            if !guard!("route.headers", is_free(name, value) || self.headers.contains(name)) {
                 let message = format!("the header `{}` may not be set", printable(name));
                 return Err(Refusal::new(Code::Header, message));
             }

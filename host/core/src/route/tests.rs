@@ -144,6 +144,10 @@ fn a_query_and_a_header_are_sent_only_where_the_route_names_them() {
     );
     assert_eq!(with("/v1/refunds/re_1", &[("limit", "9")], &[]), Err(Code::Query));
     assert_eq!(with("/v1/refunds/re_1", &[], &[("prefer", "x")]), Err(Code::Header));
+    assert_eq!(
+        with("/v1/refunds/re_1", &[], &[("accept", "text/what-was-read")]),
+        Err(Code::Header)
+    );
 }
 
 #[test]

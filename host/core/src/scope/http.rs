@@ -2,7 +2,7 @@ use std::fmt;
 
 use super::ScopeError;
 use super::reader::{Piece, Reader};
-use crate::effect::{HeaderSet, HttpRequest, Methods, Origin, PathPattern};
+use crate::effect::{HeaderSet, HttpRequest, Methods, Origin, PathPattern, is_free};
 use crate::error::{Code, Refusal, printable};
 use crate::field::{ConcretePath, FieldSet};
 use crate::guard;
@@ -10,9 +10,6 @@ use crate::guard;
 /// The longest text of a scope, in bytes, and the most rules.
 const LONGEST: usize = 16 << 10;
 const MOST_RULES: usize = 64;
-
-/// The one header that a guest may set without declaring it.
-const ACCEPT: &str = "accept";
 
 /// What a component declares that it needs of an HTTP connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -232,12 +229,11 @@ impl HttpRule {
         if !guard!("scope.fields", field.is_none()) {
             return field.map(Miss::Field);
         }
-        let named = |name: &str| name == ACCEPT || self.headers.contains(name);
         let header = request
             .headers()
             .iter()
-            .map(|(name, _)| name.as_str())
-            .find(|name| !named(name));
+            .find(|(name, value)| !is_free(name, value) && !self.headers.contains(name))
+            .map(|(name, _)| name.as_str());
         if !guard!("scope.headers", header.is_none()) {
             return header.map(Miss::Header);
         }
@@ -358,7 +354,7 @@ fn read_headers(list: Piece<'_>) -> Result<HeaderSet, ScopeError> {
     refuse_empty(list)?;
     list.text.parse().map_err(|error: crate::effect::NotAHeader| {
         ScopeError::new(list.at, error.to_string())
-            .help("`accept` may always be set and `content-type` always be read, undeclared")
+            .help("`accept` may be set to a common type and `content-type` be read, both undeclared")
     })
 }
 

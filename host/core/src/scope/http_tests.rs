@@ -161,6 +161,17 @@ fn trap_17_one_rule_covers_the_whole_request() {
         "which would need `headers(stripe-account)`",
     );
     refused(
+        &refunds(
+            Method::Post,
+            &[],
+            &[("accept", "text/what-was-read")],
+            json(r#"{"charge":"x"}"#),
+        ),
+        Code::Header,
+        "the tool does not declare the header `accept` of POST `/v1/refunds`",
+        "which would need `headers(accept)`",
+    );
+    refused(
         &request(Method::Get, CHARGE, &[], &[("if-match", "x")], GuestBody::None),
         Code::Header,
         "the tool does not declare the header `if-match` of GET `/v1/charges/ch_1`",
@@ -307,7 +318,7 @@ pub(crate) fn any_request() -> impl Strategy<Value = HttpRequest> {
     let method = proptest::sample::select(vec![Method::Get, Method::Post, Method::Delete]);
     let query =
         prop_oneof![4 => Just(vec![]), 1 => Just(vec![("b", "1")]), 1 => Just(vec![("a[b]", "1"), ("b[]", "2")])];
-    let headers = prop_oneof![3 => Just(vec![]), 1 => Just(vec![("accept", "x")]), 1 => Just(vec![("if-match", "x")])];
+    let headers = prop_oneof![3 => Just(vec![]), 1 => Just(vec![("accept", "*/*")]), 1 => Just(vec![("accept", "x")]), 1 => Just(vec![("if-match", "x")])];
     let path = crate::effect::pattern_tests::any_segments().prop_map(|segments| format!("/{}", segments.join("/")));
     (method, any_origin(), path, query, headers, any_value()).prop_map(
         |(method, origin, path, query, headers, body)| {
