@@ -18,6 +18,7 @@ use output::{Exit, Failure, Output};
 compile_error!("Ambit does not run on Windows yet: build it on Linux or macOS, or in WSL.");
 
 fn main() -> ExitCode {
+    no_core_dumps();
     // Clap prints its own errors and exits with 2, which is what Exit::Usage is.
     let cli = Cli::parse();
     output::set_color(cli.global.color);
@@ -30,6 +31,17 @@ fn main() -> ExitCode {
         }
     };
     ExitCode::from(exit as u8)
+}
+
+/// The process holds keys and credentials, which no file may.
+fn no_core_dumps() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    // Lowering a limit is refused to nobody; where it is, there is no way to have none.
+    let _ = setrlimit(Resource::Core, none);
 }
 
 fn run(cli: &Cli) -> Result<Exit, Failure> {

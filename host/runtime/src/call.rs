@@ -177,11 +177,8 @@ impl Host {
             None => TraceId::random()?,
         };
         // The ledger keeps what was asked as far as a call may ask: an oversized text is refused below, and kept by its head.
-        let kept = request
-            .args
-            .as_bytes()
-            .get(..MOST_KEPT)
-            .unwrap_or(request.args.as_bytes());
+        let most = usize::try_from(self.limits_of(&request.tool).args_bytes).unwrap_or(usize::MAX);
+        let kept = request.args.as_bytes().get(..most).unwrap_or(request.args.as_bytes());
         let args = Payload::new(call.as_str(), "args", kept.to_vec())?;
         let heading = Heading {
             call,
@@ -199,6 +196,12 @@ impl Host {
         })
     }
 
+    /// The limits of a tool's calls, or of the home where it has none of its own.
+    fn limits_of(&self, tool: &str) -> &Limits {
+        let config = &self.shared.config;
+        config.tool(tool).map_or(config.limits(), |tool| &tool.limits)
+    }
+
     /// Caller, tool, function, arguments, policy, grant: in this order, and the first that fails is the answer.
     fn decide(&self, asking: &Asking) -> Result<Decided<'_>, Denied> {
         let request = &asking.request;
@@ -213,10 +216,7 @@ impl Host {
             .ok_or_else(|| no_tool(shared, &request.tool))
             .at(Stage::Tool)?;
         let function = tool.loaded.manifest().function(&request.function).at(Stage::Function)?;
-        let limits = shared
-            .config
-            .tool(name)
-            .map_or(shared.config.limits(), |tool| &tool.limits);
+        let limits = self.limits_of(name);
         let args = arguments(&request.args, limits).at(Stage::Arguments)?;
         let decision = shared.policy.decide_call(&CallFacts {
             caller: &caller,
@@ -525,9 +525,6 @@ struct Decided<'h> {
     grant: Grant,
     rules: Vec<String>,
 }
-
-/// Most of a call's arguments that the ledger keeps where they are refused for their size, in bytes.
-const MOST_KEPT: usize = 8 << 20;
 
 fn millis(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)

@@ -206,14 +206,33 @@ impl CallEffects {
     fn effect(&mut self, ordinal: u32, import: u32, guest: &GuestRequest) -> Result<GuestResponse, Missed> {
         let mut known = Known::new(ordinal, Cause::Guest);
         known.import = self.grant.label(import).map(str::to_owned);
-        known.asked = Some(self.keep(format!("effect/{ordinal}/asked"), &guest.to_json())?);
-        let outcome = self
-            .permitted(&mut known, import, guest)
+        let bounded = self.bounded(guest);
+        let asked = match &bounded {
+            Ok(()) => guest.to_json(),
+            // All of it would be the guest's to fill memory and disk with.
+            Err(_) => too_large(guest),
+        };
+        known.asked = Some(self.keep(format!("effect/{ordinal}/asked"), &asked)?);
+        let outcome = bounded
+            .map_err(Missed::from)
+            .and_then(|()| self.permitted(&mut known, import, guest))
             .and_then(|permitted| self.send(&mut known, permitted));
         if let Err(Missed::Refused(refusal)) = &outcome {
             self.refuse(known, refusal)?;
         }
         outcome
+    }
+
+    /// Refuses what is larger than any request that could be sent, before it is kept or looked at.
+    fn bounded(&self, guest: &GuestRequest) -> Result<(), Refusal> {
+        let (size, most) = (guest.size(), self.grant.limits().wire().most());
+        if !ambit_core::guard!("wire.asked-size", size <= most) {
+            return Err(Refusal::new(
+                Code::Limit,
+                format!("the request is {size} bytes; the most that could be sent is {most}"),
+            ));
+        }
+        Ok(())
     }
 
     /// Scope, route, tier and narrowing; then money; then policy. Nothing has left when this returns, except the host's
@@ -523,6 +542,16 @@ impl CallEffects {
         self.pending.entries.push(entry);
         self.tally.refused();
         self.refusals.push(refusal.clone());
+        self.flush()
+    }
+
+    /// Writes down what is pending where it is much: refused effects would else pile up in memory until the call ends.
+    fn flush(&mut self) -> Result<(), StoreError> {
+        const MUCH: usize = 1 << 20;
+        let pending: usize = self.pending.payloads.iter().map(|payload| payload.bytes().len()).sum();
+        if pending > MUCH {
+            self.shared.store.commit(std::mem::take(&mut self.pending))?;
+        }
         Ok(())
     }
 
@@ -611,6 +640,10 @@ impl Ended {
                 what: What::NotSent(refusal),
                 traffic: Traffic::default(),
             },
+            Err(SendError::Late(Failed { why, traffic })) => Ended {
+                what: What::InDoubt(Doubt::Timeout, why),
+                traffic,
+            },
             Err(SendError::Unknown(Failed { why, traffic })) => Ended {
                 what: What::InDoubt(Doubt::Connection, why),
                 traffic,
@@ -658,6 +691,20 @@ fn effect_digest(admitted: &Admitted, spend: Spend, commitment: &Digest) -> Dige
         spend,
     };
     effect.digest(commitment)
+}
+
+/// What is kept of a request that is too large: its size, and the beginning of its path.
+fn too_large(guest: &GuestRequest) -> Json {
+    let head: String = guest.path.chars().take(256).collect();
+    Json::Object(
+        [
+            ("method", Json::from(guest.method.as_str())),
+            ("path-begins", Json::from(head)),
+            ("size", Json::from(guest.size() as u64)),
+        ]
+        .into_iter()
+        .collect(),
+    )
 }
 
 fn amount(spend: Spend) -> Option<Amount> {

@@ -1,6 +1,16 @@
 //! Whole calls in this process: a home on the disk, a component, a service on loopback.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
-#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "the service that is called is here too")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "the service that is called is here too"
+)]
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -21,6 +31,7 @@ use crate::config::lock::Lock;
 use crate::home;
 use crate::host::{Host, HostOptions, OpenError};
 use crate::sandbox::{Compiler, Outcome};
+use crate::store::{Keys, Payload, Reader};
 
 /// A service that answers every request with `{"id":"x"}`, and counts them.
 struct Service {
@@ -232,6 +243,85 @@ fn arguments_beyond_the_limit_are_not_read() {
     assert_eq!(refusal.code, Code::Arguments);
     assert!(refusal.message.contains("65 bytes"), "{refusal:?}");
     assert_eq!(service.requests(), 1);
+}
+
+#[test]
+fn a_request_larger_than_any_that_could_be_sent_is_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    home(folder.path(), &service, "[limits]\nrequest_body_bytes = 1024\n");
+    let host = open(folder.path()).unwrap();
+    let large = CallRequest {
+        args: format!(r#"{{"path":"/things/{}"}}"#, "x".repeat(200_000)),
+        ..request("get")
+    };
+    let answer = host.call(large).unwrap();
+    assert_eq!(
+        answer.refused_effects.first().map(|refusal| refusal.code),
+        Some(Code::Limit)
+    );
+    let keys = Keys::load(folder.path()).unwrap();
+    let reader = Reader::open(folder.path()).unwrap().with_keys(&keys);
+    let asked = reader.payload(answer.call.as_str(), "effect/1/asked").unwrap().unwrap();
+    assert!(asked.bytes().len() < 1_000, "{} bytes", asked.bytes().len());
+    assert_eq!(service.requests(), 0);
+}
+
+#[test]
+fn arguments_that_are_refused_are_kept_by_their_head() {
+    let folder = tempfile::tempdir().unwrap();
+    home(folder.path(), &Service::start(), "[limits]\nargs_bytes = 64\n");
+    let host = open(folder.path()).unwrap();
+    let large = CallRequest {
+        args: "x".repeat(5_000),
+        ..request("get")
+    };
+    let answer = host.call(large).unwrap();
+    let keys = Keys::load(folder.path()).unwrap();
+    let reader = Reader::open(folder.path()).unwrap().with_keys(&keys);
+    let kept = reader.payload(answer.call.as_str(), "args").unwrap().unwrap();
+    assert_eq!(kept.bytes().len(), 64);
+}
+
+#[test]
+fn a_value_that_is_changed_or_gone_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    home(folder.path(), &Service::start(), "");
+    let host = open(folder.path()).unwrap();
+    host.call(request("twice")).unwrap();
+    let denied = CallRequest {
+        args: "no JSON".to_owned(),
+        ..request("get")
+    };
+    host.call(denied).unwrap();
+    let call = host.call(request("post")).unwrap().call;
+    drop(host);
+    let keys = Keys::load(folder.path()).unwrap();
+    let reader = || Reader::open(folder.path()).unwrap().with_keys(&keys);
+    let check = || reader().check_values().map_err(|error| error.to_string());
+    // Arguments, start and result of two calls, request and answer of three effects, arguments and reason of the denied one.
+    assert_eq!(check(), Ok(14));
+    let database = rusqlite::Connection::open(folder.path().join("ledger.db")).unwrap();
+    // Else the transcript holds its values in place.
+    database.pragma_update(None, "foreign_keys", false).unwrap();
+    let put = |payload: &Payload| {
+        let sealed = reader().sealed(payload, call.as_str());
+        let sql = "UPDATE payloads SET sealed = ?1 WHERE call = ?2 AND name = 'args'";
+        assert_eq!(database.execute(sql, (sealed, call.as_str())).unwrap(), 1);
+    };
+    let args = reader().payload(call.as_str(), "args").unwrap().unwrap();
+    put(&Payload::new(call.as_str(), "args", args.bytes().to_vec()).unwrap());
+    let changed = check().unwrap_err();
+    assert!(
+        changed.contains("not the value that the ledger commits to"),
+        "{changed}"
+    );
+    put(&args);
+    assert_eq!(check(), Ok(14));
+    let gone = "DELETE FROM payloads WHERE call = ?1 AND name = 'effect/1/request'";
+    assert_eq!(database.execute(gone, [call.as_str()]).unwrap(), 1);
+    let gone = check().unwrap_err();
+    assert!(gone.contains("is gone"), "{gone}");
 }
 
 #[test]

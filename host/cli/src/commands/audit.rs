@@ -204,6 +204,7 @@ fn row(story: &CallStory) -> Value {
 
 fn verify(home: &Path, key: Option<&Path>, out: Output) -> Result<Exit, Failure> {
     let reader = open(home)?;
+    let keys = Keys::load(home).ok();
     let key = match key {
         Some(path) => verifier_key(path)?,
         None => ambit_runtime::store::verifier(home)?,
@@ -218,6 +219,8 @@ fn verify(home: &Path, key: Option<&Path>, out: Output) -> Result<Exit, Failure>
     let checked = reader.verify(&key, notes, &mut |done| bar.set_position(done));
     bar.finish_and_clear();
     let verified = checked.map_err(bad)?;
+    let values = keys.map(|keys| reader.with_keys(&keys).check_values());
+    let values = values.transpose().map_err(bad)?;
     if let Known::Missing(path) = &known {
         let message = format!(
             "the high-water checkpoint {} is missing, and ambit.toml says that it is kept: what is here is in order, but \
@@ -229,7 +232,7 @@ fn verify(home: &Path, key: Option<&Path>, out: Output) -> Result<Exit, Failure>
              high-water mark.",
         ));
     }
-    let value = json!({ "verified": true, "origin": key.name(), "entries": size, "detail": format!("{verified:?}") });
+    let value = json!({ "verified": true, "origin": key.name(), "entries": size, "values": values, "detail": format!("{verified:?}") });
     out.result(&value, |w| {
         writeln!(
             w,
@@ -238,7 +241,14 @@ fn verify(home: &Path, key: Option<&Path>, out: Output) -> Result<Exit, Failure>
             style::GOOD.render_reset(),
             count(size, "entry", "entries"),
             key.name()
-        )
+        )?;
+        match values {
+            Some(values) => writeln!(w, "and {}, each against its entry", count(values, "value", "values")),
+            None => writeln!(
+                w,
+                "the values of calls could not be checked: the home's keys are not readable here"
+            ),
+        }
     })?;
     if known == Known::NotKept {
         note(

@@ -46,6 +46,13 @@ impl Body {
                 pairs::tree(&form).map_err(|why| form_refusal(&why))?
             }
         };
+        // Each is a fact that policy is asked about: a body of nothing but commas would cost the host what it costs no guest.
+        if !guard!("wire.values", values(&fields) <= limits.parameters) {
+            return Err(Refusal::new(
+                Code::Body,
+                format!("the body has more than {} values", limits.parameters),
+            ));
+        }
         // To a service written in C, `amount\0x` may be `amount`.
         if !guard!("wire.json-name", names_are_plain(&fields)) {
             return Err(Refusal::new(Code::Body, "a member's name has a control character"));
@@ -71,6 +78,16 @@ fn json_limits(limits: &WireLimits) -> Limits {
         depth: limits.json_depth,
         bytes: limits.body_bytes,
     }
+}
+
+/// Scalars, and lists and objects without any.
+fn values(value: &Json) -> usize {
+    let inside = match value {
+        Json::Object(members) => members.iter().map(|(_, member)| values(member)).sum(),
+        Json::Array(elements) => elements.iter().map(values).sum(),
+        _ => 1,
+    };
+    inside.max(1)
 }
 
 fn names_are_plain(value: &Json) -> bool {

@@ -43,6 +43,21 @@ pub struct GuestResponse {
 }
 
 impl GuestRequest {
+    /// How much it is, in bytes: its texts, and a little for each pair.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        const PAIR: usize = 16;
+        let pairs = |pairs: &[(String, String)]| -> usize {
+            pairs.iter().map(|(name, value)| name.len() + value.len() + PAIR).sum()
+        };
+        let body = match &self.body {
+            GuestBody::None => 0,
+            GuestBody::Json(text) => text.len(),
+            GuestBody::Form(form) => pairs(form),
+        };
+        self.path.len() + pairs(&self.query) + pairs(&self.headers) + body
+    }
+
     /// The request as it is, for the transcript. It reads back by serde.
     #[must_use]
     pub fn to_json(&self) -> Json {

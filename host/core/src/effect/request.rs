@@ -12,7 +12,7 @@ pub struct WireLimits {
     pub path_bytes: usize,
     /// Bytes of the query's names and values.
     pub query_bytes: usize,
-    /// Pairs in a query, and pairs in a form.
+    /// Pairs in a query, pairs in a form, and values in a JSON body.
     pub parameters: usize,
     /// Headers.
     pub headers: usize,
@@ -22,6 +22,21 @@ pub struct WireLimits {
     pub body_bytes: usize,
     /// Levels of a JSON body.
     pub json_depth: usize,
+}
+
+impl WireLimits {
+    /// More than any request within these limits, in bytes. What is larger is refused before it is looked at.
+    #[must_use]
+    pub const fn most(&self) -> usize {
+        // As given, a path may be three times as long as written, and a pair has a little of its own.
+        self.path_bytes
+            .saturating_mul(3)
+            .saturating_add(self.query_bytes)
+            .saturating_add(self.header_bytes)
+            .saturating_add(self.body_bytes)
+            .saturating_add(self.parameters.saturating_mul(2 * 16))
+            .saturating_add(self.headers.saturating_mul(16))
+    }
 }
 
 /// A URL that common servers take (8 KiB), and the design's limits for bodies.

@@ -208,6 +208,13 @@ fn limits() {
             .err()
     };
     let at = |method, path: &str| ask(method, path);
+    let values = |text: &str| GuestRequest {
+        body: GuestBody::Json(text.to_owned()),
+        ..ask(Method::Post, "/")
+    };
+    assert_eq!(code(&values("[1,2]")), None);
+    assert_eq!(code(&values("[1,2,3]")), Some(Code::Body));
+    assert_eq!(code(&values("[[],[],[]]")), Some(Code::Body));
     assert_eq!(code(&at(Method::Get, "/1234567")), None);
     assert_eq!(code(&at(Method::Get, "/12345678")), Some(Code::Path));
     let query = |pairs: &[(&str, &str)]| GuestRequest {

@@ -64,7 +64,9 @@ impl Default for Limits {
 
 impl Limits {
     /// The limits of a request.
-    pub(super) fn wire(&self) -> WireLimits {
+    /// What a request of the call may be on the wire.
+    #[must_use]
+    pub fn wire(&self) -> WireLimits {
         WireLimits {
             body_bytes: size(self.request_body_bytes),
             json_depth: size(self.json_depth.into()),

@@ -1,7 +1,7 @@
 //! The sections that are not connections: tools, agents, groups, budgets, ledger, policy.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use ambit_core::error::printable;
 use ambit_core::grant::Limits;
@@ -293,7 +293,7 @@ pub(super) fn ledger(root: &Table<'_>, home: &Path) -> LedgerConfig {
     let reserve = table.number("reserve").map(|bytes| bytes.value);
     let path = high_water.map(|text| (home.join(&text.value), text.span));
     if let Some((path, span)) = &path
-        && !guard!("config.high-water", !path.starts_with(home))
+        && !guard!("config.high-water", !plain(path).starts_with(plain(home)))
     {
         let help = "whoever restores an old home would restore it too: name a file elsewhere".to_owned();
         let message = "the high-water file is inside the home";
@@ -307,6 +307,20 @@ pub(super) fn ledger(root: &Table<'_>, home: &Path) -> LedgerConfig {
         quota,
         reserve,
     }
+}
+
+/// The path from the root, without `.` and `..`. Links are not followed: the file may not be there yet.
+fn plain(path: &Path) -> PathBuf {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut plain = PathBuf::new();
+    for part in whole.components() {
+        match part {
+            Component::ParentDir => drop(plain.pop()),
+            Component::CurDir => {}
+            other => plain.push(other),
+        }
+    }
+    plain
 }
 
 /// `[policy]`: the folder, and where the configuration speaks of it, if it does.

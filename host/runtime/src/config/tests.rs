@@ -845,7 +845,15 @@ fn people_and_teams_are_unambiguous() {
 
 #[test]
 fn the_high_water_mark_is_elsewhere() {
-    for (path, inside) in [("mark", true), ("/home/ambit/x/mark", true), ("/var/mark", false)] {
+    for (path, inside) in [
+        ("mark", true),
+        ("/home/ambit/x/mark", true),
+        ("../ambit/mark", true),
+        ("/home/x/../ambit/mark", true),
+        ("/var/mark", false),
+        ("../mark", false),
+        ("/home/ambit/../mark", false),
+    ] {
         let problems = messages(&format!("[ledger]\nhigh_water = \"{path}\"\n"));
         assert_eq!(!problems.is_empty(), inside, "{path}");
     }

@@ -78,6 +78,8 @@ pub(super) enum Broken {
     Unsent(String),
     /// Some of the request left, and no status came back.
     Lost(String),
+    /// Some of the request left, and no status came back in time.
+    Late(String),
     /// A status came back, with an answer that cannot be used.
     Unusable(StatusCode, String),
 }
@@ -169,7 +171,10 @@ impl Line {
             }
             Err(_) => {
                 let why = "no answer came in time".to_string();
-                return Err(self.broken(before, true, why).await);
+                return Err(match self.broken(before, true, why).await {
+                    Broken::Lost(why) => Broken::Late(why),
+                    unsent => unsent,
+                });
             }
         };
         let status = response.status();

@@ -55,6 +55,8 @@ pub enum SendError {
     NotSent(Refusal),
     /// Something left and no status came back: whether the effect happened is not known.
     Unknown(Failed),
+    /// Something left and no status came back in time: the same, and the service may still be at work.
+    Late(Failed),
     /// The service answered with this status; the rest of its answer cannot be used.
     Unusable {
         /// HTTP status.
@@ -78,6 +80,7 @@ impl fmt::Display for SendError {
         match self {
             SendError::NotSent(refusal) => write!(f, "nothing was sent: {refusal}"),
             SendError::Unknown(failed) => write!(f, "sent, and it is not known what became of it: {}", failed.why),
+            SendError::Late(failed) => write!(f, "sent, and no answer came in time: {}", failed.why),
             SendError::Unusable { status, failed } => write!(f, "answered with {status}, and {}", failed.why),
         }
     }
@@ -214,6 +217,7 @@ fn failed(broken: Broken, up: &Upstream, traffic: Traffic) -> SendError {
             .advise("nothing was sent; the call can be made again"),
         ),
         Broken::Lost(why) => SendError::Unknown(failed(why)),
+        Broken::Late(why) => SendError::Late(failed(why)),
         Broken::Unusable(status, why) => SendError::Unusable {
             status: status.as_u16(),
             failed: failed(why),

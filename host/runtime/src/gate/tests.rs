@@ -557,10 +557,10 @@ async fn a_service_has_a_time() {
         ..bounds()
     };
     let (service, up) = plain([Act::Hang]).await;
-    assert_eq!(
-        unknown(send_with(&Wire::default(), &up, &get("/"), short).await),
-        "no answer came in time"
-    );
+    match send_with(&Wire::default(), &up, &get("/"), short).await {
+        Err(SendError::Late(failed)) => assert_eq!(failed.why, "no answer came in time"),
+        other => panic!("{other:?}"),
+    }
     assert_eq!(service.requests().len(), 1);
     let (_service, up) = plain([answer("HTTP/1.1 200 OK\nContent-Length: 5\n\nab")]).await;
     let (status, why) = unusable(send_with(&Wire::default(), &up, &get("/"), short).await);

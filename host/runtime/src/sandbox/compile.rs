@@ -1,8 +1,8 @@
 //! From a component's bytes to machine code: compiled in a process with limits, kept in an authenticated cache.
 //!
 //! A compiler is the largest program that reads a stranger's bytes here, and its time and memory are the input's to
-//! choose. So it runs in a child that has a limited address space and processor time, no environment and no files but
-//! its two pipes, and which is killed at a deadline.
+//! choose. So it runs in a child that has a limited address space and processor time, no environment, no open files but
+//! its pipes, and which is killed at a deadline.
 
 use std::hash::{Hash, Hasher};
 use std::io::{Read, Write};

@@ -44,7 +44,7 @@ pub struct SandboxOptions {
     pub compiler: Compiler,
     /// Machine code kept between starts.
     pub cache: Option<CompileCache>,
-    /// Calls that can run at once. Each reserves 8 GiB of address space (not memory); one more is refused.
+    /// Calls that can run at once. Each reserves 16 GiB of address space (not memory); one more is refused.
     pub slots: u32,
     /// Largest stack of a guest in bytes: [`Limits::stack_bytes`] of the process, as all calls share one engine.
     pub stack_bytes: usize,

@@ -545,6 +545,31 @@ fn a_refused_effect_is_the_guests_to_handle() {
     ));
 }
 
+/// Every slot can hold the most that a component may be made of: else a few such would take the slots of all others.
+#[test]
+fn all_slots_hold_what_is_admitted() {
+    const SLOTS: usize = 3;
+    let mut options = SandboxOptions::new(Compiler::InProcess);
+    options.slots = SLOTS as u32;
+    let sandbox = Sandbox::new(options).unwrap();
+    let tables = "(table 1 funcref)".repeat(4);
+    let parts = (0..8).map(|part| {
+        let memory = if part < 4 { "(memory 1)" } else { "" };
+        format!("(core module $m{part} {memory} {tables}) (core instance (instantiate $m{part}))")
+    });
+    let wasm = wat::parse_str(format!("(component {})", parts.collect::<String>())).unwrap();
+    let component = compile::component(&sandbox.engine, &Compiler::InProcess, None, &wasm).unwrap();
+    admit(&component).unwrap();
+    let linker = wasmtime::component::Linker::<()>::new(&sandbox.engine);
+    let instance = linker.instantiate_pre(&component).unwrap();
+    let mut stores: Vec<_> = (0..SLOTS).map(|_| wasmtime::Store::new(&sandbox.engine, ())).collect();
+    for store in &mut stores {
+        store.set_fuel(1_000).unwrap();
+        store.set_epoch_deadline(1_000_000);
+        instance.instantiate(store).unwrap();
+    }
+}
+
 #[test]
 fn a_stop_in_an_effect_ends_the_call_with_that_refusal() {
     let why = Refusal::new(Code::Ledger, "nothing can be recorded")

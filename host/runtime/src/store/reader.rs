@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ambit_core::digest::Digest;
+use ambit_core::guard;
+use ambit_core::ledger::body::{End, Outcome};
+use ambit_core::ledger::story::{EffectStory, Opening};
 use ambit_core::ledger::verify::{Stored, Verified};
 use ambit_core::ledger::{
     Body, CallStory, Checkpoint, Entry, Hash, Kind, LedgerError, Node, Receipt, VerifierKey, merkle, story, tiles,
@@ -406,6 +409,33 @@ impl Reader {
         Ok(verified)
     }
 
+    /// Opens every value that an entry commits to and holds it against that. Returns how many there are. Needs the keys.
+    ///
+    /// What is not committed to is left: the log, and what a guest asked for where the request that was made of it is.
+    ///
+    /// # Errors
+    /// [`StoreError::Payload`] names the first value that is gone, cannot be opened, or is another one.
+    pub fn check_values(&self) -> Result<u64, StoreError> {
+        let sql = "SELECT call FROM entries WHERE call IS NOT NULL GROUP BY call ORDER BY min(idx)";
+        let mut checked = 0;
+        for call in self.all(sql, [], |row| row.get::<_, String>(0))? {
+            for (name, commitment) in committed(&self.story(&call)?) {
+                let found = self.payload(&call, &name)?;
+                let wrong = |why: &str| StoreError::Payload {
+                    call: call.clone(),
+                    name: name.clone(),
+                    why: why.into(),
+                };
+                let value = found.ok_or_else(|| wrong("is gone, and the ledger commits to it"))?;
+                if !guard!("ledger.value", value.commitment() == commitment) {
+                    return Err(wrong("is not the value that the ledger commits to"));
+                }
+                checked += 1;
+            }
+        }
+        Ok(checked)
+    }
+
     /// The stored nodes are those of the tree, as far as proofs of this size are made from them.
     fn check_nodes(&self, size: u64, root: Hash) -> Result<(), StoreError> {
         let stored = merkle::root(size, |at| node(&self.connection, at))?;
@@ -646,4 +676,54 @@ fn stored_nodes(connection: &Connection, level: u8, range: Range<u64>) -> Result
         }
     };
     hashes.map_err(|error| fail(connection, &error))
+}
+
+/// The values that a call's entries commit to, by name.
+fn committed(story: &CallStory) -> Vec<(String, Digest)> {
+    let mut values = Vec::new();
+    let mut add = |name: &str, commitment: Option<Digest>| {
+        values.extend(commitment.map(|commitment| (name.to_owned(), commitment)));
+    };
+    match &story.opening.what {
+        Opening::Accepted(accepted) => {
+            add("args", Some(accepted.asked.args));
+            add("start", Some(accepted.seed));
+        }
+        Opening::Denied(denied) => {
+            add("args", denied.args);
+            add("denied", denied.refused.detail);
+        }
+    }
+    for (ordinal, effect) in &story.effects {
+        let name = |what: &str| format!("effect/{ordinal}/{what}");
+        match effect {
+            EffectStory::Refused(refused) => {
+                add(&name("asked"), refused.what.request);
+                add(&name("refused"), refused.what.refused.detail);
+            }
+            EffectStory::Intended { intent, outcome } => {
+                add(&name("request"), Some(intent.what.request));
+                match outcome.as_ref().map(|outcome| &outcome.what.outcome) {
+                    Some(Outcome::Answered(answered)) => add(&name("answer"), Some(answered.answer)),
+                    Some(Outcome::NotSent(refused)) => add(&name("refused"), refused.detail),
+                    Some(Outcome::InDoubt(_)) | None => {}
+                }
+            }
+        }
+    }
+    match story.finished.as_ref().map(|finished| &finished.what.outcome) {
+        Some(End::Ok(returned) | End::ToolError(returned)) => add("result", Some(returned.result)),
+        Some(End::Refused(refused) | End::Trapped(refused)) => add("refused", refused.detail),
+        Some(End::Interrupted) | None => {}
+    }
+    values
+}
+
+#[cfg(test)]
+impl Reader {
+    /// What somebody with the home's keys could put in a value's place.
+    pub(crate) fn sealed(&self, payload: &Payload, call: &str) -> Vec<u8> {
+        let vault = self.vault.as_ref().unwrap();
+        vault.seal(payload, || self.data_key(call)).unwrap().bytes
+    }
 }
