@@ -262,8 +262,8 @@ fn hostile(story: &mut Story) -> io::Result<()> {
 }
 
 fn misleading(story: &mut Story) -> io::Result<()> {
-    story.chapter("A service that redirects to loopback");
-    let (run, _) = story.call("stripe", "charges.get", r#"{"id": "ch_redirect"}"#)?;
+    story.chapter("A service that sends the hostile tool on to loopback");
+    let (run, _) = story.call("hostile", "try", r#"{"case": "redirected"}"#)?;
     let strayed = story
         .service
         .events()?
@@ -271,17 +271,17 @@ fn misleading(story: &mut Story) -> io::Result<()> {
         .any(|event| matches!(event, Event::Strayed { .. }));
     story.check(
         "the redirect was an answer, not an order",
-        run.code == Some(1) && !strayed,
+        run.out.contains("302") && !strayed,
     );
 
     story.chapter("A name that leads to loopback");
     println!("  The operator did not allow addresses of this machine; the name resolves to one.");
     story.configure(&format!("localhost:{}", story.service.port), false)?;
     let before = story.service.events()?.len();
-    let (run, _) = story.call("stripe", "charges.get", r#"{"id": "ch_shoes"}"#)?;
+    let (run, _) = story.call("hostile", "try", r#"{"case": "honest-read"}"#)?;
     story.check(
         "refused, before a connection was made",
-        run.code == Some(1) && story.service.events()?.len() == before,
+        run.code == Some(1) && run.err.contains("loopback") && story.service.events()?.len() == before,
     );
     story.configure(&format!("127.0.0.1:{}", story.service.port), true)
 }
@@ -436,9 +436,10 @@ fn lines(requests: &[Request]) -> Vec<String> {
         .collect()
 }
 
-/// Look-ups of the host's own may have been made; nothing that changes anything.
+/// The host may have looked up a charge's currency; nothing else arrived.
 fn nothing_posted(requests: &[Request]) -> bool {
-    requests.iter().all(|request| request.method == "GET")
+    let look_up = |request: &Request| request.method == "GET" && request.path.starts_with("/v1/charges/");
+    requests.iter().all(look_up)
 }
 
 /// The id that the command names at the end of what it says.

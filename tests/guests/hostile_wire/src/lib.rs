@@ -16,6 +16,8 @@ const CASES: &[Case] = &[
     // What the declaration allows, to show that the rest fails for its own reason.
     ("honest", honest),
     ("honest-read", || get("/v1/charges/ch_1")),
+    // Its service sends it on to this machine.
+    ("redirected", || get("/v1/charges/ch_redirect")),
     // Another host.
     ("absolute-url", || path("https://evil.example/v1/refunds")),
     ("absolute-own-url", || path("https://api.stripe.com/v1/refunds")),
