@@ -221,6 +221,6 @@ fn scope<'m>(manifest: &'m Manifest, label: &str) -> Option<&'m Scope> {
 }
 
 /// A string of Cedar's: its escapes are Rust's.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     format!("{text:?}")
 }

@@ -6,7 +6,10 @@ use std::path::Path;
 
 use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::Narrowing;
+use ambit_core::ledger::body::Stage;
+use ambit_core::ledger::story::{CallStory, EffectStory, Opening};
 use ambit_core::policy::Mode;
+use ambit_core::scope::Tier;
 use ambit_runtime::call::{Answer, CallRequest};
 use ambit_runtime::config::Config;
 use ambit_runtime::host::{Host, HostOptions};
@@ -14,8 +17,9 @@ use ambit_runtime::ids::TraceId;
 use ambit_runtime::sandbox::Outcome;
 use serde_json::json;
 
-use crate::args::Call;
+use crate::args::{Call, Format};
 use crate::output::{self, Exit, Failure, Output, count, note, sentence, style, untrusted};
+use crate::proposal::quoted;
 
 pub(crate) fn run(args: &Call, home: &Path, out: Output) -> Result<Exit, Failure> {
     let config = Config::load(home)?;
@@ -42,7 +46,71 @@ pub(crate) fn run(args: &Call, home: &Path, out: Output) -> Result<Exit, Failure
         fs::write(path, &receipt)
             .map_err(|e| Failure::internal(format!("the receipt {} cannot be written: {e}", path.display())))?;
     }
-    report(&answer, &receipt, args, out)
+    let story = host.reader()?.story(answer.call.as_str())?;
+    report(&answer, &receipt, args, out)?;
+    if out.format == Format::Human {
+        missing_rules(&story).iter().for_each(note);
+    }
+    Ok(exit_of(&answer))
+}
+
+/// The rules that would permit what policy denied for want of one: exactly that, and where it is more than that, a warning.
+fn missing_rules(story: &CallStory) -> Vec<String> {
+    let Some(team) = story.principal.as_ref().map(|principal| quoted(&principal.team)) else {
+        return Vec::new();
+    };
+    let mut lines = Vec::new();
+    let mut say = |action: &str, resource: String, when: &str, broad: &str| {
+        let rule = format!("permit (principal in Team::{team}, action == Action::\"{action}\", {resource}){when};");
+        let text = format!(
+            "  This rule would permit it, in a policy of the home, with an @id(\"…\") before it:\n    {}{broad}",
+            untrusted(&rule)
+        );
+        if !lines.contains(&text) {
+            lines.push(text);
+        }
+    };
+    if let Opening::Denied(denied) = &story.opening.what
+        && denied.stage == Stage::Policy
+        && denied.refused.rule.is_none()
+        && let Some(tool) = &denied.tool
+    {
+        let broad = "\n  It permits every function of the tool; their effects are decided one by one.";
+        say("call", format!("resource in Tool::{}", quoted(tool)), "", broad);
+    }
+    for effect in story.effects.values() {
+        let EffectStory::Refused(told) = effect else { continue };
+        let refused = &told.what;
+        if refused.refused.code != Code::Policy || refused.refused.rule.is_some() {
+            continue;
+        }
+        let (Some(connection), Some(route), Some(tier)) = (&refused.connection, &refused.route, refused.tier) else {
+            continue;
+        };
+        let resource = format!("resource == Route::{}", quoted(&format!("{connection}/{route}")));
+        match &refused.spend {
+            Some(spend) => {
+                let when = format!(
+                    "\n    when {{ context.spend.kind == \"known\" && context.spend.currency == \"{}\" && context.spend.minor <= {} }}",
+                    spend.currency, spend.minor
+                );
+                say(tier.as_str(), resource, &when, "");
+            }
+            None if tier == Tier::Read => say(tier.as_str(), resource, "", ""),
+            None => {
+                let broad = "\n  It permits every such request, whatever is in it: narrow it with `when { … }`.";
+                say(tier.as_str(), resource, "", broad);
+            }
+        }
+    }
+    lines
+}
+
+const fn exit_of(answer: &Answer) -> Exit {
+    match answer.outcome {
+        Outcome::Ok(_) => Exit::Done,
+        Outcome::ToolError(_) | Outcome::Stopped(_) => Exit::Refused,
+    }
 }
 
 /// The arguments' text: as given, from a file, or from standard input.
@@ -80,11 +148,11 @@ fn agent(args: &Call, config: &Config) -> Result<String, Failure> {
     }
 }
 
-fn report(answer: &Answer, receipt: &str, asked: &Call, out: Output) -> Result<Exit, Failure> {
-    let (word, exit, value, refusal) = match &answer.outcome {
-        Outcome::Ok(value) => ("ok", Exit::Done, Some(value), None),
-        Outcome::ToolError(value) => ("tool-error", Exit::Refused, Some(value), None),
-        Outcome::Stopped(refusal) => ("refused", Exit::Refused, None, Some(refusal)),
+fn report(answer: &Answer, receipt: &str, asked: &Call, out: Output) -> Result<(), Failure> {
+    let (word, value, refusal) = match &answer.outcome {
+        Outcome::Ok(value) => ("ok", Some(value), None),
+        Outcome::ToolError(value) => ("tool-error", Some(value), None),
+        Outcome::Stopped(refusal) => ("refused", None, Some(refusal)),
     };
     let receipt: serde_json::Value = serde_json::from_str(receipt).unwrap_or_default();
     let document = json!({
@@ -104,10 +172,10 @@ fn report(answer: &Answer, receipt: &str, asked: &Call, out: Output) -> Result<E
         }
         None => Ok(()),
     })?;
-    if out.format == crate::args::Format::Human {
+    if out.format == Format::Human {
         explain(answer, refusal, asked);
     }
-    Ok(exit)
+    Ok(())
 }
 
 /// What an operator can do about a refusal that says nothing of it. An agent is not told: it can do none of this.
