@@ -328,6 +328,24 @@ fn escaped(json: &str) -> String {
         .collect()
 }
 
+/// Says on a terminal that something takes a while, until the value is dropped; elsewhere nothing.
+#[must_use = "it is shown for as long as it lives"]
+pub(crate) struct Working(indicatif::ProgressBar);
+
+pub(crate) fn working(what: &'static str) -> Working {
+    let bar = indicatif::ProgressBar::new_spinner().with_message(what);
+    if !bar.is_hidden() {
+        bar.enable_steady_tick(std::time::Duration::from_millis(120));
+    }
+    Working(bar)
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
 /// Characters that reorder what a reader sees.
 fn is_bidi_control(c: char) -> bool {
     matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

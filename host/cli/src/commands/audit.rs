@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::receipt::verifier_key;
 use super::story;
 use crate::args::Audit;
-use crate::output::{Exit, Failure, Output, count, note, style, untrusted};
+use crate::output::{Exit, Failure, Output, count, note, style, untrusted, working};
 
 pub(crate) fn run(command: &Audit, home: &Path, out: Output) -> Result<Exit, Failure> {
     match command {
@@ -274,7 +274,9 @@ fn verify_export(export: &Path, key: Option<&Path>, out: Output) -> Result<Exit,
         ));
     };
     let key = verifier_key(key)?;
+    let reading = working("reading the export");
     let checkpoint = crate::export::verify(export, &key)?;
+    drop(reading);
     let value = json!({ "verified": true, "origin": key.name(), "entries": checkpoint.size() });
     out.result(&value, |w| {
         writeln!(
@@ -311,7 +313,9 @@ fn prove(home: &Path, call: &str, output: Option<&Path>) -> Result<Exit, Failure
 fn export(home: &Path, output: &Path) -> Result<Exit, Failure> {
     let reader = open(home)?;
     let key = ambit_runtime::store::verifier(home)?;
+    let writing = working("writing the export");
     let files = crate::export::write(&reader, &key, output)?;
+    drop(writing);
     note(format!(
         "wrote {files} files to {}; verify them anywhere with `ambit audit verify --export {} --key LEDGER.pub`",
         output.display(),

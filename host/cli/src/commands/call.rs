@@ -38,9 +38,14 @@ pub(crate) fn run(args: &Call, home: &Path, out: Output) -> Result<Exit, Failure
             .map_err(Failure::usage)?,
         narrowing: Narrowing::default(),
     };
+    // A component that is new here is compiled first.
+    let opening = output::working("opening the home");
     let host = Host::open(config, HostOptions::for_tools([args.tool.as_str()]))?;
+    drop(opening);
     host.warnings().iter().for_each(output::warn);
+    let calling = output::working("calling");
     let answer = host.call(request)?;
+    drop(calling);
     let receipt = host.receipt(&answer.call)?;
     if let Some(path) = &args.receipt {
         fs::write(path, &receipt)
