@@ -49,6 +49,7 @@ impl State {
         self.effects.tick()?;
         self.time.check()?;
         self.time.outside += self.turn.tick();
+        // A call that is shorter than a tick has no turn to wait for, only the processor.
         std::thread::yield_now();
         Ok(())
     }

@@ -147,7 +147,7 @@ pub struct Ended {
     pub peak_memory: u64,
     /// From beginning to end.
     pub duration: Duration,
-    /// How much of `duration` went into effects.
+    /// How much of `duration` went into effects, and into waiting for a processor that another guest had.
     pub outside: Duration,
     /// What [`Sandbox::run`] was given.
     pub effects: Box<dyn Effects>,
