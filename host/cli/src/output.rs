@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::Write;
 
 use ambit_core::error::{Problem, Refusal};
-use ambit_runtime::call::Fault;
+use ambit_runtime::call::{Fault, Listener, Progress};
 use ambit_runtime::host::OpenError;
 use ambit_runtime::store::StoreError;
 use anstyle::{AnsiColor, Style};
@@ -340,6 +340,31 @@ pub(crate) fn working(what: &'static str) -> Working {
     Working(bar)
 }
 
+impl Working {
+    /// Shows beside it what a tool says of how far it is.
+    pub(crate) fn listener(&self) -> Listener {
+        let (bar, what) = (self.0.clone(), self.0.message());
+        Listener::new(move |progress| bar.set_message(format!("{what}: {}", told(progress))))
+    }
+}
+
+/// A tool's report on one line.
+fn told(progress: Progress<'_>) -> String {
+    const MOST: usize = 60;
+    let Progress { done, total, message } = progress;
+    let steps = match total {
+        0 => done.to_string(),
+        total => format!("{done} of {total}"),
+    };
+    let words: String = message.chars().take(MOST).collect();
+    let words = untrusted(&words).replace('\n', " ");
+    if words.is_empty() {
+        steps
+    } else {
+        format!("{steps}, {words}")
+    }
+}
+
 impl Drop for Working {
     fn drop(&mut self) {
         self.0.finish_and_clear();
@@ -361,6 +386,14 @@ mod tests {
             untrusted("a\u{1b}[2Jb\r\u{202e}c\nd"),
             "a\\u{1b}[2Jb\\u{d}\\u{202e}c\nd"
         );
+    }
+
+    #[test]
+    fn a_tool_s_progress_is_one_line_of_plain_text() {
+        let told = |done, total, message| told(Progress { done, total, message });
+        assert_eq!(told(3, 0, ""), "3");
+        assert_eq!(told(3, 9, "rows\n\u{1b}[2J"), "3 of 9, rows \\u{1b}[2J");
+        assert!(told(3, 9, &"x".repeat(1_000)).len() < 80);
     }
 
     #[test]

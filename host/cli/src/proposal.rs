@@ -162,10 +162,7 @@ impl Writer {
             self.line(&format!("// This {about}."));
         }
         self.line(&format!("@id(\"{id}\")"));
-        let head = format!(
-            "permit (principal in Team::{}, action == Action::\"{action}\", {resource})",
-            quoted(team)
-        );
+        let head = permit(team, action, resource);
         match decide {
             Some((_, Some(when))) => self.line(&format!("{head}\n// {when}\n;")),
             _ => self.line(&format!("{head};")),
@@ -218,6 +215,14 @@ fn scope<'m>(manifest: &'m Manifest, label: &str) -> Option<&'m Scope> {
         .find(|import| import.label == label)?
         .scope
         .as_ref()
+}
+
+/// The head of a rule that lets a team do something, without its condition and `;`.
+pub(crate) fn permit(team: &str, action: &str, resource: &str) -> String {
+    format!(
+        "permit (principal in Team::{}, action == Action::\"{action}\", {resource})",
+        quoted(team)
+    )
 }
 
 /// A string of Cedar's: its escapes are Rust's.

@@ -5,6 +5,7 @@
 //! results: on the ledger, with a receipt.
 
 use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -50,6 +51,41 @@ pub struct CallRequest {
     pub trace: Option<TraceId>,
     /// What the caller gives up of what it could have.
     pub narrowing: Narrowing,
+    /// Who is told how far the tool says it is.
+    pub listener: Option<Listener>,
+}
+
+/// What a tool says of how far it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress<'a> {
+    /// Steps done.
+    pub done: u64,
+    /// Of so many; zero where the tool doesn't know.
+    pub total: u64,
+    /// The tool's words: not to be believed, and not to be shown as they are.
+    pub message: &'a str,
+}
+
+/// Is told of a call's progress, on the call's thread: it must not wait for anything.
+#[derive(Clone)]
+pub struct Listener(Arc<dyn Fn(Progress<'_>) + Send + Sync>);
+
+impl Listener {
+    /// That does this with each report.
+    #[must_use]
+    pub fn new(told: impl Fn(Progress<'_>) + Send + Sync + 'static) -> Listener {
+        Listener(Arc::new(told))
+    }
+
+    pub(crate) fn tell(&self, progress: Progress<'_>) {
+        (self.0)(progress);
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Listener")
+    }
 }
 
 /// What a caller gets back. Every call has a receipt, refused ones too: [`Host::receipt`].
@@ -327,6 +363,7 @@ impl Host {
             pending,
             clock_ms,
             random,
+            listener: asking.request.listener,
         };
         Ok(Ok(Accepted {
             tool,
@@ -429,9 +466,10 @@ impl Host {
                 }
             }
         };
-        if !remains.log.is_empty() {
-            keep("log", std::mem::take(&mut remains.log).into_bytes())?;
-        }
+        let log = match std::mem::take(&mut remains.log) {
+            log if log.is_empty() => None,
+            log => Some(keep("log", log.into_bytes())?),
+        };
         let settled = reserved.into_iter().map(|r| Settlement {
             amount: r.amount,
             budget: r.budget,
@@ -441,6 +479,7 @@ impl Host {
             asked,
             effects: remains.tally.counts(),
             fuel: cost.fuel,
+            log,
             memory: cost.memory_bytes,
             ms: cost.ms,
             outcome: end,

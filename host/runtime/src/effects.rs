@@ -24,6 +24,7 @@ use ambit_core::scope::Tier;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::Rng;
 
+use crate::call::{Listener, Progress};
 use crate::gate::{Bounds, Failed, SendError, Sent, Traffic};
 use crate::host::{Shared, now_ms};
 use crate::ids::{CallId, TraceId};
@@ -71,6 +72,7 @@ pub(crate) struct CallEffects {
     log: String,
     clock_ms: u64,
     random: ChaCha20Rng,
+    listener: Option<Listener>,
     tally: Tally,
     upstream: Duration,
     refusals: Vec<Refusal>,
@@ -98,6 +100,7 @@ pub(crate) struct Beginning {
     pub(crate) pending: Batch,
     pub(crate) clock_ms: u64,
     pub(crate) random: ChaCha20Rng,
+    pub(crate) listener: Option<Listener>,
 }
 
 /// Why an effect has no answer.
@@ -170,6 +173,7 @@ impl CallEffects {
             pending,
             clock_ms,
             random,
+            listener,
         } = beginning;
         CallEffects {
             shared,
@@ -182,6 +186,7 @@ impl CallEffects {
             log: String::new(),
             clock_ms,
             random,
+            listener,
             tally: Tally::default(),
             upstream: Duration::ZERO,
             refusals: Vec::new(),
@@ -382,6 +387,7 @@ impl CallEffects {
         let effect = effect_digest(admitted, spend, &request.commitment());
         let reserved = self.reservations(admitted, spend);
         let entry = self.heading.entry(EffectIntent {
+            asked: known.asked,
             cause: known.cause,
             connection: admitted.connection().name().to_owned(),
             effect,
@@ -527,13 +533,13 @@ impl CallEffects {
         let detail = self.keep(format!("effect/{}/refused", known.ordinal), &refusal_json(refusal))?;
         self.step("refused", known.effect, format!("effect/{}/refused", known.ordinal));
         let entry = self.heading.entry(EffectRefused {
+            asked: known.asked,
             cause: known.cause,
             connection: known.connection,
             effect: known.effect,
             import: known.import,
             ordinal: known.ordinal,
             refused: refused(refusal, Some(detail)),
-            request: known.asked,
             route: known.route,
             rules: known.rules,
             spend: known.spend,
@@ -549,7 +555,7 @@ impl CallEffects {
     fn flush(&mut self) -> Result<(), StoreError> {
         const MUCH: usize = 1 << 20;
         let pending: usize = self.pending.payloads.iter().map(|payload| payload.bytes().len()).sum();
-        if pending > MUCH {
+        if !ambit_core::guard!("sandbox.refused-pile", pending <= MUCH) {
             self.shared.store.commit(std::mem::take(&mut self.pending))?;
         }
         Ok(())
@@ -773,6 +779,9 @@ impl Effects for CallEffects {
 
     fn progress(&mut self, done: u64, total: u64, message: &str) -> Result<(), Stop> {
         tracing::info!(call = %self.heading.call, done, total, message = %ambit_core::error::printable(message), "progress");
+        if let Some(listener) = &self.listener {
+            listener.tell(Progress { done, total, message });
+        }
         Ok(())
     }
 

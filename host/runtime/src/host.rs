@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Problem, Refusal};
+use ambit_core::grant::Limits;
 use ambit_core::identity::Directory;
 use ambit_core::ledger::body::{CallFinished, ConfigChanged, Doubt, EffectOutcome, End, Outcome, PolicyChanged};
 use ambit_core::ledger::story::{EffectStory, Opening};
@@ -21,11 +22,6 @@ use crate::home;
 use crate::sandbox::{CompileCache, Compiler, LoadedTool, Sandbox, SandboxOptions};
 use crate::secret::Process;
 use crate::store::{Batch, Faults, HighWaterOptions, Keys, Reader, Store, StoreError, StoreOptions};
-
-/// Most calls at once, by default: more wait for a place.
-pub const CONCURRENT_CALLS: u32 = 64;
-/// How long a call waits for a place before it is refused.
-const WAIT_FOR_PLACE: Duration = Duration::from_secs(30);
 
 /// Why a home does not open, or an operator's act on it fails. Nothing was changed unless it says so.
 #[derive(Debug, thiserror::Error)]
@@ -148,7 +144,7 @@ impl Host {
         recover(&store)?;
         note_changes(&store, &config, &policy)?;
         let wire = options.wire.unwrap_or_default();
-        let places = Places::new(CONCURRENT_CALLS);
+        let places = Places::new(config.limits());
         let warnings = warnings(&config, &policy, &tools);
         let shared = Shared {
             config,
@@ -299,28 +295,35 @@ fn sandbox(config: &Config, keys: &Keys, compiler: Option<Compiler>) -> Result<S
         why: e.to_string(),
     })?;
     options.cache = Some(CompileCache::new(cache, *keys.cache_key()));
-    options.slots = CONCURRENT_CALLS;
-    options.stack_bytes = stack_bytes(config)?;
+    of_the_home(config, "stack_bytes", |limits| limits.stack_bytes)?;
+    of_the_home(config, "concurrent_calls", |limits| limits.concurrent_calls.into())?;
+    options.slots = config.limits().concurrent_calls;
+    options.stack_bytes = stack_bytes(config.limits())?;
     Ok(Sandbox::new(options)?)
 }
 
-/// The guests' stack. All calls share one engine, so it is the home's and no tool has one of its own; and it is taken from
-/// the stack of the calling thread, which is 2 MiB where nobody says otherwise.
-fn stack_bytes(config: &Config) -> Result<usize, Refusal> {
+/// The guests' stack, which is taken from that of the calling thread: 2 MiB where nobody says otherwise.
+fn stack_bytes(limits: &Limits) -> Result<usize, Refusal> {
     const MOST: u64 = 1 << 20;
-    let bytes = config.limits().stack_bytes;
+    let bytes = limits.stack_bytes;
     if !ambit_core::guard!("config.stack", bytes <= MOST) {
         return Err(Refusal::new(
             Code::Config,
             format!("[limits] stack_bytes is {bytes}; the most is {MOST}"),
         ));
     }
-    let other = config.tools().iter().find(|(_, tool)| tool.limits.stack_bytes != bytes);
+    Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
+}
+
+/// All calls share one engine and its places, so these limits are the home's and no tool has one of its own.
+fn of_the_home(config: &Config, name: &str, limit: impl Fn(&Limits) -> u64) -> Result<(), Refusal> {
+    let whole = limit(config.limits());
+    let other = config.tools().iter().find(|(_, tool)| limit(&tool.limits) != whole);
     match other {
-        None => Ok(usize::try_from(bytes).unwrap_or(usize::MAX)),
-        Some((name, _)) => Err(Refusal::new(
+        None => Ok(()),
+        Some((tool, _)) => Err(Refusal::new(
             Code::Config,
-            format!("[tool.{name}.limits] sets stack_bytes, which is the same for all tools of a home"),
+            format!("[tool.{tool}.limits] sets {name}, which is the same for all tools of a home"),
         )
         .advise("set it in [limits]")),
     }
@@ -452,6 +455,7 @@ fn recover(store: &Store) -> Result<(), OpenError> {
             asked: accepted.asked.clone(),
             effects: tally.counts(),
             fuel: 0,
+            log: None,
             memory: 0,
             ms: 0,
             outcome: End::Interrupted,
@@ -496,35 +500,41 @@ fn note_changes(store: &Store, config: &Config, policy: &PolicySet) -> Result<()
 /// Places for calls that run at once.
 #[derive(Debug)]
 struct Places {
+    all: u32,
     free: Mutex<u32>,
     freed: Condvar,
+    /// How long a call waits for a place: as long as one may compute, so that a refusal means that calls pile up.
+    wait: Duration,
 }
 
 /// One of the places, given back when dropped.
 pub(crate) struct Place<'a>(&'a Places);
 
 impl Places {
-    fn new(places: u32) -> Places {
+    fn new(limits: &Limits) -> Places {
         Places {
-            free: Mutex::new(places),
+            all: limits.concurrent_calls,
+            free: Mutex::new(limits.concurrent_calls),
             freed: Condvar::new(),
+            wait: Duration::from_millis(limits.wall_ms),
         }
     }
 
     fn take(&self) -> Result<Place<'_>, Refusal> {
         let mut free = self.free.lock();
-        let timed_out = self
-            .freed
-            .wait_while_for(&mut free, |free| *free == 0, WAIT_FOR_PLACE)
-            .timed_out();
-        if timed_out && *free == 0 {
+        self.freed.wait_while_for(&mut free, |free| *free == 0, self.wait);
+        if !ambit_core::guard!("sandbox.places", *free > 0) {
+            let all = self.all;
             return Err(Refusal::new(
                 Code::Limit,
-                format!("{CONCURRENT_CALLS} calls are running, and none ended in time"),
+                format!(
+                    "the host runs {all} calls at once, and none ended in {} ms",
+                    self.wait.as_millis()
+                ),
             )
-            .advise("call again later"));
+            .advise("call again later, or ask the operator to raise `concurrent_calls` in [limits]"));
         }
-        *free -= 1;
+        *free = free.saturating_sub(1);
         Ok(Place(self))
     }
 }

@@ -24,8 +24,9 @@ use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::Narrowing;
 use ambit_core::manifest::Manifest;
 use ambit_core::policy::Mode;
+use parking_lot::Mutex;
 
-use crate::call::{Answer, CallRequest};
+use crate::call::{Answer, CallRequest, Listener};
 use crate::config::Config;
 use crate::config::lock::Lock;
 use crate::home;
@@ -87,15 +88,17 @@ fn answer(mut stream: TcpStream, seen: &AtomicUsize) {
     let _ = stream.shutdown(Shutdown::Write);
 }
 
-/// `get` reads a path, `post` changes it, `twice` reads it two times; each returns nothing that matters.
+/// `get` reads a path, `post` changes it, `twice` reads it two times, `tell` says how far it is; each returns nothing that matters.
 fn component(port: u16) -> Vec<u8> {
     let world = format!(
         r#"world tool {{
         @external-id("GET,POST http://127.0.0.1:{port}/things/{{id}} reads(id)")
         import things: ambit:capability/http@0.1.0;
+        import ambit:capability/progress@0.1.0;
         export get: func(path: string) -> u16;
         export post: func(path: string) -> u16;
         export twice: func(path: string) -> u16;
+        export tell: func(path: string) -> u16;
     }}"#
     );
     // Flattened: method, path, query, headers, body (a case and two words), then where the answer goes.
@@ -109,7 +112,10 @@ fn component(port: u16) -> Vec<u8> {
     let module = format!(
         r#"(module
         (import "things" "send" (func $send (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
+        (import "ambit:capability/progress@0.1.0" "report" (func $report (param i64 i64 i32 i32)))
         {allocator}
+        (func (export "tell") (param i32 i32) (result i32)
+            (call $report (i64.const 2) (i64.const 3) (local.get 0) (local.get 1)) (i32.const 0))
         (func (export "get") (param i32 i32) (result i32) {get} (i32.load8_u (i32.const 64)))
         (func (export "post") (param i32 i32) (result i32) {post} (i32.load8_u (i32.const 64)))
         (func (export "twice") (param i32 i32) (result i32) {get} {get} (i32.load8_u (i32.const 64))))"#,
@@ -172,6 +178,7 @@ fn request(function: &str) -> CallRequest {
         mode: Mode::Execute,
         trace: None,
         narrowing: Narrowing::default(),
+        listener: None,
     }
 }
 
@@ -298,9 +305,10 @@ fn a_value_that_is_changed_or_gone_is_found() {
     drop(host);
     let keys = Keys::load(folder.path()).unwrap();
     let reader = || Reader::open(folder.path()).unwrap().with_keys(&keys);
-    let check = || reader().check_values().map_err(|error| error.to_string());
-    // Arguments, start and result of two calls, request and answer of three effects, arguments and reason of the denied one.
-    assert_eq!(check(), Ok(14));
+    let check = || reader().check_values(|_| {}).map_err(|error| error.to_string());
+    // Arguments, start and result of two calls; what was asked, sent and answered of three effects; arguments and reason of the
+    // denied call.
+    assert_eq!(check(), Ok(17));
     let database = rusqlite::Connection::open(folder.path().join("ledger.db")).unwrap();
     // Else the transcript holds its values in place.
     database.pragma_update(None, "foreign_keys", false).unwrap();
@@ -317,7 +325,22 @@ fn a_value_that_is_changed_or_gone_is_found() {
         "{changed}"
     );
     put(&args);
-    assert_eq!(check(), Ok(14));
+    assert_eq!(check(), Ok(17));
+    let rename = |from: &str, to: &str| {
+        let sql = "UPDATE payloads SET name = ?1 WHERE call = ?2 AND name = ?3";
+        assert_eq!(database.execute(sql, (to, call.as_str(), from)).unwrap(), 1);
+    };
+    let added = Payload::new(call.as_str(), "log", b"info all is well".to_vec()).unwrap();
+    let sql = "INSERT INTO payloads (call, name, sealed) VALUES (?1, 'log', ?2)";
+    let sealed = reader().sealed(&added, call.as_str());
+    assert_eq!(database.execute(sql, (call.as_str(), sealed)).unwrap(), 1);
+    let found = check().unwrap_err();
+    assert!(found.contains("no entry of the ledger commits to it"), "{found}");
+    rename("log", "effect/1/answer/2");
+    assert!(check().is_err());
+    let sql = "DELETE FROM payloads WHERE call = ?1 AND name = 'effect/1/answer/2'";
+    assert_eq!(database.execute(sql, [call.as_str()]).unwrap(), 1);
+    assert_eq!(check(), Ok(17));
     let gone = "DELETE FROM payloads WHERE call = ?1 AND name = 'effect/1/request'";
     assert_eq!(database.execute(gone, [call.as_str()]).unwrap(), 1);
     let gone = check().unwrap_err();
@@ -335,6 +358,89 @@ fn a_stack_larger_than_a_thread_s_is_refused() {
         );
         assert_eq!(open(folder.path()).is_ok(), opens, "{bytes}");
     }
+}
+
+#[test]
+fn the_stack_and_the_places_are_the_home_s() {
+    for (key, opens) in [("effects", true), ("stack_bytes", false), ("concurrent_calls", false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let more = format!("[tool.things.limits]\n{key} = 65536\n").replace("effects = 65536", "effects = 1");
+        let more = more.replace("concurrent_calls = 65536", "concurrent_calls = 3");
+        home(folder.path(), &Service::start(), &more);
+        assert_eq!(open(folder.path()).is_ok(), opens, "{key}");
+    }
+}
+
+#[test]
+fn a_call_waits_for_a_place_and_is_refused_when_none_is_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = |wall_ms: u32| format!("[limits]\nconcurrent_calls = 2\nwall_ms = {wall_ms}\n");
+    home(folder.path(), &Service::start(), &limits(50));
+    let host = open(folder.path()).unwrap();
+    let places = (host.shared.place().unwrap(), host.shared.place().unwrap());
+    let answer = host.call(request("tell")).unwrap();
+    let refusal = stopped(&answer).unwrap();
+    assert_eq!(refusal.code, Code::Limit);
+    assert!(refusal.message.contains("2 calls at once"), "{refusal:?}");
+    drop(places);
+    assert!(stopped(&host.call(request("tell")).unwrap()).is_none());
+    drop(host);
+    let folder = tempfile::tempdir().unwrap();
+    home(folder.path(), &Service::start(), &limits(60_000));
+    let host = open(folder.path()).unwrap();
+    let places = (host.shared.place().unwrap(), host.shared.place().unwrap());
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| host.call(request("tell")).unwrap());
+        thread::sleep(Duration::from_millis(50));
+        assert!(!waiting.is_finished());
+        drop(places.0);
+        assert!(stopped(&waiting.join().unwrap()).is_none());
+    });
+}
+
+#[test]
+fn a_caller_is_told_how_far_the_tool_is() {
+    let folder = tempfile::tempdir().unwrap();
+    home(folder.path(), &Service::start(), "");
+    let host = open(folder.path()).unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&told);
+    let listener = Listener::new(move |progress| {
+        seen.lock()
+            .push((progress.done, progress.total, progress.message.to_owned()));
+    });
+    host.call(CallRequest {
+        listener: Some(listener),
+        ..request("tell")
+    })
+    .unwrap();
+    assert_eq!(*told.lock(), [(2, 3, "/things/1".to_owned())]);
+}
+
+#[test]
+fn refused_effects_do_not_pile_up_until_the_call_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    home(folder.path(), &Service::start(), "");
+    std::fs::write(
+        folder.path().join("policy/main.cedar"),
+        "@id(\"calls\") permit (principal, action == Action::\"call\", resource);",
+    )
+    .unwrap();
+    let host = open(folder.path()).unwrap();
+    // Each commit has its checkpoint; two requests of this size are more than may wait for the next one.
+    let commits = |bytes: usize| {
+        let before = host.reader().unwrap().checkpoints().unwrap().len();
+        let answer = host
+            .call(CallRequest {
+                args: format!(r#"{{"path":"/things/{}"}}"#, "x".repeat(bytes)),
+                ..request("twice")
+            })
+            .unwrap();
+        assert_eq!(answer.refused_effects.len(), 2, "{answer:?}");
+        host.reader().unwrap().checkpoints().unwrap().len() - before
+    };
+    assert_eq!(commits(10), 1);
+    assert_eq!(commits(600_000), 2);
 }
 
 #[test]

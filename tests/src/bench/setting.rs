@@ -135,6 +135,7 @@ pub(super) fn request(tool: &str, function: &str, args: &str) -> CallRequest {
         mode: Mode::Execute,
         trace: None,
         narrowing: ambit_core::grant::Narrowing::default(),
+        listener: None,
     }
 }
 

@@ -219,7 +219,9 @@ fn verify(home: &Path, key: Option<&Path>, out: Output) -> Result<Exit, Failure>
     let checked = reader.verify(&key, notes, &mut |done| bar.set_position(done));
     bar.finish_and_clear();
     let verified = checked.map_err(bad)?;
-    let values = keys.map(|keys| reader.with_keys(&keys).check_values());
+    let bar = ProgressBar::new(size).with_message("opening values");
+    let values = keys.map(|keys| reader.with_keys(&keys).check_values(|behind| bar.set_position(behind)));
+    bar.finish_and_clear();
     let values = values.transpose().map_err(bad)?;
     if let Known::Missing(path) = &known {
         let message = format!(

@@ -19,7 +19,7 @@ use serde_json::json;
 
 use crate::args::{Call, Format};
 use crate::output::{self, Exit, Failure, Output, count, note, sentence, style, untrusted};
-use crate::proposal::quoted;
+use crate::proposal::{permit, quoted};
 
 pub(crate) fn run(args: &Call, home: &Path, out: Output) -> Result<Exit, Failure> {
     let config = Config::load(home)?;
@@ -37,6 +37,7 @@ pub(crate) fn run(args: &Call, home: &Path, out: Output) -> Result<Exit, Failure
             .transpose()
             .map_err(Failure::usage)?,
         narrowing: Narrowing::default(),
+        listener: None,
     };
     // A component that is new here is compiled first.
     let opening = output::working("opening the home");
@@ -44,16 +45,19 @@ pub(crate) fn run(args: &Call, home: &Path, out: Output) -> Result<Exit, Failure
     drop(opening);
     host.warnings().iter().for_each(output::warn);
     let calling = output::working("calling");
-    let answer = host.call(request)?;
+    let answer = host.call(CallRequest {
+        listener: Some(calling.listener()),
+        ..request
+    })?;
     drop(calling);
     let receipt = host.receipt(&answer.call)?;
     if let Some(path) = &args.receipt {
         fs::write(path, &receipt)
             .map_err(|e| Failure::internal(format!("the receipt {} cannot be written: {e}", path.display())))?;
     }
-    let story = host.reader()?.story(answer.call.as_str())?;
     report(&answer, &receipt, args, out)?;
     if out.format == Format::Human {
+        let story = host.reader()?.story(answer.call.as_str())?;
         missing_rules(&story).iter().for_each(note);
     }
     Ok(exit_of(&answer))
@@ -61,14 +65,14 @@ pub(crate) fn run(args: &Call, home: &Path, out: Output) -> Result<Exit, Failure
 
 /// The rules that would permit what policy denied for want of one: exactly that, and where it is more than that, a warning.
 fn missing_rules(story: &CallStory) -> Vec<String> {
-    let Some(team) = story.principal.as_ref().map(|principal| quoted(&principal.team)) else {
+    let Some(team) = story.principal.as_ref().map(|principal| &principal.team) else {
         return Vec::new();
     };
     let mut lines = Vec::new();
     let mut say = |action: &str, resource: String, when: &str, broad: &str| {
-        let rule = format!("permit (principal in Team::{team}, action == Action::\"{action}\", {resource}){when};");
+        let rule = permit(team, action, &resource);
         let text = format!(
-            "  This rule would permit it, in a policy of the home, with an @id(\"…\") before it:\n    {}{broad}",
+            "  This rule would permit it, in a policy of the home, with an @id(\"…\") before it:\n    {}{when};{broad}",
             untrusted(&rule)
         );
         if !lines.contains(&text) {

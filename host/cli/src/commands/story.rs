@@ -185,6 +185,7 @@ impl Teller<'_> {
             End::Refused(refused) | End::Trapped(refused) => self.refused(refused, &[], "refused", w)?,
             End::Interrupted => {}
         }
+        self.value(w, "log", "log")?;
         for amount in &finished.spent {
             field(w, "money", &money(amount))?;
         }

@@ -41,6 +41,8 @@ pub struct Limits {
     pub effects: u32,
     /// Nesting of arguments, results and bodies.
     pub json_depth: u32,
+    /// Calls that the host runs at once: one more waits for a place.
+    pub concurrent_calls: u32,
 }
 
 impl Default for Limits {
@@ -58,12 +60,12 @@ impl Default for Limits {
             response_body_bytes: MIB,
             effects: 64,
             json_depth: 64,
+            concurrent_calls: 64,
         }
     }
 }
 
 impl Limits {
-    /// The limits of a request.
     /// What a request of the call may be on the wire.
     #[must_use]
     pub fn wire(&self) -> WireLimits {

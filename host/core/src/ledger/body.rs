@@ -234,9 +234,11 @@ impl From<&Limits> for LimitList {
             response_body_bytes,
             effects,
             json_depth,
+            concurrent_calls,
         } = *limits;
         let sorted = [
             ("args_bytes", args_bytes),
+            ("concurrent_calls", concurrent_calls.into()),
             ("effects", effects.into()),
             ("fuel", fuel),
             ("json_depth", json_depth.into()),
@@ -435,6 +437,9 @@ pub struct Settlement {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EffectRefused {
+    /// Commitment to what the guest asked for, in its own words; a request of the host's own has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Digest>,
     /// Who wanted it.
     pub cause: Cause,
     /// The connection's name.
@@ -450,9 +455,6 @@ pub struct EffectRefused {
     pub ordinal: u32,
     /// Why.
     pub refused: Refused,
-    /// Commitment to the request as the guest made it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub request: Option<Digest>,
     /// The route's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub route: Option<String>,
@@ -470,6 +472,9 @@ pub struct EffectRefused {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EffectIntent {
+    /// Commitment to what the guest asked for, in its own words; a request of the host's own has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Digest>,
     /// Who wants it.
     pub cause: Cause,
     /// The connection's name.
@@ -605,6 +610,9 @@ pub struct CallFinished {
     /// Fuel used.
     #[serde(with = "number")]
     pub fuel: u64,
+    /// Commitment to what the guest logged and printed, where it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<Digest>,
     /// Most memory the guest had, in bytes.
     #[serde(with = "number")]
     pub memory: u64,

@@ -13,7 +13,7 @@
 //! | `bool`, `string` | the same |
 //! | `s8`…`u32` | integer in range |
 //! | `s64`, `u64` | integer; beyond ±(2^53 − 1) a decimal string, which is also accepted for smaller ones |
-//! | `f32`, `f64` | number, or `"NaN"`, `"Infinity"`, `"-Infinity"` |
+//! | `f32`, `f64` | number, or `"NaN"`, `"Infinity"`, `"-Infinity"`, `"-0"` |
 //! | `char` | string of one character |
 //! | `list<u8>` | base64 string, padded |
 //! | `list<T>`, `tuple<…>` | array |

@@ -258,7 +258,7 @@ fn wide_integer<T: Into<Json>>(minimum: T, maximum: T, pattern: &str) -> Json {
 }
 
 fn float() -> Json {
-    let words = Object::from([("enum", vec!["NaN", "Infinity", "-Infinity"])]);
+    let words = Object::from([("enum", vec!["NaN", "Infinity", "-Infinity", "-0"])]);
     Object::from([("anyOf", Json::from(vec![typed("number"), words]))]).into()
 }
 

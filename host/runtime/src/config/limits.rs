@@ -24,6 +24,7 @@ const RANGES: &[(&str, u64, u64)] = &[
     ("response_body_bytes", 0, ambit_core::grant::LARGEST_BODY),
     ("effects", 0, 4096),
     ("json_depth", 1, 64),
+    ("concurrent_calls", 1, 1000),
 ];
 
 /// The limits that a table sets, over `base` for what it does not say.

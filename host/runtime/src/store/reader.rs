@@ -1,6 +1,7 @@
 //! Reading a ledger: for audits, beside the process that holds the home or without one, and for the store itself.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -409,29 +410,41 @@ impl Reader {
         Ok(verified)
     }
 
-    /// Opens every value that an entry commits to and holds it against that. Returns how many there are. Needs the keys.
-    ///
-    /// What is not committed to is left: the log, and what a guest asked for where the request that was made of it is.
+    /// Opens every value of every call and holds it against the entry that commits to it. Returns how many there are. Needs the
+    /// keys. `progress` is told how many of the ledger's entries are behind.
     ///
     /// # Errors
-    /// [`StoreError::Payload`] names the first value that is gone, cannot be opened, or is another one.
-    pub fn check_values(&self) -> Result<u64, StoreError> {
-        let sql = "SELECT call FROM entries WHERE call IS NOT NULL GROUP BY call ORDER BY min(idx)";
-        let mut checked = 0;
-        for call in self.all(sql, [], |row| row.get::<_, String>(0))? {
-            for (name, commitment) in committed(&self.story(&call)?) {
+    /// [`StoreError::Payload`] names the first value that is gone, cannot be opened, is another one, or that no entry commits to.
+    pub fn check_values(&self, mut progress: impl FnMut(u64)) -> Result<u64, StoreError> {
+        let sql = "SELECT call, count(*) FROM entries WHERE call IS NOT NULL GROUP BY call ORDER BY min(idx)";
+        let (mut checked, mut behind) = (0, 0);
+        for (call, entries) in self.all(sql, [], |row| Ok((row.get::<_, String>(0)?, row.get::<_, u64>(1)?)))? {
+            let wrong = |name: &str, why: &str| StoreError::Payload {
+                call: call.clone(),
+                name: name.to_owned(),
+                why: why.into(),
+            };
+            let story = self.story(&call)?;
+            let mut stored: BTreeSet<String> = self.payload_names(&call)?.into_iter().collect();
+            for (name, commitment) in committed(&story) {
+                stored.remove(&name);
                 let found = self.payload(&call, &name)?;
-                let wrong = |why: &str| StoreError::Payload {
-                    call: call.clone(),
-                    name: name.clone(),
-                    why: why.into(),
-                };
-                let value = found.ok_or_else(|| wrong("is gone, and the ledger commits to it"))?;
+                let value = found.ok_or_else(|| wrong(&name, "is gone, and the ledger commits to it"))?;
                 if !guard!("ledger.value", value.commitment() == commitment) {
-                    return Err(wrong("is not the value that the ledger commits to"));
+                    return Err(wrong(&name, "is not the value that the ledger commits to"));
                 }
                 checked += 1;
             }
+            // What a guest asked for can be durable before the entry that commits to it: with a look-up of the host's. So a call
+            // has all its commitments when it came to its own end.
+            let added = stored.first().filter(|_| story.is_over() && !interrupted(&story));
+            if let Some(name) = added
+                && !guard!("ledger.value-added", false)
+            {
+                return Err(wrong(name, "is stored, and no entry of the ledger commits to it"));
+            }
+            behind += entries;
+            progress(behind);
         }
         Ok(checked)
     }
@@ -448,7 +461,8 @@ impl Reader {
         }
     }
 
-    fn checkpoints(&self) -> Result<Vec<String>, StoreError> {
+    /// Every checkpoint: one for each group of commits.
+    pub(crate) fn checkpoints(&self) -> Result<Vec<String>, StoreError> {
         self.all("SELECT note FROM checkpoints ORDER BY size", [], |row| row.get(0))
     }
 
@@ -678,6 +692,12 @@ fn stored_nodes(connection: &Connection, level: u8, range: Range<u64>) -> Result
     hashes.map_err(|error| fail(connection, &error))
 }
 
+/// Whether the host ended before the call did.
+fn interrupted(story: &CallStory) -> bool {
+    let end = story.finished.as_ref().map(|finished| &finished.what.outcome);
+    matches!(end, Some(End::Interrupted))
+}
+
 /// The values that a call's entries commit to, by name.
 fn committed(story: &CallStory) -> Vec<(String, Digest)> {
     let mut values = Vec::new();
@@ -698,10 +718,11 @@ fn committed(story: &CallStory) -> Vec<(String, Digest)> {
         let name = |what: &str| format!("effect/{ordinal}/{what}");
         match effect {
             EffectStory::Refused(refused) => {
-                add(&name("asked"), refused.what.request);
+                add(&name("asked"), refused.what.asked);
                 add(&name("refused"), refused.what.refused.detail);
             }
             EffectStory::Intended { intent, outcome } => {
+                add(&name("asked"), intent.what.asked);
                 add(&name("request"), Some(intent.what.request));
                 match outcome.as_ref().map(|outcome| &outcome.what.outcome) {
                     Some(Outcome::Answered(answered)) => add(&name("answer"), Some(answered.answer)),
@@ -711,6 +732,7 @@ fn committed(story: &CallStory) -> Vec<(String, Digest)> {
             }
         }
     }
+    add("log", story.finished.as_ref().and_then(|finished| finished.what.log));
     match story.finished.as_ref().map(|finished| &finished.what.outcome) {
         Some(End::Ok(returned) | End::ToolError(returned)) => add("result", Some(returned.result)),
         Some(End::Refused(refused) | End::Trapped(refused)) => add("refused", refused.detail),

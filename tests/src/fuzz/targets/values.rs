@@ -185,6 +185,7 @@ fn plain(name: &str, choices: &mut Choices<'_>) -> Json {
         _ => Json::from(number.to_string()),
     };
     let float = |number: f64, text: String| match text.parse() {
+        Ok(_) if number == 0.0 && number.is_sign_negative() => "-0".into(),
         Ok(number) => Json::Number(number),
         Err(_) if number.is_nan() => "NaN".into(),
         Err(_) => if number > 0.0 { "Infinity" } else { "-Infinity" }.into(),

@@ -255,6 +255,7 @@ fn denied() -> Body {
 
 fn intent(ordinal: u32) -> Body {
     EffectIntent {
+        asked: Some(digest("asked")),
         cause: Cause::Guest,
         connection: "stripe".into(),
         effect: digest("effect"),
@@ -277,13 +278,13 @@ fn intent(ordinal: u32) -> Body {
 
 fn refused(ordinal: u32) -> Body {
     EffectRefused {
+        asked: Some(digest("asked")),
         cause: Cause::Guest,
         connection: Some("stripe".into()),
         effect: Some(digest("effect")),
         import: Some("stripe".into()),
         ordinal,
         refused: refusal(Code::Money),
-        request: Some(digest("request")),
         route: Some("refunds.create".into()),
         rules: vec![],
         spend: Some(usd(60_000)),
@@ -335,6 +336,7 @@ fn finished(sums: &[(u32, u64)]) -> Body {
             ..EffectCounts::default()
         },
         fuel: 123_456,
+        log: Some(digest("log")),
         memory: 1_179_648,
         ms: 3,
         outcome: End::Ok(Returned {

@@ -166,13 +166,16 @@ impl Lift {
         self.number(number)
     }
 
-    /// The shortest decimal that reads back as the same float, or the name of what is not a number.
+    /// The shortest decimal that reads back as the same float, or the name of what no JSON number here is.
     fn float(&mut self, value: f64, shortest: impl FnOnce() -> String) -> Result<Json, Refusal> {
         if value.is_nan() {
             return self.text("NaN".to_owned());
         }
         if value.is_infinite() {
             return self.text(if value > 0.0 { "Infinity" } else { "-Infinity" }.to_owned());
+        }
+        if value == 0.0 && value.is_sign_negative() {
+            return self.text("-0".to_owned());
         }
         let number = shortest().parse().map_err(|_| mistyped())?;
         self.number(number)

@@ -198,7 +198,7 @@ fn integer_value(kind: Integer, number: i128) -> Option<Val> {
     })
 }
 
-const NUMBER: &str = "a number, \"NaN\", \"Infinity\" or \"-Infinity\"";
+const NUMBER: &str = "a number, \"NaN\", \"Infinity\", \"-Infinity\" or \"-0\"";
 
 /// Read from the decimal text: going through `f64` would round twice.
 fn f32_value(json: &Json) -> Result<f32, Mismatch> {
@@ -224,6 +224,7 @@ fn special(text: &str) -> Option<f64> {
         "NaN" => Some(f64::NAN),
         "Infinity" => Some(f64::INFINITY),
         "-Infinity" => Some(f64::NEG_INFINITY),
+        "-0" => Some(-0.0),
         _ => None,
     }
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `bool` | true, false |
 //! | integers | an integer; beyond 2^53 - 1 in magnitude a decimal string (`s64`, `u64` take both) |
-//! | `f32`, `f64` | a number, or `"NaN"`, `"Infinity"`, `"-Infinity"`; JSON here has one zero, so `-0.0` comes back as `0` |
+//! | `f32`, `f64` | a number, or `"NaN"`, `"Infinity"`, `"-Infinity"`, `"-0"`: canonical JSON has one zero |
 //! | `char`, `string` | a string |
 //! | `list<u8>` | base64 (RFC 4648, with padding) |
 //! | `list<T>`, `tuple` | an array |

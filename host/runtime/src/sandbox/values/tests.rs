@@ -90,6 +90,9 @@ fn each_type_has_its_form() {
     check("u8", "1.0", "1");
     check("f32", "0.1", "0.1");
     check("f64", "\"-Infinity\"", "\"-Infinity\"");
+    check("f64", "\"-0\"", "\"-0\"");
+    check("f32", "\"-0\"", "\"-0\"");
+    check("f64", "-0.0", "0");
     check("f64", "1e300", &format!("1{}", "0".repeat(300)));
     check("char", "\"ß\"", "\"ß\"");
     check("list<u8>", "\"AAH/\"", "\"AAH/\"");
@@ -191,7 +194,7 @@ fn what_does_not_fit_is_refused_where_it_is() {
         "f32",
         "1e39",
         &format!(
-            "args.value: expected a number, \"NaN\", \"Infinity\" or \"-Infinity\" within the range of f32, got 1{}",
+            "args.value: expected a number, \"NaN\", \"Infinity\", \"-Infinity\" or \"-0\" within the range of f32, got 1{}",
             "0".repeat(39)
         ),
     );
@@ -474,6 +477,7 @@ impl Type {
         }
         fn float(finite: Option<Number>, value: f64) -> Json {
             match finite {
+                Some(_) if value == 0.0 && value.is_sign_negative() => "-0".into(),
                 Some(number) => number.into(),
                 None if value.is_nan() => "NaN".into(),
                 None => if value > 0.0 { "Infinity" } else { "-Infinity" }.into(),

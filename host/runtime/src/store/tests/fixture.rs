@@ -214,6 +214,7 @@ impl Call {
 
     fn intent(&self, ordinal: u32, request: &HttpRequest, payload: &Payload, reserved: Vec<Reservation>) -> EntryDraft {
         self.draft(EffectIntent {
+            asked: None,
             cause: Cause::Guest,
             connection: "stripe".into(),
             effect: request.digest(),
@@ -251,6 +252,7 @@ impl Call {
             asked: Self::asked(),
             effects: self.tally.counts(),
             fuel: 1,
+            log: None,
             memory: 2,
             ms: 3,
             outcome: End::Ok(Returned {
