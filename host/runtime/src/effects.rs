@@ -483,7 +483,6 @@ impl CallEffects {
         self.step("answer", None, format!("effect/{}/answer", known.ordinal));
         let outcome = match &ended.what {
             What::Answered(response) => Outcome::Answered(Answered {
-                answer,
                 status: response.status,
             }),
             What::NotSent(refusal) => {
@@ -506,6 +505,7 @@ impl CallEffects {
                 .collect(),
         };
         let body = EffectOutcome {
+            answer: Some(answer),
             ms: ended.traffic.ms,
             ordinal: known.ordinal,
             outcome,

@@ -437,6 +437,7 @@ fn recover(store: &Store) -> Result<(), OpenError> {
                 } => tally.outcome(&known.what),
                 EffectStory::Intended { intent, outcome: None } => {
                     let outcome = EffectOutcome {
+                        answer: None,
                         ms: 0,
                         ordinal: *ordinal,
                         outcome: Outcome::InDoubt(Doubt::Restart),

@@ -517,8 +517,6 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Answered {
-    /// Commitment to the answer as the guest, or for its own request the host, saw it.
-    pub answer: Digest,
     /// The status of the answer.
     pub status: u16,
 }
@@ -541,6 +539,9 @@ pub enum Doubt {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EffectOutcome {
+    /// Commitment to what the guest, or for its own request the host, was told; none where the host ended before it told anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Digest>,
     /// Milliseconds from the first byte sent to the last received, or to giving up.
     #[serde(with = "number")]
     pub ms: u64,

@@ -724,10 +724,10 @@ fn committed(story: &CallStory) -> Vec<(String, Digest)> {
             EffectStory::Intended { intent, outcome } => {
                 add(&name("asked"), intent.what.asked);
                 add(&name("request"), Some(intent.what.request));
-                match outcome.as_ref().map(|outcome| &outcome.what.outcome) {
-                    Some(Outcome::Answered(answered)) => add(&name("answer"), Some(answered.answer)),
-                    Some(Outcome::NotSent(refused)) => add(&name("refused"), refused.detail),
-                    Some(Outcome::InDoubt(_)) | None => {}
+                let outcome = outcome.as_ref().map(|outcome| &outcome.what);
+                add(&name("answer"), outcome.and_then(|outcome| outcome.answer));
+                if let Some(Outcome::NotSent(refused)) = outcome.map(|outcome| &outcome.outcome) {
+                    add(&name("refused"), refused.detail);
                 }
             }
         }

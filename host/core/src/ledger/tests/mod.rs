@@ -83,16 +83,7 @@ impl Log {
         log.push(of_call('a', accepted()));
         log.push(of_call('a', intent(0)));
         log.push(of_call('b', accepted()));
-        log.push(of_call(
-            'a',
-            outcome(
-                0,
-                Outcome::Answered(Answered {
-                    answer: digest("answer"),
-                    status: 200,
-                }),
-            ),
-        ));
+        log.push(of_call('a', outcome(0, Outcome::Answered(Answered { status: 200 }))));
         log.push(of_call('d', denied()));
         log.push(of_call('a', refused(1)));
         log.push(of_call('a', finished(&[(1, 5000)])));
@@ -302,6 +293,7 @@ fn outcome(ordinal: u32, outcome: Outcome) -> Body {
         window: "day 2026-11-21".into(),
     }];
     EffectOutcome {
+        answer: Some(digest("answer")),
         ms: 12,
         ordinal,
         outcome,
@@ -314,13 +306,7 @@ fn outcome(ordinal: u32, outcome: Outcome) -> Body {
 }
 
 fn answered(ordinal: u32) -> Body {
-    outcome(
-        ordinal,
-        Outcome::Answered(Answered {
-            answer: digest("answer"),
-            status: 200,
-        }),
-    )
+    outcome(ordinal, Outcome::Answered(Answered { status: 200 }))
 }
 
 /// The end of a call with one refused effect for every pair of (answered effects, cents spent).

@@ -230,11 +230,9 @@ impl Call {
     }
 
     pub(super) fn outcome(&mut self, ordinal: u32, settled: Vec<Settlement>) -> EntryDraft {
-        let outcome = Outcome::Answered(Answered {
-            answer: Digest::of(b"answer"),
-            status: 200,
-        });
+        let outcome = Outcome::Answered(Answered { status: 200 });
         let body = EffectOutcome {
+            answer: Some(Digest::of(b"answer")),
             ms: 5,
             ordinal,
             outcome,
