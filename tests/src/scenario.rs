@@ -1,7 +1,8 @@
 //! Scenarios: a folder each, with what an operator wrote, what an agent asked for, and what must come of it.
 //!
 //! ```text
-//! case.toml      [tools] name = "component", and [[call]]: function, args (or args-text), agent, user, tool
+//! case.toml      [tools] name = "component", and [[call]]: function, args (or args-text), agent, user, tool; or, after a call that
+//!                is held, approve = "person" or reject = "person"; people = ["person"] are enrolled
 //! ambit.toml     ${port}, ${admin_port} and ${ca} stand for the service's; without it, the one for all scenarios
 //! policy.cedar   in force beside the shipped policy; without it, the one for all scenarios
 //! expect.toml    [[call]]: outcome, code, message, value, refused, receipt, and [[call.request]]: what arrived;
@@ -40,6 +41,9 @@ pub struct Case {
     /// How the service is started.
     #[serde(default)]
     service: ServiceOptions,
+    /// Who is enrolled to approve.
+    #[serde(default)]
+    people: Vec<String>,
     #[serde(default)]
     call: Vec<Call>,
     matrix: Option<Matrix>,
@@ -58,7 +62,12 @@ struct ServiceOptions {
 struct Call {
     /// The only tool, where none is named.
     tool: Option<String>,
+    #[serde(default)]
     function: String,
+    /// In place of a call: this person says yes to what is held.
+    approve: Option<String>,
+    /// In place of a call: this person says no to what is held.
+    reject: Option<String>,
     #[serde(default)]
     args: Option<Value>,
     /// Arguments that TOML can't say, or that are no JSON.
@@ -95,7 +104,8 @@ struct Expectations {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Expected {
-    /// `ok`, `tool-error` or `refused`; or `error`: the command ended before there was a call.
+    /// `ok`, `tool-error`, `refused` or `held`; `waiting` where a vote is not the last one needed; or `error`: the command ended
+    /// before there was a call.
     outcome: String,
     /// The refusal's code.
     code: Option<String>,
@@ -214,7 +224,36 @@ impl Stage {
             .home
             .configure(&configuration)
             .map_err(|error| error.to_string())?;
+        case.people.iter().try_for_each(|person| stage.enrol(person))?;
         Ok(stage)
+    }
+
+    /// Gives a person a key and enrols them.
+    fn enrol(&self, person: &str) -> Result<(), String> {
+        let done = |arguments: &[&str]| self.home.done(arguments).map_err(|error| error.to_string());
+        let made = done(&["person", "key", person, "--output", &self.key(person)])?;
+        done(&["person", "enrol", made.out.trim()]).map(|_| ())
+    }
+
+    fn key(&self, person: &str) -> String {
+        let file = self.home.folder().with_file_name(format!("{person}.key"));
+        file.display().to_string()
+    }
+
+    /// A person's word on the only effect that is held.
+    fn vote(&self, word: &str, person: &str) -> Result<Run, String> {
+        let listed = self
+            .home
+            .done(["approvals", "list", "--format", "json"])
+            .map_err(|error| error.to_string())?;
+        let hold = listed
+            .json()
+            .and_then(|holds| holds[0]["hold"].as_str().map(str::to_owned));
+        let hold = hold.unwrap_or_else(|| "none".to_owned());
+        let arguments = ["approvals", word, &hold, "--key", &self.key(person), "--format", "json"];
+        let run = self.home.run(&arguments, "").map_err(|error| error.to_string())?;
+        self.check_output(&run)?;
+        Ok(run)
     }
 
     /// Adds a tool, which must be refused where there is something that it must be refused for.
@@ -275,7 +314,11 @@ impl Stage {
 
     fn check_call(&self, call: &Call, expected: &Expected) -> Result<(), String> {
         let before = self.requests()?.len();
-        let run = self.call(call)?;
+        let run = match (&call.approve, &call.reject) {
+            (Some(person), _) => self.vote("approve", person)?,
+            (None, Some(person)) => self.vote("reject", person)?,
+            (None, None) => self.call(call)?,
+        };
         let answer = Answer::of(&run);
         let told = |why: String| format!("{why}\n{}", run.text());
         answer.check(expected, &run).map_err(told)?;
@@ -315,6 +358,8 @@ impl Stage {
         let call = Call {
             tool: matrix.tool.clone(),
             function: matrix.function.clone(),
+            approve: None,
+            reject: None,
             args: Some(serde_json::json!({ &matrix.argument: name })),
             args_text: None,
             agent: None,
@@ -346,6 +391,7 @@ impl Stage {
     fn check_records(&self) -> Result<(), String> {
         let verified = self.home.done(["audit", "verify"]).map_err(|error| error.to_string())?;
         self.check_output(&verified)?;
+        self.check_replay()?;
         self.check_newest_calls()?;
         self.check_arrived()?;
         let files = self
@@ -357,6 +403,15 @@ impl Stage {
         } else {
             Err(format!("the service's token is in {files:?}"))
         }
+    }
+
+    /// Every call that ran comes to the same again, from what was recorded of it.
+    fn check_replay(&self) -> Result<(), String> {
+        let run = self
+            .home
+            .done(["replay", "--format", "json"])
+            .map_err(|error| error.to_string())?;
+        self.check_output(&run)
     }
 
     /// The newest call's receipt proves it to whoever has the public key alone; the newest three can be looked at.
@@ -460,7 +515,9 @@ impl Answer {
         let codes = document["refused_effects"].as_array().into_iter().flatten();
         let entry = document["receipt"]["entry"].as_str().unwrap_or_default();
         Self {
-            outcome: text(&document["outcome"]).unwrap_or_else(|| "error".to_owned()),
+            outcome: text(&document["outcome"])
+                .or_else(|| text(&document["standing"]))
+                .unwrap_or_else(|| "error".to_owned()),
             code: text(&document["refusal"]["code"]),
             told: format!("{}{}{}", document["refusal"], document["refused_effects"], run.err),
             value: document["value"].clone(),

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use ambit_core::grant::Narrowing;
 use ambit_core::policy::Mode;
 use ambit_runtime::call::CallRequest;
+use ambit_runtime::call::Outcome;
 use ambit_runtime::config::Config;
 use ambit_runtime::host::{Host, HostOptions};
-use ambit_runtime::sandbox::{Compiler, Outcome};
+use ambit_runtime::sandbox::Compiler;
 use ambit_tests::home::{Home, Run};
 use ambit_tests::programs::program;
 

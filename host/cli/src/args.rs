@@ -9,7 +9,8 @@ Exit codes:
   0  done
   1  refused: policy, a limit, a check that failed; nothing more than the ledger says has happened
   2  usage: arguments or configuration that cannot be used
-  3  internal: the host itself failed";
+  3  internal: the host itself failed
+  4  held: an effect waits for approvals, and the call with it";
 
 /// Run agent tools that nobody has to trust.
 ///
@@ -80,6 +81,18 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Policy,
     },
+    /// Effects that wait for people: show, approve, reject.
+    Approvals {
+        #[command(subcommand)]
+        command: Approvals,
+    },
+    /// The people who may approve.
+    Person {
+        #[command(subcommand)]
+        command: Person,
+    },
+    /// Run calls once more from what was recorded, offline, and compare. Nothing is sent.
+    Replay(Replay),
     /// The ledger: what happened, and that it was not changed since.
     Audit {
         #[command(subcommand)]
@@ -146,6 +159,95 @@ pub(crate) struct Call {
     /// W3C trace id (32 hex digits) to record the call under.
     #[arg(long, value_name = "TRACE")]
     pub(crate) trace: Option<String>,
+    /// Whether effects are committed.
+    #[arg(long, value_enum, default_value_t = Mode::Execute)]
+    pub(crate) mode: Mode,
+}
+
+/// What becomes of effects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// What policy permits is done.
+    Execute,
+    /// Policy sees that the call only suggests: the shipped rule holds commits for a reviewer.
+    Suggest,
+    /// Reads are real; the first effect that is no read is refused, and nothing waits.
+    DryRun,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Approvals {
+    /// List what waits, the oldest first.
+    List {
+        /// At most this many.
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+        /// Only holds after this ledger index: to list on.
+        #[arg(long, value_name = "INDEX")]
+        after: Option<u64>,
+    },
+    /// Print one hold: who asks for what, what would be sent, who has said what, who is missing.
+    Show {
+        /// The hold or its call, or a beginning of either.
+        hold: String,
+    },
+    /// Say yes with your own key. With the last yes that is needed the call goes on.
+    Approve(Cast),
+    /// Say no with your own key. The tool is told, and ends.
+    Reject(Cast),
+    /// Go on with a call that is decided and has not gone on: after a crash, or when nobody decided in time.
+    Resume {
+        /// The hold or its call, or a beginning of either.
+        hold: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Cast {
+    /// The hold or its call, or a beginning of either.
+    pub(crate) hold: String,
+    /// The file with your secret key.
+    #[arg(long, env = "AMBIT_PERSON_KEY", hide_env_values = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) key: PathBuf,
+    /// The group you speak for [default: the only one of yours that is asked].
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: Option<String>,
+    /// Why, for those who read the ledger.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    /// For how many minutes your yes counts [default: as long as the hold].
+    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..=129_600))]
+    pub(crate) minutes: Option<u32>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Person {
+    /// Make a key pair for a person: the secret half into a file, the public half on standard output.
+    Key {
+        /// The person's name.
+        name: String,
+        /// The file for the secret key, which must not be there yet.
+        #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        output: PathBuf,
+    },
+    /// Enrol a person by their public key.
+    Enrol {
+        /// The public key, or @FILE.
+        key: String,
+    },
+    /// Revoke a person's key: no yes of theirs counts any more.
+    Revoke {
+        /// The person's name.
+        name: String,
+    },
+    /// List who is enrolled, and in which groups.
+    List,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// The call, or a beginning of its id; every call that ran, where none is named.
+    pub(crate) call: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

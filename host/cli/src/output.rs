@@ -24,6 +24,8 @@ pub(crate) enum Exit {
     Usage = 2,
     /// The host itself failed.
     Internal = 3,
+    /// An effect waits for approvals, and the call with it.
+    Held = 4,
 }
 
 /// Everything that can end a command early, with the exit code it means.

@@ -55,6 +55,12 @@ codes! {
     Policy = "policy",
     /// A policy could not be evaluated; that denies.
     PolicyError = "policy-error",
+    /// It waits for approvals.
+    Held = "held",
+    /// The people asked did not approve it, or not in time; or a vote does not count.
+    Approval = "approval",
+    /// What it stood on when it was approved is no longer so.
+    Stale = "stale",
     /// A budget has not enough left.
     Budget = "budget",
     /// An import is not bound to a connection.
@@ -99,6 +105,8 @@ codes! {
     Ledger = "ledger",
     /// The host's configuration does not allow it, or is wrong.
     Config = "config",
+    /// A call once more from its record is not what it was.
+    Diverged = "diverged",
     /// A fault of the host itself.
     Internal = "internal",
 }

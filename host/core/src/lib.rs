@@ -18,6 +18,7 @@ pub mod error;
 pub mod field;
 pub mod grant;
 pub mod guard;
+pub mod hold;
 pub mod identity;
 pub mod json;
 pub mod ledger;

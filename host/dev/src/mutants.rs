@@ -163,12 +163,14 @@ fn build(place: &Place, live: &mut Live) -> Outcome<BTreeMap<String, PathBuf>> {
     cargo
         .args([
             "test",
+            // All of it, though two crates are run: another selection would have other features of the dependencies, and build them
+            // again.
+            "--workspace",
             "--lib",
             "--no-run",
             "--message-format",
             "json-render-diagnostics",
         ])
-        .args(CRATES.iter().flat_map(|(_, package)| ["--package", package]))
         .env("RUSTC_WORKSPACE_WRAPPER", wrapper(place)?);
     let text = live.run(place, "cargo build of mutants", &mut cargo, LONG)?;
     let mut programs = BTreeMap::new();

@@ -25,12 +25,14 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::Serialize;
 
+pub use crate::effects::Held;
 use crate::effects::{Beginning, CallEffects, Heading, Remains, refusal_json, refused};
 use crate::host::{Host, Shared, Tool, now_ms};
 use crate::ids::{CallId, TraceId};
 use crate::random;
-use crate::sandbox::{Effects, Ended, Outcome};
+use crate::sandbox::{self, Effects, Ended};
 use crate::store::{Batch, Payload, StoreError};
+use crate::transcript::Start;
 
 /// What a caller asks for. Nothing in it is believed before it was checked.
 #[derive(Debug, Clone)]
@@ -103,6 +105,29 @@ pub struct Answer {
     pub cost: Cost,
 }
 
+/// What came of a call.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The function returned a value; null where it has no result.
+    Ok(Json),
+    /// The function returned its own error.
+    ToolError(Json),
+    /// A rule or a limit ended it, or the guest failed.
+    Stopped(Refusal),
+    /// It waits for approvals, and goes on with them: [`Host::resume`].
+    Held(Box<Held>),
+}
+
+impl From<sandbox::Outcome> for Outcome {
+    fn from(outcome: sandbox::Outcome) -> Outcome {
+        match outcome {
+            sandbox::Outcome::Ok(value) => Outcome::Ok(value),
+            sandbox::Outcome::ToolError(value) => Outcome::ToolError(value),
+            sandbox::Outcome::Stopped(refusal) => Outcome::Stopped(refusal),
+        }
+    }
+}
+
 /// What a call used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Cost {
@@ -133,28 +158,30 @@ pub enum Fault {
 }
 
 /// A request with its names, before anything about it is decided.
-struct Asking {
-    started: Instant,
-    heading: Heading,
-    args: Payload,
-    request: CallRequest,
+pub(crate) struct Asking {
+    pub(crate) started: Instant,
+    pub(crate) heading: Heading,
+    pub(crate) args: Payload,
+    pub(crate) request: CallRequest,
+    /// What the call may use.
+    pub(crate) limits: Limits,
 }
 
 /// A call that everything permits, on the ledger or about to be.
-struct Accepted<'h> {
-    tool: &'h Tool,
-    function: &'h Function,
-    args: Json,
-    beginning: Beginning,
-    asked: Asked,
-    reserved: Vec<Reservation>,
-    started: Instant,
+pub(crate) struct Accepted<'h> {
+    pub(crate) tool: &'h Tool,
+    pub(crate) function: &'h Function,
+    pub(crate) args: Json,
+    pub(crate) beginning: Beginning,
+    pub(crate) asked: Asked,
+    pub(crate) reserved: Vec<Reservation>,
+    pub(crate) started: Instant,
 }
 
 /// Why a call does not begin.
-struct Denied {
+pub(crate) struct Denied {
     stage: Stage,
-    refusal: Refusal,
+    pub(crate) refusal: Refusal,
     rules: Vec<String>,
 }
 
@@ -213,7 +240,8 @@ impl Host {
             None => TraceId::random()?,
         };
         // The ledger keeps what was asked as far as a call may ask: an oversized text is refused below, and kept by its head.
-        let most = usize::try_from(self.limits_of(&request.tool).args_bytes).unwrap_or(usize::MAX);
+        let limits = self.limits_of(&request.tool).clone();
+        let most = usize::try_from(limits.args_bytes).unwrap_or(usize::MAX);
         let kept = request.args.as_bytes().get(..most).unwrap_or(request.args.as_bytes());
         let args = Payload::new(call.as_str(), "args", kept.to_vec())?;
         let heading = Heading {
@@ -229,6 +257,7 @@ impl Host {
             heading,
             args,
             request,
+            limits,
         })
     }
 
@@ -239,7 +268,7 @@ impl Host {
     }
 
     /// Caller, tool, function, arguments, policy, grant: in this order, and the first that fails is the answer.
-    fn decide(&self, asking: &Asking) -> Result<Decided<'_>, Denied> {
+    pub(crate) fn decide(&self, asking: &Asking) -> Result<Decided<'_>, Denied> {
         let request = &asking.request;
         let shared = &self.shared;
         let caller = shared
@@ -252,7 +281,7 @@ impl Host {
             .ok_or_else(|| no_tool(shared, &request.tool))
             .at(Stage::Tool)?;
         let function = tool.loaded.manifest().function(&request.function).at(Stage::Function)?;
-        let limits = self.limits_of(name);
+        let limits = &asking.limits;
         let args = arguments(&request.args, limits).at(Stage::Arguments)?;
         let decision = shared.policy.decide_call(&CallFacts {
             caller: &caller,
@@ -314,7 +343,10 @@ impl Host {
         let start = Payload::new(
             heading.call.as_str(),
             "start",
-            start(&seed, clock_ms).to_canonical().into_bytes(),
+            Start::new(&seed, clock_ms, self.shared.sandbox.engine_id())
+                .to_json()
+                .to_canonical()
+                .into_bytes(),
         )?;
         let asked = Asked {
             args: asking.args.commitment(),
@@ -363,7 +395,9 @@ impl Host {
             pending,
             clock_ms,
             random,
+            may_wait: asking.request.narrowing == Narrowing::default(),
             listener: asking.request.listener,
+            resumption: None,
         };
         Ok(Ok(Accepted {
             tool,
@@ -394,7 +428,7 @@ impl Host {
     }
 
     /// Runs the guest under its grant, then writes down how it ended.
-    fn run(&self, accepted: Accepted<'_>) -> Result<Answer, Fault> {
+    pub(crate) fn run(&self, accepted: Accepted<'_>) -> Result<Answer, Fault> {
         let Accepted {
             tool,
             function,
@@ -415,10 +449,9 @@ impl Host {
             ..
         } = ended;
         let effects: Box<dyn Any> = effects;
-        let mut remains = effects
-            .downcast::<CallEffects>()
-            .map_err(|_| Fault::Lost)?
-            .into_remains();
+        let mut effects = effects.downcast::<CallEffects>().map_err(|_| Fault::Lost)?;
+        let left_over = effects.left_over()?;
+        let mut remains = effects.into_remains();
         if let Some(fault) = remains.fault.take() {
             return Err(fault.into());
         }
@@ -429,6 +462,21 @@ impl Host {
             effects: remains.effects,
             ms: millis(total.saturating_sub(remains.upstream)),
             upstream_ms: millis(remains.upstream),
+        };
+        if let Some(held) = remains.held.take() {
+            return Ok(Answer {
+                call: remains.heading.call,
+                trace: remains.heading.trace,
+                outcome: Outcome::Held(Box::new(held)),
+                refused_effects: remains.refusals,
+                cost,
+            });
+        }
+        let outcome = match (outcome, left_over) {
+            (sandbox::Outcome::Ok(_) | sandbox::Outcome::ToolError(_), Some(divergence)) => {
+                Outcome::Stopped(divergence.stop())
+            }
+            (outcome, _) => outcome.into(),
         };
         self.finish(remains, outcome, asked, reserved, cost)
     }
@@ -456,6 +504,8 @@ impl Host {
             Outcome::ToolError(value) => End::ToolError(Returned {
                 result: keep("result", value.to_canonical().into_bytes())?,
             }),
+            // A call that waits has not ended.
+            Outcome::Held(_) => return Err(Fault::Lost),
             Outcome::Stopped(refusal) => {
                 let detail = keep("refused", refusal_json(refusal).to_canonical().into_bytes())?;
                 let refused = refused(refusal, Some(detail));
@@ -557,11 +607,11 @@ impl Host {
 }
 
 /// What is known once a call is permitted.
-struct Decided<'h> {
-    tool: &'h Tool,
-    function: &'h Function,
-    args: Json,
-    grant: Grant,
+pub(crate) struct Decided<'h> {
+    pub(crate) tool: &'h Tool,
+    pub(crate) function: &'h Function,
+    pub(crate) args: Json,
+    pub(crate) grant: Grant,
     rules: Vec<String>,
 }
 
@@ -642,16 +692,6 @@ fn bound_imports(shared: &Shared, name: &str, tool: &Tool) -> Vec<BoundImport> {
             })
         })
         .collect()
-}
-
-/// What the guest's randomness and clock begin with: an input of the call.
-fn start(seed: &[u8; 32], clock_ms: u64) -> Json {
-    let seed = data_encoding::HEXLOWER.encode(seed);
-    Json::Object(
-        [("seed", Json::from(seed)), ("clock", Json::from(clock_ms))]
-            .into_iter()
-            .collect(),
-    )
 }
 
 /// Whether the guest itself failed, rather than a rule of the host ending it.

@@ -4,7 +4,7 @@
 //! before the guest sees the answer. What the guest was given is part of the same transactions, so that a call can be
 //! replayed from its transcript.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,11 @@ use ambit_core::digest::Digest;
 use ambit_core::effect::{GuestRequest, GuestResponse, HttpEffect};
 use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::{Admitted, CurrencyLookup, Grant};
+use ambit_core::hold::{Bound, Hold, Need, Progress as Votes, Standing};
 use ambit_core::json::Json;
 use ambit_core::ledger::body::{
-    Amount, Answered, Cause, Doubt, EffectIntent, EffectOutcome, EffectRefused, Outcome, Refused, Reservation,
-    Settlement,
+    Amount, Answered, Cause, Doubt, EffectHeld, EffectIntent, EffectOutcome, EffectRefused, Outcome, Refused,
+    Reservation, Settlement,
 };
 use ambit_core::ledger::{Body, EntryDraft, Principal, Tally};
 use ambit_core::money::Spend;
@@ -23,6 +24,7 @@ use ambit_core::policy::{CallFacts, EffectFacts, Mode};
 use ambit_core::scope::Tier;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::Rng;
+use serde::Serialize;
 
 use crate::call::{Listener, Progress};
 use crate::gate::{Bounds, Failed, SendError, Sent, Traffic};
@@ -30,6 +32,7 @@ use crate::host::{Shared, now_ms};
 use crate::ids::{CallId, TraceId};
 use crate::sandbox::{Effects, GuestHttpError, LogLevel, Stop};
 use crate::store::{Batch, Durable, Intent, Payload, StoreError, TranscriptRow};
+use crate::transcript::{self, AskedFor, Divergence, Recalled};
 
 /// What every entry of one call says about it.
 #[derive(Debug, Clone)]
@@ -63,6 +66,8 @@ pub(crate) struct CallEffects {
     grant: Grant,
     heading: Heading,
     mode: Mode,
+    /// Whether all that the call stands on is recorded, so that it can wait.
+    may_wait: bool,
     /// What is recorded and not yet durable: it goes with the next intent, or with the call's end.
     pending: Batch,
     /// Rows of the transcript so far.
@@ -78,6 +83,57 @@ pub(crate) struct CallEffects {
     refusals: Vec<Refusal>,
     /// Why the ledger took no more, if it did not: the call then ends as a fault, not as a result.
     fault: Option<StoreError>,
+    /// What the guest was told before, when the call goes on after a hold.
+    past: VecDeque<Recalled>,
+    /// The effect that was held, until the guest asks for it again.
+    waiting: Option<WaitingEffect>,
+    /// The effect that ended this guest to wait for approvals.
+    held: Option<Held>,
+}
+
+/// A held effect, when its call goes on.
+pub(crate) struct WaitingEffect {
+    pub(crate) asked: AskedFor,
+    pub(crate) hold: Hold,
+    pub(crate) votes: Votes,
+    /// The effect's digest, as it was held.
+    pub(crate) effect: Digest,
+    /// The commitment that the digest covers.
+    pub(crate) request: Digest,
+    /// Commitment to what the guest asked for.
+    pub(crate) commitment: Option<Digest>,
+}
+
+/// Where a call goes on.
+pub(crate) struct Resumption {
+    pub(crate) past: VecDeque<Recalled>,
+    pub(crate) waiting: WaitingEffect,
+    pub(crate) steps: u32,
+    pub(crate) ordinal: u32,
+    pub(crate) tally: Tally,
+}
+
+/// An effect that waits for approvals: what a caller is told of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Held {
+    /// The hold's id, which approvals are for.
+    pub hold: Digest,
+    /// Which of the call's effects.
+    pub ordinal: u32,
+    /// The connection's name.
+    pub connection: String,
+    /// The route's name.
+    pub route: String,
+    /// The route's tier.
+    pub tier: Tier,
+    /// The money it would move.
+    pub spend: Option<Amount>,
+    /// The smallest sets of approvals that would permit it, each by group: any of them.
+    pub needs: Vec<Need>,
+    /// The `@id`s of the policies that deny it for now.
+    pub rules: Vec<String>,
+    /// From then on it is over, in milliseconds since 1970.
+    pub expires_ms: u64,
 }
 
 /// What is left of a call's effects when its guest is done.
@@ -90,6 +146,8 @@ pub(crate) struct Remains {
     pub(crate) effects: u32,
     pub(crate) refusals: Vec<Refusal>,
     pub(crate) fault: Option<StoreError>,
+    /// The call waits: it has not ended.
+    pub(crate) held: Option<Held>,
 }
 
 /// What a call begins with.
@@ -97,10 +155,12 @@ pub(crate) struct Beginning {
     pub(crate) grant: Grant,
     pub(crate) heading: Heading,
     pub(crate) mode: Mode,
+    pub(crate) may_wait: bool,
     pub(crate) pending: Batch,
     pub(crate) clock_ms: u64,
     pub(crate) random: ChaCha20Rng,
     pub(crate) listener: Option<Listener>,
+    pub(crate) resumption: Option<Resumption>,
 }
 
 /// Why an effect has no answer.
@@ -111,6 +171,8 @@ enum Missed {
     NotSent(Refusal),
     /// It may have happened.
     Failed(String),
+    /// The call ends here: it waits for approvals, or does not do again what it had done.
+    Over(Stop),
     /// The host cannot go on.
     Fault(StoreError),
 }
@@ -139,6 +201,9 @@ struct Known {
     effect: Option<Digest>,
     spend: Option<Amount>,
     rules: Vec<String>,
+    /// The hold that ends with what becomes of the effect, and who approved it.
+    hold: Option<Digest>,
+    approvals: BTreeMap<String, u32>,
 }
 
 impl Known {
@@ -154,6 +219,8 @@ impl Known {
             effect: None,
             spend: None,
             rules: Vec::new(),
+            hold: None,
+            approvals: BTreeMap::new(),
         }
     }
 
@@ -170,27 +237,37 @@ impl CallEffects {
             grant,
             heading,
             mode,
+            may_wait,
             pending,
             clock_ms,
             random,
             listener,
+            resumption,
         } = beginning;
+        let (past, waiting, steps, ordinal, tally) = match resumption {
+            Some(on) => (on.past, Some(on.waiting), on.steps, on.ordinal, on.tally),
+            None => (VecDeque::new(), None, 0, 0, Tally::default()),
+        };
         CallEffects {
             shared,
             grant,
             heading,
             mode,
+            may_wait,
             pending,
-            steps: 0,
-            ordinal: 0,
+            steps,
+            ordinal,
             log: String::new(),
             clock_ms,
             random,
             listener,
-            tally: Tally::default(),
+            tally,
             upstream: Duration::ZERO,
             refusals: Vec::new(),
             fault: None,
+            past,
+            waiting,
+            held: None,
         }
     }
 
@@ -204,28 +281,151 @@ impl CallEffects {
             effects: self.ordinal,
             refusals: self.refusals,
             fault: self.fault,
+            held: self.held,
         }
+    }
+
+    /// What the guest had asked for and, going on, ended without: the call did not do again what it had done.
+    ///
+    /// # Errors
+    /// Where the ledger takes no more: a hold that nobody waits for any more ends here.
+    pub(crate) fn left_over(&mut self) -> Result<Option<Divergence>, StoreError> {
+        let missing = self.past.front().map(|recalled| recalled.asked.missing());
+        let Some(waiting) = self.waiting.take() else {
+            return Ok(missing);
+        };
+        let divergence = missing.unwrap_or_else(|| waiting.asked.missing());
+        self.refuse(waiting.known(), &divergence.stop())?;
+        Ok(Some(divergence))
     }
 
     /// The guest's effect, from what it asked for to the answer it is given.
     fn effect(&mut self, ordinal: u32, import: u32, guest: &GuestRequest) -> Result<GuestResponse, Missed> {
         let mut known = Known::new(ordinal, Cause::Guest);
         known.import = self.grant.label(import).map(str::to_owned);
-        let bounded = self.bounded(guest);
-        let asked = match &bounded {
-            Ok(()) => guest.to_json(),
-            // All of it would be the guest's to fill memory and disk with.
-            Err(_) => too_large(guest),
-        };
+        let asked = transcript::kept(guest, self.grant.limits());
         known.asked = Some(self.keep(format!("effect/{ordinal}/asked"), &asked)?);
-        let outcome = bounded
+        let outcome = self
+            .bounded(guest)
             .map_err(Missed::from)
             .and_then(|()| self.permitted(&mut known, import, guest))
             .and_then(|permitted| self.send(&mut known, permitted));
+        self.recorded(known, outcome)
+    }
+
+    /// Writes down a refusal that is not on the ledger yet.
+    fn recorded(&mut self, known: Known, outcome: Result<GuestResponse, Missed>) -> Result<GuestResponse, Missed> {
         if let Err(Missed::Refused(refusal)) = &outcome {
             self.refuse(known, refusal)?;
         }
         outcome
+    }
+
+    /// What the guest was told when it first asked for this.
+    fn recall(
+        &mut self,
+        recalled: Recalled,
+        import: u32,
+        guest: &GuestRequest,
+    ) -> Result<Result<GuestResponse, GuestHttpError>, Stop> {
+        let label = self.grant.label(import);
+        let same = recalled.asked.check(label, guest, self.grant.limits());
+        if let Err(divergence) = same {
+            return Err(self.diverged(&divergence));
+        }
+        self.clock_ms = recalled.clock_ms;
+        if let Err(GuestHttpError::Refused(refusal)) = &recalled.answer {
+            self.refusals.push(refusal.clone());
+        }
+        Ok(recalled.answer)
+    }
+
+    /// The guest asks for something else than it had: nothing more happens.
+    fn diverged(&mut self, divergence: &Divergence) -> Stop {
+        self.past.clear();
+        let stop = divergence.stop();
+        match self.waiting.take() {
+            None => stop,
+            Some(waiting) => match self.refuse(waiting.known(), &stop) {
+                Ok(()) => stop,
+                Err(error) => self.fail(error),
+            },
+        }
+    }
+
+    /// The held effect, which the guest asks for again: by what people said, and decided anew.
+    fn go_on(&mut self, waiting: WaitingEffect, import: u32, guest: &GuestRequest) -> Result<GuestResponse, Missed> {
+        let label = self.grant.label(import);
+        let same = waiting.asked.check(label, guest, self.grant.limits());
+        if let Err(divergence) = same {
+            let stop = divergence.stop();
+            self.refuse(waiting.known(), &stop)?;
+            return Err(Missed::Over(stop));
+        }
+        let mut known = waiting.known();
+        let now_ms = u64::try_from(now_ms()).unwrap_or_default();
+        let outcome = match waiting.votes.standing(&waiting.hold, now_ms) {
+            Standing::Approved => {
+                known.approvals = waiting.votes.approvals(now_ms);
+                self.permitted(&mut known, import, guest)
+                    .and_then(|permitted| waiting.still(permitted))
+                    .and_then(|permitted| self.send(&mut known, permitted))
+            }
+            standing => Err(not_approved(&standing).into()),
+        };
+        self.recorded(known, outcome)
+    }
+
+    /// Notes that the effect waits for approvals, and ends the guest: nothing of the call is kept but rows.
+    fn hold(&mut self, known: &Known, admitted: &Admitted, spend: Spend, needs: Vec<Need>) -> Result<Stop, StoreError> {
+        let ordinal = known.ordinal;
+        let (Some(principal), Some(tool)) = (self.heading.principal.clone(), self.heading.tool) else {
+            return Err(StoreError::Unintended);
+        };
+        let request = self.keep(format!("effect/{ordinal}/held"), &admitted.request().wire())?;
+        let effect = effect_digest(admitted, spend, &request);
+        let connection = admitted.connection().name().to_owned();
+        let bound = Bound {
+            call: self.heading.call.as_str(),
+            ordinal,
+            effect: &effect,
+            tool: &tool,
+            connection: &connection,
+            principal: &principal,
+        };
+        let now_ms = u64::try_from(now_ms()).unwrap_or_default();
+        let held = Held {
+            hold: bound.id(),
+            ordinal,
+            connection,
+            route: admitted.route().name().to_owned(),
+            tier: admitted.tier(),
+            spend: amount(spend),
+            needs,
+            rules: known.rules.clone(),
+            expires_ms: now_ms.saturating_add(self.grant.limits().hold_ms),
+        };
+        self.step("held", Some(effect), format!("effect/{ordinal}/held"));
+        let entry = self.heading.entry(EffectHeld {
+            asked: known.asked,
+            connection: held.connection.clone(),
+            effect,
+            expires: held.expires_ms,
+            hold: held.hold,
+            import: known.import.clone(),
+            needs: held.needs.clone(),
+            ordinal,
+            request,
+            route: held.route.clone(),
+            rules: held.rules.clone(),
+            spend: held.spend,
+            tier: held.tier,
+        });
+        self.pending.entries.push(entry);
+        self.shared.store.commit(std::mem::take(&mut self.pending))?;
+        let message = format!("effect {ordinal} waits for approvals");
+        self.held = Some(held);
+        Ok(Refusal::new(Code::Held, message))
     }
 
     /// Refuses what is larger than any request that could be sent, before it is kept or looked at.
@@ -249,8 +449,25 @@ impl CallEffects {
         let spend = self.spend(&admitted)?;
         known.spend = amount(spend);
         known.effect = known.asked.map(|asked| effect_digest(&admitted, spend, &asked));
-        self.decide(&admitted, spend, &[], known)?;
-        Ok(Permitted { admitted, spend })
+        match self.decide(&admitted, spend, &[], known) {
+            Ok(()) => Ok(Permitted { admitted, spend }),
+            Err(refusal) => match self.approvals_that_permit(&admitted, spend, known, &refusal) {
+                needs if needs.is_empty() => Err(refusal.into()),
+                needs => Err(Missed::Over(self.hold(known, &admitted, spend, needs)?)),
+            },
+        }
+    }
+
+    /// The approvals that an effect waits for, where it is one that can wait: denied by policy, asked for the first time, of a call
+    /// that is whole as it is recorded.
+    fn approvals_that_permit(&self, admitted: &Admitted, spend: Spend, known: &Known, refusal: &Refusal) -> Vec<Need> {
+        let first = known.hold.is_none() && known.cause == Cause::Guest;
+        if refusal.code != Code::Policy || !first || !self.may_wait {
+            return Vec::new();
+        }
+        self.asking(admitted, spend, &[], known, |facts| {
+            self.shared.policy.approvals_that_permit(facts)
+        })
     }
 
     /// A dry run reads and changes nothing, whatever policy says.
@@ -296,7 +513,7 @@ impl CallEffects {
             Err(Missed::Failed(why)) => {
                 Err(Refusal::new(Code::Money, format!("the currency could not be looked up: {why}")).into())
             }
-            Err(fault) => Err(fault),
+            Err(other) => Err(other),
         }
     }
 
@@ -308,8 +525,27 @@ impl CallEffects {
         exhausted: &[String],
         known: &mut Known,
     ) -> Result<(), Refusal> {
+        let decision = self.asking(admitted, spend, exhausted, known, |facts| {
+            self.shared.policy.decide_effect(facts)
+        });
+        known.rules = decision.rules().to_vec();
+        if !decision.errors().is_empty() {
+            tracing::warn!(call = %self.heading.call, errors = ?decision.errors(), "a policy could not be evaluated");
+        }
+        decision.refusal().map_or(Ok(()), Err)
+    }
+
+    /// Puts a question to policy about the effect.
+    fn asking<T>(
+        &self,
+        admitted: &Admitted,
+        spend: Spend,
+        exhausted: &[String],
+        known: &Known,
+        question: impl FnOnce(&EffectFacts<'_>) -> T,
+    ) -> T {
         let fields = admitted.field_facts();
-        let facts = EffectFacts {
+        question(&EffectFacts {
             call: CallFacts {
                 caller: self.grant.caller(),
                 run: None,
@@ -326,14 +562,8 @@ impl CallEffects {
             recipients: &[],
             exhausted,
             spend,
-            approvals: &BTreeMap::new(),
-        };
-        let decision = self.shared.policy.decide_effect(&facts);
-        known.rules = decision.rules().to_vec();
-        if !decision.errors().is_empty() {
-            tracing::warn!(call = %self.heading.call, errors = ?decision.errors(), "a policy could not be evaluated");
-        }
-        decision.refusal().map_or(Ok(()), Err)
+            approvals: &known.approvals,
+        })
     }
 
     /// Intent, sending, outcome. The intent is durable before a byte leaves, the outcome before anyone sees the answer.
@@ -388,6 +618,7 @@ impl CallEffects {
         let reserved = self.reservations(admitted, spend);
         let entry = self.heading.entry(EffectIntent {
             asked: known.asked,
+            hold: known.hold,
             cause: known.cause,
             connection: admitted.connection().name().to_owned(),
             effect,
@@ -537,6 +768,7 @@ impl CallEffects {
             cause: known.cause,
             connection: known.connection,
             effect: known.effect,
+            hold: known.hold,
             import: known.import,
             ordinal: known.ordinal,
             refused: refused(refusal, Some(detail)),
@@ -699,18 +931,35 @@ fn effect_digest(admitted: &Admitted, spend: Spend, commitment: &Digest) -> Dige
     effect.digest(commitment)
 }
 
-/// What is kept of a request that is too large: its size, and the beginning of its path.
-fn too_large(guest: &GuestRequest) -> Json {
-    let head: String = guest.path.chars().take(256).collect();
-    Json::Object(
-        [
-            ("method", Json::from(guest.method.as_str())),
-            ("path-begins", Json::from(head)),
-            ("size", Json::from(guest.size() as u64)),
-        ]
-        .into_iter()
-        .collect(),
-    )
+impl WaitingEffect {
+    /// What is known of it before anything is decided anew.
+    fn known(&self) -> Known {
+        let mut known = Known::new(self.asked.ordinal, Cause::Guest);
+        known.import = self.asked.label.clone();
+        known.asked = self.commitment;
+        known.hold = Some(self.hold.id);
+        known
+    }
+
+    /// That what is permitted now is what was approved, to the byte.
+    fn still(&self, permitted: Permitted) -> Result<Permitted, Missed> {
+        let effect = effect_digest(&permitted.admitted, permitted.spend, &self.request);
+        if !ambit_core::guard!("hold.same-effect", effect == self.effect) {
+            let why = "the effect is another one than was approved: its route, money or request changed meanwhile";
+            return Err(Refusal::new(Code::Stale, why).into());
+        }
+        Ok(permitted)
+    }
+}
+
+/// What the guest is told where people did not say yes.
+fn not_approved(standing: &Standing) -> Refusal {
+    let why = match standing {
+        Standing::Rejected { .. } => "it was rejected",
+        Standing::Expired => "nobody decided it in time",
+        Standing::Waiting(_) | Standing::Approved | Standing::Ended(_) => "its approvals no longer count",
+    };
+    Refusal::new(Code::Approval, format!("the effect was not approved: {why}"))
 }
 
 fn amount(spend: Spend) -> Option<Amount> {
@@ -721,6 +970,14 @@ fn amount(spend: Spend) -> Option<Amount> {
             minor: u64::try_from(minor).unwrap_or(u64::MAX),
         }),
     }
+}
+
+/// Adds a line to a call's log.
+pub(crate) fn log_line(log: &mut String, level: LogLevel, message: &str) {
+    log.push_str(level_name(level));
+    log.push(' ');
+    log.push_str(message);
+    log.push('\n');
 }
 
 const fn level_name(level: LogLevel) -> &'static str {
@@ -759,21 +1016,28 @@ pub(crate) fn refusal_json(refusal: &Refusal) -> Json {
 
 impl Effects for CallEffects {
     fn http(&mut self, import: u32, request: GuestRequest) -> Result<Result<GuestResponse, GuestHttpError>, Stop> {
-        let ordinal = self.next_ordinal()?;
-        match self.effect(ordinal, import, &request) {
+        if let Some(recalled) = self.past.pop_front() {
+            return self.recall(recalled, import, &request);
+        }
+        let outcome = match self.waiting.take() {
+            Some(waiting) => self.go_on(waiting, import, &request),
+            None => {
+                let ordinal = self.next_ordinal()?;
+                self.effect(ordinal, import, &request)
+            }
+        };
+        match outcome {
             Ok(response) => Ok(Ok(response)),
             Err(Missed::Refused(refusal) | Missed::NotSent(refusal)) => Ok(Err(GuestHttpError::Refused(refusal))),
             Err(Missed::Failed(why)) => Ok(Err(GuestHttpError::Failed(why))),
+            Err(Missed::Over(stop)) => Err(stop),
             Err(Missed::Fault(error)) => Err(self.fail(error)),
         }
     }
 
     fn log(&mut self, level: LogLevel, message: &str) -> Result<(), Stop> {
         // The sandbox has counted it against the call's log limit.
-        self.log.push_str(level_name(level));
-        self.log.push(' ');
-        self.log.push_str(message);
-        self.log.push('\n');
+        log_line(&mut self.log, level, message);
         Ok(())
     }
 

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Refusal};
-use ambit_core::ledger::EntryDraft;
-use ambit_core::ledger::body::{ToolPinned, ToolRemoved};
+use ambit_core::ledger::body::{PersonEnrolled, PersonRevoked, ToolPinned, ToolRemoved};
+use ambit_core::ledger::{EntryDraft, VerifierKey};
 use ambit_core::manifest::Manifest;
 use ambit_core::policy;
 use data_encoding::HEXLOWER;
@@ -84,7 +84,12 @@ pub fn component_path(home: &Path, digest: &Digest) -> PathBuf {
 /// # Errors
 /// [`Code::Tool`] where it is missing or another one.
 pub fn read_component(home: &Path, name: &str, pin: &Pin) -> Result<Vec<u8>, Refusal> {
-    let path = component_path(home, &pin.digest);
+    read_component_of(home, name, &pin.digest)
+}
+
+/// Reads the component of a digest, accepted now or once.
+pub(crate) fn read_component_of(home: &Path, name: &str, digest: &Digest) -> Result<Vec<u8>, Refusal> {
+    let path = component_path(home, digest);
     let bytes = fs::read(&path).map_err(|e| {
         Refusal::new(
             Code::Tool,
@@ -93,13 +98,10 @@ pub fn read_component(home: &Path, name: &str, pin: &Pin) -> Result<Vec<u8>, Ref
         .advise("add it again: ambit tools accept NAME COMPONENT.wasm")
     })?;
     let found = Digest::of(&bytes);
-    if !ambit_core::guard!("config.pin", found == pin.digest) {
+    if !ambit_core::guard!("config.pin", found == *digest) {
         return Err(Refusal::new(
             Code::Tool,
-            format!(
-                "the component of `{name}` is not the accepted one: {found} in place of {}",
-                pin.digest
-            ),
+            format!("the component of `{name}` is not the accepted one: {found} in place of {digest}"),
         )
         .advise("someone changed the file; `ambit tools accept` shows what a new component declares"));
     }
@@ -222,6 +224,55 @@ pub fn remove_tool(home: &Path, name: &str) -> Result<Digest, OpenError> {
     })?;
     write_lock(home, &lock)?;
     Ok(pin.digest)
+}
+
+/// Enrols a person who may approve, by the text of their public key, whose name is theirs.
+///
+/// # Errors
+/// Where it is no key, or a person of that name is enrolled; where the home cannot be written.
+pub fn enrol_person(home: &Path, key: &str) -> Result<String, OpenError> {
+    let key = VerifierKey::parse(key).map_err(|error| Refusal::new(Code::Config, error.to_string()))?;
+    let name = key.name().to_owned();
+    let store = open_store(home)?;
+    if store.reader()?.persons()?.iter().any(|person| person.name == name) {
+        return Err(
+            Refusal::new(Code::Config, format!("a person `{name}` is enrolled already"))
+                .advise("revoke the old key first: ambit person revoke NAME")
+                .into(),
+        );
+    }
+    store.commit(Batch {
+        entries: vec![EntryDraft::of_ledger(PersonEnrolled {
+            key: key.to_string(),
+            name: name.clone(),
+        })],
+        ..Batch::default()
+    })?;
+    Ok(name)
+}
+
+/// Revokes a person's key: it signs no more votes that count, and those it signed count no longer.
+///
+/// # Errors
+/// Where there is no such person, or the home cannot be written.
+pub fn revoke_person(home: &Path, name: &str) -> Result<(), OpenError> {
+    let store = open_store(home)?;
+    let people = store.reader()?.persons()?;
+    let Some(person) = people.iter().find(|person| person.name == name) else {
+        let names: Vec<&str> = people.iter().map(|person| person.name.as_str()).collect();
+        let message = format!("no person `{}` is enrolled", ambit_core::error::printable(name));
+        return Err(Refusal::new(Code::Config, message)
+            .advise(format!("enrolled are: {}", names.join(", ")))
+            .into());
+    };
+    store.commit(Batch {
+        entries: vec![EntryDraft::of_ledger(PersonRevoked {
+            key: person.key.clone(),
+            name: person.name.clone(),
+        })],
+        ..Batch::default()
+    })?;
+    Ok(())
 }
 
 /// The home's store, for an operator's act. Fails where a host runs on the home.

@@ -1,6 +1,6 @@
 //! A host: one home opened, with its configuration, policy, tools, ledger and the way out, ready to make calls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -102,6 +102,8 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) io: tokio::runtime::Runtime,
     places: Places,
+    /// Calls that go on after a hold right now: each once.
+    resuming: Mutex<BTreeSet<String>>,
     warnings: Vec<Problem>,
 }
 
@@ -157,6 +159,7 @@ impl Host {
             store,
             io,
             places,
+            resuming: Mutex::default(),
             warnings,
         };
         Ok(Host {
@@ -281,7 +284,8 @@ pub fn known_checkpoints(home: &Path) -> Result<Known, OpenError> {
     Ok(notes.map_or_else(|| Known::Missing(path.clone()), Known::Checkpoints))
 }
 
-fn sandbox(config: &Config, keys: &Keys, compiler: Option<Compiler>) -> Result<Sandbox, OpenError> {
+/// A sandbox with the home's limits and its cache of compiled code.
+pub(crate) fn sandbox(config: &Config, keys: &Keys, compiler: Option<Compiler>) -> Result<Sandbox, OpenError> {
     let compiler = match compiler {
         Some(compiler) => compiler,
         None => std::env::current_exe()
@@ -431,6 +435,7 @@ fn recover(store: &Store) -> Result<(), OpenError> {
         let mut tally = Tally::default();
         for (ordinal, effect) in &story.effects {
             match effect {
+                EffectStory::Held(_) => {}
                 EffectStory::Refused(_) => tally.refused(),
                 EffectStory::Intended {
                     outcome: Some(known), ..
@@ -464,8 +469,13 @@ fn recover(store: &Store) -> Result<(), OpenError> {
             spent: tally.spent(),
             upstream: 0,
         };
-        batch.entries.push(draft(finished.into()));
-        store.commit(batch)?;
+        // A call that waits for approvals has not ended: only what was under way for it has.
+        if story.waiting().is_none() {
+            batch.entries.push(draft(finished.into()));
+        }
+        if !batch.entries.is_empty() {
+            store.commit(batch)?;
+        }
     }
     Ok(())
 }
@@ -547,7 +557,27 @@ impl Drop for Place<'_> {
     }
 }
 
+/// A call that goes on, until dropped.
+pub(crate) struct Alone<'a> {
+    resuming: &'a Mutex<BTreeSet<String>>,
+    call: String,
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        self.resuming.lock().remove(&self.call);
+    }
+}
+
 impl Shared {
+    /// The right to go on with a call; none where it goes on already.
+    pub(crate) fn alone(&self, call: &str) -> Option<Alone<'_>> {
+        self.resuming.lock().insert(call.to_owned()).then(|| Alone {
+            resuming: &self.resuming,
+            call: call.to_owned(),
+        })
+    }
+
     /// A place to run in, waited for.
     ///
     /// # Errors

@@ -33,6 +33,22 @@ impl CallId {
     }
 }
 
+impl FromStr for CallId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<CallId, String> {
+        let digits = text.strip_prefix("c_").unwrap_or_default();
+        let plain = digits
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || (b'2'..=b'7').contains(&b));
+        if digits.len() == 26 && plain {
+            Ok(CallId(text.to_owned()))
+        } else {
+            Err(format!("`{}` is no call's id", ambit_core::error::printable(text)))
+        }
+    }
+}
+
 impl fmt::Display for CallId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

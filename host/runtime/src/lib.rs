@@ -7,6 +7,7 @@
 #[cfg(windows)]
 compile_error!("Ambit does not run on Windows yet: build it on Linux or macOS, or in WSL.");
 
+pub mod approvals;
 pub mod call;
 pub mod config;
 mod effects;
@@ -15,9 +16,11 @@ pub mod home;
 pub mod host;
 pub mod ids;
 mod random;
+pub mod replay;
 pub mod sandbox;
 pub mod secret;
 pub mod store;
+pub mod transcript;
 
 #[cfg(test)]
 mod tests;

@@ -26,12 +26,12 @@ use ambit_core::manifest::Manifest;
 use ambit_core::policy::Mode;
 use parking_lot::Mutex;
 
-use crate::call::{Answer, CallRequest, Listener};
+use crate::call::{Answer, CallRequest, Listener, Outcome};
 use crate::config::Config;
 use crate::config::lock::Lock;
 use crate::home;
 use crate::host::{Host, HostOptions, OpenError};
-use crate::sandbox::{Compiler, Outcome};
+use crate::sandbox::Compiler;
 use crate::store::{Keys, Payload, Reader};
 
 /// A service that answers every request with `{"id":"x"}`, and counts them.
@@ -88,7 +88,7 @@ fn answer(mut stream: TcpStream, seen: &AtomicUsize) {
     let _ = stream.shutdown(Shutdown::Write);
 }
 
-/// `get` reads a path, `post` changes it, `twice` reads it two times, `tell` says how far it is; each returns nothing that matters.
+/// `get` reads a path, `post` changes it, `twice` reads it two times, `both` reads and changes it, `tell` says how far it is; each returns nothing that matters.
 fn component(port: u16) -> Vec<u8> {
     let world = format!(
         r#"world tool {{
@@ -99,6 +99,7 @@ fn component(port: u16) -> Vec<u8> {
         export post: func(path: string) -> u16;
         export twice: func(path: string) -> u16;
         export tell: func(path: string) -> u16;
+        export both: func(path: string) -> u16;
     }}"#
     );
     // Flattened: method, path, query, headers, body (a case and two words), then where the answer goes.
@@ -118,11 +119,15 @@ fn component(port: u16) -> Vec<u8> {
             (call $report (i64.const 2) (i64.const 3) (local.get 0) (local.get 1)) (i32.const 0))
         (func (export "get") (param i32 i32) (result i32) {get} (i32.load8_u (i32.const 64)))
         (func (export "post") (param i32 i32) (result i32) {post} (i32.load8_u (i32.const 64)))
+        (func (export "both") (param i32 i32) (result i32) {get} {post} (i32.load8_u (i32.const 64)))
         (func (export "twice") (param i32 i32) (result i32) {get} {get} (i32.load8_u (i32.const 64))))"#,
         allocator = crate::sandbox::tests::ALLOCATOR,
     );
     crate::sandbox::tests::component(&world, &module)
 }
+
+#[path = "tests_holds.rs"]
+mod holds;
 
 const POLICY: &str = "@id(\"all\") permit (principal, action, resource);";
 
@@ -134,7 +139,7 @@ team = "support"
 tenant = "acme"
 users = ["ada"]
 [group.reviewer]
-members = []
+members = ["rita", "sam", "ada"]
 [connection.things]
 origin = "http://127.0.0.1:{port}"
 allow_private = true

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ambit_runtime::call::Outcome;
 use ambit_runtime::host::Host;
-use ambit_runtime::sandbox::Outcome;
 
 use super::report::{Amount, Figure};
 use super::rounds::{micros, quantile};

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use ambit_core::manifest::Manifest;
 use ambit_core::policy::Mode;
+use ambit_runtime::call::Outcome;
 use ambit_runtime::call::{Answer, CallRequest};
 use ambit_runtime::config::Config;
 use ambit_runtime::gate::Wire;
 use ambit_runtime::home;
 use ambit_runtime::host::{Host, HostOptions, OpenError};
-use ambit_runtime::sandbox::{Compiler, Outcome};
+use ambit_runtime::sandbox::Compiler;
 use bytes::Bytes;
 use tempfile::TempDir;
 

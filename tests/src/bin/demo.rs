@@ -28,6 +28,17 @@ permit (principal in Team::\"support\", action == Action::\"call\", resource)
 when { resource in [Tool::\"hostile\", Tool::\"snoop\"] };
 ";
 
+/// Who may approve: for Ada too, which must not count for what is done for her.
+const PEOPLE: [&str; 3] = ["rita", "sam", "ada"];
+
+/// Added for what people decide: a refund above 100.00 USD waits for two of them.
+const DUAL_CONTROL: &str = "
+@id(\"dual-control\")
+forbid (principal, action == Action::\"commit\", resource == Route::\"stripe/refunds.create\")
+when { context.spend.kind == \"known\" && context.spend.minor > 10000 }
+unless { context.approvals.finance >= 2 };
+";
+
 /// What the hostile guest tries, by the names of its cases.
 const ATTEMPTS: [(&str, &str); 9] = [
     ("absolute-url", "an absolute URL"),
@@ -72,6 +83,7 @@ fn tell() -> io::Result<usize> {
     let mut story = Story::begin(folder.path())?;
     declared(&mut story)?;
     let refund = refunds(&mut story)?;
+    waiting(&mut story)?;
     hostile(&mut story)?;
     misleading(&mut story)?;
     snooping(&mut story)?;
@@ -98,7 +110,7 @@ impl Story {
         let service = Service::start(&folder.join("service"))?;
         let mut home = Home::make(&folder.join("home"))?;
         home.set("STRIPE_KEY", service.token.clone());
-        home.permit(&format!("{POLICY}{MORE_POLICY}"))?;
+        home.permit(&format!("{POLICY}{MORE_POLICY}{DUAL_CONTROL}"))?;
         for (name, component) in [
             ("stripe", "stripe"),
             ("hostile", "hostile_wire"),
@@ -126,7 +138,7 @@ impl Story {
         let mark = self.folder.join("ledger.mark");
         self.home.configure(&format!(
             "[agent.assistant]\nteam = \"support\"\ntenant = \"acme\"\nusers = [\"ada\"]\n\n\
-             [group.reviewer]\nmembers = []\n\n[ledger]\nhigh_water = \"{}\"\n\n\
+             [group.reviewer]\nmembers = []\n\n[group.finance]\nmembers = [\"rita\", \"sam\", \"ada\"]\n\n[ledger]\nhigh_water = \"{}\"\n\n\
              [tool.stripe.bind]\nstripe = \"stripe\"\n\n[tool.hostile.bind]\nstripe = \"stripe\"\n\n{}",
             mark.display(),
             PROFILE.replace(origin, &moved)
@@ -165,6 +177,18 @@ impl Story {
         let before = self.service.requests()?.len();
         let run = self.run(&["call", tool, function, "--args", args, "--for", "ada"], 16)?;
         Ok((run, self.service.requests()?.split_off(before)))
+    }
+
+    /// A person's yes, and what reached the service meanwhile.
+    fn approve(&self, hold: &str, person: &str) -> io::Result<(Run, Vec<Request>)> {
+        let before = self.service.requests()?.len();
+        let run = self.run(&["approvals", "approve", hold, "--key", &self.key(person)], 8)?;
+        Ok((run, self.service.requests()?.split_off(before)))
+    }
+
+    /// The file of a person's key, which is not in the home.
+    fn key(&self, person: &str) -> String {
+        self.folder.join(format!("{person}.key")).display().to_string()
     }
 
     fn check(&mut self, what: &str, holds: bool) {
@@ -240,6 +264,49 @@ fn refunds(story: &mut Story) -> io::Result<String> {
     );
     story.check("nothing reached the service", requests.is_empty());
     Ok(refund)
+}
+
+/// A refund that two people have to approve, with keys of their own.
+fn waiting(story: &mut Story) -> io::Result<()> {
+    story.chapter("A refund that waits for two people");
+    for person in PEOPLE {
+        let made = story
+            .home
+            .done(["person", "key", person, "--output", &story.key(person)])?;
+        story.run(&["person", "enrol", made.out.trim()], 1)?;
+    }
+    let args = r#"{"charge": "ch_laptop", "amount": 20000}"#;
+    let (run, requests) = story.call("stripe", "refunds.create", args)?;
+    story.check(
+        "it is held, and nothing was sent",
+        run.code == Some(4) && nothing_posted(&requests),
+    );
+    let run = story.run(&["approvals", "list"], 4)?;
+    let hold = run.out.split(' ').next().unwrap_or_default().to_owned();
+    let run = story.run(&["approvals", "show", &hold], 20)?;
+    story.check(
+        "whoever decides sees what would be sent, for whom, and who is missing",
+        run.out.contains("amount=20000") && run.out.contains("2 of finance"),
+    );
+    let (run, _) = story.approve(&hold, "ada")?;
+    story.check("nobody approves what is done for them", run.code == Some(1));
+    let (run, requests) = story.approve(&hold, "rita")?;
+    story.check(
+        "one is not enough",
+        run.code == Some(0) && requests.is_empty() && run.out.contains("1 of finance"),
+    );
+    let (run, _) = story.approve(&hold, "rita")?;
+    story.check("and nobody counts twice", run.code == Some(1));
+    let (run, requests) = story.approve(&hold, "sam")?;
+    story.check(
+        "with the second yes the call goes on where it was: 200.00 USD went back",
+        run.code == Some(0) && lines(&requests).contains(&"POST /v1/refunds".to_owned()),
+    );
+    let call = call_id(&run);
+    story.run(&["audit", "show", &call], 30)?;
+    let run = story.run(&["replay", &call], 2)?;
+    story.check("and it comes to the same again, offline", run.code == Some(0));
+    Ok(())
 }
 
 fn hostile(story: &mut Story) -> io::Result<()> {

@@ -65,7 +65,7 @@ fn reader(home: &Path) -> Result<Reader, Failure> {
 }
 
 /// The call that `given` names: whole, or by a beginning that only one call has.
-fn resolve(reader: &Reader, given: &str) -> Result<String, Failure> {
+pub(crate) fn resolve(reader: &Reader, given: &str) -> Result<String, Failure> {
     let found = reader.calls_like(given, 3)?;
     match found.as_slice() {
         [one] => Ok(one.clone()),
@@ -181,6 +181,7 @@ fn row(story: &CallStory) -> Value {
     };
     let outcome = match (&story.opening.what, &story.finished) {
         (Opening::Denied(_), _) => "denied",
+        (_, None) if story.waiting().is_some() => "held",
         (_, None) => "unfinished",
         (_, Some(finished)) => match finished.what.outcome {
             End::Ok(_) => "ok",

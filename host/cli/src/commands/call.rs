@@ -8,16 +8,17 @@ use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::Narrowing;
 use ambit_core::ledger::body::Stage;
 use ambit_core::ledger::story::{CallStory, EffectStory, Opening};
+use ambit_core::ledger::utc;
 use ambit_core::policy::Mode;
 use ambit_core::scope::Tier;
-use ambit_runtime::call::{Answer, CallRequest};
+use ambit_runtime::approvals::told;
+use ambit_runtime::call::{Answer, CallRequest, Held, Outcome};
 use ambit_runtime::config::Config;
 use ambit_runtime::host::{Host, HostOptions};
 use ambit_runtime::ids::TraceId;
-use ambit_runtime::sandbox::Outcome;
 use serde_json::json;
 
-use crate::args::{Call, Format};
+use crate::args::{self, Call, Format};
 use crate::output::{self, Exit, Failure, Output, count, note, sentence, style, untrusted};
 use crate::proposal::{permit, quoted};
 
@@ -29,7 +30,11 @@ pub(crate) fn run(args: &Call, home: &Path, out: Output) -> Result<Exit, Failure
         args: arguments(&args.args)?,
         agent: agent(args, &config)?,
         user: args.user.clone(),
-        mode: Mode::Execute,
+        mode: match args.mode {
+            args::Mode::Execute => Mode::Execute,
+            args::Mode::Suggest => Mode::Suggest,
+            args::Mode::DryRun => Mode::DryRun,
+        },
         trace: args
             .trace
             .as_deref()
@@ -50,17 +55,32 @@ pub(crate) fn run(args: &Call, home: &Path, out: Output) -> Result<Exit, Failure
         ..request
     })?;
     drop(calling);
-    let receipt = host.receipt(&answer.call)?;
-    if let Some(path) = &args.receipt {
-        fs::write(path, &receipt)
+    tell(&host, &answer, &args.tool, args.receipt.as_deref(), out)
+}
+
+/// Tells how a call ended, or that it waits: its value, what was refused and why, its receipt where it has one.
+pub(crate) fn tell(
+    host: &Host,
+    answer: &Answer,
+    tool: &str,
+    receipt_file: Option<&Path>,
+    out: Output,
+) -> Result<Exit, Failure> {
+    // A call that waits has not ended, and has no receipt yet.
+    let receipt = match answer.outcome {
+        Outcome::Held(_) => None,
+        _ => Some(host.receipt(&answer.call)?),
+    };
+    if let (Some(path), Some(receipt)) = (receipt_file, &receipt) {
+        fs::write(path, receipt)
             .map_err(|e| Failure::internal(format!("the receipt {} cannot be written: {e}", path.display())))?;
     }
-    report(&answer, &receipt, args, out)?;
+    report(answer, receipt.as_deref(), tool, out)?;
     if out.format == Format::Human {
         let story = host.reader()?.story(answer.call.as_str())?;
         missing_rules(&story).iter().for_each(note);
     }
-    Ok(exit_of(&answer))
+    Ok(exit_of(answer))
 }
 
 /// The rules that would permit what policy denied for want of one: exactly that, and where it is more than that, a warning.
@@ -119,6 +139,7 @@ const fn exit_of(answer: &Answer) -> Exit {
     match answer.outcome {
         Outcome::Ok(_) => Exit::Done,
         Outcome::ToolError(_) | Outcome::Stopped(_) => Exit::Refused,
+        Outcome::Held(_) => Exit::Held,
     }
 }
 
@@ -157,19 +178,21 @@ fn agent(args: &Call, config: &Config) -> Result<String, Failure> {
     }
 }
 
-fn report(answer: &Answer, receipt: &str, asked: &Call, out: Output) -> Result<(), Failure> {
-    let (word, value, refusal) = match &answer.outcome {
-        Outcome::Ok(value) => ("ok", Some(value), None),
-        Outcome::ToolError(value) => ("tool-error", Some(value), None),
-        Outcome::Stopped(refusal) => ("refused", None, Some(refusal)),
+fn report(answer: &Answer, receipt: Option<&str>, tool: &str, out: Output) -> Result<(), Failure> {
+    let (word, value, refusal, held) = match &answer.outcome {
+        Outcome::Ok(value) => ("ok", Some(value), None, None),
+        Outcome::ToolError(value) => ("tool-error", Some(value), None, None),
+        Outcome::Stopped(refusal) => ("refused", None, Some(refusal), None),
+        Outcome::Held(held) => ("held", None, None, Some(held.as_ref())),
     };
-    let receipt: serde_json::Value = serde_json::from_str(receipt).unwrap_or_default();
+    let receipt: Option<serde_json::Value> = receipt.and_then(|receipt| serde_json::from_str(receipt).ok());
     let document = json!({
         "call": answer.call,
         "trace": answer.trace,
         "outcome": word,
         "value": value,
         "refusal": refusal,
+        "held": held,
         "refused_effects": answer.refused_effects,
         "cost": answer.cost,
         "receipt": receipt,
@@ -182,18 +205,41 @@ fn report(answer: &Answer, receipt: &str, asked: &Call, out: Output) -> Result<(
         None => Ok(()),
     })?;
     if out.format == Format::Human {
-        explain(answer, refusal, asked);
+        if let Some(held) = held {
+            waits(held);
+        }
+        explain(answer, refusal, tool);
     }
     Ok(())
 }
 
+/// For people: what waits, for whom, until when, and what to do about it.
+fn waits(held: &Held) {
+    let spend = held
+        .spend
+        .map(|spend| format!(", {} {} (minor units)", spend.minor, spend.currency))
+        .unwrap_or_default();
+    note(format!(
+        "{}held{}: effect {}, {} {}/{}{spend}, waits for approvals: {}",
+        style::WARN.render(),
+        style::WARN.render_reset(),
+        held.ordinal,
+        held.tier,
+        untrusted(&held.connection),
+        untrusted(&held.route),
+        untrusted(&told(&held.needs)),
+    ));
+    let id: String = held.hold.to_hex().chars().take(12).collect();
+    let until = utc(i64::try_from(held.expires_ms).unwrap_or(i64::MAX));
+    note(format!(
+        "  Until {until}: `ambit approvals show {id}`, then `approve` or `reject`."
+    ));
+}
+
 /// What an operator can do about a refusal that says nothing of it. An agent is not told: it can do none of this.
-fn way_out(code: Code, asked: &Call) -> Option<String> {
+fn way_out(code: Code, tool: &str) -> Option<String> {
     match code {
-        Code::Arguments => Some(format!(
-            "`ambit inspect {} --function {}` prints what it takes",
-            asked.tool, asked.function
-        )),
+        Code::Arguments => Some(format!("`ambit inspect {tool}` prints what its functions take")),
         Code::Policy => Some(
             "`ambit policy check` prints the rules in force, and `ambit policy init` proposes what the tools could use"
                 .to_owned(),
@@ -203,7 +249,7 @@ fn way_out(code: Code, asked: &Call) -> Option<String> {
 }
 
 /// For people, on standard error: why it was refused, what to do, where to read on.
-fn explain(answer: &Answer, refusal: Option<&Refusal>, asked: &Call) {
+fn explain(answer: &Answer, refusal: Option<&Refusal>, tool: &str) {
     for refused in answer.refused_effects.iter().chain(refusal) {
         let rule = refused
             .rule
@@ -217,7 +263,7 @@ fn explain(answer: &Answer, refusal: Option<&Refusal>, asked: &Call) {
             refused.code,
             untrusted(&refused.message)
         ));
-        let advice = refused.advice.clone().or_else(|| way_out(refused.code, asked));
+        let advice = refused.advice.clone().or_else(|| way_out(refused.code, tool));
         if let Some(advice) = advice {
             note(format!("  {}", untrusted(&sentence(&advice))));
         }

@@ -1,5 +1,6 @@
 //! The subcommands, a file each.
 
+pub(crate) mod approvals;
 pub(crate) mod audit;
 pub(crate) mod build;
 pub(crate) mod call;
@@ -7,7 +8,9 @@ pub(crate) mod compile_child;
 pub(crate) mod completions;
 pub(crate) mod init;
 pub(crate) mod inspect;
+pub(crate) mod person;
 pub(crate) mod policy;
 pub(crate) mod receipt;
+pub(crate) mod replay;
 pub(crate) mod story;
 pub(crate) mod tools;

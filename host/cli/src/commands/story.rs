@@ -2,11 +2,13 @@
 
 use std::io::{self, Write};
 
+use ambit_core::hold::Vote;
 use ambit_core::ledger::body::{
     Amount, CallFinished, Cause, Doubt, EffectIntent, EffectOutcome, End, Outcome, Refused, Stage,
 };
-use ambit_core::ledger::story::{EffectStory, Opening, Told};
+use ambit_core::ledger::story::{EffectStory, HoldStory, Opening, Told};
 use ambit_core::ledger::{CallStory, utc};
+use ambit_runtime::approvals::told;
 use anstyle::Style;
 
 use crate::output::{style, untrusted};
@@ -30,11 +32,11 @@ pub(crate) fn print(story: &CallStory, payload: &Payloads<'_>, w: &mut dyn Write
         }
     }
     for (ordinal, effect) in &story.effects {
-        teller.effect(*ordinal, effect, w)?;
+        teller.effect(story, *ordinal, effect, w)?;
     }
     match &story.finished {
         Some(finished) => teller.finished(finished, w),
-        None if story.is_over() => Ok(()),
+        None if story.is_over() || story.waiting().is_some() => Ok(()),
         None => teller.line(
             w,
             style::WARN,
@@ -100,8 +102,12 @@ impl Teller<'_> {
         writeln!(w)
     }
 
-    fn effect(&self, ordinal: u32, effect: &EffectStory, w: &mut dyn Write) -> io::Result<()> {
+    fn effect(&self, story: &CallStory, ordinal: u32, effect: &EffectStory, w: &mut dyn Write) -> io::Result<()> {
+        if let Some(hold) = story.holds.get(&ordinal) {
+            self.hold(ordinal, hold, w)?;
+        }
         match effect {
+            EffectStory::Held(_) => field(w, "waits", "until it is approved, rejected or expired"),
             EffectStory::Refused(told) => {
                 let refused = &told.what;
                 let place = place(refused.connection.as_deref(), refused.route.as_deref());
@@ -130,6 +136,34 @@ impl Teller<'_> {
                 }
             }
         }
+    }
+
+    fn hold(&self, ordinal: u32, hold: &HoldStory, w: &mut dyn Write) -> io::Result<()> {
+        let held = &hold.held.what;
+        let place = place(Some(&held.connection), Some(&held.route));
+        let spend = held
+            .spend
+            .as_ref()
+            .map(|a| format!(", {}", money(a)))
+            .unwrap_or_default();
+        let what = format!("effect {ordinal}: {} {place}{spend}: held", held.tier);
+        self.line(w, style::WARN, hold.held.stamp.time_ms(), &what)?;
+        rules("denied by", &held.rules, w)?;
+        field(w, "needs", &told(&held.needs))?;
+        self.value(w, "would send", &format!("effect/{ordinal}/held"))?;
+        for (nth, vote) in (1..).zip(&hold.votes) {
+            let Ok(said) = Vote::claimed(&vote.what.vote) else {
+                continue;
+            };
+            let when = utc(vote.stamp.time_ms());
+            field(
+                w,
+                said.verdict.as_str(),
+                &format!("{} of {}, {when}", said.person, said.group),
+            )?;
+            self.value(w, "because", &format!("effect/{ordinal}/reason/{nth}"))?;
+        }
+        Ok(())
     }
 
     fn intent(&self, ordinal: u32, told: &Told<EffectIntent>, w: &mut dyn Write) -> io::Result<()> {

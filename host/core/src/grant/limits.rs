@@ -9,6 +9,7 @@ use crate::json;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
+const HOUR_MS: u64 = 3_600_000;
 
 /// The largest request or response body that any configuration can allow.
 pub const LARGEST_BODY: u64 = 8 * MIB;
@@ -43,6 +44,8 @@ pub struct Limits {
     pub json_depth: u32,
     /// Calls that the host runs at once: one more waits for a place.
     pub concurrent_calls: u32,
+    /// How long an effect waits for approvals, in milliseconds.
+    pub hold_ms: u64,
 }
 
 impl Default for Limits {
@@ -61,6 +64,7 @@ impl Default for Limits {
             effects: 64,
             json_depth: 64,
             concurrent_calls: 64,
+            hold_ms: 72 * HOUR_MS,
         }
     }
 }

@@ -15,6 +15,7 @@ use super::number::{self, Number};
 use crate::digest::Digest;
 use crate::error::{Code, Refusal};
 use crate::grant::Limits;
+use crate::hold::Need;
 use crate::money::{Currency, Spend};
 use crate::policy::Mode;
 use crate::scope::Tier;
@@ -77,12 +78,22 @@ kinds! {
     ToolPinned = "tool-pinned",
     /// The operator removed a tool.
     ToolRemoved = "tool-removed",
+    /// The operator enrolled a person who may approve.
+    PersonEnrolled = "person-enrolled",
+    /// The operator revoked a person's key.
+    PersonRevoked = "person-revoked",
+    /// A vote on a hold did not count.
+    VoteRefused = "vote-refused",
     /// A call was refused before its guest ran.
     CallDenied = "call-denied",
     /// A call was permitted; its guest may run.
     CallAccepted = "call-accepted",
     /// An effect was refused before its intent.
     EffectRefused = "effect-refused",
+    /// An effect waits for approvals.
+    EffectHeld = "effect-held",
+    /// A person said yes or no to a held effect.
+    HoldVoted = "hold-voted",
     /// An effect was permitted; it may leave once this entry is durable.
     EffectIntent = "effect-intent",
     /// What became of an intent.
@@ -105,12 +116,19 @@ impl Kind {
             Self::CallDenied
             | Self::CallAccepted
             | Self::EffectRefused
+            | Self::EffectHeld
+            | Self::HoldVoted
             | Self::EffectIntent
             | Self::EffectOutcome
             | Self::CallFinished => true,
-            Self::LedgerOpened | Self::ConfigChanged | Self::PolicyChanged | Self::ToolPinned | Self::ToolRemoved => {
-                false
-            }
+            Self::LedgerOpened
+            | Self::ConfigChanged
+            | Self::PolicyChanged
+            | Self::ToolPinned
+            | Self::ToolRemoved
+            | Self::PersonEnrolled
+            | Self::PersonRevoked
+            | Self::VoteRefused => false,
         }
     }
 }
@@ -121,6 +139,8 @@ impl Body {
     pub const fn ordinal(&self) -> Option<u32> {
         match self {
             Self::EffectRefused(body) => Some(body.ordinal),
+            Self::EffectHeld(body) => Some(body.ordinal),
+            Self::HoldVoted(body) => Some(body.ordinal),
             Self::EffectIntent(body) => Some(body.ordinal),
             Self::EffectOutcome(body) => Some(body.ordinal),
             _ => None,
@@ -189,6 +209,39 @@ pub struct ToolRemoved {
     pub name: String,
 }
 
+/// The operator enrolled a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PersonEnrolled {
+    /// The text of the person's public key. Its name is the person's.
+    pub key: String,
+    /// The person.
+    pub name: String,
+}
+
+/// The operator revoked a person's key: it signs no more votes that count.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PersonRevoked {
+    /// The text of the public key.
+    pub key: String,
+    /// The person.
+    pub name: String,
+}
+
+/// A vote on a hold did not count. It changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VoteRefused {
+    /// The hold that it was about.
+    pub hold: Digest,
+    /// Who signed it, where the signature is of somebody who is enrolled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub person: Option<String>,
+    /// Why, in a word of [`HoldError`](crate::hold::HoldError).
+    pub why: String,
+}
+
 /// What was asked for: the same in a call's first and last entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -235,12 +288,14 @@ impl From<&Limits> for LimitList {
             effects,
             json_depth,
             concurrent_calls,
+            hold_ms,
         } = *limits;
         let sorted = [
             ("args_bytes", args_bytes),
             ("concurrent_calls", concurrent_calls.into()),
             ("effects", effects.into()),
             ("fuel", fuel),
+            ("hold_ms", hold_ms),
             ("json_depth", json_depth.into()),
             ("log_bytes", log_bytes),
             ("memory_bytes", memory_bytes),
@@ -448,6 +503,9 @@ pub struct EffectRefused {
     /// The effect's digest, where it was well-formed enough to have one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub effect: Option<Digest>,
+    /// The hold that ends with this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Digest>,
     /// The label of the guest's import.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub import: Option<String>,
@@ -468,6 +526,57 @@ pub struct EffectRefused {
     pub tier: Option<Tier>,
 }
 
+/// An effect waits for approvals: policy denies it, and would permit it with some. The guest that asked for it has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EffectHeld {
+    /// Commitment to what the guest asked for, in its own words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Digest>,
+    /// The connection's name.
+    pub connection: String,
+    /// The effect's digest.
+    pub effect: Digest,
+    /// From then on it is over, in milliseconds since 1970.
+    #[serde(with = "number")]
+    pub expires: u64,
+    /// The hold's id, which approvals are for.
+    pub hold: Digest,
+    /// The label of the guest's import.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub import: Option<String>,
+    /// The smallest sets of approvals that would permit it, each by group: any of them.
+    pub needs: Vec<Need>,
+    /// Which of the call's effects.
+    pub ordinal: u32,
+    /// Commitment to the request as it would be sent.
+    pub request: Digest,
+    /// The route's name.
+    pub route: String,
+    /// The `@id`s of the policies that deny it for now.
+    pub rules: Vec<String>,
+    /// The most money it can move. Absent where it moves none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spend: Option<Amount>,
+    /// The route's tier.
+    pub tier: Tier,
+}
+
+/// A person said yes or no to a held effect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HoldVoted {
+    /// The hold.
+    pub hold: Digest,
+    /// Which of the call's effects is held.
+    pub ordinal: u32,
+    /// Commitment to the person's reason, where they gave one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Digest>,
+    /// What the person signed: person, group, verdict and expiry are in it.
+    pub vote: String,
+}
+
 /// An effect was permitted. Durable before a byte of it leaves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -481,6 +590,9 @@ pub struct EffectIntent {
     pub connection: String,
     /// The effect's digest: what policy decided on, and what is sent.
     pub effect: Digest,
+    /// The hold that ends with this: its approvals are used up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Digest>,
     /// The label of the guest's import; a request of the host's own may have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub import: Option<String>,

@@ -208,9 +208,9 @@ impl SignerKey {
         &self.verifier
     }
 
-    /// Signs a text of whole lines into a note. Private to the ledger: the key signs checkpoints and nothing else, or a signature
-    /// would not say what it says.
-    pub(super) fn sign(&self, text: &str) -> String {
+    /// Signs a text of whole lines into a note. Private to this crate: a ledger's key signs checkpoints and a person's key votes, each
+    /// under a first line of its own, or a signature would not say what it says.
+    pub(crate) fn sign(&self, text: &str) -> String {
         let mut data = self.verifier.id.0.to_vec();
         data.extend_from_slice(&self.key.sign(text.as_bytes()).to_bytes());
         format!("{text}\n{DASH}{} {}\n", self.verifier.name, BASE64.encode(&data))

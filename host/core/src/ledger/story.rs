@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use super::body::{
-    Amount, Body, CallAccepted, CallDenied, CallFinished, EffectIntent, EffectOutcome, EffectRefused, Kind, Tally,
+    Amount, Body, CallAccepted, CallDenied, CallFinished, EffectHeld, EffectIntent, EffectOutcome, EffectRefused,
+    HoldVoted, Kind, Tally,
 };
 use super::entry::{Entry, Principal};
 use super::{LedgerError, Stamp};
@@ -31,6 +32,8 @@ pub struct CallStory {
     pub opening: Told<Opening>,
     /// Its effects by their numbers, refused ones among them.
     pub effects: BTreeMap<u32, EffectStory>,
+    /// Its holds by the numbers of their effects: those that wait, and those that are over.
+    pub holds: BTreeMap<u32, HoldStory>,
     /// Its end. None while it runs, and after the host died in it.
     pub finished: Option<Told<CallFinished>>,
     tally: Tally,
@@ -54,9 +57,20 @@ pub enum Opening {
     Denied(CallDenied),
 }
 
+/// A held effect, and what people said to it. What became of it is the effect of the same number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HoldStory {
+    /// What is held.
+    pub held: Told<EffectHeld>,
+    /// The votes, in order. Their signatures are not checked here, as people's keys are not a call's.
+    pub votes: Vec<Told<HoldVoted>>,
+}
+
 /// One effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EffectStory {
+    /// Waits for approvals.
+    Held(Told<EffectHeld>),
     /// Refused before anything left.
     Refused(Told<EffectRefused>),
     /// Permitted.
@@ -101,6 +115,7 @@ impl CallStory {
             policy: entry.policy(),
             opening: told(entry, what),
             effects: BTreeMap::new(),
+            holds: BTreeMap::new(),
             finished: None,
             tally: Tally::default(),
         })
@@ -120,7 +135,7 @@ impl CallStory {
         match entry.body() {
             Body::EffectRefused(refused) => {
                 require(
-                    guard!("ledger.story-ordinal-once", self.is_new(refused.ordinal)),
+                    guard!("ledger.story-ordinal-once", self.is_new(refused.ordinal, refused.hold)),
                     "the call had an effect of that number",
                 )?;
                 self.tally.refused();
@@ -129,12 +144,33 @@ impl CallStory {
             }
             Body::EffectIntent(intent) => {
                 require(
-                    guard!("ledger.story-ordinal-once", self.is_new(intent.ordinal)),
+                    guard!("ledger.story-ordinal-once", self.is_new(intent.ordinal, intent.hold)),
                     "the call had an effect of that number",
                 )?;
                 let intent = told(entry, intent.clone());
                 self.effects
                     .insert(intent.what.ordinal, EffectStory::Intended { intent, outcome: None });
+            }
+            Body::EffectHeld(held) => {
+                require(
+                    guard!("ledger.story-ordinal-once", self.is_new(held.ordinal, None)),
+                    "the call had an effect of that number",
+                )?;
+                require(
+                    guard!("ledger.story-one-hold", self.waiting().is_none()),
+                    "another effect of the call is held",
+                )?;
+                let held = told(entry, held.clone());
+                self.effects.insert(held.what.ordinal, EffectStory::Held(held.clone()));
+                let votes = Vec::new();
+                self.holds.insert(held.what.ordinal, HoldStory { held, votes });
+            }
+            Body::HoldVoted(vote) => {
+                let waits = matches!(self.effects.get(&vote.ordinal), Some(EffectStory::Held(held)) if held.what.hold == vote.hold);
+                require(guard!("ledger.story-vote-waits", waits), "no such hold waits for it")?;
+                if let Some(hold) = self.holds.get_mut(&vote.ordinal) {
+                    hold.votes.push(told(entry, vote.clone()));
+                }
             }
             Body::EffectOutcome(ended) => {
                 let effect = self.effects.get_mut(&ended.ordinal);
@@ -165,6 +201,10 @@ impl CallStory {
                     guard!("ledger.story-complete", self.open().next().is_none()),
                     "an intent of the call has no outcome yet",
                 )?;
+                require(
+                    guard!("ledger.story-held", self.waiting().is_none()),
+                    "an effect of the call is held",
+                )?;
                 let adds_up = finished.effects == self.tally.counts() && finished.spent == self.tally.spent();
                 require(
                     guard!("ledger.story-tally", adds_up),
@@ -184,6 +224,20 @@ impl CallStory {
         })
     }
 
+    /// The effect that the call waits with, if it does.
+    #[must_use]
+    pub fn waiting(&self) -> Option<&HoldStory> {
+        let held = |effect: &EffectStory| matches!(effect, EffectStory::Held(_));
+        let (ordinal, _) = self.effects.iter().find(|(_, effect)| held(effect))?;
+        self.holds.get(ordinal)
+    }
+
+    /// What its effects came to so far.
+    #[must_use]
+    pub const fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
     /// Whether nothing more can follow.
     #[must_use]
     pub const fn is_over(&self) -> bool {
@@ -197,8 +251,13 @@ impl CallStory {
             && entry.tool() == self.tool
     }
 
-    fn is_new(&self, ordinal: u32) -> bool {
-        !self.effects.contains_key(&ordinal)
+    /// Whether an effect of that number can begin: it is the first, or ends the hold that it names.
+    fn is_new(&self, ordinal: u32, hold: Option<Digest>) -> bool {
+        match self.effects.get(&ordinal) {
+            None => hold.is_none(),
+            Some(EffectStory::Held(held)) => hold == Some(held.what.hold),
+            Some(_) => false,
+        }
     }
 
     fn was_asked(&self, finished: &CallFinished) -> bool {

@@ -39,11 +39,15 @@ use self::slice::{Action, Slices};
 use crate::digest::Digest;
 use crate::error::Problem;
 use crate::guard;
+use crate::hold::Need;
 use crate::identity::Caller;
 
 /// The policy file of a new home: denies by default, says so, keeps suggest-mode runs from committing, and has examples to
 /// uncomment. It needs a group `reviewer`, which may be empty.
 pub const SHIPPED: &str = include_str!("shipped.cedar");
+
+/// How often at most policy is asked to find what would permit a held effect.
+pub const MOST_EVALUATIONS: usize = 16;
 
 /// One rule, as listings and explanations show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -302,6 +306,59 @@ impl PolicySet {
         self.decide(&question, subject, facts.digest())
     }
 
+    /// The smallest sets of approvals that would permit an effect which is denied with those it has; none where no approval would,
+    /// or where policy cannot be evaluated. At most [`MOST_EVALUATIONS`] questions are asked, so where there are very many ways not
+    /// all of them are found. They are what people are told, and promise nothing: with the real approvals all is decided anew.
+    #[must_use]
+    pub fn approvals_that_permit(&self, facts: &EffectFacts<'_>) -> Vec<Need> {
+        let all = self.thresholds(facts);
+        let permits = |approvals: &Need| {
+            let supposed = EffectFacts { approvals, ..*facts };
+            self.decide_effect(&supposed).allowed()
+        };
+        let most: Need = all
+            .iter()
+            .map(|(group, levels)| (group.clone(), levels.iter().copied().max().unwrap_or_default()))
+            .collect();
+        if most.is_empty() || !permits(&most) {
+            return Vec::new();
+        }
+        let mut found: Vec<Need> = Vec::new();
+        let mut left = MOST_EVALUATIONS - 1;
+        for supposed in combinations(&all) {
+            if found.iter().any(|need| covers(&supposed, need)) {
+                continue;
+            }
+            if left == 0 {
+                break;
+            }
+            left -= 1;
+            if permits(&supposed) {
+                found.push(supposed);
+            }
+        }
+        if found.is_empty() {
+            found.push(most);
+        }
+        found
+    }
+
+    /// How many approvals of which groups the rules mention that can be about the effect.
+    fn thresholds(&self, facts: &EffectFacts<'_>) -> BTreeMap<String, BTreeSet<u32>> {
+        let id = format!("{}/{}", facts.connection, facts.route);
+        let slice = self.slices.find(Action::Effect(facts.tier), facts.connection, &id);
+        let rules = slice
+            .into_iter()
+            .flat_map(cedar_policy::PolicySet::policies)
+            .filter_map(|policy| self.rules.get(*self.index.get(AsRef::<str>::as_ref(policy.id()))?));
+        let mut all: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
+        for threshold in rules.flat_map(|rule| &rule.approvals) {
+            let level = u32::try_from(threshold.at_least).unwrap_or(u32::MAX);
+            all.entry(threshold.group.clone()).or_default().insert(level);
+        }
+        all
+    }
+
     fn decide(&self, question: &Question<'_>, subject: Subject, facts: Digest) -> Decision {
         let answer = self.answer(question).unwrap_or_else(|error| Answer {
             errors: vec![error],
@@ -398,6 +455,36 @@ impl PolicySet {
                 .map_err(|error| error.to_string())
         })
     }
+}
+
+/// Every choice of one level or none for each group, those that ask for fewer people first. So many at most that trying them has an
+/// end: what is beyond is beyond the number of evaluations too.
+fn combinations(all: &BTreeMap<String, BTreeSet<u32>>) -> Vec<Need> {
+    const MOST: usize = 4096;
+    let mut choices = vec![Need::new()];
+    for (group, levels) in all {
+        let with = |level: &u32, choice: &Need| {
+            let mut choice = choice.clone();
+            choice.insert(group.clone(), *level);
+            choice
+        };
+        let more: Vec<Need> = levels
+            .iter()
+            .flat_map(|level| choices.iter().map(move |choice| with(level, choice)))
+            .collect();
+        choices.extend(more);
+        choices.truncate(MOST);
+    }
+    choices.retain(|choice| !choice.is_empty());
+    let people = |choice: &Need| choice.values().map(|level| u64::from(*level)).sum::<u64>();
+    choices.sort_by(|a, b| (people(a), a).cmp(&(people(b), b)));
+    choices
+}
+
+/// Whether what is supposed has all that a need asks for.
+fn covers(supposed: &Need, need: &Need) -> bool {
+    need.iter()
+        .all(|(group, level)| supposed.get(group).is_some_and(|given| given >= level))
 }
 
 /// A permit that has a hint and a condition, without the condition.

@@ -13,6 +13,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::error::Code;
+use crate::hold::Need;
 use crate::identity::{AgentSpec, Directory};
 use crate::json::{Json, Limits, Object};
 use crate::money::Spend;
@@ -55,7 +56,7 @@ fn groups(groups: &[(&str, usize)]) -> BTreeMap<String, usize> {
 fn load(text: &str) -> Result<PolicySet, Vec<Problem>> {
     PolicySet::load(
         &[("policy/main.cedar".to_owned(), text.to_owned())],
-        &groups(&[("finance", 3), ("reviewer", 1)]),
+        &groups(&[("finance", 3), ("other", 3), ("reviewer", 1)]),
     )
 }
 
@@ -980,14 +981,14 @@ fn problems_show_their_place() {
     check_problems(
         "@id(\"who\")\nforbid (principal, action, resource)\nunless { context.approvals.finanse >= 1 };",
         expect![[r#"
-              × rule `who` asks for a group that is not configured
-               ╭─[policy/main.cedar:3:10]
-             2 │ forbid (principal, action, resource)
-             3 │ unless { context.approvals.finanse >= 1 };
-               ·          ────────────┬────────────
-               ·                      ╰── no such group
-               ╰────
-              help: the groups of ambit.toml are finance, reviewer
+             × rule `who` asks for a group that is not configured
+              ╭─[policy/main.cedar:3:10]
+            2 │ forbid (principal, action, resource)
+            3 │ unless { context.approvals.finanse >= 1 };
+              ·          ────────────┬────────────
+              ·                      ╰── no such group
+              ╰────
+             help: the groups of ambit.toml are finance, other, reviewer
         "#]],
     );
 }
@@ -1338,4 +1339,46 @@ fn deciding_is_quick() {
             "{effect:?}, {call:?}"
         );
     });
+}
+
+/// The ways to a permit, each as `group count` joined by `+`.
+fn ways(set: &PolicySet, case: &Case) -> Vec<String> {
+    let needs = case.with(|facts| set.approvals_that_permit(facts));
+    let one = |need: &Need| {
+        let groups: Vec<String> = need.iter().map(|(group, count)| format!("{group} {count}")).collect();
+        groups.join("+")
+    };
+    needs.iter().map(one).collect()
+}
+
+#[test]
+fn what_would_permit_an_effect_is_the_smallest_sets_of_approvals() {
+    let set = loaded(&format!("{DESIGN}{BROAD}"));
+    let who = |agent, spend, mode| Case {
+        agent,
+        spend,
+        mode,
+        ..Case::default()
+    };
+    assert_eq!(ways(&set, &who("cfo-bot", usd(5001), Mode::Execute)), ["finance 2"]);
+    assert_eq!(
+        ways(&set, &who("cfo-bot", usd(5001), Mode::Suggest)),
+        ["finance 2+reviewer 1"]
+    );
+    assert_eq!(ways(&set, &who("cfo-bot", usd(1), Mode::Suggest)), ["reviewer 1"]);
+    // No approval makes a rule that permits it.
+    assert!(ways(&set, &who("bot", usd(60_000), Mode::Execute)).is_empty());
+    let any = loaded(
+        r#"
+        @id("a") permit (principal, action, resource) when { context.approvals.finance >= 3 };
+        @id("b") permit (principal, action, resource) when { context.approvals.finance >= 1 && context.approvals.reviewer >= 1 };
+        @id("c") permit (principal, action, resource) when { context.approvals.reviewer >= 1 && context.approvals.finance >= 2 };
+        @id("d") permit (principal, action, resource) when { context.approvals.other >= 2 };
+        @id("elsewhere") forbid (principal, action == Action::"read", resource) unless { context.approvals.finance >= 2 };
+        "#,
+    );
+    assert_eq!(
+        ways(&any, &Case::default()),
+        ["finance 1+reviewer 1", "other 2", "finance 3"]
+    );
 }

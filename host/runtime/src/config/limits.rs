@@ -25,6 +25,7 @@ const RANGES: &[(&str, u64, u64)] = &[
     ("effects", 0, 4096),
     ("json_depth", 1, 64),
     ("concurrent_calls", 1, 1000),
+    ("hold_ms", 1000, 90 * 24 * 60 * MINUTE),
 ];
 
 /// The limits that a table sets, over `base` for what it does not say.

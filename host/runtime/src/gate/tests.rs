@@ -265,6 +265,7 @@ fn durable(request: HttpRequest, time: Duration) -> Durable {
         cause: Cause::Guest,
         connection: "stripe".into(),
         effect: request.digest(),
+        hold: None,
         import: Some("stripe".into()),
         ordinal: 0,
         request: payload.commitment(),

@@ -148,6 +148,15 @@ impl Entry {
     }
 }
 
+/// Names what shapes a guest's run besides its inputs: the engine's version and settings.
+pub(super) fn engine_id(engine: &Engine) -> String {
+    let mut hasher = CodeHasher(Sha256::new());
+    hasher.write(b"ambit/engine/v1\0");
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    let digest: [u8; 32] = hasher.0.finalize().into();
+    data_encoding::HEXLOWER.encode(&digest)
+}
+
 /// SHA-256 behind the standard hashing interface, which is all the engine says its settings through.
 struct CodeHasher(Sha256);
 

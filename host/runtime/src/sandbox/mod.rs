@@ -211,6 +211,7 @@ impl std::fmt::Debug for LoadedTool {
 /// The process's engine with its slots, its clock and its compiler.
 pub struct Sandbox {
     engine: Engine,
+    engine_id: String,
     ticker: Ticker,
     turns: Arc<Turns>,
     compiler: Compiler,
@@ -226,12 +227,19 @@ impl Sandbox {
         let engine = engine::engine(Placement::Pool(options.slots), options.stack_bytes)?;
         let ticker = Ticker::start(&engine)?;
         Ok(Sandbox {
+            engine_id: compile::engine_id(&engine),
             engine,
             ticker,
             turns: Turns::new(std::thread::available_parallelism().map_or(1, usize::from)),
             compiler: options.compiler,
             cache: options.cache,
         })
+    }
+
+    /// Names the engine: on the same one, a call with the same inputs uses the same fuel.
+    #[must_use]
+    pub fn engine_id(&self) -> &str {
+        &self.engine_id
     }
 
     /// Reads, compiles and links a component. Blocks while it is compiled.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use ambit_core::money::Account;
 
 use super::StoreError;
-use super::books::{Books, Window, Work};
+use super::books::{Books, Held, Window, Work};
 
 /// An account and the cap it was last held against.
 type Row = (Account, u64);
@@ -16,6 +16,8 @@ pub(super) struct MapBooks {
     pub(super) unfinished: HashMap<Work, u64>,
     pub(super) accounts: HashMap<Window, Row>,
     pub(super) reservations: HashMap<(Work, Window), u64>,
+    pub(super) holds: HashMap<Work, Held>,
+    pub(super) persons: HashMap<String, String>,
     undo: Vec<Before>,
 }
 
@@ -24,6 +26,8 @@ enum Before {
     Unfinished(Work, Option<u64>),
     Account(Window, Option<Row>),
     Reservation((Work, Window), Option<u64>),
+    Hold(Work, Option<Held>),
+    Person(String, Option<String>),
 }
 
 impl MapBooks {
@@ -39,6 +43,8 @@ impl MapBooks {
                 Before::Unfinished(key, row) => put_back(&mut self.unfinished, key, row),
                 Before::Account(key, row) => put_back(&mut self.accounts, key, row),
                 Before::Reservation(key, row) => put_back(&mut self.reservations, key, row),
+                Before::Hold(key, row) => put_back(&mut self.holds, key, row),
+                Before::Person(key, row) => put_back(&mut self.persons, key, row),
             }
         }
     }
@@ -102,5 +108,43 @@ impl Books for MapBooks {
         let before = self.reservations.remove(&key);
         self.undo.push(Before::Reservation(key, before));
         Ok(before)
+    }
+
+    fn hold(&mut self, work: &Work, held: &Held) -> Result<bool, StoreError> {
+        let before = self.holds.insert(work.clone(), held.clone());
+        let new = before.is_none();
+        self.undo.push(Before::Hold(work.clone(), before));
+        Ok(new)
+    }
+
+    fn held(&mut self, work: &Work) -> Result<Option<Held>, StoreError> {
+        Ok(self.holds.get(work).cloned())
+    }
+
+    fn unhold(&mut self, work: &Work) -> Result<(), StoreError> {
+        let before = self.holds.remove(work);
+        self.undo.push(Before::Hold(work.clone(), before));
+        Ok(())
+    }
+
+    fn holds(&mut self, call: &str) -> Result<u64, StoreError> {
+        Ok(self.holds.keys().filter(|work| work.call == call).count() as u64)
+    }
+
+    fn enrol(&mut self, name: &str, key: &str) -> Result<bool, StoreError> {
+        let before = self.persons.insert(name.to_owned(), key.to_owned());
+        let new = before.is_none();
+        self.undo.push(Before::Person(name.to_owned(), before));
+        Ok(new)
+    }
+
+    fn key_of(&mut self, name: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.persons.get(name).cloned())
+    }
+
+    fn revoke(&mut self, name: &str) -> Result<(), StoreError> {
+        let before = self.persons.remove(name);
+        self.undo.push(Before::Person(name.to_owned(), before));
+        Ok(())
     }
 }

@@ -40,7 +40,7 @@ use std::sync::Arc;
 use ambit_core::ledger::VerifierKey;
 
 pub use batch::{Batch, TranscriptRow};
-pub use books::{Window, Work};
+pub use books::{Held, Window, Work};
 pub use durable::{Durable, Intent};
 pub use error::StoreError;
 pub use fault::{Fault, Faults, Step};
@@ -48,7 +48,7 @@ pub use high_water::{HighWaterOptions, high_water_notes};
 pub use keys::{Keys, verifier};
 pub use measure::{Rate, appends, callers, file_appends};
 pub use options::{Clock, StoreOptions};
-pub use reader::{BudgetState, CallFilter, Reader, Unfinished};
+pub use reader::{BudgetState, CallFilter, Person, Reader, Unfinished};
 pub use vault::Payload;
 
 use disk::Disk;

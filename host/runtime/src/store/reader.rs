@@ -20,9 +20,9 @@ use ambit_core::money::Account;
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, ToSql, params};
 
 use super::batch::TranscriptRow;
-use super::books::{self, Window, Work};
+use super::books::{self, Held, Window, Work};
 use super::map_books::MapBooks;
-use super::tables::{CALL, index};
+use super::tables::{CALL, held, index};
 use super::vault::{Payload, Vault};
 use super::{Keys, StoreError, home, schema};
 
@@ -73,6 +73,15 @@ pub struct Unfinished {
     pub work: Work,
     /// The ledger index of the entry that began it.
     pub index: u64,
+}
+
+/// A person who may approve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Person {
+    /// The name.
+    pub name: String,
+    /// The text of the public key.
+    pub key: String,
 }
 
 impl Reader {
@@ -313,6 +322,48 @@ impl Reader {
                 })
             },
         )
+    }
+
+    /// Effects that wait for approvals, the oldest first: at most `limit`, from those that began after the ledger index `after`.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn holds(&self, after: Option<u64>, limit: usize) -> Result<Vec<(Work, Held)>, StoreError> {
+        let after = after.map_or(Ok(-1), index)?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let sql = "SELECT call, ordinal, hold, expires, idx FROM holds WHERE idx > ?1 ORDER BY idx LIMIT ?2";
+        self.all(sql, [after, limit], |row| Ok((work(row)?, held(row, 2)?)))
+    }
+
+    /// The holds that wait whose id, in hexadecimal, begins with `prefix`, at most three: what a person may have abbreviated.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn holds_like(&self, prefix: &str) -> Result<Vec<(Work, Held)>, StoreError> {
+        let sql = "SELECT call, ordinal, hold, expires, idx FROM holds WHERE lower(hex(hold)) LIKE ?1 || '%' ORDER BY idx LIMIT 3";
+        self.all(sql, [prefix], |row| Ok((work(row)?, held(row, 2)?)))
+    }
+
+    /// The holds that wait in calls whose id begins with `prefix`, at most three.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn holds_of_calls_like(&self, prefix: &str) -> Result<Vec<(Work, Held)>, StoreError> {
+        let sql = "SELECT call, ordinal, hold, expires, idx FROM holds WHERE call >= ?1 AND call < ?1 || '~' LIMIT 3";
+        self.all(sql, [prefix], |row| Ok((work(row)?, held(row, 2)?)))
+    }
+
+    /// The people who may approve, by name.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn persons(&self) -> Result<Vec<Person>, StoreError> {
+        self.all("SELECT name, key FROM persons ORDER BY name", [], |row| {
+            Ok(Person {
+                name: row.get(0)?,
+                key: row.get(1)?,
+            })
+        })
     }
 
     /// The last signed checkpoint.
@@ -595,6 +646,10 @@ impl Audit {
         self.same("the budgets", |books| books.accounts == accounts);
         let reservations = reader.reservations()?.into_iter().collect();
         self.same("the reservations", |books| books.reservations == reservations);
+        let holds = reader.holds(None, usize::MAX)?.into_iter().collect();
+        self.same("the holds", |books| books.holds == holds);
+        let persons = reader.persons()?.into_iter().map(|row| (row.name, row.key)).collect();
+        self.same("the people who may approve", |books| books.persons == persons);
         self.wrong.map_or(Ok(()), |what| Err(StoreError::damaged(what)))
     }
 
@@ -716,7 +771,15 @@ fn committed(story: &CallStory) -> Vec<(String, Digest)> {
     }
     for (ordinal, effect) in &story.effects {
         let name = |what: &str| format!("effect/{ordinal}/{what}");
+        // What was held has its commitments in the entry that held it; what it ended with may say the same of what was asked.
+        if let Some(hold) = story.holds.get(ordinal) {
+            add(&name("held"), Some(hold.held.what.request));
+            for (nth, vote) in (1..).zip(&hold.votes) {
+                add(&name(&format!("reason/{nth}")), vote.what.reason);
+            }
+        }
         match effect {
+            EffectStory::Held(held) => add(&name("asked"), held.what.asked),
             EffectStory::Refused(refused) => {
                 add(&name("asked"), refused.what.asked);
                 add(&name("refused"), refused.what.refused.detail);

@@ -106,6 +106,22 @@ CREATE TABLE reservations(
   PRIMARY KEY (call, ordinal, budget, window),
   FOREIGN KEY (budget, window) REFERENCES accounts(budget, window)
 ) STRICT, WITHOUT ROWID;
+
+-- Effects that wait for approvals.
+CREATE TABLE holds(
+  call TEXT NOT NULL,
+  ordinal INTEGER NOT NULL,
+  hold BLOB NOT NULL UNIQUE CHECK (length(hold) = 32),
+  expires INTEGER NOT NULL,
+  idx INTEGER NOT NULL UNIQUE,
+  PRIMARY KEY (call, ordinal)
+) STRICT, WITHOUT ROWID;
+
+-- People who may approve, with the text of their public key.
+CREATE TABLE persons(
+  name TEXT PRIMARY KEY,
+  key TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Opens the home's database for writing, and makes it where there is none. Its caller holds the home's lock.

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, Statement, ToSql, ffi, params
 
 use super::StoreError;
 use super::batch::TranscriptRow;
-use super::books::{self, Books, Window, Work};
+use super::books::{self, Books, Held, Window, Work};
 
 /// The `ordinal` of a row that is of the call itself.
 pub(super) const CALL: i64 = -1;
@@ -82,6 +82,13 @@ pub(super) struct Tables<'c> {
     set_account: Statement<'c>,
     reserve: Statement<'c>,
     unreserve: Statement<'c>,
+    hold: Statement<'c>,
+    held: Statement<'c>,
+    unhold: Statement<'c>,
+    holds: Statement<'c>,
+    enrol: Statement<'c>,
+    key_of: Statement<'c>,
+    revoke: Statement<'c>,
 }
 
 impl<'c> Tables<'c> {
@@ -113,6 +120,15 @@ impl<'c> Tables<'c> {
                 "DELETE FROM reservations WHERE call = ?1 AND ordinal = ?2 AND budget = ?3 AND window = ?4
                  RETURNING amount",
             )?,
+            hold: prepare(
+                "INSERT INTO holds(call, ordinal, hold, expires, idx) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
+            )?,
+            held: prepare("SELECT hold, expires, idx FROM holds WHERE call = ?1 AND ordinal = ?2")?,
+            unhold: prepare("DELETE FROM holds WHERE call = ?1 AND ordinal = ?2")?,
+            holds: prepare("SELECT count(*) FROM holds WHERE call = ?1")?,
+            enrol: prepare("INSERT INTO persons(name, key) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?,
+            key_of: prepare("SELECT key FROM persons WHERE name = ?1")?,
+            revoke: prepare("DELETE FROM persons WHERE name = ?1")?,
         })
     }
 
@@ -238,6 +254,53 @@ impl Books for Tables<'_> {
         let key: [&dyn ToSql; 4] = [&work.call, &ordinal(work), &window.budget, &window.window];
         Ok(self.unreserve.query_row(key, |row| row.get(0)).optional()?)
     }
+
+    fn hold(&mut self, work: &Work, held: &Held) -> Result<bool, Fail> {
+        let (hold, at) = (held.hold.as_bytes(), index(held.index)?);
+        Ok(self
+            .hold
+            .execute(params![work.call, ordinal(work), hold, held.expires_ms, at])?
+            == 1)
+    }
+
+    fn held(&mut self, work: &Work) -> Result<Option<Held>, Fail> {
+        let held = self
+            .held
+            .query_row(params![work.call, ordinal(work)], |row| held(row, 0));
+        Ok(held.optional()?)
+    }
+
+    fn unhold(&mut self, work: &Work) -> Result<(), Fail> {
+        self.unhold.execute(params![work.call, ordinal(work)])?;
+        Ok(())
+    }
+
+    fn holds(&mut self, call: &str) -> Result<u64, Fail> {
+        Ok(self.holds.query_row([call], |row| row.get(0))?)
+    }
+
+    fn enrol(&mut self, name: &str, key: &str) -> Result<bool, Fail> {
+        Ok(self.enrol.execute([name, key])? == 1)
+    }
+
+    fn key_of(&mut self, name: &str) -> Result<Option<String>, Fail> {
+        Ok(self.key_of.query_row([name], |row| row.get(0)).optional()?)
+    }
+
+    fn revoke(&mut self, name: &str) -> Result<(), Fail> {
+        self.revoke.execute([name])?;
+        Ok(())
+    }
+}
+
+/// A hold from three columns of a row, from `first` on: its id, its expiry and its index.
+pub(super) fn held(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Held> {
+    let id: [u8; 32] = row.get(first)?;
+    Ok(Held {
+        hold: Digest::from_bytes(id),
+        expires_ms: row.get(first + 1)?,
+        index: row.get(first + 2)?,
+    })
 }
 
 fn ordinal(work: &Work) -> i64 {

@@ -16,9 +16,10 @@ fn is_canonical(text: &str) {
 
 #[test]
 fn every_kind_reads_back_and_is_canonical() {
-    let log = Log::of_everything();
+    let (log, holds) = (Log::of_everything(), Log::of_holds());
+    assert!(holds.verify().is_ok());
     let mut kinds = std::collections::BTreeSet::new();
-    for entry in &log.entries {
+    for entry in log.entries.iter().chain(&holds.entries) {
         is_canonical(&entry.text());
         assert_eq!(Entry::parse(entry.bytes()).as_ref(), Ok(entry));
         kinds.insert(entry.kind());
@@ -53,7 +54,7 @@ fn the_format_stays() {
     check(
         of_call('a', finished(&[(1, 5000)])),
         expect![[
-            r#"{"body":{"asked":{"args":"sha256:090772cf4068973daad3f715eb788d39fe2c02be42efd86de81f0e59198d6237","function":"refunds.create","limits":{"args_bytes":1048576,"concurrent_calls":64,"effects":64,"fuel":1000000000,"json_depth":64,"log_bytes":65536,"memory_bytes":"18446744073709551615","request_body_bytes":1048576,"response_body_bytes":1048576,"result_bytes":1048576,"stack_bytes":524288,"upstream_ms":30000,"wall_ms":30000},"mode":"execute","tier":"commit","tool":"refunds"},"effects":{"answered":1,"in-doubt":0,"not-sent":0,"refused":1},"fuel":123456,"log":"sha256:836ff184e7b41b1e13cb5fd89fa1de98dbbab99e9d2918913ff43b86a5c7c213","memory":1179648,"ms":3,"outcome":{"ok":{"result":"sha256:f6a214f7a5fcda0c2cee9660b7fc29f5649e3c68aad48e20e950137c98913a68"}},"settled":[{"amount":1,"budget":"calls","window":"day 2026-11-21"}],"spent":[{"currency":"usd","minor":5000}],"upstream":12},"call":"c_aaaaaaaaaaaaaaaaaaaaaaaaaa","config":"sha256:b79606fb3afea5bd1609ed40b622142f1c98125abcfe89a76a661b0e8e343910","index":0,"kind":"call-finished","policy":"sha256:823412d1eacb67956220e532959f0104603057c88704863ca38e7cd188fda812","principal":{"agent":"support-bot","team":"support","tenant":"acme","user":"alice"},"time":1795228800000,"tool":"sha256:7c9bbe5ec9b3fb774e8fa0f54247e93c34ddf8e5d16fe3073420de0ae81a262d","trace":"0af7651916cd43dd8448eb211c80319c"}"#
+            r#"{"body":{"asked":{"args":"sha256:090772cf4068973daad3f715eb788d39fe2c02be42efd86de81f0e59198d6237","function":"refunds.create","limits":{"args_bytes":1048576,"concurrent_calls":64,"effects":64,"fuel":1000000000,"hold_ms":259200000,"json_depth":64,"log_bytes":65536,"memory_bytes":"18446744073709551615","request_body_bytes":1048576,"response_body_bytes":1048576,"result_bytes":1048576,"stack_bytes":524288,"upstream_ms":30000,"wall_ms":30000},"mode":"execute","tier":"commit","tool":"refunds"},"effects":{"answered":1,"in-doubt":0,"not-sent":0,"refused":1},"fuel":123456,"log":"sha256:836ff184e7b41b1e13cb5fd89fa1de98dbbab99e9d2918913ff43b86a5c7c213","memory":1179648,"ms":3,"outcome":{"ok":{"result":"sha256:f6a214f7a5fcda0c2cee9660b7fc29f5649e3c68aad48e20e950137c98913a68"}},"settled":[{"amount":1,"budget":"calls","window":"day 2026-11-21"}],"spent":[{"currency":"usd","minor":5000}],"upstream":12},"call":"c_aaaaaaaaaaaaaaaaaaaaaaaaaa","config":"sha256:b79606fb3afea5bd1609ed40b622142f1c98125abcfe89a76a661b0e8e343910","index":0,"kind":"call-finished","policy":"sha256:823412d1eacb67956220e532959f0104603057c88704863ca38e7cd188fda812","principal":{"agent":"support-bot","team":"support","tenant":"acme","user":"alice"},"time":1795228800000,"tool":"sha256:7c9bbe5ec9b3fb774e8fa0f54247e93c34ddf8e5d16fe3073420de0ae81a262d","trace":"0af7651916cd43dd8448eb211c80319c"}"#
         ]],
     );
 }

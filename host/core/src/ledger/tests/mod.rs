@@ -111,6 +111,29 @@ impl Log {
         log
     }
 
+    /// With what people have to do with: one enrolled, a vote of theirs, a hold that it ended, one that does not count, the key revoked.
+    fn of_holds() -> Self {
+        let mut log = Self::new();
+        let (key, name) = ("ann+key".to_owned(), "ann".to_owned());
+        log.push(EntryDraft::of_ledger(PersonEnrolled {
+            key: key.clone(),
+            name: name.clone(),
+        }));
+        log.push(of_call('a', accepted()));
+        log.push(of_call('a', held(0)));
+        log.push(of_call('a', voted(0)));
+        log.push(of_call('a', passed(0)));
+        log.push(of_call('a', answered(0)));
+        log.push(of_call('a', one_answered()));
+        log.push(EntryDraft::of_ledger(VoteRefused {
+            hold: digest("hold"),
+            person: None,
+            why: "ended".into(),
+        }));
+        log.push(EntryDraft::of_ledger(PersonRevoked { key, name }));
+        log
+    }
+
     /// Appends an entry, a second after the last, and signs a checkpoint.
     fn push(&mut self, draft: EntryDraft) {
         let stamp = match self.entries.last() {
@@ -250,6 +273,7 @@ fn intent(ordinal: u32) -> Body {
         cause: Cause::Guest,
         connection: "stripe".into(),
         effect: digest("effect"),
+        hold: None,
         import: Some("stripe".into()),
         ordinal,
         request: digest("request"),
@@ -267,12 +291,60 @@ fn intent(ordinal: u32) -> Body {
     .into()
 }
 
+fn held(ordinal: u32) -> Body {
+    EffectHeld {
+        asked: Some(digest("asked")),
+        connection: "stripe".into(),
+        effect: digest("effect"),
+        expires: 1_795_228_900_000,
+        hold: digest("hold"),
+        import: Some("stripe".into()),
+        needs: vec![[("finance".to_owned(), 2), ("legal".to_owned(), 1)].into()],
+        ordinal,
+        request: digest("request"),
+        route: "refunds.create".into(),
+        rules: vec!["dual-control".into()],
+        spend: Some(usd(5000)),
+        tier: Tier::Commit,
+    }
+    .into()
+}
+
+fn voted(ordinal: u32) -> Body {
+    HoldVoted {
+        hold: digest("hold"),
+        ordinal,
+        reason: Some(digest("reason")),
+        vote: "a signed note".into(),
+    }
+    .into()
+}
+
+/// The intent that a hold ended with.
+fn passed(ordinal: u32) -> Body {
+    let Body::EffectIntent(mut body) = intent(ordinal) else {
+        unreachable!()
+    };
+    body.hold = Some(digest("hold"));
+    body.into()
+}
+
+/// The end of a call with one answered effect.
+fn one_answered() -> Body {
+    let Body::CallFinished(mut body) = finished(&[(1, 5000)]) else {
+        unreachable!()
+    };
+    body.effects.refused = 0;
+    body.into()
+}
+
 fn refused(ordinal: u32) -> Body {
     EffectRefused {
         asked: Some(digest("asked")),
         cause: Cause::Guest,
         connection: Some("stripe".into()),
         effect: Some(digest("effect")),
+        hold: None,
         import: Some("stripe".into()),
         ordinal,
         refused: refusal(Code::Money),

@@ -235,6 +235,39 @@ fn a_call_ends_once_and_adds_up() {
 }
 
 #[test]
+fn a_hold_ends_once_with_what_names_it() {
+    let with = |more: Vec<Body>| {
+        std::iter::once(of_call('a', accepted())).chain(more.into_iter().map(|body| of_call('a', body)))
+    };
+    let another_hold = |body: Body| {
+        let Body::EffectIntent(mut body) = body else {
+            unreachable!()
+        };
+        body.hold = Some(digest("another hold"));
+        Body::from(body)
+    };
+    refuses(with(vec![held(0), intent(0)]), 3, "an effect of that number");
+    refuses(with(vec![held(0), refused(0)]), 3, "an effect of that number");
+    refuses(
+        with(vec![held(0), another_hold(intent(0))]),
+        3,
+        "an effect of that number",
+    );
+    refuses(with(vec![passed(0)]), 2, "an effect of that number");
+    refuses(
+        with(vec![held(0), passed(0), answered(0), passed(0)]),
+        5,
+        "an effect of that number",
+    );
+    refuses(with(vec![held(0), held(0)]), 3, "an effect of that number");
+    refuses(with(vec![held(0), held(1)]), 3, "another effect of the call is held");
+    refuses(with(vec![voted(0)]), 2, "no such hold");
+    refuses(with(vec![held(0), voted(1)]), 3, "no such hold");
+    refuses(with(vec![held(0), passed(0), voted(0)]), 4, "no such hold");
+    refuses(with(vec![held(0), finished(&[])]), 3, "is held");
+}
+
+#[test]
 fn a_call_stays_its_own() {
     let follow = |change: &dyn Fn(&mut EntryDraft)| {
         let mut second = of_call('a', intent(0));

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use ambit_core::digest::Digest;
 use ambit_core::effect::{GuestBody, GuestRequest, HttpRequest, WireLimits};
+use ambit_core::error::Code;
 use ambit_core::grant::Limits;
 use ambit_core::ledger::body::{
-    Answered, Asked, CallAccepted, CallFinished, Cause, ConfigChanged, EffectIntent, EffectOutcome, End, Outcome,
-    Reservation, Returned, Settlement,
+    Answered, Asked, CallAccepted, CallFinished, Cause, ConfigChanged, EffectHeld, EffectIntent, EffectOutcome,
+    EffectRefused, End, HoldVoted, Outcome, Refused, Reservation, Returned, Settlement,
 };
 use ambit_core::ledger::{Body, EntryDraft, Principal, Tally};
 use ambit_core::policy::Mode;
@@ -218,6 +219,7 @@ impl Call {
             cause: Cause::Guest,
             connection: "stripe".into(),
             effect: request.digest(),
+            hold: None,
             import: Some("stripe".into()),
             ordinal,
             request: payload.commitment(),
@@ -226,6 +228,64 @@ impl Call {
             rules: vec!["may-commit".into()],
             spend: None,
             tier: Tier::Commit,
+        })
+    }
+
+    pub(super) fn held(&self, ordinal: u32, hold: &[u8], expires: u64) -> EntryDraft {
+        self.draft(EffectHeld {
+            asked: None,
+            connection: "stripe".into(),
+            effect: Digest::of(b"effect"),
+            expires,
+            hold: Digest::of(hold),
+            import: Some("stripe".into()),
+            needs: vec![[("finance".to_owned(), 1)].into()],
+            ordinal,
+            request: Digest::of(b"request"),
+            route: "refunds.create".into(),
+            rules: vec!["dual-control".into()],
+            spend: None,
+            tier: Tier::Commit,
+        })
+    }
+
+    pub(super) fn voted(&self, ordinal: u32, hold: &[u8], vote: String) -> EntryDraft {
+        self.draft(HoldVoted {
+            hold: Digest::of(hold),
+            ordinal,
+            reason: None,
+            vote,
+        })
+    }
+
+    /// The intent that a hold ends with.
+    pub(super) fn passes(&self, ordinal: u32, hold: &[u8]) -> Batch {
+        let mut batch = self.intends(ordinal, &request("/held"), vec![]);
+        if let Some(Body::EffectIntent(body)) = batch.entries.first_mut().map(|entry| &mut entry.body) {
+            body.hold = Some(Digest::of(hold));
+        }
+        batch
+    }
+
+    /// The refusal that a hold ends with.
+    pub(super) fn unheld(&self, ordinal: u32, hold: &[u8]) -> EntryDraft {
+        self.draft(EffectRefused {
+            asked: None,
+            cause: Cause::Guest,
+            connection: None,
+            effect: None,
+            hold: Some(Digest::of(hold)),
+            import: None,
+            ordinal,
+            refused: Refused {
+                code: Code::Approval,
+                detail: None,
+                rule: None,
+            },
+            route: None,
+            rules: vec![],
+            spend: None,
+            tier: None,
         })
     }
 

@@ -13,4 +13,5 @@ mod commits;
 mod crash;
 mod faults;
 mod fixture;
+mod holds;
 mod opening;

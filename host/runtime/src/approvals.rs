@@ -1,0 +1,462 @@
+//! Effects that wait for people: who may say what, and how their call goes on.
+//!
+//! A held effect is rows and nothing else. A vote is an entry; what votes come to is decided by [`ambit_core::hold`], from
+//! what the ledger says. On the last one needed the call is run again from its beginning: its guest is given what it was given
+//! before, asks for the held effect once more, and everything about that is decided anew.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Instant;
+
+use ambit_core::error::{Code, Refusal};
+use ambit_core::grant::Narrowing;
+use ambit_core::hold::{self, Hold, HoldError, Progress, Standing, Verdict, Vote};
+use ambit_core::ledger::body::{
+    Asked, CallAccepted, CallFinished, Cause, EffectHeld, EffectRefused, End, HoldVoted, Settlement, VoteRefused,
+};
+use ambit_core::ledger::story::{HoldStory, Opening};
+use ambit_core::ledger::{CallStory, EntryDraft, SignerKey, VerifierKey};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::SeedableRng;
+use zeroize::Zeroizing;
+
+use crate::call::{Accepted, Answer, Asking, CallRequest, Cost, Decided, Fault, Listener, Outcome};
+use crate::config::Config;
+use crate::effects::{Beginning, Heading, Resumption, WaitingEffect, refusal_json, refused};
+use crate::host::{Host, now_ms};
+use crate::ids::{CallId, TraceId};
+use crate::random;
+use crate::store::{Batch, Payload, Reader, StoreError};
+use crate::transcript::{self, Record, Transcript, Unreadable};
+
+/// A held effect with all that people and the host decide on.
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    /// Its call.
+    pub story: CallStory,
+    /// What is held.
+    pub held: EffectHeld,
+    /// The hold, as votes are about it.
+    pub hold: Hold,
+    /// The votes that count, by the people and groups of today.
+    pub votes: Progress,
+}
+
+impl Waiting {
+    /// The effect that a call waits with; none where it does not wait.
+    ///
+    /// # Errors
+    /// Where the ledger cannot be read, or has no such call.
+    pub fn of(reader: &Reader, config: &Config, call: &str) -> Result<Option<Waiting>, StoreError> {
+        let story = reader.story(call)?;
+        let (Some(HoldStory { held, votes }), Some(principal)) = (story.waiting().cloned(), story.principal.clone())
+        else {
+            return Ok(None);
+        };
+        let people = people(reader)?;
+        let votes = votes.iter().filter_map(|vote| counted(&vote.what, &people, config));
+        let hold = Hold {
+            id: held.what.hold,
+            principal,
+            needs: held.what.needs.clone(),
+            expires_ms: held.what.expires,
+        };
+        Ok(Some(Waiting {
+            votes: Progress::of(votes.collect(), None),
+            held: held.what,
+            hold,
+            story,
+        }))
+    }
+
+    /// Where it stands now.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.votes.standing(&self.hold, clock())
+    }
+
+    fn accepted(&self) -> Option<&CallAccepted> {
+        match &self.story.opening.what {
+            Opening::Accepted(accepted) => Some(accepted),
+            Opening::Denied(_) => None,
+        }
+    }
+}
+
+/// A vote as it counts today. A yes needs its person to be enrolled and in the group still; a no stands, whatever became of its person.
+fn counted(vote: &HoldVoted, people: &BTreeMap<String, VerifierKey>, config: &Config) -> Option<Vote> {
+    let claimed = Vote::claimed(&vote.vote).ok()?;
+    if claimed.verdict == Verdict::Reject {
+        return Some(claimed);
+    }
+    let key = people.get(&claimed.person)?;
+    let vote = Vote::open(&vote.vote, key).ok()?;
+    let counts = is_member(config, &vote.person, &vote.group);
+    ambit_core::guard!("hold.member-still", counts).then_some(vote)
+}
+
+fn is_member(config: &Config, person: &str, group: &str) -> bool {
+    let members = config.groups().get(group);
+    members.is_some_and(|members| members.iter().any(|member| member == person))
+}
+
+/// The people who may approve, with their keys.
+fn people(reader: &Reader) -> Result<BTreeMap<String, VerifierKey>, StoreError> {
+    let people = reader.persons()?.into_iter();
+    Ok(people
+        .filter_map(|person| Some((person.name, VerifierKey::parse(&person.key).ok()?)))
+        .collect())
+}
+
+fn clock() -> u64 {
+    u64::try_from(now_ms()).unwrap_or_default()
+}
+
+/// Why a vote or a resumption does not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum ApprovalError {
+    /// It does not count, or the call does not go on. A vote that does not count is on the ledger.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The host cannot do its work.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+impl From<StoreError> for ApprovalError {
+    fn from(error: StoreError) -> Self {
+        Self::Fault(error.into())
+    }
+}
+
+impl From<Unreadable> for ApprovalError {
+    fn from(error: Unreadable) -> Self {
+        match error {
+            Unreadable::Store(error) => error.into(),
+            Unreadable::Value(_) => Self::Refused(Refusal::new(Code::Stale, error.to_string())),
+        }
+    }
+}
+
+impl Host {
+    /// Counts a vote that a person signed, and says where its hold stands with it. The call does not go on by that:
+    /// [`Host::resume`].
+    ///
+    /// # Errors
+    /// [`Code::Approval`] where it does not count; nothing has changed then but that the ledger says so.
+    pub fn vote(&self, note: &str, reason: Option<&str>) -> Result<(Waiting, Standing), ApprovalError> {
+        let claimed = Vote::claimed(note).map_err(|error| Refusal::new(Code::Approval, error.to_string()))?;
+        let reader = self.reader()?;
+        let Some(waiting) = self.waiting(&reader, &claimed)? else {
+            return Err(self.uncounted(&claimed, None, HoldError::Ended)?);
+        };
+        let people = people(&reader)?;
+        let Some(vote) = people.get(&claimed.person).and_then(|key| Vote::open(note, key).ok()) else {
+            return Err(self.uncounted(&claimed, None, HoldError::Unsigned)?);
+        };
+        let person = Some(vote.person.clone());
+        let members = |person: &str, group: &str| is_member(&self.shared.config, person, group);
+        let votes = match waiting.votes.cast(&waiting.hold, vote, clock(), members) {
+            Ok(votes) => votes,
+            Err(error) => return Err(self.uncounted(&claimed, person, error)?),
+        };
+        self.write_vote(&waiting, note, reason)?;
+        let waiting = Waiting { votes, ..waiting };
+        let standing = waiting.standing();
+        Ok((waiting, standing))
+    }
+
+    /// The effect that a vote is about, where it waits.
+    fn waiting(&self, reader: &Reader, vote: &Vote) -> Result<Option<Waiting>, StoreError> {
+        let held = reader.holds_like(&vote.hold.to_hex())?;
+        match held.first() {
+            Some((work, _)) => Waiting::of(reader, &self.shared.config, &work.call),
+            None => Ok(None),
+        }
+    }
+
+    fn write_vote(&self, waiting: &Waiting, note: &str, reason: Option<&str>) -> Result<(), ApprovalError> {
+        let heading = self.heading_of(&waiting.story)?;
+        let ordinal = waiting.held.ordinal;
+        let nth = waiting.story.waiting().map_or(0, |hold| hold.votes.len()) + 1;
+        let reason = reason
+            .map(|reason| {
+                let name = format!("effect/{ordinal}/reason/{nth}");
+                Payload::new(heading.call.as_str(), name, reason.as_bytes().to_vec())
+            })
+            .transpose()?;
+        let entry = heading.entry(HoldVoted {
+            hold: waiting.hold.id,
+            ordinal,
+            reason: reason.as_ref().map(Payload::commitment),
+            vote: note.to_owned(),
+        });
+        self.shared.store.commit(Batch {
+            entries: vec![entry],
+            payloads: reason.into_iter().collect(),
+            ..Batch::default()
+        })?;
+        Ok(())
+    }
+
+    /// Writes down that a vote does not count, and says why. `person` is whose signature it has.
+    fn uncounted(&self, vote: &Vote, person: Option<String>, why: HoldError) -> Result<ApprovalError, ApprovalError> {
+        self.shared.store.commit(Batch {
+            entries: vec![EntryDraft::of_ledger(VoteRefused {
+                hold: vote.hold,
+                person,
+                why: why.word().to_owned(),
+            })],
+            ..Batch::default()
+        })?;
+        Ok(Refusal::from(why).into())
+    }
+
+    /// Goes on with a call that people have decided about: from its beginning, with what its guest was given before, to the
+    /// held effect and on from there. Blocks as [`Host::call`] does.
+    ///
+    /// # Errors
+    /// [`Code::Approval`] where the call does not wait, or nothing is decided yet. A call that must not go on after all is an
+    /// [`Answer`].
+    pub fn resume(&self, call: &str, listener: Option<Listener>) -> Result<Answer, ApprovalError> {
+        let started = Instant::now();
+        let reader = self.reader()?;
+        let waiting = Waiting::of(&reader, &self.shared.config, call)?.ok_or_else(|| not_waiting(call))?;
+        if let Standing::Waiting(missing) = waiting.standing() {
+            return Err(still_waiting(&missing).into());
+        }
+        let accepted = waiting.accepted().cloned().ok_or_else(|| not_waiting(call))?;
+        let _alone = self.shared.alone(call).ok_or_else(|| not_waiting(call))?;
+        let _place = self.shared.place()?;
+        let record = Record::new(&reader, call);
+        let transcript = Transcript::read(&record, &waiting.story)?;
+        let args = record.text("args")?.ok_or_else(|| not_waiting(call))?;
+        let asking = Asking {
+            started,
+            heading: self.heading_of(&waiting.story)?,
+            args: Payload::new(call, "args", args.clone().into_bytes())?,
+            limits: transcript::limits(&accepted.asked)?,
+            request: request(&waiting, &accepted.asked, args, listener)?,
+        };
+        let decided = match self.decide(&asking) {
+            Ok(decided) if waiting.story.tool == Some(decided.tool.digest) => decided,
+            Ok(_) => return Ok(self.void(&waiting, &accepted, &another_component())?),
+            Err(denied) => return Ok(self.void(&waiting, &accepted, &denied.refusal)?),
+        };
+        let steps = reader.transcript(call)?.len();
+        let accepted = going_on(asking, decided, accepted, waiting, transcript, steps)?;
+        Ok(self.run(accepted)?)
+    }
+
+    /// The call's entries from now on: under today's policy and configuration.
+    fn heading_of(&self, story: &CallStory) -> Result<Heading, ApprovalError> {
+        let named = |error: String| Refusal::new(Code::Internal, error);
+        Ok(Heading {
+            call: story.call.parse::<CallId>().map_err(named)?,
+            trace: story.trace.parse::<TraceId>().map_err(named)?,
+            principal: story.principal.clone(),
+            tool: story.tool,
+            policy: self.shared.policy.digest(),
+            config: self.shared.config.digest(),
+        })
+    }
+
+    /// Ends a hold and its call without running its guest: the call itself is no longer permitted.
+    fn void(&self, waiting: &Waiting, accepted: &CallAccepted, refusal: &Refusal) -> Result<Answer, ApprovalError> {
+        let heading = self.heading_of(&waiting.story)?;
+        let held = &waiting.held;
+        let call = heading.call.as_str();
+        let text = || refusal_json(refusal).to_canonical().into_bytes();
+        let of_effect = Payload::new(call, format!("effect/{}/refused", held.ordinal), text())?;
+        let of_call = Payload::new(call, "refused", text())?;
+        let mut tally = waiting.story.tally().clone();
+        tally.refused();
+        let effect = heading.entry(EffectRefused {
+            asked: held.asked,
+            cause: Cause::Guest,
+            connection: Some(held.connection.clone()),
+            effect: Some(held.effect),
+            hold: Some(held.hold),
+            import: held.import.clone(),
+            ordinal: held.ordinal,
+            refused: refused(refusal, Some(of_effect.commitment())),
+            route: Some(held.route.clone()),
+            rules: held.rules.clone(),
+            spend: held.spend,
+            tier: Some(held.tier),
+        });
+        let settled = accepted.reserved.iter().map(|reservation| Settlement {
+            amount: reservation.amount,
+            budget: reservation.budget.clone(),
+            window: reservation.window.clone(),
+        });
+        let finished = heading.entry(CallFinished {
+            asked: accepted.asked.clone(),
+            effects: tally.counts(),
+            fuel: 0,
+            log: None,
+            memory: 0,
+            ms: 0,
+            outcome: End::Refused(refused(refusal, Some(of_call.commitment()))),
+            settled: settled.collect(),
+            spent: tally.spent(),
+            upstream: 0,
+        });
+        self.shared.store.commit(Batch {
+            entries: vec![effect, finished],
+            payloads: vec![of_effect, of_call],
+            ..Batch::default()
+        })?;
+        Ok(Answer {
+            call: heading.call,
+            trace: heading.trace,
+            outcome: Outcome::Stopped(refusal.clone()),
+            refused_effects: vec![refusal.clone()],
+            cost: Cost::default(),
+        })
+    }
+}
+
+/// What was asked for, once more.
+fn request(waiting: &Waiting, asked: &Asked, args: String, listener: Option<Listener>) -> Result<CallRequest, Refusal> {
+    let trace = waiting.story.trace.parse::<TraceId>();
+    Ok(CallRequest {
+        tool: asked.tool.clone(),
+        function: asked.function.clone(),
+        args,
+        agent: waiting.hold.principal.agent.clone(),
+        user: waiting.hold.principal.user.clone(),
+        mode: asked.mode,
+        trace: Some(trace.map_err(|error| Refusal::new(Code::Internal, error))?),
+        narrowing: Narrowing::default(),
+        listener,
+    })
+}
+
+/// A call as it goes on: accepted before, with its answers so far.
+fn going_on<'h>(
+    asking: Asking,
+    decided: Decided<'h>,
+    accepted: CallAccepted,
+    waiting: Waiting,
+    transcript: Transcript,
+    steps: usize,
+) -> Result<Accepted<'h>, ApprovalError> {
+    let asked = transcript.held.ok_or_else(|| not_waiting(&waiting.story.call))?;
+    let random = ChaCha20Rng::from_seed(transcript.start.seed()?);
+    let last = waiting.story.effects.keys().next_back().copied();
+    let tally = waiting.story.tally().clone();
+    let resumption = Resumption {
+        past: transcript.answers,
+        waiting: WaitingEffect {
+            asked,
+            effect: waiting.held.effect,
+            request: waiting.held.request,
+            commitment: waiting.held.asked,
+            hold: waiting.hold,
+            votes: waiting.votes,
+        },
+        steps: u32::try_from(steps).unwrap_or(u32::MAX),
+        ordinal: last.unwrap_or_default(),
+        tally,
+    };
+    let beginning = Beginning {
+        grant: decided.grant,
+        heading: asking.heading,
+        mode: asking.request.mode,
+        may_wait: true,
+        pending: Batch::default(),
+        clock_ms: transcript.start.clock,
+        random,
+        listener: asking.request.listener,
+        resumption: Some(resumption),
+    };
+    Ok(Accepted {
+        tool: decided.tool,
+        function: decided.function,
+        args: decided.args,
+        beginning,
+        asked: accepted.asked,
+        reserved: accepted.reserved,
+        started: asking.started,
+    })
+}
+
+fn not_waiting(call: &str) -> Refusal {
+    Refusal::new(Code::Approval, format!("call {call} waits for no approval"))
+        .advise("`ambit approvals list` prints what waits")
+}
+
+fn still_waiting(missing: &[hold::Need]) -> Refusal {
+    Refusal::new(Code::Approval, format!("the call still waits for {}", told(missing)))
+}
+
+/// Needs for people: `2 of finance, or 1 of legal and 1 of finance`.
+#[must_use]
+pub fn told(needs: &[hold::Need]) -> String {
+    let one = |need: &hold::Need| {
+        let groups: Vec<String> = need
+            .iter()
+            .map(|(group, count)| format!("{count} of {group}"))
+            .collect();
+        groups.join(" and ")
+    };
+    needs.iter().map(one).collect::<Vec<_>>().join(", or ")
+}
+
+fn another_component() -> Refusal {
+    Refusal::new(
+        Code::Stale,
+        "the tool's component is another one than when the effect was held: its approvals are void",
+    )
+    .advise("call the tool again")
+}
+
+/// A new key pair for a person.
+///
+/// # Errors
+/// Where the name cannot be a key's, or the operating system gives no randomness.
+pub fn new_person_key(name: &str) -> Result<SignerKey, Refusal> {
+    let mut seed = Zeroizing::new([0_u8; 32]);
+    random::fill(seed.as_mut()).map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
+    SignerKey::from_seed(name, &seed).map_err(|error| Refusal::new(Code::Config, error.to_string()))
+}
+
+/// A person's secret key, from a file that they alone can read.
+///
+/// # Errors
+/// Where it cannot be read, is no such key, or others can read it.
+pub fn read_person_key(path: &Path) -> Result<SignerKey, Refusal> {
+    let refuse = |why: String| Refusal::new(Code::Credential, format!("the key {}: {why}", path.display()));
+    let mode = fs::metadata(path)
+        .map_err(|error| refuse(error.to_string()))?
+        .permissions()
+        .mode();
+    if !ambit_core::guard!("hold.key-file", mode & 0o077 == 0) {
+        let why = format!("others than its owner can read it (mode {:04o})", mode & 0o7777);
+        return Err(refuse(why).advise("make it yours alone: chmod 600, and think about who may have it"));
+    }
+    let text = Zeroizing::new(fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?);
+    SignerKey::parse(&text)
+        .map_err(|error| refuse(error.to_string()).advise("`ambit person key NAME --output FILE` makes one"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_person_s_key_is_theirs_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rita.key");
+        let key = new_person_key("rita").unwrap();
+        fs::write(&path, key.to_text().as_bytes()).unwrap();
+        for (mode, read) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(read_person_key(&path).is_ok(), read, "{mode:o}");
+        }
+    }
+}

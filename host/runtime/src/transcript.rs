@@ -1,0 +1,304 @@
+//! What a call's guest was given, read back to be given again.
+//!
+//! A guest's inputs are its arguments, the call's seed and clock, and the answers of its effects; all of them are recorded
+//! with the intents and outcomes they belong to. Given the same again, in the same component under the same limits, it asks
+//! for the same. Where it does not, that is a [`Divergence`], and nothing further happens.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use ambit_core::digest::Digest;
+use ambit_core::effect::{GuestRequest, GuestResponse};
+use ambit_core::error::{Code, Refusal};
+use ambit_core::grant::Limits;
+use ambit_core::json::{self, Json};
+use ambit_core::ledger::CallStory;
+use ambit_core::ledger::body::Asked;
+use ambit_core::ledger::story::EffectStory;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::sandbox::{GuestHttpError, Stop};
+use crate::store::{Reader, StoreError};
+
+/// The first thing that is not as it was recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Divergence {
+    /// What it is about: `effect 2`, `result`, `end`, `log`, `fuel`.
+    pub what: String,
+    /// What is recorded: a digest, or a word.
+    pub recorded: String,
+    /// What came now.
+    pub seen: String,
+}
+
+impl Divergence {
+    /// That ends the call.
+    pub(crate) fn stop(&self) -> Stop {
+        Refusal::new(Code::Diverged, self.to_string())
+            .advise("the tool did not do again what it had done: its component or engine is not deterministic")
+    }
+}
+
+impl fmt::Display for Divergence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, recorded, seen } = self;
+        write!(f, "{what} is not as recorded: {recorded} then, {seen} now")
+    }
+}
+
+/// Why a transcript cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// The ledger or the keys.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A value is gone, or not what it should be.
+    #[error("the call cannot be run again: {0}")]
+    Value(String),
+}
+
+impl Unreadable {
+    pub(crate) fn value(why: impl Into<String>) -> Self {
+        Self::Value(why.into())
+    }
+}
+
+/// The values of one call.
+pub(crate) struct Record<'r> {
+    reader: &'r Reader,
+    call: &'r str,
+}
+
+impl<'r> Record<'r> {
+    pub(crate) fn new(reader: &'r Reader, call: &'r str) -> Self {
+        Self { reader, call }
+    }
+
+    /// A value as text; none where there is none of that name.
+    pub(crate) fn text(&self, name: &str) -> Result<Option<String>, Unreadable> {
+        let Some(payload) = self.reader.payload(self.call, name)? else {
+            return Ok(None);
+        };
+        match String::from_utf8(payload.bytes().to_vec()) {
+            Ok(text) => Ok(Some(text)),
+            Err(_) => Err(Unreadable::value(format!("its value `{name}` is no text"))),
+        }
+    }
+
+    /// A value that has to be there, as JSON. Its size and depth were limited when it was stored.
+    pub(crate) fn json(&self, name: &str) -> Result<Json, Unreadable> {
+        let text = self.text(name)?.ok_or_else(|| gone(name))?;
+        let limits = json::Limits {
+            depth: usize::from(u16::MAX),
+            bytes: usize::MAX,
+        };
+        Json::parse(&text, limits)
+            .map_err(|error| Unreadable::value(format!("its value `{name}` is not JSON: {error}")))
+    }
+
+    fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Unreadable> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        serde_json::from_str(&text)
+            .map(Some)
+            .map_err(|error| Unreadable::value(format!("its value `{name}` is not what it should be: {error}")))
+    }
+}
+
+fn gone(name: &str) -> Unreadable {
+    Unreadable::value(format!("its value `{name}` is gone"))
+}
+
+/// What a guest's randomness and clock begin with, and what runs it: the value `start` of a call.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Start {
+    /// Milliseconds since 1970.
+    pub(crate) clock: u64,
+    /// The engine: fuel is the same on the same one alone.
+    pub(crate) engine: String,
+    /// 64 hexadecimal digits.
+    pub(crate) seed: String,
+}
+
+impl Start {
+    pub(crate) fn new(seed: &[u8; 32], clock_ms: u64, engine: &str) -> Self {
+        Self {
+            clock: clock_ms,
+            engine: engine.to_owned(),
+            seed: data_encoding::HEXLOWER.encode(seed),
+        }
+    }
+
+    pub(crate) fn seed(&self) -> Result<[u8; 32], Unreadable> {
+        let seed = data_encoding::HEXLOWER.decode(self.seed.as_bytes()).ok();
+        seed.and_then(|seed| seed.try_into().ok())
+            .ok_or_else(|| Unreadable::value("its seed is no seed"))
+    }
+
+    pub(crate) fn to_json(&self) -> Json {
+        let members = [
+            ("clock", Json::from(self.clock)),
+            ("engine", Json::from(self.engine.as_str())),
+            ("seed", Json::from(self.seed.as_str())),
+        ];
+        Json::Object(members.into_iter().collect())
+    }
+}
+
+/// The value `effect/N/answer`: all that the guest was told.
+#[derive(Deserialize)]
+struct Answer {
+    clock: u64,
+    answered: Option<GuestResponse>,
+    refused: Option<Refusal>,
+    failed: Option<String>,
+}
+
+/// What a guest asked for, as recorded.
+#[derive(Debug, Clone)]
+pub(crate) struct AskedFor {
+    pub(crate) ordinal: u32,
+    pub(crate) label: Option<String>,
+    /// Of the value `effect/N/asked`.
+    digest: Digest,
+}
+
+impl AskedFor {
+    fn read(record: &Record<'_>, ordinal: u32, label: Option<&str>) -> Result<Self, Unreadable> {
+        let asked = record.json(&format!("effect/{ordinal}/asked"))?;
+        Ok(Self {
+            ordinal,
+            label: label.map(str::to_owned),
+            digest: Digest::of(asked.to_canonical().as_bytes()),
+        })
+    }
+
+    /// That the guest asks for the same now.
+    ///
+    /// # Errors
+    /// The [`Divergence`].
+    pub(crate) fn check(&self, label: Option<&str>, request: &GuestRequest, limits: &Limits) -> Result<(), Divergence> {
+        let seen = Digest::of(kept(request, limits).to_canonical().as_bytes());
+        let same = self.label.as_deref() == label && self.digest == seen;
+        if ambit_core::guard!("replay.effect", same) {
+            return Ok(());
+        }
+        let told = |label: Option<&str>, digest: &Digest| format!("{digest} through `{}`", label.unwrap_or("nothing"));
+        Err(Divergence {
+            what: format!("effect {}", self.ordinal),
+            recorded: told(self.label.as_deref(), &self.digest),
+            seen: told(label, &seen),
+        })
+    }
+
+    /// That the guest ended without asking for it.
+    pub(crate) fn missing(&self) -> Divergence {
+        Divergence {
+            what: format!("effect {}", self.ordinal),
+            recorded: self.digest.to_string(),
+            seen: "the tool ended without it".to_owned(),
+        }
+    }
+}
+
+/// What is kept of a guest's request: all of it, or of one that is larger than any that could be sent its size and head.
+pub(crate) fn kept(guest: &GuestRequest, limits: &Limits) -> Json {
+    if guest.size() <= limits.wire().most() {
+        return guest.to_json();
+    }
+    let head: String = guest.path.chars().take(256).collect();
+    let members = [
+        ("method", Json::from(guest.method.as_str())),
+        ("path-begins", Json::from(head)),
+        ("size", Json::from(guest.size() as u64)),
+    ];
+    Json::Object(members.into_iter().collect())
+}
+
+/// One effect of the guest's that has its answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Recalled {
+    pub(crate) asked: AskedFor,
+    pub(crate) answer: Result<GuestResponse, GuestHttpError>,
+    /// The call's clock when the guest went on.
+    pub(crate) clock_ms: u64,
+}
+
+/// All that a guest was given.
+pub(crate) struct Transcript {
+    pub(crate) start: Start,
+    pub(crate) answers: VecDeque<Recalled>,
+    /// What it asked for last, where that is held.
+    pub(crate) held: Option<AskedFor>,
+}
+
+impl Transcript {
+    /// Reads what is recorded of a call.
+    ///
+    /// # Errors
+    /// [`Unreadable`] where a value is gone or cannot be read, or an effect has no answer because the host ended first.
+    pub(crate) fn read(record: &Record<'_>, story: &CallStory) -> Result<Self, Unreadable> {
+        let start: Start = record.read("start")?.ok_or_else(|| gone("start"))?;
+        let mut answers: VecDeque<Recalled> = VecDeque::new();
+        let mut held = None;
+        let mut clock_ms = start.clock;
+        for (ordinal, effect) in &story.effects {
+            let (asked, label) = match effect {
+                EffectStory::Held(told) => (told.what.asked, told.what.import.as_deref()),
+                EffectStory::Refused(told) => (told.what.asked, told.what.import.as_deref()),
+                EffectStory::Intended { intent, .. } => (intent.what.asked, intent.what.import.as_deref()),
+            };
+            let answer: Option<Answer> = record.read(&format!("effect/{ordinal}/answer"))?;
+            clock_ms = answer.as_ref().map_or(clock_ms, |answer| answer.clock.max(clock_ms));
+            if asked.is_none() {
+                // The host's own, for the effect before it: only its time shows.
+                if let Some(last) = answers.back_mut() {
+                    last.clock_ms = clock_ms;
+                }
+                continue;
+            }
+            let asked = AskedFor::read(record, *ordinal, label)?;
+            if matches!(effect, EffectStory::Held(_)) {
+                held = Some(asked);
+                continue;
+            }
+            let refused: Option<Refusal> = record.read(&format!("effect/{ordinal}/refused"))?;
+            answers.push_back(Recalled {
+                asked,
+                answer: given(answer, refused).ok_or_else(|| gone(&format!("effect/{ordinal}/answer")))?,
+                clock_ms,
+            });
+        }
+        Ok(Self { start, answers, held })
+    }
+}
+
+/// What the guest was told: the answer's word, or that of a refusal before the intent.
+fn given(answer: Option<Answer>, refused: Option<Refusal>) -> Option<Result<GuestResponse, GuestHttpError>> {
+    match answer {
+        Some(Answer {
+            answered: Some(response),
+            ..
+        }) => Some(Ok(response)),
+        Some(Answer {
+            refused: Some(refusal), ..
+        }) => Some(Err(GuestHttpError::Refused(refusal))),
+        Some(Answer { failed: Some(why), .. }) => Some(Err(GuestHttpError::Failed(why))),
+        Some(_) => None,
+        None => refused.map(|refusal| Err(GuestHttpError::Refused(refusal))),
+    }
+}
+
+/// The limits that a call ran under.
+///
+/// # Errors
+/// [`Unreadable`] where this version does not know one of them.
+pub(crate) fn limits(asked: &Asked) -> Result<Limits, Unreadable> {
+    let limits: serde_json::Map<_, _> = asked
+        .limits
+        .iter()
+        .map(|(name, limit)| (name.to_owned(), limit.into()))
+        .collect();
+    serde_json::from_value(limits.into())
+        .map_err(|error| Unreadable::value(format!("its limits are not known here: {error}")))
+}
