@@ -543,7 +543,8 @@ impl Answer {
             return differs("outcome", &self.outcome, &expected.outcome);
         }
         let exit = match expected.outcome.as_str() {
-            "ok" => [Some(0), Some(0)],
+            "ok" | "waiting" => [Some(0), Some(0)],
+            "held" => [Some(4), Some(4)],
             "error" => [Some(1), Some(2)],
             _ => [Some(1), Some(1)],
         };

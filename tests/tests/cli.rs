@@ -64,6 +64,8 @@ const CASES: &[Case] = &[
     ("slips", slips),
     ("streams", streams),
     ("escapes", escapes),
+    ("people", people),
+    ("holds", holds),
 ];
 
 pub(super) fn trials() -> Vec<Trial> {
@@ -246,6 +248,7 @@ impl Place {
         let text = masked(&text, "c_", |c| c.is_ascii_lowercase() || c.is_ascii_digit());
         let text = masked(&text, "ambit-ledger/", |c| c.is_ascii_hexdigit());
         let text = masked(&text, "(accepted ", |c| c != ')');
+        let text = masked(&text, "rita+", |c| c.is_ascii_alphanumeric() || "+/=".contains(c));
         let text = masked(&text, "process ", |c| c.is_ascii_digit());
         masked(&text, "· fuel ", |c| {
             c.is_ascii_digit() || c == ' ' || c == '·' || c == 'm' || c == 's'
@@ -356,7 +359,7 @@ fn changed(
 }
 
 fn help(place: &mut Place) -> Verdict {
-    let commands: [&[&str]; 25] = [
+    let commands: [&[&str]; 37] = [
         &[],
         &["init"],
         &["build"],
@@ -371,6 +374,18 @@ fn help(place: &mut Place) -> Verdict {
         &["policy", "check"],
         &["policy", "init"],
         &["policy", "schema"],
+        &["approvals"],
+        &["approvals", "list"],
+        &["approvals", "show"],
+        &["approvals", "approve"],
+        &["approvals", "reject"],
+        &["approvals", "resume"],
+        &["person"],
+        &["person", "key"],
+        &["person", "enrol"],
+        &["person", "revoke"],
+        &["person", "list"],
+        &["replay"],
         &["audit"],
         &["audit", "show"],
         &["audit", "list"],
@@ -713,6 +728,54 @@ fn credentials(place: &mut Place) -> Verdict {
     place.run(2, Leaves::Record, &["call", "shop", "get", "--args", r#"{"id": "x"}"#])?;
     place.configure(&bound.replace("env = \"STRIPE_KEY\"", "file = \"missing\""));
     place.run(2, Leaves::Record, &["call", "shop", "get", "--args", r#"{"id": "x"}"#])?;
+    Ok(())
+}
+
+/// People and their keys.
+fn people(place: &mut Place) -> Verdict {
+    place.ready();
+    let key = place.path("rita.key").display().to_string();
+    place.run(0, Leaves::Record, &["person", "list"])?;
+    let made = place.run(0, Leaves::Nothing, &["person", "key", "rita", "--output", &key])?;
+    place.run(2, Leaves::Nothing, &["person", "key", "rita", "--output", &key])?;
+    place.run(1, Leaves::Nothing, &["person", "key", "ri ta", "--output", "other"])?;
+    place.run(2, Leaves::Nothing, &["person", "enrol", "rita"])?;
+    place.run(2, Leaves::Nothing, &["person", "enrol", &format!("@{key}")])?;
+    place.run(2, Leaves::Nothing, &["person", "enrol", "@missing"])?;
+    place.run(0, Leaves::Record, &["person", "enrol", made.out.trim()])?;
+    place.run(1, Leaves::Record, &["person", "enrol", made.out.trim()])?;
+    place.run(0, Leaves::Record, &["person", "list"])?;
+    place.run(1, Leaves::Record, &["person", "revoke", "sam"])?;
+    place.run(0, Leaves::Record, &["person", "revoke", "rita"])?;
+    Ok(())
+}
+
+/// Nothing waits, and what is said about it counts for nothing.
+fn holds(place: &mut Place) -> Verdict {
+    place.ready();
+    let key = place.path("rita.key").display().to_string();
+    place
+        .home
+        .done(["person", "key", "rita", "--output", &key])
+        .map_err(|error| error.to_string())?;
+    place.run(0, Leaves::Record, &["approvals", "list"])?;
+    place.run(1, Leaves::Record, &["approvals", "show", "abc"])?;
+    place.run(1, Leaves::Record, &["approvals", "resume", "c_abc"])?;
+    place.run(2, Leaves::Record, &["approvals", "approve", "abc"])?;
+    place.run(2, Leaves::Record, &["approvals", "approve", "abc", "--key", "missing"])?;
+    place.run(1, Leaves::Record, &["approvals", "approve", "abc", "--key", &key])?;
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    place.run(2, Leaves::Record, &["approvals", "reject", "abc", "--key", &key])?;
+    place.run(
+        2,
+        Leaves::Record,
+        &["approvals", "reject", "abc", "--key", &key, "--minutes", "0"],
+    )?;
+    place.run(2, Leaves::Record, &["call", "shop", "get", "--mode", "pretend"])?;
+    place.run(0, Leaves::Record, &["replay"])?;
+    place.run(2, Leaves::Record, &["replay", "c_abc"])?;
+    place.run(1, Leaves::Record, &["call", "shop", "nothing"])?;
+    place.run(0, Leaves::Record, &["replay"])?;
     Ok(())
 }
 

@@ -12,7 +12,6 @@ use std::time::Instant;
 use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::{BoundImport, Grant, Limits, Narrowing, ToolIdentity};
-use ambit_core::identity::Caller;
 use ambit_core::json::Json;
 use ambit_core::ledger::Principal;
 use ambit_core::ledger::body::{
@@ -335,7 +334,7 @@ impl Host {
             rules,
         } = decided;
         let mut heading = asking.heading.clone();
-        heading.principal = Some(principal(grant.caller()));
+        heading.principal = Some(Principal::from(grant.caller()));
         heading.tool = Some(tool.digest);
         let mut seed = [0_u8; 32];
         random::fill(&mut seed)?;
@@ -568,7 +567,7 @@ impl Host {
             refusal_json(&refusal).to_canonical().into_bytes(),
         )?;
         let heading = Heading {
-            principal: caller.as_ref().map(principal),
+            principal: caller.as_ref().map(Principal::from),
             tool: tool.map(|tool| tool.digest),
             ..heading
         };
@@ -617,15 +616,6 @@ pub(crate) struct Decided<'h> {
 
 fn millis(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn principal(caller: &Caller) -> Principal {
-    Principal {
-        agent: caller.agent().to_owned(),
-        team: caller.team().to_owned(),
-        tenant: caller.tenant().to_owned(),
-        user: caller.user().map(str::to_owned),
-    }
 }
 
 fn no_tool(shared: &Shared, name: &str) -> Refusal {

@@ -379,9 +379,7 @@ impl CallEffects {
     /// Notes that the effect waits for approvals, and ends the guest: nothing of the call is kept but rows.
     fn hold(&mut self, known: &Known, admitted: &Admitted, spend: Spend, needs: Vec<Need>) -> Result<Stop, StoreError> {
         let ordinal = known.ordinal;
-        let (Some(principal), Some(tool)) = (self.heading.principal.clone(), self.heading.tool) else {
-            return Err(StoreError::Unintended);
-        };
+        let (principal, tool) = (Principal::from(self.grant.caller()), self.grant.tool().digest());
         let request = self.keep(format!("effect/{ordinal}/held"), &admitted.request().wire())?;
         let effect = effect_digest(admitted, spend, &request);
         let connection = admitted.connection().name().to_owned();

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ambit_core::error::Refusal;
 use ambit_core::hold::{Standing, Verdict, Vote};
 use ambit_core::ledger::body::Amount;
 use ambit_core::ledger::story::Opening;
@@ -234,6 +235,15 @@ fn print(waiting: &Waiting, request: Option<&Value>, w: &mut dyn Write) -> io::R
     field("until", &utc(i64::try_from(held.expires).unwrap_or(i64::MAX)))
 }
 
+/// A file that cannot be used is a slip in the arguments.
+fn unusable(refusal: Refusal) -> Failure {
+    let failure = Failure::usage(refusal.message);
+    match refusal.advice {
+        Some(advice) => failure.advise(advice),
+        None => failure,
+    }
+}
+
 fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
@@ -279,7 +289,7 @@ fn group(given: Option<&str>, waiting: &Waiting, config: &Config, person: &str) 
 }
 
 fn vote(home: &Path, cast: &Cast, verdict: Verdict, out: Output) -> Result<Exit, Failure> {
-    let key = approvals::read_person_key(&cast.key)?;
+    let key = approvals::read_person_key(&cast.key).map_err(unusable)?;
     let person = key.verifier().name().to_owned();
     let config = Config::load(home)?;
     let reader = reader(home)?;

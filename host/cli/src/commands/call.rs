@@ -55,14 +55,16 @@ pub(crate) fn run(args: &Call, home: &Path, out: Output) -> Result<Exit, Failure
         ..request
     })?;
     drop(calling);
-    tell(&host, &answer, &args.tool, args.receipt.as_deref(), out)
+    let asked = format!("{} --function {}", args.tool, args.function);
+    tell(&host, &answer, &asked, args.receipt.as_deref(), out)
 }
 
-/// Tells how a call ended, or that it waits: its value, what was refused and why, its receipt where it has one.
+/// Tells how a call ended, or that it waits: its value, what was refused and why, its receipt where it has one. `asked` is what
+/// `ambit inspect` takes to print what the function takes.
 pub(crate) fn tell(
     host: &Host,
     answer: &Answer,
-    tool: &str,
+    asked: &str,
     receipt_file: Option<&Path>,
     out: Output,
 ) -> Result<Exit, Failure> {
@@ -75,7 +77,7 @@ pub(crate) fn tell(
         fs::write(path, receipt)
             .map_err(|e| Failure::internal(format!("the receipt {} cannot be written: {e}", path.display())))?;
     }
-    report(answer, receipt.as_deref(), tool, out)?;
+    report(answer, receipt.as_deref(), asked, out)?;
     if out.format == Format::Human {
         let story = host.reader()?.story(answer.call.as_str())?;
         missing_rules(&story).iter().for_each(note);
@@ -178,7 +180,7 @@ fn agent(args: &Call, config: &Config) -> Result<String, Failure> {
     }
 }
 
-fn report(answer: &Answer, receipt: Option<&str>, tool: &str, out: Output) -> Result<(), Failure> {
+fn report(answer: &Answer, receipt: Option<&str>, asked: &str, out: Output) -> Result<(), Failure> {
     let (word, value, refusal, held) = match &answer.outcome {
         Outcome::Ok(value) => ("ok", Some(value), None, None),
         Outcome::ToolError(value) => ("tool-error", Some(value), None, None),
@@ -208,7 +210,7 @@ fn report(answer: &Answer, receipt: Option<&str>, tool: &str, out: Output) -> Re
         if let Some(held) = held {
             waits(held);
         }
-        explain(answer, refusal, tool);
+        explain(answer, refusal, asked);
     }
     Ok(())
 }
@@ -237,9 +239,9 @@ fn waits(held: &Held) {
 }
 
 /// What an operator can do about a refusal that says nothing of it. An agent is not told: it can do none of this.
-fn way_out(code: Code, tool: &str) -> Option<String> {
+fn way_out(code: Code, asked: &str) -> Option<String> {
     match code {
-        Code::Arguments => Some(format!("`ambit inspect {tool}` prints what its functions take")),
+        Code::Arguments => Some(format!("`ambit inspect {asked}` prints what it takes")),
         Code::Policy => Some(
             "`ambit policy check` prints the rules in force, and `ambit policy init` proposes what the tools could use"
                 .to_owned(),
@@ -249,7 +251,7 @@ fn way_out(code: Code, tool: &str) -> Option<String> {
 }
 
 /// For people, on standard error: why it was refused, what to do, where to read on.
-fn explain(answer: &Answer, refusal: Option<&Refusal>, tool: &str) {
+fn explain(answer: &Answer, refusal: Option<&Refusal>, asked: &str) {
     for refused in answer.refused_effects.iter().chain(refusal) {
         let rule = refused
             .rule
@@ -263,7 +265,7 @@ fn explain(answer: &Answer, refusal: Option<&Refusal>, tool: &str) {
             refused.code,
             untrusted(&refused.message)
         ));
-        let advice = refused.advice.clone().or_else(|| way_out(refused.code, tool));
+        let advice = refused.advice.clone().or_else(|| way_out(refused.code, asked));
         if let Some(advice) = advice {
             note(format!("  {}", untrusted(&sentence(&advice))));
         }

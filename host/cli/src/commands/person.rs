@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use ambit_core::ledger::SignerKey;
+use ambit_core::ledger::{SignerKey, VerifierKey};
 use ambit_runtime::approvals;
 use ambit_runtime::home;
 use ambit_runtime::store::Reader;
@@ -63,6 +63,10 @@ fn enrol(home: &Path, given: &str, out: Output) -> Result<Exit, Failure> {
         return Err(Failure::usage("that is a secret key: it belongs to its person alone")
             .advise("Enrol the public key, which `ambit person key` prints."));
     }
+    VerifierKey::parse(&text).map_err(|e| {
+        Failure::usage(format!("that is no public key: {e}"))
+            .advise("`ambit person key NAME --output FILE` makes a pair.")
+    })?;
     let name = home::enrol_person(home, &text)?;
     out.result(&json!({ "enrolled": name }), |w| {
         writeln!(
