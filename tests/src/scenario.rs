@@ -251,7 +251,7 @@ impl Stage {
             .and_then(|holds| holds[0]["hold"].as_str().map(str::to_owned));
         let hold = hold.unwrap_or_else(|| "none".to_owned());
         let arguments = ["approvals", word, &hold, "--key", &self.key(person), "--format", "json"];
-        let run = self.home.run(&arguments, "").map_err(|error| error.to_string())?;
+        let run = self.home.run(arguments, "").map_err(|error| error.to_string())?;
         self.check_output(&run)?;
         Ok(run)
     }

@@ -242,8 +242,8 @@ impl Host {
         };
         let decided = match self.decide(&asking) {
             Ok(decided) if waiting.story.tool == Some(decided.tool.digest) => decided,
-            Ok(_) => return Ok(self.void(&waiting, &accepted, &another_component())?),
-            Err(denied) => return Ok(self.void(&waiting, &accepted, &denied.refusal)?),
+            Ok(_) => return self.void(&waiting, &accepted, &another_component()),
+            Err(denied) => return self.void(&waiting, &accepted, &denied.refusal),
         };
         let steps = reader.transcript(call)?.len();
         let accepted = going_on(asking, decided, accepted, waiting, transcript, steps)?;

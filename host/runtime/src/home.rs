@@ -262,7 +262,10 @@ pub fn revoke_person(home: &Path, name: &str) -> Result<(), OpenError> {
         let names: Vec<&str> = people.iter().map(|person| person.name.as_str()).collect();
         let message = format!("no person `{}` is enrolled", ambit_core::error::printable(name));
         return Err(Refusal::new(Code::Config, message)
-            .advise(format!("enrolled are: {}", names.join(", ")))
+            .advise(match names.as_slice() {
+                [] => "nobody is enrolled".to_owned(),
+                names => format!("enrolled are: {}", names.join(", ")),
+            })
             .into());
     };
     store.commit(Batch {

@@ -165,6 +165,9 @@ fn trap_22_votes_that_do_not_count_change_nothing_and_are_recorded() {
     assert_eq!(service.requests(), 1);
 }
 
+/// Something that happens to a home between an approval and the going on.
+type Change<'a> = &'a dyn Fn(&Path);
+
 #[test]
 fn at_the_end_everything_is_decided_anew() {
     // What changes between the approval and the going on, and what the call comes to.
@@ -191,7 +194,7 @@ fn at_the_end_everything_is_decided_anew() {
             .replace("things.change", "things.replace");
         std::fs::write(path, text).unwrap();
     };
-    let changes: [(&str, &dyn Fn(&Path), Option<Code>); 6] = [
+    let changes: [(&str, Change<'_>, Option<Code>); 6] = [
         ("the agent may not act for the user", &no_agent, Some(Code::Caller)),
         ("policy forbids it", &forbidden, Some(Code::Policy)),
         ("policy asks for two", &two, Some(Code::Policy)),
@@ -265,8 +268,10 @@ fn nothing_waits_in_a_dry_run_or_where_the_caller_gave_something_up() {
         ..request("post")
     };
     assert_eq!(host.call(dry).unwrap().refused_effects[0].code, Code::Tier);
-    let mut narrowing = Narrowing::default();
-    narrowing.connections = Some(["things".to_owned()].into());
+    let narrowing = Narrowing {
+        connections: Some(["things".to_owned()].into()),
+        ..Narrowing::default()
+    };
     let narrowed = CallRequest {
         narrowing,
         ..request("post")

@@ -37,7 +37,7 @@ pub enum LedgerError {
     #[error("the proof fails: {0}")]
     Proof(String),
     /// The text of a key that is not one.
-    #[error("not a ledger key: {0}")]
+    #[error("not a key: {0}")]
     Key(String),
     /// A text that is not a signed note, or not one with a checkpoint in it.
     #[error("not a checkpoint: {0}")]
