@@ -46,7 +46,9 @@ fn the_format_stays() {
     );
     check(
         of_call('a', answered(3)),
-        expect![[r#"{"body":{"answer":"sha256:0db52f4076c082518412afd3dd3576e2cb0c63703fd7fed5e23ade60efef31d9","ms":12,"ordinal":3,"outcome":{"answered":{"status":200}},"received":321,"sent":123,"settled":[{"amount":5000,"budget":"refunds","window":"day 2026-11-21"}],"spent":{"currency":"usd","minor":5000}},"call":"c_aaaaaaaaaaaaaaaaaaaaaaaaaa","config":"sha256:b79606fb3afea5bd1609ed40b622142f1c98125abcfe89a76a661b0e8e343910","index":0,"kind":"effect-outcome","policy":"sha256:823412d1eacb67956220e532959f0104603057c88704863ca38e7cd188fda812","principal":{"agent":"support-bot","team":"support","tenant":"acme","user":"alice"},"time":1795228800000,"tool":"sha256:7c9bbe5ec9b3fb774e8fa0f54247e93c34ddf8e5d16fe3073420de0ae81a262d","trace":"0af7651916cd43dd8448eb211c80319c"}"#]],
+        expect![[
+            r#"{"body":{"answer":"sha256:0db52f4076c082518412afd3dd3576e2cb0c63703fd7fed5e23ade60efef31d9","ms":12,"ordinal":3,"outcome":{"answered":{"status":200}},"received":321,"sent":123,"settled":[{"amount":5000,"budget":"refunds","window":"day 2026-11-21"}],"spent":{"currency":"usd","minor":5000}},"call":"c_aaaaaaaaaaaaaaaaaaaaaaaaaa","config":"sha256:b79606fb3afea5bd1609ed40b622142f1c98125abcfe89a76a661b0e8e343910","index":0,"kind":"effect-outcome","policy":"sha256:823412d1eacb67956220e532959f0104603057c88704863ca38e7cd188fda812","principal":{"agent":"support-bot","team":"support","tenant":"acme","user":"alice"},"time":1795228800000,"tool":"sha256:7c9bbe5ec9b3fb774e8fa0f54247e93c34ddf8e5d16fe3073420de0ae81a262d","trace":"0af7651916cd43dd8448eb211c80319c"}"#
+        ]],
     );
     check(
         of_call('a', finished(&[(1, 5000)])),
