@@ -80,6 +80,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Policy,
     },
+    /// The budgets: what each has used, reserved and left, and when its window begins anew.
+    Budgets,
     /// The ledger: what happened, and that it was not changed since.
     Audit {
         #[command(subcommand)]

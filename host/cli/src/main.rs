@@ -56,6 +56,7 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::Call(args) => commands::call::run(args, home, out),
         Command::Tools { command } => commands::tools::run(command, home, out),
         Command::Policy { command } => commands::policy::run(command, home, out),
+        Command::Budgets => commands::budgets::run(home, out),
         Command::Audit { command } => commands::audit::run(command, home, out),
         Command::Receipt { command } => commands::receipt::run(command, out),
         Command::Completions { shell } => commands::completions::run(*shell),

@@ -1,6 +1,7 @@
 //! The subcommands, a file each.
 
 pub(crate) mod audit;
+pub(crate) mod budgets;
 pub(crate) mod build;
 pub(crate) mod call;
 pub(crate) mod compile_child;
