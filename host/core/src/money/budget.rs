@@ -197,7 +197,7 @@ impl Budget {
     /// What `used` counts in, before the entry's time is known.
     #[must_use]
     pub fn period(&self, used: &Use<'_>) -> Period {
-        Period::new(self.unit, self.window, used.call)
+        Period::new(self.unit, self.window, used)
     }
 }
 

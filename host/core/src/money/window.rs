@@ -8,7 +8,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::Unit;
+use super::{Unit, Use};
 use crate::guard;
 
 const HOUR_MS: i64 = 3_600_000;
@@ -191,12 +191,13 @@ pub struct Period {
 pub struct NotAPeriod;
 
 impl Period {
-    pub(super) fn new(unit: Unit, window: Window, call: &str) -> Self {
-        Self {
-            unit,
-            window,
-            which: (window == Window::Call).then(|| call.to_owned()),
-        }
+    /// What `used` counts in, as far as that does not depend on the time.
+    pub(super) fn new(unit: Unit, window: Window, used: &Use<'_>) -> Self {
+        let which = match window {
+            Window::Call => Some(used.call.to_owned()),
+            Window::Hour | Window::Day | Window::Month | Window::Rolling(_) => None,
+        };
+        Self { unit, window, which }
     }
 
     /// What is counted.

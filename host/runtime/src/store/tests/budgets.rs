@@ -130,6 +130,32 @@ fn a_thousand_spenders(store: &Store, window: &str) {
 }
 
 #[test]
+fn a_thousand_effects_of_one_call_spend_its_cap_and_no_more() {
+    stores(|store| {
+        let (call, request) = (Call::new(), request("/v1/refunds"));
+        store.commit(batch([call.accepted(vec![])])).unwrap();
+        let window = format!("effects call {}", call.id);
+        let intend = |ordinal| {
+            let intent = call.intends(ordinal, &request, vec![reserve_in(&window, "b", 1, 400)]);
+            !is_over(store.commit(intent))
+        };
+        let taken = thread::scope(|scope| {
+            let spenders: Vec<_> = (0..1000)
+                .map(|ordinal| {
+                    let intend = &intend;
+                    scope.spawn(move || intend(ordinal))
+                })
+                .collect();
+            spenders
+                .into_iter()
+                .filter_map(|spender| spender.join().unwrap().then_some(()))
+                .count()
+        });
+        assert_eq!((taken, windows(store)), (400, vec![(window.clone(), 0, 400)]));
+    });
+}
+
+#[test]
 fn a_call_s_window_is_its_own_and_goes_with_it() {
     stores(|store| {
         let (mut one, other) = (Call::new(), Call::new());
