@@ -12,7 +12,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
+use ambit_core::ledger::body::{Reservation, Settlement};
 use ambit_tests::home::{Home, Run};
 use ambit_tests::programs::{component, program, skip};
 use ambit_tests::wit;
@@ -66,6 +68,7 @@ const CASES: &[Case] = &[
     ("escapes", escapes),
     ("people", people),
     ("holds", holds),
+    ("budgets", budgets),
 ];
 
 pub(super) fn trials() -> Vec<Trial> {
@@ -359,7 +362,7 @@ fn changed(
 }
 
 fn help(place: &mut Place) -> Verdict {
-    let commands: [&[&str]; 37] = [
+    let commands: [&[&str]; 38] = [
         &[],
         &["init"],
         &["build"],
@@ -386,6 +389,7 @@ fn help(place: &mut Place) -> Verdict {
         &["person", "revoke"],
         &["person", "list"],
         &["replay"],
+        &["budgets"],
         &["audit"],
         &["audit", "show"],
         &["audit", "list"],
@@ -782,7 +786,7 @@ fn holds(place: &mut Place) -> Verdict {
 fn ledgers(place: &mut Place) -> Verdict {
     let ledger = place.home.folder().join("ledger.db");
     let other = rusqlite::Connection::open(&ledger).unwrap();
-    other.pragma_update(None, "user_version", 2).unwrap();
+    other.pragma_update(None, "user_version", 3).unwrap();
     drop(other);
     place.run(3, Leaves::Record, &["audit", "list"])?;
     place.run(3, Leaves::Record, &["audit", "verify"])?;
@@ -947,6 +951,152 @@ fn streams(place: &mut Place) -> Verdict {
         }
     }
     Ok(())
+}
+
+/// How budgets stand, on a ledger whose last entry is of 2100, which is then the time.
+fn budgets(place: &mut Place) -> Verdict {
+    use ambit_runtime::store::{Batch, Keys, Store, StoreOptions};
+    place.configure(CONFIGURED);
+    let none = place.home.run(["budgets"], "").map_err(|error| error.to_string())?;
+    if none.code != Some(0) || !none.out.contains("no budgets") {
+        return Err(format!("no budgets: {}", none.text()));
+    }
+    place.configure(&format!(
+        "{CONFIGURED}\n\
+         [budget.calls-an-hour]\nagent = \"assistant\"\nunit = \"calls\"\nwindow = \"hour\"\ncap = 10\n\
+         [budget.effects-a-call]\nunit = \"effects\"\nwindow = \"call\"\ncap = 3\n\
+         [budget.fuel]\nunit = \"fuel\"\nwindow = {{ rolling = \"24h\" }}\ncap = 5_000_000_000\n\
+         [budget.refunds]\nconnection = \"stripe\"\nroute = \"stripe/refunds.create\"\nunit = \"usd\"\nwindow = \"month\"\ncap = 10_000\n"
+    ));
+    let new = place.home.run(["budgets"], "").map_err(|error| error.to_string())?;
+    if new.code != Some(0) || new.out.matches("0 used, 0 reserved").count() != 3 {
+        return Err(format!("unused budgets: {}", new.text()));
+    }
+    let clock = Arc::new(|| 4_102_482_000_000);
+    let options = StoreOptions {
+        clock,
+        ..StoreOptions::default()
+    };
+    let keys = Keys::load(place.home.folder()).map_err(|error| error.to_string())?;
+    let store = Store::open(place.home.folder(), keys, options, Default::default());
+    let store = store.map_err(|error| error.to_string())?;
+    let commit = |entries| {
+        let batch = Batch {
+            entries,
+            ..Batch::default()
+        };
+        store.commit(batch).map(drop).map_err(|error| error.to_string())
+    };
+    let reserve = |budget: &str, window: &str, amount, cap| Reservation {
+        amount,
+        budget: budget.into(),
+        cap,
+        window: window.into(),
+    };
+    let settle = |budget: &str, window: &str, amount| Settlement {
+        amount,
+        budget: budget.into(),
+        window: window.into(),
+    };
+    let fuel = "fuel rolling 24h";
+    let open = vec![
+        reserve("calls-an-hour", "calls hour", 1, 10),
+        reserve("fuel", fuel, 1_000_000_000, 5_000_000_000),
+        // An effect's own, which would take more to write down.
+        reserve("effects-a-call", &format!("effects call {}", made_up::call("a")), 2, 3),
+    ];
+    let over = vec![
+        reserve("calls-an-hour", "calls hour", 1, 10),
+        reserve("fuel", fuel, 1_000_000_000, 5_000_000_000),
+        reserve("refunds", "usd month", 4000, 10_000),
+        reserve("removed", "usd day", 7, 100),
+    ];
+    let settled = vec![
+        settle("calls-an-hour", "calls hour 2100-01-01T10", 1),
+        settle("fuel", fuel, 250_000_000),
+        settle("removed", "usd day 2100-01-01", 6),
+    ];
+    commit(vec![made_up::accepted("a", open)])?;
+    commit(vec![made_up::accepted("b", over), made_up::finished("b", settled)])?;
+    // Beside a process that holds the home.
+    place.run(0, Leaves::Record, &["budgets"])?;
+    place.run(0, Leaves::Record, &["budgets", "--format", "json"])?;
+    drop(store);
+    place.configure(&format!(
+        "{CONFIGURED}\n[budget.refunds]\nunit = \"usf\"\nwindow = \"24h rolling\"\ncap = 0\n"
+    ));
+    place.run(2, Leaves::Record, &["budgets"])?;
+    place.home = place.home.moved(&place.path("nowhere"));
+    place.run(2, Leaves::Nothing, &["budgets"])?;
+    Ok(())
+}
+
+/// Entries of calls that nobody made.
+mod made_up {
+    use ambit_core::digest::Digest;
+    use ambit_core::grant::Limits;
+    use ambit_core::ledger::body::{Asked, CallAccepted, CallFinished, End, Reservation, Settlement};
+    use ambit_core::ledger::{Body, EntryDraft, Principal};
+    use ambit_core::policy::Mode;
+    use ambit_core::scope::Tier;
+
+    pub(super) fn call(letter: &str) -> String {
+        format!("c_{}", letter.repeat(26))
+    }
+
+    fn draft(letter: &str, body: impl Into<Body>) -> EntryDraft {
+        EntryDraft {
+            body: body.into(),
+            call: Some(call(letter)),
+            trace: Some("0123456789abcdef0123456789abcdef".into()),
+            principal: Some(Principal {
+                agent: "assistant".into(),
+                team: "support".into(),
+                tenant: "acme".into(),
+                user: None,
+            }),
+            tool: Some(Digest::of(b"tool")),
+            policy: Some(Digest::of(b"policy")),
+            config: Some(Digest::of(b"config")),
+        }
+    }
+
+    fn asked() -> Asked {
+        Asked {
+            args: Digest::of(b"args"),
+            function: "refunds.create".into(),
+            limits: (&Limits::default()).into(),
+            mode: Mode::Execute,
+            tier: Tier::Commit,
+            tool: "refunds".into(),
+        }
+    }
+
+    pub(super) fn accepted(letter: &str, reserved: Vec<Reservation>) -> EntryDraft {
+        let body = CallAccepted {
+            asked: asked(),
+            reserved,
+            rules: Vec::new(),
+            seed: Digest::of(b"seed"),
+        };
+        draft(letter, body)
+    }
+
+    pub(super) fn finished(letter: &str, settled: Vec<Settlement>) -> EntryDraft {
+        let body = CallFinished {
+            asked: asked(),
+            effects: Default::default(),
+            fuel: 250_000_000,
+            log: None,
+            memory: 0,
+            ms: 1,
+            outcome: End::Interrupted,
+            settled,
+            spent: Vec::new(),
+            upstream: 0,
+        };
+        draft(letter, body)
+    }
 }
 
 /// What others wrote does not drive the terminal.

@@ -93,6 +93,8 @@ pub(crate) enum Command {
     },
     /// Run calls once more from what was recorded, offline, and compare. Nothing is sent.
     Replay(Replay),
+    /// The budgets: what each has used, reserved and left, and when its window begins anew.
+    Budgets,
     /// The ledger: what happened, and that it was not changed since.
     Audit {
         #[command(subcommand)]

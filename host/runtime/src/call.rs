@@ -18,7 +18,7 @@ use ambit_core::ledger::body::{
     Asked, CallAccepted, CallDenied, CallFinished, End, Reservation, Returned, Settlement, Stage,
 };
 use ambit_core::manifest::Function;
-use ambit_core::money::Use;
+use ambit_core::money::{Period, Unit};
 use ambit_core::policy::{CallFacts, Mode};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -30,7 +30,7 @@ use crate::host::{Host, Shared, Tool, now_ms};
 use crate::ids::{CallId, TraceId};
 use crate::random;
 use crate::sandbox::{self, Effects, Ended};
-use crate::store::{Batch, Payload, StoreError};
+use crate::store::{Batch, Payload, StoreError, place_one};
 use crate::transcript::Start;
 
 /// What a caller asks for. Nothing in it is believed before it was checked.
@@ -319,7 +319,7 @@ impl Host {
         })
     }
 
-    /// Makes the record that the call begins with. Where a budget counts calls it is durable before the guest runs, else it
+    /// Makes the record that the call begins with. Where a budget counts calls or fuel it is durable before the guest runs, else it
     /// goes with the first intent or the end.
     fn accept<'h>(
         &self,
@@ -355,7 +355,7 @@ impl Host {
             tier: function.declared.tier,
             tool: asking.request.tool.clone(),
         };
-        let reserved = self.call_reservations(&grant, &heading);
+        let mut reserved = self.call_reservations(&grant, &heading);
         let entry = heading.entry(CallAccepted {
             asked: asked.clone(),
             reserved: reserved.clone(),
@@ -369,10 +369,10 @@ impl Host {
         };
         if !reserved.is_empty() {
             match self.shared.store.commit(std::mem::take(&mut pending)) {
-                Ok(_) => {}
+                Ok(committed) => reserved.iter_mut().for_each(|one| place_one(one, committed.time_ms)),
                 Err(error @ StoreError::Budget { .. }) => {
                     let refusal = Refusal::new(Code::Budget, error.to_string())
-                        .advise("wait for the budget to begin anew, or ask the operator to raise its cap");
+                        .advise("wait until the budget has room again, or ask the operator to raise its cap");
                     return Ok(Err((
                         asking,
                         Denied {
@@ -409,21 +409,19 @@ impl Host {
         }))
     }
 
+    /// What every budget that matches sets aside for the call: of fuel, all that it may use.
     fn call_reservations(&self, grant: &Grant, heading: &Heading) -> Vec<Reservation> {
-        let used: Use<'_> = grant.used(None);
+        let used = grant.used(heading.call.as_str(), None);
         let budgets = self.shared.config.budgets().iter();
-        budgets
-            .filter_map(|budget| {
-                let amount = budget.of_call(&used)?;
-                let window = budget.window.key(now_ms(), heading.call.as_str());
-                Some(Reservation {
-                    amount,
-                    budget: budget.name.clone(),
-                    cap: budget.cap,
-                    window,
-                })
+        let reserved = budgets.filter_map(|budget| {
+            Some(Reservation {
+                amount: budget.of_call(&used, grant.limits().fuel)?,
+                budget: budget.name.clone(),
+                cap: budget.cap,
+                window: budget.period(&used).to_string(),
             })
-            .collect()
+        });
+        reserved.collect()
     }
 
     /// Runs the guest under its grant, then writes down how it ended.
@@ -519,11 +517,7 @@ impl Host {
             log if log.is_empty() => None,
             log => Some(keep("log", log.into_bytes())?),
         };
-        let settled = reserved.into_iter().map(|r| Settlement {
-            amount: r.amount,
-            budget: r.budget,
-            window: r.window,
-        });
+        let settled = reserved.into_iter().map(|reservation| settled(reservation, cost.fuel));
         let entry = remains.heading.entry(CallFinished {
             asked,
             effects: remains.tally.counts(),
@@ -612,6 +606,19 @@ pub(crate) struct Decided<'h> {
     pub(crate) args: Json,
     pub(crate) grant: Grant,
     rules: Vec<String>,
+}
+
+/// What a call's reservation comes to: the fuel that was used, or the call itself, however it ended.
+fn settled(reservation: Reservation, fuel: u64) -> Settlement {
+    let unit = reservation.window.parse().ok().map(|period: Period| period.unit());
+    Settlement {
+        amount: match unit {
+            Some(Unit::Fuel) => fuel.min(reservation.amount),
+            _ => reservation.amount,
+        },
+        budget: reservation.budget,
+        window: reservation.window,
+    }
 }
 
 fn millis(time: std::time::Duration) -> u64 {

@@ -19,7 +19,7 @@ use ambit_core::ledger::body::{
     Reservation, Settlement,
 };
 use ambit_core::ledger::{Body, EntryDraft, Principal, Tally};
-use ambit_core::money::Spend;
+use ambit_core::money::{Became, Period, Spend, Unit};
 use ambit_core::policy::{CallFacts, EffectFacts, Mode};
 use ambit_core::scope::Tier;
 use rand_chacha::ChaCha20Rng;
@@ -27,11 +27,11 @@ use rand_chacha::rand_core::Rng;
 use serde::Serialize;
 
 use crate::call::{Listener, Progress};
-use crate::gate::{Bounds, Failed, SendError, Sent, Traffic};
+use crate::gate::{Bounds, Failed, SendError, Sent, Traffic, Upstream};
 use crate::host::{Shared, now_ms};
 use crate::ids::{CallId, TraceId};
 use crate::sandbox::{Effects, GuestHttpError, LogLevel, Stop};
-use crate::store::{Batch, Durable, Intent, Payload, StoreError, TranscriptRow};
+use crate::store::{Batch, Durable, Intent, Payload, StoreError, TranscriptRow, place_one};
 use crate::transcript::{self, AskedFor, Divergence, Recalled};
 
 /// What every entry of one call says about it.
@@ -576,7 +576,6 @@ impl CallEffects {
             )
         })?;
         upstream.ready()?;
-        let (durable, reserved) = self.intend(known, &admitted, spend)?;
         let limits = self.grant.limits();
         let bounds = Bounds {
             time: Duration::from_millis(limits.upstream_ms),
@@ -588,6 +587,8 @@ impl CallEffects {
         let presented = idempotency
             .as_ref()
             .map(|(header, key)| (header.as_str(), key.as_str()));
+        let reserved = self.reservations(&admitted, spend, upstream, presented, bounds)?;
+        let (durable, reserved) = self.intend(known, &admitted, spend, reserved)?;
         let started = Instant::now();
         let sent = shared
             .io
@@ -610,10 +611,10 @@ impl CallEffects {
         known: &mut Known,
         admitted: &Admitted,
         spend: Spend,
+        mut reserved: Vec<Reservation>,
     ) -> Result<(Durable, Vec<Reservation>), Missed> {
         let request = self.payload(format!("effect/{}/request", known.ordinal), &admitted.request().wire())?;
         let effect = effect_digest(admitted, spend, &request.commitment());
-        let reserved = self.reservations(admitted, spend);
         let entry = self.heading.entry(EffectIntent {
             asked: known.asked,
             hold: known.hold,
@@ -649,6 +650,7 @@ impl CallEffects {
             Ok(committed) => {
                 self.pending = Batch::default();
                 self.steps += 1;
+                reserved.iter_mut().for_each(|one| place_one(one, committed.time_ms));
                 let durable = committed.durable.ok_or(StoreError::Unintended)?;
                 Ok((durable, reserved))
             }
@@ -670,28 +672,40 @@ impl CallEffects {
         match self.decide(admitted, spend, std::slice::from_ref(&name), known) {
             Err(refusal) => Missed::Refused(refusal),
             Ok(()) => Missed::Refused(Refusal::new(Code::Budget, message).advise(format!(
-                "wait for budget `{name}` to begin anew, or ask the operator to raise its cap"
+                "wait until budget `{name}` has room again, or ask the operator to raise its cap"
             ))),
         }
     }
 
-    /// What every budget that matches sets aside for the effect.
-    fn reservations(&self, admitted: &Admitted, spend: Spend) -> Vec<Reservation> {
+    /// What every budget that matches sets aside for the effect: of bytes, the most that can go.
+    fn reservations(
+        &self,
+        admitted: &Admitted,
+        spend: Spend,
+        upstream: &Upstream,
+        idempotency: Option<(&str, &str)>,
+        bounds: Bounds,
+    ) -> Result<Vec<Reservation>, Refusal> {
         let route = Some((admitted.connection().name(), admitted.route().name()));
-        let used = self.grant.used(route);
-        let budgets = self.shared.config.budgets().iter();
-        budgets
-            .filter_map(|budget| {
-                let amount = budget.of_effect(&used, &spend)?;
-                let window = budget.window.key(now_ms(), self.heading.call.as_str());
-                Some(Reservation {
-                    amount,
-                    budget: budget.name.clone(),
-                    cap: budget.cap,
-                    window,
-                })
+        let used = self.grant.used(self.heading.call.as_str(), route);
+        let budgets = self.shared.config.budgets();
+        let bytes = if budgets
+            .iter()
+            .any(|budget| budget.unit == Unit::Bytes && budget.covers.covers(&used))
+        {
+            upstream.most_bytes(admitted.request(), idempotency, bounds.answer_bytes)?
+        } else {
+            0
+        };
+        let reserved = budgets.iter().filter_map(|budget| {
+            Some(Reservation {
+                amount: budget.of_effect(&used, &spend, bytes)?,
+                budget: budget.name.clone(),
+                cap: budget.cap,
+                window: budget.period(&used).to_string(),
             })
-            .collect()
+        });
+        Ok(reserved.collect())
     }
 
     /// Writes down what became of an intent, settles what was reserved, and makes the answer.
@@ -720,19 +734,9 @@ impl CallEffects {
             }
             What::InDoubt(doubt, _) => Outcome::InDoubt(*doubt),
         };
-        let happened = ended.may_have_happened();
-        let settled = match &ended.what {
-            // What nobody knows stays reserved until a person says what happened.
-            What::InDoubt(..) => Vec::new(),
-            _ => reserved
-                .into_iter()
-                .map(|r| Settlement {
-                    amount: if happened { r.amount } else { 0 },
-                    budget: r.budget,
-                    window: r.window,
-                })
-                .collect(),
-        };
+        let became = ended.became();
+        let settled = settled(reserved, became, ended.traffic);
+        let happened = matches!(became, Became::Done | Became::InDoubt);
         let body = EffectOutcome {
             answer: Some(answer),
             ms: ended.traffic.ms,
@@ -894,13 +898,15 @@ impl Ended {
         }
     }
 
-    /// Whether the money counts as spent. A service that answers with 4xx says that it did not do it, except for 408, which
-    /// says nothing of the kind. Everything else, redirects and 5xx included, may have happened.
-    fn may_have_happened(&self) -> bool {
+    /// What budgets take it for. A service that answers with 4xx says that it did not do it, except for 408, which says
+    /// nothing of the kind. Everything else, redirects and 5xx included, may have happened.
+    fn became(&self) -> Became {
         match &self.what {
-            What::Answered(response) => !(400..500).contains(&response.status) || response.status == 408,
-            What::NotSent(_) => false,
-            What::InDoubt(..) => true,
+            What::Answered(response) if response.status == 408 => Became::Done,
+            What::Answered(response) if (400..500).contains(&response.status) => Became::Declined,
+            What::Answered(_) => Became::Done,
+            What::NotSent(_) => Became::NotSent,
+            What::InDoubt(..) => Became::InDoubt,
         }
     }
 
@@ -913,6 +919,20 @@ impl Ended {
         };
         Json::Object([("clock", Json::from(clock_ms)), (name, value)].into_iter().collect())
     }
+}
+
+/// What an effect's reservations come to. What nobody knows stays reserved until a person says what happened.
+fn settled(reserved: Vec<Reservation>, became: Became, traffic: Traffic) -> Vec<Settlement> {
+    let bytes = traffic.sent_bytes.saturating_add(traffic.received_bytes);
+    let settled = reserved.into_iter().filter_map(|reservation| {
+        let period: Period = reservation.window.parse().ok()?;
+        Some(Settlement {
+            amount: period.unit().used(reservation.amount, became, bytes)?,
+            budget: reservation.budget,
+            window: reservation.window,
+        })
+    });
+    settled.collect()
 }
 
 /// The digest of an effect on the ledger: over the salted commitment to its request, so that nobody can guess a request

@@ -9,15 +9,17 @@ use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Problem, Refusal};
 use ambit_core::grant::Limits;
 use ambit_core::identity::Directory;
-use ambit_core::ledger::body::{CallFinished, ConfigChanged, Doubt, EffectOutcome, End, Outcome, PolicyChanged};
+use ambit_core::ledger::body::{
+    CallFinished, ConfigChanged, Doubt, EffectOutcome, End, Outcome, PolicyChanged, Reservation, Settlement,
+};
 use ambit_core::ledger::story::{EffectStory, Opening};
 use ambit_core::ledger::{Body, EntryDraft, Tally};
-use ambit_core::money::Budget;
+use ambit_core::money::{Budget, Unit};
 use ambit_core::policy::{EntityKind, PolicySet};
 use parking_lot::{Condvar, Mutex};
 
 use crate::config::{Config, LedgerConfig};
-use crate::gate::{Upstream, Wire};
+use crate::gate::{Upstream, Wire, most_received};
 use crate::home;
 use crate::sandbox::{CompileCache, Compiler, LoadedTool, Sandbox, SandboxOptions};
 use crate::secret::Process;
@@ -207,7 +209,33 @@ fn warnings(config: &Config, policy: &PolicySet, tools: &BTreeMap<String, Tool>)
     }
     let mut warnings = policy.unknown_names(&names);
     warnings.extend(config.budgets().iter().filter_map(|budget| idle(budget, tools, all)));
+    warnings.extend(config.budgets().iter().filter_map(|budget| too_small(budget, config)));
     warnings
+}
+
+/// Why a budget lets nothing through that it is for: what is reserved is the most that can be used, and that does not fit.
+fn too_small(budget: &Budget, config: &Config) -> Option<Problem> {
+    let named = budget.covers.tool.as_deref().and_then(|name| config.tool(name));
+    let all = config.tools().values().map(|tool| &tool.limits);
+    let limits: Vec<&Limits> = match named {
+        Some(tool) => vec![&tool.limits],
+        None => all.chain([config.limits()]).collect(),
+    };
+    let (what, limit, least) = match budget.unit {
+        Unit::Fuel => ("one call", "fuel", limits.iter().map(|limits| limits.fuel).min()?),
+        Unit::Bytes => {
+            let least = limits.iter().map(|limits| limits.response_body_bytes).min()?;
+            let least = usize::try_from(least).unwrap_or(usize::MAX);
+            ("one effect", "response_body_bytes", most_received(least))
+        }
+        Unit::Money(_) | Unit::Calls | Unit::Effects => return None,
+    };
+    let message = format!(
+        "budget `{}` has {} {}, and {what} sets at least {least} aside: none will fit",
+        budget.name, budget.cap, budget.unit
+    );
+    (budget.cap < least)
+        .then(|| Problem::without_source(message, Some(format!("raise the cap, or lower `{limit}` in [limits]"))))
 }
 
 /// Why a budget for a function caps nothing, if that is known.
@@ -465,7 +493,7 @@ fn recover(store: &Store) -> Result<(), OpenError> {
             memory: 0,
             ms: 0,
             outcome: End::Interrupted,
-            settled: Vec::new(),
+            settled: accepted.reserved.iter().map(in_full).collect(),
             spent: tally.spent(),
             upstream: 0,
         };
@@ -478,6 +506,15 @@ fn recover(store: &Store) -> Result<(), OpenError> {
         }
     }
     Ok(())
+}
+
+/// A call that was interrupted has used what it could: how far its guest came, nobody knows.
+fn in_full(reservation: &Reservation) -> Settlement {
+    Settlement {
+        amount: reservation.amount,
+        budget: reservation.budget.clone(),
+        window: reservation.window.clone(),
+    }
 }
 
 /// Writes down that configuration or policy are other ones than the last on the ledger.

@@ -2,12 +2,13 @@
 //!
 //! [`call`] is the whole way of a call. [`sandbox`] runs guests and knows no policy; [`gate`] is the only way out and sends
 //! nothing without a [`store::Durable`]; [`store`] is the ledger and what stands beside it; [`config`] turns the
-//! operator's text into checked values.
+//! operator's text into checked values. [`budgets`] says how budgets stand.
 
 #[cfg(windows)]
 compile_error!("Ambit does not run on Windows yet: build it on Linux or macOS, or in WSL.");
 
 pub mod approvals;
+pub mod budgets;
 pub mod call;
 pub mod config;
 mod effects;

@@ -12,6 +12,7 @@
     reason = "the service that is called is here too"
 )]
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::Narrowing;
+use ambit_core::ledger::Body;
 use ambit_core::manifest::Manifest;
 use ambit_core::policy::Mode;
 use parking_lot::Mutex;
@@ -32,7 +34,7 @@ use crate::config::lock::Lock;
 use crate::home;
 use crate::host::{Host, HostOptions, OpenError};
 use crate::sandbox::Compiler;
-use crate::store::{Keys, Payload, Reader};
+use crate::store::{Fault, Faults, Keys, Payload, Reader, Step};
 
 /// A service that answers every request with `{"id":"x"}`, and counts them.
 struct Service {
@@ -42,13 +44,18 @@ struct Service {
 
 impl Service {
     fn start() -> Self {
+        Self::that(answer)
+    }
+
+    /// One that does this with each connection.
+    fn that(does: fn(TcpStream, &AtomicUsize)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let requests = Arc::new(AtomicUsize::new(0));
         let seen = Arc::clone(&requests);
         thread::spawn(move || {
             for stream in listener.incoming() {
-                answer(stream.unwrap(), &seen);
+                does(stream.unwrap(), &seen);
             }
         });
         Self { port, requests }
@@ -57,6 +64,15 @@ impl Service {
     fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
+}
+
+/// Takes a request without a body, and hangs up.
+fn hang_up(mut stream: TcpStream, seen: &AtomicUsize) {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|read| read == 1) {
+        head.push(byte[0]);
+    }
+    seen.fetch_add(1, Ordering::SeqCst);
 }
 
 /// One request a connection: whatever has arrived when the sender pauses is one.
@@ -460,4 +476,161 @@ fn a_component_that_is_not_the_accepted_one_does_not_run() {
     assert_eq!(refusal.code, Code::Tool);
     assert!(refusal.message.contains("not the accepted one"), "{refusal:?}");
     assert!(matches!(open(folder.path()), Err(OpenError::Refused(_))));
+}
+
+/// A budget of each unit.
+const EACH_UNIT: &str = r#"
+[budget.bytes]
+connection = "things"
+unit = "bytes"
+window = "month"
+cap = 100_000_000
+[budget.calls]
+unit = "calls"
+window = "hour"
+cap = 10
+[budget.effects]
+route = "things/things.get"
+unit = "effects"
+window = { rolling = "24h" }
+cap = 10
+[budget.effects-a-call]
+unit = "effects"
+window = "call"
+cap = 1
+[budget.fuel]
+unit = "fuel"
+window = { rolling = "1h" }
+cap = 3_000_000_000
+"#;
+
+/// What each budget has used and reserved, in all its windows.
+fn accounts(host: &Host) -> BTreeMap<String, (u64, u64)> {
+    let mut accounts = BTreeMap::<String, (u64, u64)>::new();
+    for state in host.reader().unwrap().budgets().unwrap() {
+        let (used, reserved) = accounts.entry(state.window.budget).or_default();
+        *used += state.account.used;
+        *reserved += state.account.reserved;
+    }
+    accounts
+}
+
+/// Bytes that a call's effects sent and received.
+fn bytes_of(host: &Host, answer: &Answer) -> u64 {
+    let entries = host.reader().unwrap().entries_of(answer.call.as_str()).unwrap();
+    let bytes = entries.iter().filter_map(|entry| match entry.body() {
+        Body::EffectOutcome(outcome) => Some(outcome.sent + outcome.received),
+        _ => None,
+    });
+    bytes.sum()
+}
+
+fn expected<const N: usize>(accounts: [(&str, u64, u64); N]) -> BTreeMap<String, (u64, u64)> {
+    let row = |(name, used, reserved): (&str, u64, u64)| (name.to_owned(), (used, reserved));
+    accounts.into_iter().map(row).collect()
+}
+
+#[test]
+fn budgets_of_each_unit_are_settled_with_what_was_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    home(folder.path(), &service, EACH_UNIT);
+    let host = open(folder.path()).unwrap();
+    let answer = host.call(request("twice")).unwrap();
+    // Its second effect is one too many for the call.
+    let refused: Vec<Code> = answer.refused_effects.iter().map(|refusal| refusal.code).collect();
+    assert_eq!((refused, service.requests()), (vec![Code::Budget], 1));
+    let (bytes, fuel) = (bytes_of(&host, &answer), answer.cost.fuel);
+    assert!(bytes > 100 && fuel > 0, "{bytes} {fuel}");
+    assert_eq!(
+        accounts(&host),
+        expected([
+            ("bytes", bytes, 0),
+            ("calls", 1, 0),
+            ("effects", 1, 0),
+            ("effects-a-call", 1, 0),
+            ("fuel", fuel, 0),
+        ])
+    );
+    // A call of its own has an effect of its own; another route is another budget's.
+    let second = host.call(request("post")).unwrap();
+    let bytes = bytes + bytes_of(&host, &second);
+    assert_eq!(
+        accounts(&host),
+        expected([
+            ("bytes", bytes, 0),
+            ("calls", 2, 0),
+            ("effects", 1, 0),
+            ("effects-a-call", 1, 0),
+            ("fuel", fuel + second.cost.fuel, 0),
+        ])
+    );
+    let reader = host.reader().unwrap();
+    reader
+        .verify(&crate::store::verifier(folder.path()).unwrap(), &[], |_| ())
+        .unwrap();
+}
+
+#[test]
+fn an_effect_in_doubt_settles_what_is_known_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::that(hang_up);
+    home(folder.path(), &service, EACH_UNIT);
+    let host = open(folder.path()).unwrap();
+    let answer = host.call(request("get")).unwrap();
+    assert_eq!(service.requests(), 1);
+    let bytes = bytes_of(&host, &answer);
+    assert!(bytes > 50, "{bytes}");
+    let accounts = accounts(&host);
+    assert_eq!(accounts["bytes"], (bytes, 0));
+    assert_eq!((accounts["effects"], accounts["effects-a-call"]), ((1, 0), (1, 0)));
+}
+
+#[test]
+fn what_could_pass_a_cap_is_not_begun() {
+    for (budget, refused) in [
+        ("unit = \"fuel\"\ncap = 999_999_999", true),
+        ("unit = \"fuel\"\ncap = 1_000_000_000", false),
+        ("unit = \"bytes\"\ncap = 2_097_152", true),
+        ("unit = \"bytes\"\ncap = 3_000_000", false),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let service = Service::start();
+        home(
+            folder.path(),
+            &service,
+            &format!("[budget.small]\nwindow = \"day\"\n{budget}\n"),
+        );
+        let host = open(folder.path()).unwrap();
+        let warned: Vec<&str> = host.warnings().iter().map(|problem| problem.message()).collect();
+        assert_eq!(warned.len(), usize::from(refused), "{budget}: {warned:?}");
+        assert!(
+            warned.iter().all(|message| message.contains("budget `small`")),
+            "{warned:?}"
+        );
+        let answer = host.call(request("get")).unwrap();
+        let code = stopped(&answer)
+            .or(answer.refused_effects.first())
+            .map(|refusal| refusal.code);
+        assert_eq!(code, refused.then_some(Code::Budget), "{budget}");
+        assert_eq!(service.requests(), usize::from(!refused), "{budget}");
+    }
+}
+
+#[test]
+fn an_interrupted_call_has_used_all_that_it_could() {
+    let folder = tempfile::tempdir().unwrap();
+    home(folder.path(), &Service::start(), EACH_UNIT);
+    let options = HostOptions {
+        compiler: Some(Compiler::InProcess),
+        // The configuration's entry and the call's first are written, its last is not.
+        faults: Faults::after(2, Step::BeforeCommit, Fault::Io),
+        ..HostOptions::default()
+    };
+    let host = Host::open(Config::load(folder.path()).unwrap(), options).unwrap();
+    host.call(request("tell")).unwrap_err();
+    assert_eq!(accounts(&host), expected([("calls", 0, 1), ("fuel", 0, 1_000_000_000)]));
+    drop(host);
+    let host = open(folder.path()).unwrap();
+    assert_eq!(accounts(&host), expected([("calls", 1, 0), ("fuel", 1_000_000_000, 0)]));
 }

@@ -151,7 +151,7 @@ fn trap_22_votes_that_do_not_count_change_nothing_and_are_recorded() {
     let recorded: Vec<&str> = entries
         .iter()
         .filter_map(|entry| match entry.body() {
-            ambit_core::ledger::Body::VoteRefused(body) => Some(body.why.as_str()),
+            Body::VoteRefused(body) => Some(body.why.as_str()),
             _ => None,
         })
         .collect();

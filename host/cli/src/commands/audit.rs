@@ -45,7 +45,7 @@ pub(crate) fn run(command: &Audit, home: &Path, out: Output) -> Result<Exit, Fai
 }
 
 /// Opens the ledger for reading. A home that is none is told as by every other command.
-fn open(home: &Path) -> Result<Reader, Failure> {
+pub(super) fn open(home: &Path) -> Result<Reader, Failure> {
     if !home.join(FILE).exists() {
         let message = format!("{} is no home: it has no {FILE}", home.display());
         return Err(

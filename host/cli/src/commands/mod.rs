@@ -2,6 +2,7 @@
 
 pub(crate) mod approvals;
 pub(crate) mod audit;
+pub(crate) mod budgets;
 pub(crate) mod build;
 pub(crate) mod call;
 pub(crate) mod compile_child;

@@ -4,9 +4,13 @@
 //! used and reserved together never passes its cap; what is reserved and not settled counts until it is.
 
 use std::fmt;
+use std::str::FromStr;
 
-use super::{Currency, Spend};
+use super::{Currency, NotACurrency, Period, Spend, Window};
 use crate::guard;
+
+/// The largest amount or cap that can be counted: more has no place in a row of the books.
+pub const MOST: u64 = i64::MAX as u64;
 
 /// A cap over a window.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,28 +49,79 @@ pub struct Match {
 }
 
 /// What a budget counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unit {
     /// Minor units of one currency. Other currencies do not count towards it.
     Money(Currency),
     /// Calls that were accepted.
     Calls,
-    /// Effects with an intent.
+    /// Effects that were sent, whatever the answer; the host's own among them.
     Effects,
+    /// Bytes of HTTP that effects sent and received, heads included, above TLS.
+    Bytes,
+    /// Fuel that guests used, in wasmtime's units.
+    Fuel,
 }
 
-/// For how long a budget counts.
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unit::Money(currency) => currency.fmt(f),
+            Unit::Calls => f.pad("calls"),
+            Unit::Effects => f.pad("effects"),
+            Unit::Bytes => f.pad("bytes"),
+            Unit::Fuel => f.pad("fuel"),
+        }
+    }
+}
+
+impl FromStr for Unit {
+    type Err = NotACurrency;
+
+    /// Reads the word that a configuration and entries have for it.
+    fn from_str(text: &str) -> Result<Unit, NotACurrency> {
+        Ok(match text {
+            "calls" => Unit::Calls,
+            "effects" => Unit::Effects,
+            "bytes" => Unit::Bytes,
+            "fuel" => Unit::Fuel,
+            code => Unit::Money(code.parse()?),
+        })
+    }
+}
+
+/// What became of an effect, as far as budgets look at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Window {
-    /// One call.
-    Call,
-    /// A calendar day in UTC.
-    Day,
+pub enum Became {
+    /// Nothing left this host.
+    NotSent,
+    /// The service said that it did not do it.
+    Declined,
+    /// It counts as done.
+    Done,
+    /// Something left, and nobody knows what became of it.
+    InDoubt,
+}
+
+impl Unit {
+    /// How much an effect used for good of the `reserved`, where `bytes` went over the wire. None where nobody knows: it
+    /// stays reserved. What is known of an effect in doubt is that it was sent, and how many bytes went.
+    #[must_use]
+    pub fn used(self, reserved: u64, became: Became, bytes: u64) -> Option<u64> {
+        match (self, became) {
+            (Unit::Bytes, _) => Some(bytes.min(reserved)),
+            (_, Became::NotSent) | (Unit::Money(_), Became::Declined) => Some(0),
+            (Unit::Money(_), Became::InDoubt) => None,
+            _ => Some(reserved),
+        }
+    }
 }
 
 /// What is looked at to find the budgets of a call or an effect.
 #[derive(Clone, Copy, Debug)]
 pub struct Use<'a> {
+    /// The call's id, which a window can be of.
+    pub call: &'a str,
     /// Tenant of the caller.
     pub tenant: &'a str,
     /// Team of the agent.
@@ -112,55 +167,38 @@ impl Match {
 }
 
 impl Budget {
-    /// What an accepted call takes of it: one call, or nothing.
+    /// What an accepted call takes of it that may use so much fuel; or nothing.
     #[must_use]
-    pub fn of_call(&self, used: &Use<'_>) -> Option<u64> {
-        (self.unit == Unit::Calls && self.covers.covers(used)).then_some(1)
+    pub fn of_call(&self, used: &Use<'_>, fuel: u64) -> Option<u64> {
+        let amount = match self.unit {
+            Unit::Calls => 1,
+            Unit::Fuel => fuel.min(MOST),
+            Unit::Money(_) | Unit::Effects | Unit::Bytes => return None,
+        };
+        self.taken(used, amount)
     }
 
-    /// What an effect takes of it.
+    /// What an effect takes of it that spends so much, and may send and receive so many bytes; or nothing.
     #[must_use]
-    pub fn of_effect(&self, used: &Use<'_>, spend: &Spend) -> Option<u64> {
-        if !self.covers.covers(used) {
-            return None;
-        }
-        match (self.unit, spend) {
-            (Unit::Effects, _) => Some(1),
-            (Unit::Money(mine), Spend::Known { currency, minor }) if mine == *currency => u64::try_from(*minor).ok(),
-            _ => None,
-        }
+    pub fn of_effect(&self, used: &Use<'_>, spend: &Spend, bytes: u64) -> Option<u64> {
+        let amount = match (self.unit, spend) {
+            (Unit::Effects, _) => 1,
+            (Unit::Bytes, _) => bytes.min(MOST),
+            (Unit::Money(mine), Spend::Known { currency, minor }) if mine == *currency => u64::try_from(*minor).ok()?,
+            _ => return None,
+        };
+        self.taken(used, amount)
     }
-}
 
-impl Window {
-    /// The key of the window that `time_ms` (milliseconds since 1970, UTC) falls into, within `call`.
+    fn taken(&self, used: &Use<'_>, amount: u64) -> Option<u64> {
+        (amount > 0 && self.covers.covers(used)).then_some(amount)
+    }
+
+    /// What `used` counts in, before the entry's time is known.
     #[must_use]
-    pub fn key(self, time_ms: i64, call: &str) -> String {
-        match self {
-            Window::Call => call.to_owned(),
-            Window::Day => day(time_ms),
-        }
+    pub fn period(&self, used: &Use<'_>) -> Period {
+        Period::new(self.unit, self.window, used)
     }
-}
-
-/// The calendar day of a time, as `2026-11-21`. Howard Hinnant's `civil_from_days`, for any day of the proleptic
-/// Gregorian calendar.
-pub(crate) fn day(time_ms: i64) -> String {
-    const DAY_MS: i64 = 86_400_000;
-    let days = time_ms.div_euclid(DAY_MS) + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
 }
 
 /// What a window has used, and what is set aside for work under way.
@@ -219,6 +257,13 @@ impl Account {
         Ok(Account { used, reserved: left })
     }
 
+    /// Takes out what was used so long ago that the window has it no more; none where less was used.
+    #[must_use]
+    pub fn free(self, amount: u64) -> Option<Account> {
+        let used = self.used.checked_sub(amount)?;
+        Some(Account { used, ..self })
+    }
+
     /// What is left under `cap`.
     #[must_use]
     pub const fn left(self, cap: u64) -> u64 {
@@ -235,6 +280,7 @@ mod tests {
 
     fn used(route: Option<(&'static str, &'static str)>) -> Use<'static> {
         Use {
+            call: "c_1",
             tenant: "acme",
             team: "support",
             agent: "bot",
@@ -310,38 +356,84 @@ mod tests {
         );
     }
 
-    #[test]
-    fn money_counts_in_its_own_currency() {
-        let usd: Currency = "usd".parse().unwrap();
-        let budget = Budget {
+    fn budget(unit: Unit, covers: Match) -> Budget {
+        Budget {
             name: "day".into(),
-            covers: Match::default(),
-            unit: Unit::Money(usd),
+            covers,
+            unit,
             window: Window::Day,
             cap: 100,
-        };
+        }
+    }
+
+    #[test]
+    fn money_counts_in_its_own_currency() {
+        let budget = budget(Unit::Money("usd".parse().unwrap()), Match::default());
         let spend = |code: &str| Spend::Known {
             currency: code.parse().unwrap(),
             minor: 40,
         };
-        assert_eq!(budget.of_effect(&used(None), &spend("usd")), Some(40));
-        assert_eq!(budget.of_effect(&used(None), &spend("eur")), None);
-        assert_eq!(budget.of_effect(&used(None), &Spend::None), None);
+        assert_eq!(budget.of_effect(&used(None), &spend("usd"), 9), Some(40));
+        assert_eq!(budget.of_effect(&used(None), &spend("eur"), 9), None);
+        assert_eq!(budget.of_effect(&used(None), &Spend::None, 9), None);
+        assert_eq!(budget.of_call(&used(None), 7), None);
     }
 
     #[test]
-    fn days_turn_at_midnight_utc() {
-        for (ms, expected) in [
-            (0, "1970-01-01"),
-            (-1, "1969-12-31"),
-            (951_782_400_000, "2000-02-29"),
-            (1_709_251_199_999, "2024-02-29"),
-            (1_709_251_200_000, "2024-03-01"),
-            (1_795_219_200_000, "2026-11-21"),
-        ] {
-            assert_eq!(Window::Day.key(ms, "c"), expected);
+    fn calls_take_calls_and_fuel_and_effects_take_effects_and_bytes() {
+        let everything = |unit| {
+            let budget = budget(unit, Match::default());
+            let of_effect = budget.of_effect(&used(None), &Spend::None, 9);
+            (budget.of_call(&used(None), 7), of_effect)
+        };
+        assert_eq!(everything(Unit::Calls), (Some(1), None));
+        assert_eq!(everything(Unit::Fuel), (Some(7), None));
+        assert_eq!(everything(Unit::Effects), (None, Some(1)));
+        assert_eq!(everything(Unit::Bytes), (None, Some(9)));
+        let others = Match {
+            agent: Some("another".into()),
+            ..Match::default()
+        };
+        for unit in [Unit::Calls, Unit::Fuel] {
+            assert_eq!(budget(unit, others.clone()).of_call(&used(None), 7), None);
         }
-        assert_eq!(Window::Call.key(0, "c_1"), "c_1");
+        let most = budget(Unit::Fuel, Match::default()).of_call(&used(None), u64::MAX);
+        assert_eq!(
+            most,
+            Some(MOST),
+            "fuel without a limit is more than every cap, and can be counted"
+        );
+    }
+
+    #[test]
+    fn what_is_known_is_settled_and_what_is_not_stays_reserved() {
+        let usd = Unit::Money("usd".parse().unwrap());
+        for (unit, not_sent, declined, done, in_doubt) in [
+            (usd, Some(0), Some(0), Some(40), None),
+            (Unit::Effects, Some(0), Some(40), Some(40), Some(40)),
+            (Unit::Bytes, Some(7), Some(7), Some(7), Some(7)),
+        ] {
+            let used = |became| unit.used(40, became, 7);
+            assert_eq!(used(Became::NotSent), not_sent, "{unit}");
+            assert_eq!(used(Became::Declined), declined, "{unit}");
+            assert_eq!(used(Became::Done), done, "{unit}");
+            assert_eq!(used(Became::InDoubt), in_doubt, "{unit}");
+        }
+        assert_eq!(Unit::Bytes.used(40, Became::Done, 41), Some(40));
+    }
+
+    #[test]
+    fn a_budget_says_what_it_counts_in() {
+        let said = |window| {
+            let budget = Budget {
+                window,
+                ..budget(Unit::Bytes, Match::default())
+            };
+            budget.period(&used(None)).to_string()
+        };
+        assert_eq!(said(Window::Call), "bytes call c_1");
+        assert_eq!(said(Window::Day), "bytes day");
+        assert_eq!(said(Window::Rolling("7d".parse().unwrap())), "bytes rolling 7d");
     }
 
     proptest! {

@@ -2,7 +2,9 @@
 
 mod budget;
 mod spend;
+mod window;
 
-pub(crate) use budget::day;
-pub use budget::{Account, AccountError, Budget, Match, Unit, Use, Window};
-pub use spend::{Currency, NotACurrency, Spend};
+pub use budget::{Account, AccountError, Became, Budget, MOST, Match, Unit, Use};
+pub use spend::{CURRENCIES, Currency, NotACurrency, Spend};
+pub(crate) use window::day;
+pub use window::{NotAPeriod, NotASpan, Period, Span, Window};

@@ -30,7 +30,7 @@ use crate::effect::{BodyKind, HeaderSet, HttpRequest, Method, Methods, Origin, P
 use crate::error::{Code, Refusal, printable};
 use crate::field::{FieldPath, FieldSet};
 use crate::guard;
-use crate::money::Spend;
+use crate::money::{Currency, Spend};
 use crate::scope::{HttpRule, Tier};
 
 use condition::Condition;
@@ -249,6 +249,11 @@ impl Route {
     #[must_use]
     pub const fn moves_money(&self) -> bool {
         self.money.is_some()
+    }
+
+    /// The currencies that its own description names: the one that it always is, and those that it has caps for.
+    pub fn currencies(&self) -> impl Iterator<Item = Currency> {
+        self.money.iter().flat_map(Money::named)
     }
 
     /// What the host must ask the service before the money of `request` is known: its currency, where only the service

@@ -104,6 +104,16 @@ impl Money {
         Ok(Money { amount, currency, cap })
     }
 
+    /// The currencies that stand in the route itself.
+    pub(super) fn named(&self) -> impl Iterator<Item = Currency> {
+        let constant = match &self.currency {
+            From::Constant(currency) => Some(*currency),
+            From::Field(_) | From::Lookup { .. } => None,
+        };
+        let capped = self.cap.iter().flat_map(BTreeMap::keys).copied();
+        constant.into_iter().chain(capped)
+    }
+
     pub(super) fn lookup_route(&self) -> Option<&str> {
         match &self.currency {
             From::Lookup { route, .. } => Some(route),

@@ -3,6 +3,7 @@
 //! A home holds `ambit.toml`, a folder of policies and `tools.lock`. [`Config::load`] reads all three and checks what can be checked without
 //! a secret and without a network. Secrets are read by [`Config::upstream`], for the connections that are really used.
 
+mod budgets;
 mod canonical;
 mod connection;
 mod limits;
@@ -243,12 +244,12 @@ fn check(home: &Path, source: &Source, document: &DeTable<'_>, ambient: &dyn Amb
     let tools = sections::tools(&root, &limits, &connections);
     let agents = sections::agents(&root);
     let groups = sections::groups(&root);
-    let names = sections::Names {
+    let names = budgets::Names {
         connections: &connections,
         tools: &tools,
         agents: &agents,
     };
-    let budgets = sections::budgets(&root, &names);
+    let budgets = budgets::budgets(&root, &names);
     let ledger = sections::ledger(&root, home);
     let policy_dir = sections::policy_dir(&root, home);
     root.done();

@@ -1,4 +1,4 @@
-//! The sections that are not connections: tools, agents, groups, budgets, ledger, policy.
+//! The sections that are neither connections nor budgets: tools, agents, groups, ledger, policy.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -7,7 +7,6 @@ use ambit_core::error::printable;
 use ambit_core::grant::Limits;
 use ambit_core::guard;
 use ambit_core::identity::AgentSpec;
-use ambit_core::money::{Budget, Match, Unit, Window};
 
 use super::reader::{Located, Table, nearest};
 use super::{Connected, ToolConfig, check_name, limits};
@@ -64,7 +63,7 @@ fn bindings(table: Table<'_>, connections: &BTreeMap<String, Connected>) -> BTre
 }
 
 /// Reports a name that stands for nothing, with what it may have been meant to be.
-fn unknown<'n>(
+pub(super) fn unknown<'n>(
     table: &Table<'_>,
     name: &Located<String>,
     message: String,
@@ -144,143 +143,6 @@ fn names(table: &Table<'_>, key: &str, kind: &str) -> Vec<String> {
         }
     }
     seen.into_iter().collect()
-}
-
-/// What budgets can be about.
-pub(super) struct Names<'a> {
-    pub(super) connections: &'a BTreeMap<String, Connected>,
-    pub(super) tools: &'a BTreeMap<String, ToolConfig>,
-    pub(super) agents: &'a BTreeMap<String, AgentSpec>,
-}
-
-/// `[budget.*]`
-pub(super) fn budgets(root: &Table<'_>, names: &Names<'_>) -> Vec<Budget> {
-    let budgets = root.named("budget", "budget").into_iter().filter_map(|(name, table)| {
-        check_name(table.source(), &name, "budget");
-        let covers = covers(&table, names);
-        let unit = unit(&table);
-        let window = window(&table);
-        let cap = table.number("cap");
-        if cap.is_none() {
-            table.missing("cap", "the most that a window may use, in the budget's unit");
-        }
-        if let Some(over) = table.value("over") {
-            let message = format!("`over` of {} is not served yet", table.what());
-            let help = "without it the cap is the cap".to_owned();
-            table
-                .source()
-                .problem(over.span(), message, "not served yet", Some(help));
-        }
-        if unit == Some(Unit::Calls) && (covers.connection.is_some() || covers.route.is_some()) {
-            let message = format!("{} counts calls of a connection or route", table.what());
-            let help = "a connection has effects: unit = \"effects\"; or leave out connection and route".to_owned();
-            table
-                .source()
-                .problem(table.key_span("unit"), message, "would count nothing", Some(help));
-        }
-        table.done();
-        Some(Budget {
-            name: name.value,
-            covers,
-            unit: unit?,
-            window: window?,
-            cap: cap?.value,
-        })
-    });
-    budgets.collect()
-}
-
-fn covers(table: &Table<'_>, names: &Names<'_>) -> Match {
-    let agents = || names.agents.iter();
-    let users = agents().flat_map(|(_, spec)| &spec.users);
-    Match {
-        tenant: known(table, "tenant", agents().map(|(_, spec)| &spec.tenant)),
-        team: known(table, "team", agents().map(|(_, spec)| &spec.team)),
-        agent: known(table, "agent", names.agents.keys()),
-        user: known(table, "user", users),
-        tool: known(table, "tool", names.tools.keys()),
-        // What functions a tool has is known when its component is loaded.
-        function: table.string("function").map(|name| name.value),
-        connection: known(table, "connection", names.connections.keys()),
-        route: route(table, names.connections),
-    }
-}
-
-/// A budget for something that does not exist would cap nothing, silently.
-fn known<'n>(table: &Table<'_>, key: &str, names: impl Iterator<Item = &'n String> + Clone) -> Option<String> {
-    let name = table.string(key)?;
-    if !guard!("config.budget-name", names.clone().any(|known| *known == name.value)) {
-        let message = format!(
-            "{} is for {key} `{}`, and there is none",
-            table.what(),
-            printable(&name.value)
-        );
-        unknown(table, &name, message, key, names);
-    }
-    Some(name.value)
-}
-
-fn route(table: &Table<'_>, connections: &BTreeMap<String, Connected>) -> Option<String> {
-    let routes: Vec<String> = connections
-        .iter()
-        .flat_map(|(name, connected)| {
-            let routes = connected.routes.iter().flat_map(|connection| connection.routes());
-            routes.map(move |route| format!("{name}/{}", route.name()))
-        })
-        .collect();
-    known(table, "route", routes.iter())
-}
-
-const UNITS: &str = "a currency such as \"usd\" (in minor units), \"calls\" or \"effects\"";
-
-fn unit(table: &Table<'_>) -> Option<Unit> {
-    let Some(word) = table.string("unit") else {
-        table.missing("unit", &format!("what is counted: {UNITS}"));
-        return None;
-    };
-    match word.value.as_str() {
-        "calls" => return Some(Unit::Calls),
-        "effects" => return Some(Unit::Effects),
-        "bytes" | "fuel" => not_yet(table, "unit", &word, UNITS),
-        text => match text.parse() {
-            Ok(currency) => return Some(Unit::Money(currency)),
-            Err(_) => {
-                let message = format!("`unit` of {} is nothing that can be counted", table.what());
-                table
-                    .source()
-                    .problem(word.span, message, "not known", Some(format!("one of: {UNITS}")));
-            }
-        },
-    }
-    None
-}
-
-fn window(table: &Table<'_>) -> Option<Window> {
-    const WINDOWS: &str = "\"call\" or \"day\" (by the calendar, UTC)";
-    let Some(word) = table.string("window") else {
-        table.missing("window", &format!("for how long it counts: {WINDOWS}"));
-        return None;
-    };
-    match word.value.as_str() {
-        "call" => return Some(Window::Call),
-        "day" => return Some(Window::Day),
-        "run" | "hour" | "month" => not_yet(table, "window", &word, WINDOWS),
-        _ => {
-            let message = format!("`window` of {} is not a window", table.what());
-            table
-                .source()
-                .problem(word.span, message, "not known", Some(format!("one of: {WINDOWS}")));
-        }
-    }
-    None
-}
-
-fn not_yet(table: &Table<'_>, key: &str, word: &Located<String>, served: &str) {
-    let message = format!("the {key} `{}` is not served yet", word.value);
-    let help = format!("served: {served}");
-    table
-        .source()
-        .problem(word.span.clone(), message, "not served yet", Some(help));
 }
 
 /// `[ledger]`

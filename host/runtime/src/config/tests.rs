@@ -665,7 +665,7 @@ unit = "dollars"
 window = "week"
 [budget.two]
 unit = "fuel"
-window = "month"
+window = "run"
 cap = -1
 over = { ask = "finance" }
 [budget.three]
@@ -675,7 +675,7 @@ window = "day"
 cap = 1
 "#,
         expect![[r#"
-            problems: 12
+            problems: 11
               × `stripe` of the bindings of tool `refunds` is bound to connection `strip`, and there is none
                ╭─[ambit.toml:8:10]
              7 │ [tool.refunds.bind]
@@ -728,7 +728,7 @@ cap = 1
                 ·            ╰── not known
              14 │ window = "week"
                 ╰────
-              help: one of: a currency such as "usd" (in minor units), "calls" or "effects"
+              help: it is a currency such as "usd" (in minor units), "calls", "effects", "bytes" or "fuel"
               × `window` of budget `one` is not a window
                 ╭─[ambit.toml:14:10]
              13 │ unit = "dollars"
@@ -737,28 +737,20 @@ cap = 1
                 ·             ╰── not known
              15 │ [budget.two]
                 ╰────
-              help: one of: "call" or "day" (by the calendar, UTC)
-              × the unit `fuel` is not served yet
-                ╭─[ambit.toml:16:8]
-             15 │ [budget.two]
-             16 │ unit = "fuel"
-                ·        ───┬──
-                ·           ╰── not served yet
-             17 │ window = "month"
-                ╰────
-              help: served: a currency such as "usd" (in minor units), "calls" or "effects"
-              × the window `month` is not served yet
+              help: it is "call", "hour", "day" or "month" (by the calendar, UTC), or { rolling = "24h" }
+              × the window `run` of budget `two` is not served yet
                 ╭─[ambit.toml:17:10]
              16 │ unit = "fuel"
-             17 │ window = "month"
-                ·          ───┬───
-                ·             ╰── not served yet
+             17 │ window = "run"
+                ·          ──┬──
+                ·            ╰── not served yet
              18 │ cap = -1
                 ╰────
-              help: served: "call" or "day" (by the calendar, UTC)
+              help: it comes with runs; until then: "call", "hour", "day" or "month" (by the calendar, UTC), or
+                    { rolling = "24h" }
               × `cap` of budget `two` is a whole number, zero or more, not -1
                 ╭─[ambit.toml:18:7]
-             17 │ window = "month"
+             17 │ window = "run"
              18 │ cap = -1
                 ·       ─┬
                 ·        ╰── expected a whole number, zero or more
@@ -781,9 +773,239 @@ cap = 1
                 ·   ╰── would count nothing
              23 │ window = "day"
                 ╰────
-              help: a connection has effects: unit = "effects"; or leave out connection and route
+              help: a connection has effects and bytes: unit = "effects" or "bytes"; or leave out connection and route
         "#]],
     );
+}
+
+#[test]
+fn budgets_count_what_can_be_counted_for_as_long_as_can_be_kept() {
+    let budget = |lines: &str| {
+        let text = "[budget.b]\nunit = \"calls\"\nwindow = \"day\"\ncap = 5\n";
+        let kept = |line: &&str| {
+            let key = line.split(' ').next().unwrap();
+            !lines.lines().any(|given| given.starts_with(key))
+        };
+        let rest: String = text.lines().filter(kept).map(|line| format!("{line}\n")).collect();
+        format!("{rest}{lines}\n")
+    };
+    let read = |lines: &str| {
+        let config = parse(&budget(lines)).map_err(|problems| render(&problems)).unwrap();
+        let budget = &config.budgets()[0];
+        format!("{} {} {}", budget.cap, budget.unit, budget.window)
+    };
+    for (lines, said) in [
+        ("unit = \"eur\"", "5 eur day"),
+        ("unit = \"bytes\"\nwindow = \"hour\"", "5 bytes hour"),
+        ("unit = \"fuel\"\nwindow = \"month\"", "5 fuel month"),
+        ("unit = \"effects\"\nwindow = \"call\"", "5 effects call"),
+        ("window = { rolling = \"24h\" }", "5 calls rolling 24h"),
+        ("window = { rolling = \"7d\" }", "5 calls rolling 7d"),
+        ("window.rolling = \"31d\"", "5 calls rolling 31d"),
+        ("cap = 9_223_372_036_854_775_807", "9223372036854775807 calls day"),
+    ] {
+        assert_eq!(read(lines), said);
+    }
+    let bad = [
+        "unit = \"usf\"",
+        "unit = \"EUR\"",
+        "unit = \"call\"",
+        "unit = \"widgets\"",
+        "window = \"month \"",
+        "window = \"24h rolling\"",
+        "window = \"week\"",
+        "window = 24",
+        "window = \"run\"",
+        "window = { rolling = \"90m\" }",
+        "window = { rolling = \"0h\" }",
+        "window = { rolling = \"32d\" }",
+        "window = { roling = \"24h\" }",
+        "window = { rolling = 24 }",
+        "cap = 0",
+        "cap = 9_223_372_036_854_775_808",
+        "cap = 5.5",
+    ];
+    let told: String = bad
+        .iter()
+        .map(|lines| {
+            let problems = parse(&budget(lines)).err().unwrap_or_default();
+            render(&problems)
+        })
+        .collect();
+    expect![[r#"
+        problems: 1
+          × budget `b` is in `usf`, which is no currency
+           ╭─[ambit.toml:4:8]
+         3 │ cap = 5
+         4 │ unit = "usf"
+           ·        ──┬──
+           ·          ╰── not known
+           ╰────
+          help: did you mean "usd"? It is a currency such as "usd" (in minor units), "calls", "effects", "bytes" or
+                "fuel"
+        problems: 1
+          × `unit` of budget `b` is nothing that can be counted
+           ╭─[ambit.toml:4:8]
+         3 │ cap = 5
+         4 │ unit = "EUR"
+           ·        ──┬──
+           ·          ╰── not known
+           ╰────
+          help: did you mean "eur"? It is a currency such as "usd" (in minor units), "calls", "effects", "bytes" or
+                "fuel"
+        problems: 1
+          × `unit` of budget `b` is nothing that can be counted
+           ╭─[ambit.toml:4:8]
+         3 │ cap = 5
+         4 │ unit = "call"
+           ·        ───┬──
+           ·           ╰── not known
+           ╰────
+          help: did you mean "calls"? It is a currency such as "usd" (in minor units), "calls", "effects", "bytes"
+                or "fuel"
+        problems: 1
+          × `unit` of budget `b` is nothing that can be counted
+           ╭─[ambit.toml:4:8]
+         3 │ cap = 5
+         4 │ unit = "widgets"
+           ·        ────┬────
+           ·            ╰── not known
+           ╰────
+          help: it is a currency such as "usd" (in minor units), "calls", "effects", "bytes" or "fuel"
+        problems: 1
+          × `window` of budget `b` is not a window
+           ╭─[ambit.toml:4:10]
+         3 │ cap = 5
+         4 │ window = "month "
+           ·          ────┬───
+           ·              ╰── not known
+           ╰────
+          help: did you mean "month"? It is "call", "hour", "day" or "month" (by the calendar, UTC), or { rolling =
+                "24h" }
+        problems: 1
+          × `window` of budget `b` is not a window
+           ╭─[ambit.toml:4:10]
+         3 │ cap = 5
+         4 │ window = "24h rolling"
+           ·          ──────┬──────
+           ·                ╰── not known
+           ╰────
+          help: did you mean { rolling = "24h" }? It is "call", "hour", "day" or "month" (by the calendar, UTC), or
+                { rolling = "24h" }
+        problems: 1
+          × `window` of budget `b` is not a window
+           ╭─[ambit.toml:4:10]
+         3 │ cap = 5
+         4 │ window = "week"
+           ·          ───┬──
+           ·             ╰── not known
+           ╰────
+          help: it is "call", "hour", "day" or "month" (by the calendar, UTC), or { rolling = "24h" }
+        problems: 1
+          × `window` of budget `b` is not a window
+           ╭─[ambit.toml:4:10]
+         3 │ cap = 5
+         4 │ window = 24
+           ·          ─┬
+           ·           ╰── not known
+           ╰────
+          help: it is "call", "hour", "day" or "month" (by the calendar, UTC), or { rolling = "24h" }
+        problems: 1
+          × the window `run` of budget `b` is not served yet
+           ╭─[ambit.toml:4:10]
+         3 │ cap = 5
+         4 │ window = "run"
+           ·          ──┬──
+           ·            ╰── not served yet
+           ╰────
+          help: it comes with runs; until then: "call", "hour", "day" or "month" (by the calendar, UTC), or
+                { rolling = "24h" }
+        problems: 1
+          × `rolling` of the window of budget `b` is `90m`: it is not a whole number of hours or days, such as "24h"
+          │ or "7d"
+           ╭─[ambit.toml:4:22]
+         3 │ cap = 5
+         4 │ window = { rolling = "90m" }
+           ·                      ──┬──
+           ·                        ╰── no length
+           ╰────
+          help: from "1h" to "31d"; a month by the calendar is window = "month"
+        problems: 1
+          × `rolling` of the window of budget `b` is `0h`: it has no length
+           ╭─[ambit.toml:4:22]
+         3 │ cap = 5
+         4 │ window = { rolling = "0h" }
+           ·                      ──┬─
+           ·                        ╰── would never count
+           ╰────
+          help: from "1h" to "31d"; a month by the calendar is window = "month"
+        problems: 1
+          × `rolling` of the window of budget `b` is `32d`: it is longer than 31 days
+           ╭─[ambit.toml:4:22]
+         3 │ cap = 5
+         4 │ window = { rolling = "32d" }
+           ·                      ──┬──
+           ·                        ╰── too long
+           ╰────
+          help: from "1h" to "31d"; a month by the calendar is window = "month"
+        problems: 1
+          × unknown key `roling` in the window of budget `b`
+           ╭─[ambit.toml:4:12]
+         3 │ cap = 5
+         4 │ window = { roling = "24h" }
+           ·            ───┬──
+           ·               ╰── not known
+           ╰────
+          help: did you mean `rolling`?
+        problems: 1
+          × `rolling` of the window of budget `b` is a string, not 24
+           ╭─[ambit.toml:4:22]
+         3 │ cap = 5
+         4 │ window = { rolling = 24 }
+           ·                      ─┬
+           ·                       ╰── expected a string
+           ╰────
+        problems: 1
+          × the cap of budget `b` is 0: nothing would ever fit
+           ╭─[ambit.toml:4:7]
+         3 │ window = "day"
+         4 │ cap = 0
+           ·       ┬
+           ·       ╰── out of range
+           ╰────
+          help: what may never happen is a policy's to forbid: forbid (principal, action, resource)
+        problems: 1
+          × the cap of budget `b` is more than can be counted
+           ╭─[ambit.toml:4:7]
+         3 │ window = "day"
+         4 │ cap = 9_223_372_036_854_775_808
+           ·       ────────────┬────────────
+           ·                   ╰── out of range
+           ╰────
+          help: at most 9223372036854775807
+        problems: 1
+          × `cap` of budget `b` is a whole number, zero or more, not a float
+           ╭─[ambit.toml:4:7]
+         3 │ window = "day"
+         4 │ cap = 5.5
+           ·       ─┬─
+           ·        ╰── expected a whole number, zero or more
+           ╰────
+    "#]]
+    .assert_eq(&told);
+}
+
+#[test]
+fn a_currency_of_a_service_s_own_can_be_counted() {
+    let with = |constant: &str| {
+        let money = format!("money = {{ amount = \"amount\", currency = {{ constant = \"{constant}\" }} }}");
+        messages(&format!(
+            "[connection.c]\norigin = \"https://c.example\"\n[connection.c.route.pay]\nmatch = \"POST /pay\"\nbody = \"json\"\n\
+             fields = [\"amount\"]\n{money}\n[budget.b]\nunit = \"pts\"\nwindow = \"day\"\ncap = 5\n"
+        ))
+    };
+    assert_eq!(with("pts"), Vec::<String>::new());
+    assert_eq!(with("usd"), ["budget `b` is in `pts`, which is no currency"]);
 }
 
 #[test]

@@ -141,6 +141,11 @@ impl Line {
         &self.meter
     }
 
+    /// Lets one answer in with a body of at most `max_body` bytes, and says how many bytes had been received before it.
+    pub(super) fn let_in(&self, max_body: usize) -> u64 {
+        self.meter.let_in(let_in(max_body))
+    }
+
     /// Whether the connection still takes a request, as far as this side can know.
     pub(super) async fn is_alive(&mut self) -> bool {
         // The driver may still be a step behind the answer that was read last; it needs no network for that.
@@ -148,7 +153,7 @@ impl Line {
         matches!(ready, Ok(Ok(()))) && !self.sender.is_closed()
     }
 
-    /// Sends a request once and reads the whole answer, of at most `max_body` bytes.
+    /// Sends a request once and reads the whole answer, of at most `max_body` bytes, which was [let in](Line::let_in).
     ///
     /// # Errors
     /// [`Broken`]; the connection is of no use after that.
@@ -159,8 +164,6 @@ impl Line {
         deadline: Instant,
     ) -> Result<Answer, Broken> {
         let before = self.meter.sent();
-        let body_framing = (max_body as u64).saturating_mul(2);
-        self.meter.let_in(body_framing.saturating_add(FRAMING_BYTES));
         let head = timeout_at(deadline, self.sender.try_send_request(request)).await;
         let response = match head {
             Ok(Ok(response)) => response,
@@ -178,23 +181,40 @@ impl Line {
             }
         };
         let status = response.status();
-        match timeout_at(deadline, read(response, max_body)).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(why)) => Err(Broken::Unusable(status, why)),
-            Err(_) => Err(Broken::Unusable(status, "the answer did not end in time".into())),
-        }
+        let why = match timeout_at(deadline, read(response, max_body)).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(why)) => why,
+            Err(_) => "the answer did not end in time".into(),
+        };
+        self.stop().await;
+        Err(Broken::Unusable(status, why))
     }
 
-    /// Stops the driver, so that the count of sent bytes is final, and then says whether anything left.
-    async fn broken(&mut self, before: u64, never_written: bool, why: String) -> Broken {
+    /// Stops the driver, so that what was sent and received is final.
+    async fn stop(&mut self) {
         self.driver.0.abort();
         let _ = (&mut self.driver.0).await;
+    }
+
+    /// Says, once the driver is stopped, whether anything left.
+    async fn broken(&mut self, before: u64, never_written: bool, why: String) -> Broken {
+        self.stop().await;
         if never_written && self.meter.sent() == before {
             Broken::Unsent(why)
         } else {
             Broken::Lost(why)
         }
     }
+}
+
+/// How many bytes of an answer are let in that has a body of at most `max_body`.
+fn let_in(max_body: usize) -> u64 {
+    (max_body as u64).saturating_mul(2).saturating_add(FRAMING_BYTES)
+}
+
+/// The most bytes that an answer is counted with.
+pub(crate) fn most_received(max_body: usize) -> u64 {
+    let_in(max_body).saturating_add(1)
 }
 
 /// Runs `future` no longer than `time` and not beyond `deadline`.

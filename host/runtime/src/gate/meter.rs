@@ -26,9 +26,18 @@ impl Meter {
         self.received.load(Ordering::Acquire)
     }
 
-    /// Lets `more` bytes in from here on. It bounds what no header or body limit does: interim answers, chunk extensions, trailers.
-    pub(super) fn let_in(&self, more: u64) {
-        self.stop.store(self.received().saturating_add(more), Ordering::Release);
+    /// Lets `more` bytes in from here on, and says how many had come before. It bounds what no header or body limit does: interim
+    /// answers, chunk extensions, trailers. One byte beyond it is read, which is the failure.
+    pub(super) fn let_in(&self, more: u64) -> u64 {
+        let received = self.received();
+        self.stop.store(received.saturating_add(more), Ordering::Release);
+        received
+    }
+
+    /// The most that may be read at once: what is let in, and the one byte too many.
+    fn room(&self) -> u64 {
+        let stop = self.stop.load(Ordering::Acquire);
+        stop.saturating_sub(self.received()).saturating_add(1)
     }
 }
 
@@ -62,7 +71,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let result = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let room = usize::try_from(self.meter.room()).unwrap_or(usize::MAX);
+        let result = if buffer.remaining() <= room {
+            Pin::new(&mut self.stream).poll_read(context, buffer)
+        } else {
+            let mut part = ReadBuf::new(buffer.initialize_unfilled_to(room));
+            let result = Pin::new(&mut self.stream).poll_read(context, &mut part);
+            let read = part.filled().len();
+            buffer.advance(read);
+            result
+        };
         let bytes = buffer.filled().len().saturating_sub(before) as u64;
         let received = self.meter.received.fetch_add(bytes, Ordering::AcqRel);
         if received.saturating_add(bytes) > self.meter.stop.load(Ordering::Acquire) {

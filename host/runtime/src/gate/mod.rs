@@ -33,6 +33,7 @@ mod tests;
 mod tls;
 mod upstream;
 
+pub(crate) use line::most_received;
 pub use request::{Presented, check_base, is_framing, is_hosts_own};
 pub use send::{Bounds, Failed, SendError, Sent, Traffic, Wire};
 pub use tls::Authorities;

@@ -11,6 +11,7 @@ use http::header::{
 use http::uri::PathAndQuery;
 use http::{Method, Request, Uri};
 use http_body_util::Full;
+use hyper::body::Body as _;
 use zeroize::Zeroizing;
 
 use crate::secret::Secret;
@@ -123,6 +124,22 @@ pub(super) fn build(
         built.headers_mut().append(name.clone(), value.clone());
     }
     Ok(built)
+}
+
+/// The bytes of a request as HTTP/1.1 writes it: its line, its headers, its body.
+pub(super) fn wire_bytes(request: &Request<Full<Bytes>>) -> u64 {
+    const LINE: usize = "  HTTP/1.1\r\n".len();
+    const HEADER: usize = ": \r\n".len();
+    const END: usize = "\r\n".len();
+    let headers: usize = request
+        .headers()
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + HEADER)
+        .sum();
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let head = request.method().as_str().len() + target + LINE + headers + END;
+    let body = request.body().size_hint().exact().unwrap_or_default();
+    (head as u64).saturating_add(body)
 }
 
 /// Base, path and query in origin form.

@@ -156,7 +156,7 @@ impl Wire {
             Way::Memory(response) => (Answer::of(response), Traffic::default()),
             Way::Network(resolver) => {
                 let mut line = up.line(resolver.as_ref(), deadline).await.map_err(SendError::NotSent)?;
-                let tally = Tally::start(started, &line);
+                let tally = Tally::start(started, &line, bounds.answer_bytes);
                 let answer = line
                     .exchange(request, bounds.answer_bytes, deadline)
                     .await
@@ -185,11 +185,11 @@ struct Tally {
 }
 
 impl Tally {
-    fn start(started: Instant, line: &Line) -> Tally {
+    fn start(started: Instant, line: &Line, answer_bytes: usize) -> Tally {
         Tally {
             started,
             sent: line.meter().sent(),
-            received: line.meter().received(),
+            received: line.let_in(answer_bytes),
         }
     }
 

@@ -328,6 +328,65 @@ async fn over_tls_the_origin_is_who_is_asked_wherever_the_socket_goes() {
 }
 
 #[tokio::test]
+async fn no_more_bytes_go_than_were_said_to_be_the_most() {
+    let endless = |status: &str| {
+        let head = format!("HTTP/1.1 {status}\r\ncontent-length: 99999999\r\n\r\n");
+        Act::Answer([head.as_bytes(), &vec![b'x'; 4 << 20]].concat())
+    };
+    let interim = Act::Answer(b"HTTP/1.1 103 Early Hints\r\nlink: </a>; rel=preload\r\n\r\n".repeat(40_000));
+    let acts = [
+        json("{}"),
+        json("{}"),
+        json("{}"),
+        json("{}"),
+        endless("200 OK"),
+        interim,
+    ];
+    let service = Service::start(None, "127.0.0.1:0", acts).await;
+    let up = Upstream::new(UpstreamParts {
+        base: Base::Plain("/base".into()),
+        credential: Some((Presented::Query("key".into()), secret(SECRET))),
+        ..parts("http://api.example", &service)
+    })
+    .unwrap();
+    let with = |method: &str| GuestRequest {
+        method: method.parse().unwrap(),
+        ..get_with("/v1/a%20b", &[("q", "ä")], &[("Accept", "application/json")])
+    };
+    let idempotency = Some(("Idempotency-Key", "k1"));
+    let answered = [
+        with("GET"),
+        with("DELETE"),
+        with("POST"),
+        post("/v1/refunds", &[], r#"{"amount":5}"#),
+    ];
+    for (number, guest) in answered.iter().enumerate() {
+        let request = parse(&up, guest);
+        let sent = Wire::default().exchange(&up, &request, idempotency, bounds()).await;
+        let traffic = sent.unwrap().traffic;
+        let most = up.most_bytes(&request, idempotency, bounds().answer_bytes).unwrap();
+        assert_eq!(traffic.sent_bytes, service.requests()[number].len() as u64);
+        // The request to the byte, and what an answer may be.
+        let of_answer = most_received(bounds().answer_bytes);
+        assert_eq!(most, traffic.sent_bytes + of_answer, "{:?}", guest.method);
+        assert!(traffic.received_bytes <= of_answer);
+    }
+    for _ in 0..2 {
+        let request = parse(&up, &with("GET"));
+        let most = up.most_bytes(&request, None, bounds().answer_bytes).unwrap();
+        let traffic = match Wire::default().exchange(&up, &request, None, bounds()).await {
+            Err(SendError::Unknown(failed) | SendError::Unusable { failed, .. }) => failed.traffic,
+            other => panic!("{other:?}"),
+        };
+        assert!(traffic.received_bytes > 1000, "{traffic:?}");
+        assert!(
+            traffic.sent_bytes + traffic.received_bytes <= most,
+            "{traffic:?} {most}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_certificate_for_another_name_or_by_another_authority_gets_no_request() {
     let (authorities, tls) = certificate("evil.example");
     let service = Service::start(Some(tls), "127.0.0.1:0", [json("{}"), json("{}")]).await;

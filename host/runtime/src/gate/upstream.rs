@@ -11,11 +11,11 @@ use http::Request;
 use http_body_util::Full;
 use tokio::time::Instant;
 
-use super::line::Line;
+use super::line::{Line, most_received};
 use super::mask::Masker;
 use super::pause::Pause;
 use super::pool::Pool;
-use super::request::{Credential, Frame, Presented, build, check_base};
+use super::request::{Credential, Frame, Presented, build, check_base, wire_bytes};
 use super::resolve::{self, Checked, Endpoint, Resolve};
 use super::tls::{Authorities, Tls};
 use crate::secret::Secret;
@@ -146,6 +146,21 @@ impl Upstream {
     /// [`Code::Rate`]: an earlier answer asked for time.
     pub fn ready(&self) -> Result<(), Refusal> {
         self.pause.check(&self.name)
+    }
+
+    /// The most bytes of HTTP, in both directions and above TLS, that sending this request and reading its answer can come to. Asked
+    /// before an intent is written, for what budgets set aside.
+    ///
+    /// # Errors
+    /// Where the request cannot be sent over this connection.
+    pub fn most_bytes(
+        &self,
+        request: &HttpRequest,
+        idempotency: Option<(&str, &str)>,
+        answer_bytes: usize,
+    ) -> Result<u64, Refusal> {
+        let request = self.request(request, idempotency)?;
+        Ok(wire_bytes(&request).saturating_add(most_received(answer_bytes)))
     }
 
     pub(super) fn request(

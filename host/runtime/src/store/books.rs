@@ -2,13 +2,18 @@
 //!
 //! Both are a function of the ledger. [`post`] is that function, one entry at a time; where the rows are kept is the
 //! business of [`Books`].
+//!
+//! Time is that of the entries. What reserves says in which kind of window; [`place`] says in which one, when the entry gets
+//! its time, and [`post`] holds entries to that. An account is what one budget has used and reserved in one window, and
+//! stays for as long as anything can count in it: until its window is over and all that it reserved is settled. That of a
+//! rolling window stays. Its use stands in slices by the time at which it was settled, and leaves with them.
 
 use ambit_core::digest::Digest;
 use ambit_core::guard;
 use ambit_core::hold::{self, Vote};
 use ambit_core::ledger::body::{HoldVoted, PersonEnrolled, PersonRevoked, Reservation, Settlement};
 use ambit_core::ledger::{Body, Entry, VerifierKey};
-use ambit_core::money::Account;
+use ambit_core::money::{Account, MOST, Period, Span, Window as Kind};
 
 use super::StoreError;
 
@@ -26,7 +31,7 @@ pub struct Work {
 pub struct Window {
     /// The budget's name.
     pub budget: String,
-    /// The window's key: a day, a call.
+    /// The text of its [`Period`]: a unit in a day, in a call.
     pub window: String,
 }
 
@@ -41,8 +46,13 @@ pub struct Held {
     pub index: u64,
 }
 
-/// The largest amount or cap: more has no place in a row.
-const COUNTABLE: u64 = i64::MAX as u64;
+impl Window {
+    /// What it is of; none for what only a damaged ledger has.
+    #[must_use]
+    pub fn period(&self) -> Option<Period> {
+        self.window.parse().ok()
+    }
+}
 
 /// The rows that [`post`] reads and writes.
 pub(super) trait Books {
@@ -55,10 +65,20 @@ pub(super) trait Books {
     fn end(&mut self, work: &Work) -> Result<bool, Self::Error>;
     /// How many of a call's effects are under way.
     fn effects(&mut self, call: &str) -> Result<u64, Self::Error>;
-    /// What a budget has used and reserved in a window.
-    fn account(&mut self, window: &Window) -> Result<Account, Self::Error>;
+    /// Whether `work` is under way.
+    fn under_way(&mut self, work: &Work) -> Result<bool, Self::Error>;
+    /// What a budget has used and reserved in a window; none where it never did, or that is over.
+    fn account(&mut self, window: &Window) -> Result<Option<Account>, Self::Error>;
     /// Sets that, and the cap that it was last held against.
     fn set_account(&mut self, window: &Window, account: Account, cap: Option<u64>) -> Result<(), Self::Error>;
+    /// A budget's windows in which nothing is reserved.
+    fn idle(&mut self, budget: &str) -> Result<Vec<Window>, Self::Error>;
+    /// Drops a window's account, in which nothing is reserved.
+    fn drop_account(&mut self, window: &Window) -> Result<(), Self::Error>;
+    /// Adds to what a rolling window used in the slice that begins at `starts`.
+    fn add_slice(&mut self, window: &Window, starts: i64, used: u64) -> Result<(), Self::Error>;
+    /// Drops a rolling window's slices that begin at `until` or before, and gives back what was used in each.
+    fn take_slices(&mut self, window: &Window, until: i64) -> Result<Vec<u64>, Self::Error>;
     /// Notes what is reserved for `work`; false where something is already.
     fn reserve(&mut self, work: &Work, window: &Window, amount: u64) -> Result<bool, Self::Error>;
     /// Takes what is reserved for `work`; none where nothing is.
@@ -81,25 +101,46 @@ pub(super) trait Books {
     fn revoke(&mut self, name: &str) -> Result<(), Self::Error>;
 }
 
+/// Says, of what an entry at `time_ms` reserves, in which window of its kind that counts: whoever made the entry could not know its
+/// time.
+pub(super) fn place(body: &mut Body, time_ms: i64) {
+    let reserved = match body {
+        Body::CallAccepted(body) => &mut body.reserved,
+        Body::EffectIntent(body) => &mut body.reserved,
+        _ => return,
+    };
+    reserved
+        .iter_mut()
+        .for_each(|reservation| place_one(reservation, time_ms));
+}
+
+/// The same for a reservation whose entry was written at `time_ms`: what is settled names the window.
+pub(crate) fn place_one(reservation: &mut Reservation, time_ms: i64) {
+    // What is no window stays as it is, for `post` to refuse.
+    if let Ok(period) = reservation.window.parse::<Period>() {
+        reservation.window = period.at(time_ms).to_string();
+    }
+}
+
 /// Brings the books up to date with an entry.
 ///
 /// # Errors
 /// [`StoreError::Budget`] where a reservation passes its cap, [`StoreError::Batch`] where the entry contradicts those before it: an
-/// outcome without an intent, a finish before every intent has an outcome, more settled than was reserved, a vote that no enrolled person
-/// signed, an intent after its hold has expired.
+/// outcome without an intent, a finish before every intent has an outcome, more settled than was reserved, a window of another time, a
+/// vote that no enrolled person signed, an intent after its hold has expired.
 pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<(), B::Error> {
     let work = || Work {
         call: entry.call().unwrap_or_default().to_owned(),
         ordinal: entry.body().ordinal(),
     };
     match entry.body() {
-        Body::CallAccepted(body) => begin(books, &work(), entry.index(), &body.reserved),
+        Body::CallAccepted(body) => begin(books, &work(), entry, &body.reserved),
         Body::EffectIntent(body) => {
             let work = work();
             if let Some(hold) = body.hold {
                 end_hold(books, &work, hold, Some(time(entry)))?;
             }
-            begin(books, &work, entry.index(), &body.reserved)
+            begin(books, &work, entry, &body.reserved)
         }
         Body::EffectRefused(body) => match body.hold {
             Some(hold) => end_hold(books, &work(), hold, None),
@@ -119,34 +160,34 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<(), B::Erro
         Body::HoldVoted(body) => check_vote(books, &work(), body),
         Body::PersonEnrolled(body) => enrol(books, body),
         Body::PersonRevoked(body) => revoke(books, body),
-        Body::EffectOutcome(body) => end(books, &work(), &body.settled),
+        Body::EffectOutcome(body) => end(books, &work(), entry, &body.settled),
         Body::CallFinished(body) => {
             let work = work();
             no_effect_open(books, &work)?;
             no_effect_held(books, &work)?;
-            end(books, &work, &body.settled)
+            end(books, &work, entry, &body.settled)
         }
         _ => Ok(()),
     }
 }
 
-fn begin<B: Books>(books: &mut B, work: &Work, index: u64, reserved: &[Reservation]) -> Result<(), B::Error> {
-    if !books.begin(work, index)? {
+fn begin<B: Books>(books: &mut B, work: &Work, entry: &Entry, reserved: &[Reservation]) -> Result<(), B::Error> {
+    if !books.begin(work, entry.index())? {
         return Err(contradiction(work, "has begun already"));
     }
     reserved
         .iter()
-        .try_for_each(|reservation| reserve(books, work, reservation))
+        .try_for_each(|reservation| reserve(books, work, entry.time_ms(), reservation))
 }
 
-fn end<B: Books>(books: &mut B, work: &Work, settled: &[Settlement]) -> Result<(), B::Error> {
+fn end<B: Books>(books: &mut B, work: &Work, entry: &Entry, settled: &[Settlement]) -> Result<(), B::Error> {
     let was_open = books.end(work)?;
     if !guard!("ledger.one-outcome", was_open) {
         return Err(contradiction(work, "is not under way"));
     }
     settled
         .iter()
-        .try_for_each(|settlement| settle(books, work, settlement))
+        .try_for_each(|settlement| settle(books, work, entry.time_ms(), settlement))
 }
 
 fn no_effect_open<B: Books>(books: &mut B, work: &Work) -> Result<(), B::Error> {
@@ -217,15 +258,25 @@ fn time(entry: &Entry) -> u64 {
     u64::try_from(entry.time_ms()).unwrap_or_default()
 }
 
-fn reserve<B: Books>(books: &mut B, work: &Work, asked: &Reservation) -> Result<(), B::Error> {
-    if asked.cap.max(asked.amount) > COUNTABLE {
-        return Err(contradiction(work, "reserves more than can be counted"));
+fn reserve<B: Books>(books: &mut B, work: &Work, time_ms: i64, asked: &Reservation) -> Result<(), B::Error> {
+    if asked.amount == 0 || asked.cap.max(asked.amount) > MOST {
+        return Err(contradiction(work, "reserves nothing, or more than can be counted"));
     }
     let window = Window {
         budget: asked.budget.clone(),
         window: asked.window.clone(),
     };
-    let account = books.account(&window)?;
+    let period = window.period().filter(|period| period.is_of(&work.call, time_ms));
+    let kind = period.map(|period| period.window());
+    let kind = kind.ok_or_else(|| contradiction::<B::Error>(work, "reserves in a window that is not its own"))?;
+    let account = match (books.account(&window)?, kind) {
+        (Some(account), Kind::Rolling(span)) => aged(books, work, &window, span, account, time_ms)?,
+        (Some(account), _) => account,
+        (None, _) => {
+            prune(books, work, &window.budget, time_ms)?;
+            Account::default()
+        }
+    };
     let over = || StoreError::Budget {
         name: asked.budget.clone(),
         cap: asked.cap,
@@ -241,7 +292,7 @@ fn reserve<B: Books>(books: &mut B, work: &Work, asked: &Reservation) -> Result<
     Ok(())
 }
 
-fn settle<B: Books>(books: &mut B, work: &Work, settled: &Settlement) -> Result<(), B::Error> {
+fn settle<B: Books>(books: &mut B, work: &Work, time_ms: i64, settled: &Settlement) -> Result<(), B::Error> {
     let window = Window {
         budget: settled.budget.clone(),
         window: settled.window.clone(),
@@ -249,11 +300,69 @@ fn settle<B: Books>(books: &mut B, work: &Work, settled: &Settlement) -> Result<
     let reserved = books
         .unreserve(work, &window)?
         .ok_or_else(|| contradiction::<B::Error>(work, "settles what it did not reserve"))?;
-    let account = books.account(&window)?;
-    let after = account
+    let after = books.account(&window)?.unwrap_or_default();
+    let after = after
         .settle(reserved, settled.amount)
         .map_err(|_| contradiction::<B::Error>(work, "settles more than it reserved"))?;
+    if let Some(Kind::Rolling(span)) = window.period().map(|period| period.window())
+        && settled.amount > 0
+    {
+        books.add_slice(&window, span.slice(time_ms), settled.amount)?;
+    }
     books.set_account(&window, after, None)
+}
+
+/// A rolling window's account without what it has no more at `time_ms`. The slices that have left are dropped with it.
+fn aged<B: Books>(
+    books: &mut B,
+    work: &Work,
+    window: &Window,
+    span: Span,
+    account: Account,
+    time_ms: i64,
+) -> Result<Account, B::Error> {
+    let left = books.take_slices(window, span.free_until(time_ms))?;
+    let aged = left
+        .into_iter()
+        .try_fold(account, Account::free)
+        .ok_or_else(|| contradiction::<B::Error>(work, "finds more in slices than was used"))?;
+    if aged != account {
+        books.set_account(window, aged, None)?;
+    }
+    Ok(aged)
+}
+
+/// Drops those of a budget's accounts that nothing can count in any more: looked for whenever it gets a new one, so that there are never
+/// more than are in use, in doubt, or were left by the last use.
+fn prune<B: Books>(books: &mut B, work: &Work, budget: &str, time_ms: i64) -> Result<(), B::Error> {
+    for window in books.idle(budget)? {
+        if is_over(books, work, &window, time_ms)? {
+            books.drop_account(&window)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether no later entry can count in a window in which nothing is reserved.
+fn is_over<B: Books>(books: &mut B, work: &Work, window: &Window, time_ms: i64) -> Result<bool, B::Error> {
+    let Some(period) = window.period() else {
+        return Ok(false);
+    };
+    match (period.window(), period.call()) {
+        (Kind::Rolling(span), _) => {
+            let account = books.account(window)?.unwrap_or_default();
+            Ok(aged(books, work, window, span, account, time_ms)?.used == 0)
+        }
+        (_, Some(call)) => {
+            let call = Work {
+                call: call.to_owned(),
+                ordinal: None,
+            };
+            Ok(!books.under_way(&call)?)
+        }
+        // Time does not come back to another one than it is in.
+        _ => Ok(!period.is_of(&work.call, time_ms)),
+    }
 }
 
 fn contradiction<E: From<StoreError>>(work: &Work, what: &str) -> E {

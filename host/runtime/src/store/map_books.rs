@@ -1,6 +1,6 @@
 //! The books in memory: for the store without a disk, and to check those of a store that has one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use ambit_core::money::Account;
 
@@ -18,6 +18,8 @@ pub(super) struct MapBooks {
     pub(super) reservations: HashMap<(Work, Window), u64>,
     pub(super) holds: HashMap<Work, Held>,
     pub(super) persons: HashMap<String, String>,
+    /// What rolling windows used, by the beginning of the slice.
+    pub(super) slices: BTreeMap<(Window, i64), u64>,
     undo: Vec<Before>,
 }
 
@@ -28,6 +30,7 @@ enum Before {
     Reservation((Work, Window), Option<u64>),
     Hold(Work, Option<Held>),
     Person(String, Option<String>),
+    Slice((Window, i64), Option<u64>),
 }
 
 impl MapBooks {
@@ -45,6 +48,8 @@ impl MapBooks {
                 Before::Reservation(key, row) => put_back(&mut self.reservations, key, row),
                 Before::Hold(key, row) => put_back(&mut self.holds, key, row),
                 Before::Person(key, row) => put_back(&mut self.persons, key, row),
+                Before::Slice(key, Some(row)) => drop(self.slices.insert(key, row)),
+                Before::Slice(key, None) => drop(self.slices.remove(&key)),
             }
         }
     }
@@ -80,12 +85,12 @@ impl Books for MapBooks {
         Ok(of_call.count() as u64)
     }
 
-    fn account(&mut self, window: &Window) -> Result<Account, StoreError> {
-        Ok(self
-            .accounts
-            .get(window)
-            .map(|(account, _)| *account)
-            .unwrap_or_default())
+    fn under_way(&mut self, work: &Work) -> Result<bool, StoreError> {
+        Ok(self.unfinished.contains_key(work))
+    }
+
+    fn account(&mut self, window: &Window) -> Result<Option<Account>, StoreError> {
+        Ok(self.accounts.get(window).map(|(account, _)| *account))
     }
 
     fn set_account(&mut self, window: &Window, account: Account, cap: Option<u64>) -> Result<(), StoreError> {
@@ -94,6 +99,45 @@ impl Books for MapBooks {
         self.accounts.insert(window.clone(), (account, cap));
         self.undo.push(Before::Account(window.clone(), before));
         Ok(())
+    }
+
+    fn idle(&mut self, budget: &str) -> Result<Vec<Window>, StoreError> {
+        let accounts = self.accounts.iter();
+        let mut idle: Vec<Window> = accounts
+            .filter(|(window, (account, _))| window.budget == budget && account.reserved == 0)
+            .map(|(window, _)| window.clone())
+            .collect();
+        idle.sort_unstable();
+        Ok(idle)
+    }
+
+    fn drop_account(&mut self, window: &Window) -> Result<(), StoreError> {
+        let before = self.accounts.remove(window);
+        self.undo.push(Before::Account(window.clone(), before));
+        Ok(())
+    }
+
+    fn add_slice(&mut self, window: &Window, starts: i64, used: u64) -> Result<(), StoreError> {
+        let key = (window.clone(), starts);
+        let before = self.slices.get(&key).copied();
+        self.slices
+            .insert(key.clone(), before.unwrap_or_default().saturating_add(used));
+        self.undo.push(Before::Slice(key, before));
+        Ok(())
+    }
+
+    fn take_slices(&mut self, window: &Window, until: i64) -> Result<Vec<u64>, StoreError> {
+        let range = (window.clone(), i64::MIN)..=(window.clone(), until);
+        let taken: Vec<_> = self
+            .slices
+            .range(range)
+            .map(|(key, used)| (key.clone(), *used))
+            .collect();
+        for (key, used) in &taken {
+            self.slices.remove(key);
+            self.undo.push(Before::Slice(key.clone(), Some(*used)));
+        }
+        Ok(taken.into_iter().map(|(_, used)| used).collect())
     }
 
     fn reserve(&mut self, work: &Work, window: &Window, amount: u64) -> Result<bool, StoreError> {

@@ -7,7 +7,7 @@
 //! What is where:
 //!
 //! - One thread writes (`writer`); callers share its transactions and syncs.
-//! - Budgets, and what is under way, follow from the entries (`books`) and are kept in the same transaction.
+//! - Budgets, and what is under way, follow from the entries (`books`) and are kept in the same transaction; their time is the ledger's.
 //! - Payloads are encrypted by the thread that has them (`vault`).
 //! - After the first failure of the disk nothing is written any more: [`Store::failed`].
 //!
@@ -40,6 +40,7 @@ use std::sync::Arc;
 use ambit_core::ledger::VerifierKey;
 
 pub use batch::{Batch, TranscriptRow};
+pub(crate) use books::place_one;
 pub use books::{Held, Window, Work};
 pub use durable::{Durable, Intent};
 pub use error::StoreError;
@@ -48,7 +49,7 @@ pub use high_water::{HighWaterOptions, high_water_notes};
 pub use keys::{Keys, verifier};
 pub use measure::{Rate, appends, callers, file_appends};
 pub use options::{Clock, StoreOptions};
-pub use reader::{BudgetState, CallFilter, Person, Reader, Unfinished};
+pub use reader::{Accounts, BudgetState, CallFilter, Person, Reader, Slice, Unfinished};
 pub use vault::Payload;
 
 use disk::Disk;

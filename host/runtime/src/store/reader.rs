@@ -66,6 +66,30 @@ pub struct BudgetState {
     pub account: Account,
 }
 
+/// What a rolling window used in one slice of time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// The budget and its window.
+    pub window: Window,
+    /// When the slice begins, in milliseconds since 1970. Its length, and when it is free, are the window's to say.
+    pub starts: i64,
+    /// What was settled in it.
+    pub used: u64,
+}
+
+/// Budgets as the last entry about each left them, all of one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Accounts {
+    /// The time of the ledger's last entry, in milliseconds since 1970: its own, which never goes back.
+    pub time_ms: i64,
+    /// By name and window. One of a rolling window has all that its slices have, free since or not.
+    pub states: Vec<BudgetState>,
+    /// By budget, window and time.
+    pub slices: Vec<Slice>,
+    /// Calls that are under way.
+    pub calls: BTreeSet<String>,
+}
+
 /// A call that has not finished, or an intent without an outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unfinished {
@@ -282,7 +306,33 @@ impl Reader {
         })
     }
 
-    /// Budgets as they stand, by name and window.
+    /// All that is known of budgets, of one moment: [`crate::budgets`] makes of it how they stand.
+    ///
+    /// # Errors
+    /// [`StoreError::Ledger`] where the last row is not an entry.
+    pub fn accounts(&self) -> Result<Accounts, StoreError> {
+        let moment = self
+            .connection
+            .unchecked_transaction()
+            .map_err(|error| self.fail(&error))?;
+        let last = size(&moment)?
+            .checked_sub(1)
+            .map(|last| entry(&moment, last))
+            .transpose()?;
+        let calls = self.unfinished()?.into_iter().map(|unfinished| unfinished.work);
+        Ok(Accounts {
+            time_ms: last.map_or(0, |last| last.time_ms()),
+            states: self.budgets()?,
+            slices: self.slices()?,
+            calls: calls
+                .filter(|work| work.ordinal.is_none())
+                .map(|work| work.call)
+                .collect(),
+        })
+    }
+
+    /// Budgets as the last entry about each left them, by name and window. A rolling window may have use that has become free since: see
+    /// [`Reader::slices`].
     ///
     /// # Errors
     /// Where reading fails.
@@ -301,6 +351,27 @@ impl Reader {
                         used: row.get(3)?,
                         reserved: row.get(4)?,
                     },
+                })
+            },
+        )
+    }
+
+    /// What rolling windows used, by budget, window and time.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn slices(&self) -> Result<Vec<Slice>, StoreError> {
+        self.all(
+            "SELECT budget, window, starts, used FROM slices ORDER BY budget, window, starts",
+            [],
+            |row| {
+                Ok(Slice {
+                    window: Window {
+                        budget: row.get(0)?,
+                        window: row.get(1)?,
+                    },
+                    starts: row.get(2)?,
+                    used: row.get(3)?,
                 })
             },
         )
@@ -644,6 +715,12 @@ impl Audit {
             .map(|row| (row.window, (row.account, row.cap)))
             .collect();
         self.same("the budgets", |books| books.accounts == accounts);
+        let slices = reader
+            .slices()?
+            .into_iter()
+            .map(|row| ((row.window, row.starts), row.used))
+            .collect();
+        self.same("the slices of rolling windows", |books| books.slices == slices);
         let reservations = reader.reservations()?.into_iter().collect();
         self.same("the reservations", |books| books.reservations == reservations);
         let holds = reader.holds(None, usize::MAX)?.into_iter().collect();

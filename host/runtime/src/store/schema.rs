@@ -15,7 +15,7 @@ use super::{StoreError, home};
 /// `Ambt`, in the database's header.
 const APPLICATION: i64 = 0x416d_6274;
 /// The only format that this version reads and writes.
-pub(super) const FORMAT: i64 = 1;
+pub(super) const FORMAT: i64 = 2;
 /// Bytes of a database page. Fixed, so that a quota in bytes is a number of pages.
 pub(super) const PAGE: u64 = 4096;
 /// How long to wait for a reader that recovers the write-ahead log.
@@ -94,6 +94,15 @@ CREATE TABLE accounts(
   used INTEGER NOT NULL CHECK (used >= 0),
   reserved INTEGER NOT NULL CHECK (reserved >= 0),
   PRIMARY KEY (budget, window)
+) STRICT, WITHOUT ROWID;
+
+-- What rolling windows used, by when it was settled: together what their accounts say is used.
+CREATE TABLE slices(
+  budget TEXT NOT NULL,
+  window TEXT NOT NULL,
+  starts INTEGER NOT NULL,
+  used INTEGER NOT NULL CHECK (used > 0),
+  PRIMARY KEY (budget, window, starts)
 ) STRICT, WITHOUT ROWID;
 
 -- Of the call itself (ordinal -1) and of its effects under way or in doubt.

@@ -78,8 +78,13 @@ pub(super) struct Tables<'c> {
     begin: Statement<'c>,
     end: Statement<'c>,
     effects: Statement<'c>,
+    under_way: Statement<'c>,
     account: Statement<'c>,
     set_account: Statement<'c>,
+    idle: Statement<'c>,
+    drop_account: Statement<'c>,
+    add_slice: Statement<'c>,
+    take_slices: Statement<'c>,
     reserve: Statement<'c>,
     unreserve: Statement<'c>,
     hold: Statement<'c>,
@@ -107,10 +112,20 @@ impl<'c> Tables<'c> {
             begin: prepare("INSERT INTO unfinished(call, ordinal, idx) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?,
             end: prepare("DELETE FROM unfinished WHERE call = ?1 AND ordinal = ?2")?,
             effects: prepare("SELECT count(*) FROM unfinished WHERE call = ?1 AND ordinal >= 0")?,
+            under_way: prepare("SELECT 1 FROM unfinished WHERE call = ?1 AND ordinal = ?2")?,
             account: prepare("SELECT used, reserved FROM accounts WHERE budget = ?1 AND window = ?2")?,
             set_account: prepare(
                 "INSERT INTO accounts(budget, window, used, reserved, cap) VALUES (?1, ?2, ?3, ?4, coalesce(?5, 0))
                  ON CONFLICT DO UPDATE SET used = excluded.used, reserved = excluded.reserved, cap = coalesce(?5, cap)",
+            )?,
+            idle: prepare("SELECT window FROM accounts WHERE budget = ?1 AND reserved = 0 ORDER BY window")?,
+            drop_account: prepare("DELETE FROM accounts WHERE budget = ?1 AND window = ?2")?,
+            add_slice: prepare(
+                "INSERT INTO slices(budget, window, starts, used) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT DO UPDATE SET used = used + excluded.used",
+            )?,
+            take_slices: prepare(
+                "DELETE FROM slices WHERE budget = ?1 AND window = ?2 AND starts <= ?3 RETURNING used",
             )?,
             reserve: prepare(
                 "INSERT INTO reservations(call, ordinal, budget, window, amount) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -218,18 +233,19 @@ impl Books for Tables<'_> {
         Ok(self.effects.query_row([call], |row| row.get(0))?)
     }
 
-    fn account(&mut self, window: &Window) -> Result<Account, Fail> {
+    fn under_way(&mut self, work: &Work) -> Result<bool, Fail> {
+        Ok(self.under_way.exists(params![work.call, ordinal(work)])?)
+    }
+
+    fn account(&mut self, window: &Window) -> Result<Option<Account>, Fail> {
         let row = |row: &rusqlite::Row<'_>| {
             Ok(Account {
                 used: row.get(0)?,
                 reserved: row.get(1)?,
             })
         };
-        let account = self
-            .account
-            .query_row([&window.budget, &window.window], row)
-            .optional()?;
-        Ok(account.unwrap_or_default())
+        let key = [&window.budget, &window.window];
+        Ok(self.account.query_row(key, row).optional()?)
     }
 
     fn set_account(&mut self, window: &Window, account: Account, cap: Option<u64>) -> Result<(), Fail> {
@@ -241,6 +257,33 @@ impl Books for Tables<'_> {
             cap
         ])?;
         Ok(())
+    }
+
+    fn idle(&mut self, budget: &str) -> Result<Vec<Window>, Fail> {
+        let window = |row: &rusqlite::Row<'_>| {
+            Ok(Window {
+                budget: budget.to_owned(),
+                window: row.get(0)?,
+            })
+        };
+        Ok(self.idle.query_map([budget], window)?.collect::<Result<_, _>>()?)
+    }
+
+    fn drop_account(&mut self, window: &Window) -> Result<(), Fail> {
+        self.drop_account.execute([&window.budget, &window.window])?;
+        Ok(())
+    }
+
+    fn add_slice(&mut self, window: &Window, starts: i64, used: u64) -> Result<(), Fail> {
+        self.add_slice
+            .execute(params![window.budget, window.window, starts, used])?;
+        Ok(())
+    }
+
+    fn take_slices(&mut self, window: &Window, until: i64) -> Result<Vec<u64>, Fail> {
+        let key = params![window.budget, window.window, until];
+        let used = self.take_slices.query_map(key, |row| row.get(0))?;
+        Ok(used.collect::<Result<_, _>>()?)
     }
 
     fn reserve(&mut self, work: &Work, window: &Window, amount: u64) -> Result<bool, Fail> {

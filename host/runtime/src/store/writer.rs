@@ -20,7 +20,7 @@ use super::fault::{Faults, Step};
 use super::high_water::HighWater;
 use super::options::Clock;
 use super::tables::{Fail, StoredPayload, Tables};
-use super::{Keys, StoreError, home, schema};
+use super::{Keys, StoreError, books, home, schema};
 
 /// Bytes of the write-ahead log after which it is copied into the database: enough to make that rare, little enough to make it short.
 const CHECKPOINT_AFTER: u64 = 16 << 20;
@@ -90,12 +90,13 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// Gives drafts their places, one after another.
+    /// Gives drafts their places, one after another, and what they reserve the windows of their time.
     pub(super) fn seal(&mut self, drafts: Vec<EntryDraft>, clock_ms: i64) -> Result<Vec<Entry>, StoreError> {
-        let seal = |draft: EntryDraft| {
+        let seal = |mut draft: EntryDraft| {
             let stamp = self
                 .stamp
                 .map_or_else(|| Stamp::first(clock_ms), |last| last.next(clock_ms));
+            books::place(&mut draft.body, stamp.time_ms());
             self.stamp = Some(stamp);
             draft.seal(stamp).map_err(|error| StoreError::batch(error.to_string()))
         };

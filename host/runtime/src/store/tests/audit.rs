@@ -102,6 +102,12 @@ fn what_stands_beside() {
     check("UPDATE entries SET call = NULL WHERE idx = 1", None);
     check("UPDATE accounts SET used = 0 WHERE budget = 'usd'", None);
     check("UPDATE accounts SET cap = 1000 WHERE budget = 'usd'", None);
+    check(
+        "UPDATE accounts SET window = 'usd rolling 2d' WHERE budget = 'usd'",
+        None,
+    );
+    check("DELETE FROM slices", None);
+    check("UPDATE slices SET starts = starts - 720000", None);
     check("DELETE FROM reservations", None);
     check("DELETE FROM unfinished", None);
     check("UPDATE nodes SET hash = zeroblob(32)", None);

@@ -1,7 +1,8 @@
 //! Homes and the entries of made-up calls.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ambit_core::digest::Digest;
@@ -83,21 +84,59 @@ pub(super) fn batch(entries: impl IntoIterator<Item = EntryDraft>) -> Batch {
     }
 }
 
-/// What a call reserves in `budget` in the window `day`.
+/// A window that is the same at any time.
+const ANY_TIME: &str = "usd rolling 24h";
+
+/// What a call reserves in `budget`, whatever the time.
 pub(super) fn reserve(budget: &str, amount: u64, cap: u64) -> Reservation {
+    reserve_in(ANY_TIME, budget, amount, cap)
+}
+
+pub(super) fn settle(budget: &str, amount: u64) -> Settlement {
+    settle_in(ANY_TIME, budget, amount)
+}
+
+pub(super) fn reserve_in(window: &str, budget: &str, amount: u64, cap: u64) -> Reservation {
     Reservation {
         amount,
         budget: budget.into(),
         cap,
-        window: "day".into(),
+        window: window.into(),
     }
 }
 
-pub(super) fn settle(budget: &str, amount: u64) -> Settlement {
+pub(super) fn settle_in(window: &str, budget: &str, amount: u64) -> Settlement {
     Settlement {
         amount,
         budget: budget.into(),
-        window: "day".into(),
+        window: window.into(),
+    }
+}
+
+/// A clock that shows what a test says.
+#[derive(Clone)]
+pub(super) struct Time(Arc<AtomicI64>);
+
+impl Time {
+    pub(super) fn at(ms: i64) -> Self {
+        Self(Arc::new(AtomicI64::new(ms)))
+    }
+
+    pub(super) fn set(&self, ms: i64) {
+        self.0.store(ms, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Of a store that lives by it.
+    pub(super) fn options(&self) -> StoreOptions {
+        let time = self.clone();
+        StoreOptions {
+            clock: Arc::new(move || time.get()),
+            ..StoreOptions::default()
+        }
     }
 }
 
