@@ -61,6 +61,8 @@ fn a_payload_file_that_cannot_be_written_is_the_end() {
             Faults::after(0, Step::WritePayload, Fault::Full),
         )
         .unwrap();
+    // The writer is back at its queue: it looks for failures after each group, and must not be what finds this one.
+    std::thread::sleep(std::time::Duration::from_millis(50));
     let large = |call: &Call| Payload::new(&call.id, "args", vec![0; 100_000]).unwrap();
     let call = Call::new();
     let failed = store
