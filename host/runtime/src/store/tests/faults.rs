@@ -62,7 +62,7 @@ fn a_payload_file_that_cannot_be_written_is_the_end() {
         )
         .unwrap();
     // The writer is back at its queue: it looks for failures after each group, and must not be what finds this one.
-    std::thread::sleep(std::time::Duration::from_millis(50));
+    std::thread::sleep(Duration::from_millis(50));
     let large = |call: &Call| Payload::new(&call.id, "args", vec![0; 100_000]).unwrap();
     let call = Call::new();
     let failed = store
