@@ -59,6 +59,7 @@ const CASES: &[Case] = &[
     ("credentials", credentials),
     ("ledgers", ledgers),
     ("high_water", high_water),
+    ("erasing", erasing),
     ("read_only", read_only),
     ("two_processes", two_processes),
     ("slips", slips),
@@ -247,6 +248,10 @@ impl Place {
         let text = masked(&text, "ambit-ledger/", |c| c.is_ascii_hexdigit());
         let text = masked(&text, "(accepted ", |c| c != ')');
         let text = masked(&text, "process ", |c| c.is_ascii_digit());
+        let time = |c: char| c.is_ascii_digit() || matches!(c, '-' | ':' | '.' | 'T' | 'Z');
+        let text = ["began ", "\"first\": \"", "\"last\": \"", "erased on "]
+            .iter()
+            .fold(text, |text, start| masked(&text, start, time));
         masked(&text, "· fuel ", |c| {
             c.is_ascii_digit() || c == ' ' || c == '·' || c == 'm' || c == 's'
         })
@@ -356,7 +361,7 @@ fn changed(
 }
 
 fn help(place: &mut Place) -> Verdict {
-    let commands: [&[&str]; 25] = [
+    let commands: [&[&str]; 26] = [
         &[],
         &["init"],
         &["build"],
@@ -377,6 +382,7 @@ fn help(place: &mut Place) -> Verdict {
         &["audit", "verify"],
         &["audit", "prove"],
         &["audit", "export"],
+        &["erase"],
         &["receipt"],
         &["receipt", "verify"],
         &["completions"],
@@ -741,6 +747,55 @@ fn high_water(place: &mut Place) -> Verdict {
     fs::remove_file(&mark).unwrap();
     place.run(1, Leaves::Record, &["audit", "verify"])?;
     place.run(3, Leaves::Record, &["call", "shop", "nothing"])?;
+    Ok(())
+}
+
+/// Values go only when somebody says so twice, and the ledger says what went.
+fn erasing(place: &mut Place) -> Verdict {
+    place.run(2, Leaves::Nothing, &["erase"])?;
+    place.run(2, Leaves::Nothing, &["erase", "--user", "ada", "--agent", "assistant"])?;
+    place.run(2, Leaves::Nothing, &["erase", "--older-than", "3 months"])?;
+    place.run(2, Leaves::Nothing, &["erase", "--user", "ada", "--yes", "--dry-run"])?;
+    place.ready();
+    place.run(2, Leaves::Nothing, &["erase", "--by-configuration"])?;
+    place.run(1, Leaves::Record, &["call", "shop", "nothing", "--for", "ada"])?;
+    place.run(1, Leaves::Record, &["call", "shop", "nothing"])?;
+    let call = newest_call(place)?;
+    let receipt = place.path("receipt");
+    place
+        .home
+        .done([
+            "audit".as_ref(),
+            "prove".as_ref(),
+            call.as_ref(),
+            "--output".as_ref(),
+            receipt.as_os_str(),
+        ])
+        .unwrap();
+    place.run(0, Leaves::Record, &["erase", "--user", "grace", "--yes"])?;
+    place.run(0, Leaves::Record, &["erase", "--agent", "assistant", "--dry-run"])?;
+    place.run(1, Leaves::Record, &["erase", "--agent", "assistant"])?;
+    place.run(0, Leaves::Record, &["erase", "--user", "ada", "--yes"])?;
+    place.run(
+        0,
+        Leaves::Record,
+        &["erase", "--agent", "assistant", "--yes", "--format", "json"],
+    )?;
+    place.run(0, Leaves::Record, &["audit", "show", &call])?;
+    place.run(0, Leaves::Record, &["audit", "verify"])?;
+    let key = place.home.folder().join("keys/ledger.pub");
+    let verify: [&OsStr; 5] = [
+        "receipt".as_ref(),
+        "verify".as_ref(),
+        receipt.as_ref(),
+        "--key".as_ref(),
+        key.as_ref(),
+    ];
+    place.run(0, Leaves::Nothing, &verify)?;
+    place.configure(&format!("{CONFIGURED}\n[retention]\nvalues = \"90d\"\n"));
+    place.run(0, Leaves::Record, &["erase", "--by-configuration", "--yes"])?;
+    place.configure(&format!("{CONFIGURED}\n[retention]\nvalues = \"0d\"\n"));
+    place.run(2, Leaves::Nothing, &["erase", "--by-configuration", "--yes"])?;
     Ok(())
 }
 

@@ -57,6 +57,7 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::Tools { command } => commands::tools::run(command, home, out),
         Command::Policy { command } => commands::policy::run(command, home, out),
         Command::Audit { command } => commands::audit::run(command, home, out),
+        Command::Erase(args) => commands::erase::run(args, home, out),
         Command::Receipt { command } => commands::receipt::run(command, out),
         Command::Completions { shell } => commands::completions::run(*shell),
         Command::Man => commands::completions::man(),

@@ -17,6 +17,7 @@ mod batch;
 mod books;
 mod disk;
 mod durable;
+mod erasure;
 mod error;
 mod fault;
 mod high_water;
@@ -42,6 +43,7 @@ use ambit_core::ledger::VerifierKey;
 pub use batch::{Batch, TranscriptRow};
 pub use books::{Window, Work};
 pub use durable::{Durable, Intent};
+pub use erasure::{Erased, Erasure, Values};
 pub use error::StoreError;
 pub use fault::{Fault, Faults, Step};
 pub use high_water::{HighWaterOptions, high_water_notes};
@@ -135,6 +137,21 @@ impl Store {
             checkpoint,
             durable,
         })
+    }
+
+    /// Erases the values of calls that are over, for good: their keys are overwritten and found in no file of the home any more, unless
+    /// somebody reads the ledger meanwhile ([`Reader::erasing`] tells). Entries say which, how many and why; all else stays.
+    ///
+    /// # Errors
+    /// As [`Store::commit`]: [`StoreError::Batch`] where there is nothing to erase, a call is not over, or its values are not those that
+    /// were found. [`StoreError::Io`] where the erasure is done, and a file that nobody can decrypt any more could not be removed: whoever
+    /// opens the home next removes it.
+    pub fn erase(&self, erasure: &Erasure) -> Result<Committed, StoreError> {
+        let batch = erasure.batch();
+        if batch.entries.is_empty() {
+            return Err(StoreError::batch("there is nothing to erase"));
+        }
+        self.commit(batch)
     }
 
     /// A view of the ledger, payloads included, on a connection of its own. Of a store in memory, a copy as it is now.
