@@ -760,18 +760,10 @@ fn erasing(place: &mut Place) -> Verdict {
     place.run(2, Leaves::Nothing, &["erase", "--by-configuration"])?;
     place.run(1, Leaves::Record, &["call", "shop", "nothing", "--for", "ada"])?;
     place.run(1, Leaves::Record, &["call", "shop", "nothing"])?;
-    let call = newest_call(place)?;
-    let receipt = place.path("receipt");
-    place
-        .home
-        .done([
-            "audit".as_ref(),
-            "prove".as_ref(),
-            call.as_ref(),
-            "--output".as_ref(),
-            receipt.as_os_str(),
-        ])
-        .unwrap();
+    let newest = place.home.done(["audit", "list", "--limit", "1", "--format", "json"]);
+    let newest = newest.unwrap().json().unwrap();
+    let call = newest[0]["call"].as_str().unwrap();
+    let receipt = place.file("receipt", place.home.done(["audit", "prove", call]).unwrap().out);
     place.run(0, Leaves::Record, &["erase", "--user", "grace", "--yes"])?;
     place.run(0, Leaves::Record, &["erase", "--agent", "assistant", "--dry-run"])?;
     place.run(1, Leaves::Record, &["erase", "--agent", "assistant"])?;
@@ -781,21 +773,40 @@ fn erasing(place: &mut Place) -> Verdict {
         Leaves::Record,
         &["erase", "--agent", "assistant", "--yes", "--format", "json"],
     )?;
-    place.run(0, Leaves::Record, &["audit", "show", &call])?;
     place.run(0, Leaves::Record, &["audit", "verify"])?;
+    erased_values_are_told(place, call)?;
     let key = place.home.folder().join("keys/ledger.pub");
-    let verify: [&OsStr; 5] = [
+    let proof: [&OsStr; 5] = [
         "receipt".as_ref(),
         "verify".as_ref(),
         receipt.as_ref(),
         "--key".as_ref(),
         key.as_ref(),
     ];
-    place.run(0, Leaves::Nothing, &verify)?;
+    let proof = place.home.done(proof).unwrap();
+    if !proof.out.contains("verified: entry") {
+        return Err(proof.text());
+    }
     place.configure(&format!("{CONFIGURED}\n[retention]\nvalues = \"90d\"\n"));
     place.run(0, Leaves::Record, &["erase", "--by-configuration", "--yes"])?;
     place.configure(&format!("{CONFIGURED}\n[retention]\nvalues = \"0d\"\n"));
     place.run(2, Leaves::Nothing, &["erase", "--by-configuration", "--yes"])?;
+    Ok(())
+}
+
+/// `audit show` says of each value what became of it, for people and for programs.
+fn erased_values_are_told(place: &Place, call: &str) -> Verdict {
+    let shown = place.home.done(["audit", "show", call]).unwrap();
+    let told = |name: &str| {
+        let line = shown.out.lines().find(|line| line.trim_start().starts_with(name));
+        line.is_some_and(|line| line.contains("erased on 2") && line.contains(", all by agent assistant)"))
+    };
+    let document = place.home.done(["audit", "show", call, "--format", "json"]).unwrap();
+    let erased = document.json().unwrap_or_default()["erased"].clone();
+    let names = erased["values"].as_array().map_or(0, Vec::len);
+    if !told("arguments") || !told("why") || names != 2 || erased["why"]["subject"]["agent"] != "assistant" {
+        return Err(format!("{}\n{}", shown.text(), document.text()));
+    }
     Ok(())
 }
 

@@ -85,10 +85,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Audit,
     },
-    /// Erase values of calls for good: arguments, requests, answers, results, logs. What happened stays on the ledger.
+    /// Erase the values of calls for good; what happened stays on the ledger.
     ///
-    /// An entry says which calls, how many values and why; receipts and proofs hold as before. Calls that are not over keep their
-    /// values. Copies of the home have what they have.
+    /// Values are arguments, requests, answers, results and logs. An entry says of which calls they are gone, how many and why;
+    /// receipts and proofs hold as before. Calls that are not over keep their values, and copies of the home have what they have.
+    /// A call that was refused before its caller was known is nobody's: its values go by age.
     Erase(Erase),
     /// Receipts, verified offline.
     Receipt {

@@ -105,6 +105,7 @@ fn show(home: &Path, call: &str, payloads: bool, out: Output) -> Result<Exit, Fa
     if payloads {
         let all: BTreeMap<&String, Value> = names
             .iter()
+            .filter(|_| erased.is_none())
             .filter_map(|name| value(name).map(|text| (name, Value::String(text))))
             .collect();
         if let Some(document) = document.as_object_mut() {

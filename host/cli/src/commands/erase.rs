@@ -20,8 +20,8 @@ pub(super) const UNFINISHED: &str = "An erasure is on the ledger and not finishe
      ledger.db-wal. The next command that opens the home for writing finishes it.";
 
 pub(crate) fn run(args: &Erase, home: &Path, out: Output) -> Result<Exit, Failure> {
-    let reader = audit::open(home)?;
     let why = reason(&args.which, home)?;
+    let reader = audit::open(home)?;
     let looking = working("looking for values");
     let erasure = reader.erasable(why.clone(), host::now_ms())?;
     drop((looking, reader));
@@ -63,7 +63,7 @@ fn reason(which: &Which, home: &Path) -> Result<Reason, Failure> {
         Some(days) => Ok(Reason::Age(Age { days })),
         None => Err(
             Failure::usage("ambit.toml does not say how long values are kept; nothing was erased")
-                .advise("Say it there:\n\n[retention]\nvalues = \"90d\""),
+                .advise("Write `values = \"90d\"` under [retention] there, or name an age: --older-than 90d"),
         ),
     }
 }
@@ -71,9 +71,9 @@ fn reason(which: &Which, home: &Path) -> Result<Reason, Failure> {
 /// What would go, and what would not.
 fn told(erasure: &Erasure, why: &Reason) -> String {
     let mut text = match erasure.span_ms() {
-        None => format!("nothing to erase: {why}"),
+        None => format!("nothing to erase ({why})"),
         Some((first, last)) => format!(
-            "{} of {}, {} bytes: {why}\nthe first call began {}, the last began {}",
+            "{} of {}, {} bytes ({why})\nthe first call began {}, the last began {}",
             count(erasure.values(), "value", "values"),
             count(erasure.calls(), "call", "calls"),
             erasure.bytes(),

@@ -116,6 +116,15 @@ impl fmt::Display for Erased {
     }
 }
 
+/// All that a ledger says was erased.
+#[derive(Default)]
+pub(super) struct Erasures {
+    /// By call: the entry that erased its values.
+    pub(super) calls: HashMap<String, u64>,
+    /// By entry: how many values it says that it erased.
+    pub(super) values: HashMap<u64, u64>,
+}
+
 /// What was found of the values of all calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Values {
@@ -203,18 +212,19 @@ impl Reader {
         })
     }
 
-    /// By call: the entry that erased its values. By entry: how many values it says that it erased.
-    pub(super) fn erasures(&self) -> Result<(HashMap<String, u64>, HashMap<u64, u64>), StoreError> {
-        let (mut calls, mut values) = (HashMap::new(), HashMap::new());
+    /// All that the ledger says was erased.
+    pub(super) fn erasures(&self) -> Result<Erasures, StoreError> {
+        let mut said = Erasures::default();
         let sql = "SELECT bytes FROM entries WHERE call IS NULL AND kind = 'values-erased' ORDER BY idx";
         self.each_entry(sql, |entry| {
             if let Body::ValuesErased(body) = entry.body() {
-                values.insert(entry.index(), body.values);
-                calls.extend(body.calls.iter().map(|call| (call.clone(), entry.index())));
+                said.values.insert(entry.index(), body.values);
+                said.calls
+                    .extend(body.calls.iter().map(|call| (call.clone(), entry.index())));
             }
             Ok(true)
         })?;
-        Ok((calls, values))
+        Ok(said)
     }
 
     /// Something that is left of a call whose values are erased: the name of a value, or `key`.

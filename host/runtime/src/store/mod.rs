@@ -9,6 +9,7 @@
 //! - One thread writes (`writer`); callers share its transactions and syncs.
 //! - Budgets, and what is under way, follow from the entries (`books`) and are kept in the same transaction.
 //! - Payloads are encrypted by the thread that has them (`vault`).
+//! - Values are erased by the entry that says so (`erasure`).
 //! - After the first failure of the disk nothing is written any more: [`Store::failed`].
 //!
 //! Reading is apart: a [`Reader`] needs no lock and, but for payloads, no secret.

@@ -423,11 +423,11 @@ impl Reader {
     /// opened, is another one, or that no entry commits to.
     pub fn check_values(&self, mut progress: impl FnMut(u64)) -> Result<Values, StoreError> {
         let sql = "SELECT call, count(*) FROM entries WHERE call IS NOT NULL GROUP BY call ORDER BY min(idx)";
-        let (erased, said) = self.erasures()?;
+        let said = self.erasures()?;
         let mut found = HashMap::new();
         let (mut values, mut behind) = (Values::default(), 0);
         for (call, entries) in self.all(sql, [], |row| Ok((row.get::<_, String>(0)?, row.get::<_, u64>(1)?)))? {
-            if let Some(index) = erased.get(&call) {
+            if let Some(index) = said.calls.get(&call) {
                 let gone = self.check_erased(&call, *index)?;
                 values.erased += gone;
                 *found.entry(*index).or_default() += gone;
@@ -437,7 +437,7 @@ impl Reader {
             behind += entries;
             progress(behind);
         }
-        if !guard!("ledger.erased-count", said == found) {
+        if !guard!("ledger.erased-count", said.values == found) {
             return Err(StoreError::damaged(
                 "the values that were erased are not as many as its entries say",
             ));
