@@ -61,6 +61,7 @@ const CASES: &[Case] = &[
     ("credentials", credentials),
     ("ledgers", ledgers),
     ("high_water", high_water),
+    ("erasing", erasing),
     ("read_only", read_only),
     ("two_processes", two_processes),
     ("slips", slips),
@@ -253,6 +254,10 @@ impl Place {
         let text = masked(&text, "(accepted ", |c| c != ')');
         let text = masked(&text, "rita+", |c| c.is_ascii_alphanumeric() || "+/=".contains(c));
         let text = masked(&text, "process ", |c| c.is_ascii_digit());
+        let time = |c: char| c.is_ascii_digit() || matches!(c, '-' | ':' | '.' | 'T' | 'Z');
+        let text = ["began ", "\"first\": \"", "\"last\": \"", "erased on "]
+            .iter()
+            .fold(text, |text, start| masked(&text, start, time));
         masked(&text, "· fuel ", |c| {
             c.is_ascii_digit() || c == ' ' || c == '·' || c == 'm' || c == 's'
         })
@@ -362,7 +367,7 @@ fn changed(
 }
 
 fn help(place: &mut Place) -> Verdict {
-    let commands: [&[&str]; 38] = [
+    let commands: [&[&str]; 39] = [
         &[],
         &["init"],
         &["build"],
@@ -396,6 +401,7 @@ fn help(place: &mut Place) -> Verdict {
         &["audit", "verify"],
         &["audit", "prove"],
         &["audit", "export"],
+        &["erase"],
         &["receipt"],
         &["receipt", "verify"],
         &["completions"],
@@ -808,6 +814,66 @@ fn high_water(place: &mut Place) -> Verdict {
     fs::remove_file(&mark).unwrap();
     place.run(1, Leaves::Record, &["audit", "verify"])?;
     place.run(3, Leaves::Record, &["call", "shop", "nothing"])?;
+    Ok(())
+}
+
+/// Values go only when somebody says so twice, and the ledger says what went.
+fn erasing(place: &mut Place) -> Verdict {
+    place.run(2, Leaves::Nothing, &["erase"])?;
+    place.run(2, Leaves::Nothing, &["erase", "--user", "ada", "--agent", "assistant"])?;
+    place.run(2, Leaves::Nothing, &["erase", "--older-than", "3 months"])?;
+    place.run(2, Leaves::Nothing, &["erase", "--user", "ada", "--yes", "--dry-run"])?;
+    place.ready();
+    place.run(2, Leaves::Nothing, &["erase", "--by-configuration"])?;
+    place.run(1, Leaves::Record, &["call", "shop", "nothing", "--for", "ada"])?;
+    place.run(1, Leaves::Record, &["call", "shop", "nothing"])?;
+    let newest = place.home.done(["audit", "list", "--limit", "1", "--format", "json"]);
+    let newest = newest.unwrap().json().unwrap();
+    let call = newest[0]["call"].as_str().unwrap();
+    let receipt = place.file("receipt", place.home.done(["audit", "prove", call]).unwrap().out);
+    place.run(0, Leaves::Record, &["erase", "--user", "grace", "--yes"])?;
+    place.run(0, Leaves::Record, &["erase", "--agent", "assistant", "--dry-run"])?;
+    place.run(1, Leaves::Record, &["erase", "--agent", "assistant"])?;
+    place.run(0, Leaves::Record, &["erase", "--user", "ada", "--yes"])?;
+    place.run(
+        0,
+        Leaves::Record,
+        &["erase", "--agent", "assistant", "--yes", "--format", "json"],
+    )?;
+    place.run(0, Leaves::Record, &["audit", "verify"])?;
+    erased_values_are_told(place, call)?;
+    let key = place.home.folder().join("keys/ledger.pub");
+    let proof: [&OsStr; 5] = [
+        "receipt".as_ref(),
+        "verify".as_ref(),
+        receipt.as_ref(),
+        "--key".as_ref(),
+        key.as_ref(),
+    ];
+    let proof = place.home.done(proof).unwrap();
+    if !proof.out.contains("verified: entry") {
+        return Err(proof.text());
+    }
+    place.configure(&format!("{CONFIGURED}\n[retention]\nvalues = \"90d\"\n"));
+    place.run(0, Leaves::Record, &["erase", "--by-configuration", "--yes"])?;
+    place.configure(&format!("{CONFIGURED}\n[retention]\nvalues = \"0d\"\n"));
+    place.run(2, Leaves::Nothing, &["erase", "--by-configuration", "--yes"])?;
+    Ok(())
+}
+
+/// `audit show` says of each value what became of it, for people and for programs.
+fn erased_values_are_told(place: &Place, call: &str) -> Verdict {
+    let shown = place.home.done(["audit", "show", call]).unwrap();
+    let told = |name: &str| {
+        let line = shown.out.lines().find(|line| line.trim_start().starts_with(name));
+        line.is_some_and(|line| line.contains("erased on 2") && line.contains(", all by agent assistant)"))
+    };
+    let document = place.home.done(["audit", "show", call, "--format", "json"]).unwrap();
+    let erased = document.json().unwrap_or_default()["erased"].clone();
+    let names = erased["values"].as_array().map_or(0, Vec::len);
+    if !told("arguments") || !told("why") || names != 2 || erased["why"]["subject"]["agent"] != "assistant" {
+        return Err(format!("{}\n{}", shown.text(), document.text()));
+    }
     Ok(())
 }
 

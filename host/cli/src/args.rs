@@ -100,6 +100,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Audit,
     },
+    /// Erase the values of calls for good; what happened stays on the ledger.
+    ///
+    /// Values are arguments, requests, answers, results and logs. An entry says of which calls they are gone, how many and why;
+    /// receipts and proofs hold as before. Calls that are not over keep their values, and copies of the home have what they have.
+    /// A call that was refused before its caller was known is nobody's: its values go by age.
+    Erase(Erase),
     /// Receipts, verified offline.
     Receipt {
         #[command(subcommand)]
@@ -344,6 +350,36 @@ pub(crate) enum Audit {
         #[arg(value_hint = ValueHint::DirPath)]
         output: PathBuf,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Erase {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Only say what would go.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do not ask.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) yes: bool,
+}
+
+/// Whose values go: exactly one of these.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Which {
+    /// Of calls that ended longer ago than this, in days: 90d.
+    #[arg(long, value_name = "AGE", value_parser = ambit_runtime::config::days)]
+    pub(crate) older_than: Option<u32>,
+    /// Of all calls for this user.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// Of all calls by this agent.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) agent: Option<String>,
+    /// Of calls older than `[retention]` in ambit.toml says.
+    #[arg(long)]
+    pub(crate) by_configuration: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -61,6 +61,7 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::Replay(args) => commands::replay::run(args, home, out),
         Command::Budgets => commands::budgets::run(home, out),
         Command::Audit { command } => commands::audit::run(command, home, out),
+        Command::Erase(args) => commands::erase::run(args, home, out),
         Command::Receipt { command } => commands::receipt::run(command, out),
         Command::Completions { shell } => commands::completions::run(*shell),
         Command::Man => commands::completions::man(),

@@ -15,7 +15,7 @@ use data_encoding::HEXLOWER;
 use crate::config::lock::{Lock, Pin};
 use crate::config::{self, Config};
 use crate::host::{self, OpenError};
-use crate::store::{Batch, Faults, Keys, Store};
+use crate::store::{Batch, Erasure, Faults, Keys, Store};
 
 /// What [`init`] made.
 #[derive(Debug, Clone)]
@@ -276,6 +276,32 @@ pub fn revoke_person(home: &Path, name: &str) -> Result<(), OpenError> {
         ..Batch::default()
     })?;
     Ok(())
+}
+
+/// What [`erase`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Erased {
+    /// The first of the entries that say so; they stand next to each other.
+    pub entry: u64,
+    /// How many they are.
+    pub entries: u64,
+    /// Whether the erased keys are in no file of the ledger any more. Not where somebody reads the ledger: whoever opens the home next
+    /// sees to it.
+    pub finished: bool,
+}
+
+/// Erases values of calls for good, exactly those that were found.
+///
+/// # Errors
+/// Where a host runs on the home, it cannot be written, or the values are not those that were found. Nothing is erased then.
+pub fn erase(home: &Path, erasure: &Erasure) -> Result<Erased, OpenError> {
+    let store = open_store(home)?;
+    let done = store.erase(erasure)?;
+    Ok(Erased {
+        entry: done.first_index,
+        entries: done.entries,
+        finished: !store.reader()?.erasing()?,
+    })
 }
 
 /// The home's store, for an operator's act. Fails where a host runs on the home.

@@ -268,7 +268,7 @@ fn idle(budget: &Budget, tools: &BTreeMap<String, Tool>, all: bool) -> Option<Pr
 }
 
 /// Milliseconds since 1970, of the system's clock.
-pub(crate) fn now_ms() -> i64 {
+pub fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

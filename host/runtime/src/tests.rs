@@ -24,6 +24,7 @@ use std::time::Duration;
 use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::Narrowing;
 use ambit_core::ledger::Body;
+use ambit_core::ledger::body::{Reason, Subject};
 use ambit_core::manifest::Manifest;
 use ambit_core::policy::Mode;
 use parking_lot::Mutex;
@@ -34,7 +35,7 @@ use crate::config::lock::Lock;
 use crate::home;
 use crate::host::{Host, HostOptions, OpenError};
 use crate::sandbox::Compiler;
-use crate::store::{Fault, Faults, Keys, Payload, Reader, Step};
+use crate::store::{Fault, Faults, Keys, Payload, Reader, Step, Values};
 
 /// A service that answers every request with `{"id":"x"}`, and counts them.
 struct Service {
@@ -329,7 +330,8 @@ fn a_value_that_is_changed_or_gone_is_found() {
     let check = || reader().check_values(|_| {}).map_err(|error| error.to_string());
     // Arguments, start and result of two calls; what was asked, sent and answered of three effects; arguments and reason of the
     // denied call.
-    assert_eq!(check(), Ok(17));
+    let all = Values { checked: 17, erased: 0 };
+    assert_eq!(check(), Ok(all));
     let database = rusqlite::Connection::open(folder.path().join("ledger.db")).unwrap();
     // Else the transcript holds its values in place.
     database.pragma_update(None, "foreign_keys", false).unwrap();
@@ -346,7 +348,7 @@ fn a_value_that_is_changed_or_gone_is_found() {
         "{changed}"
     );
     put(&args);
-    assert_eq!(check(), Ok(17));
+    assert_eq!(check(), Ok(all));
     let rename = |from: &str, to: &str| {
         let sql = "UPDATE payloads SET name = ?1 WHERE call = ?2 AND name = ?3";
         assert_eq!(database.execute(sql, (to, call.as_str(), from)).unwrap(), 1);
@@ -361,11 +363,91 @@ fn a_value_that_is_changed_or_gone_is_found() {
     assert!(check().is_err());
     let sql = "DELETE FROM payloads WHERE call = ?1 AND name = 'effect/1/answer/2'";
     assert_eq!(database.execute(sql, [call.as_str()]).unwrap(), 1);
-    assert_eq!(check(), Ok(17));
+    assert_eq!(check(), Ok(all));
     let gone = "DELETE FROM payloads WHERE call = ?1 AND name = 'effect/1/request'";
     assert_eq!(database.execute(gone, [call.as_str()]).unwrap(), 1);
     let gone = check().unwrap_err();
     assert!(gone.contains("is gone"), "{gone}");
+}
+
+/// What an entry says is erased has to be gone, and nothing else may be. A receipt from before proves what it proved.
+#[test]
+fn values_are_gone_where_the_ledger_says_so_and_nowhere_else() {
+    let folder = tempfile::tempdir().unwrap();
+    home(folder.path(), &Service::start(), "");
+    let host = open(folder.path()).unwrap();
+    let call = host.call(request("twice")).unwrap().call;
+    let receipt = host.receipt(&call).unwrap();
+    drop(host);
+    let keys = Keys::load(folder.path()).unwrap();
+    let reader = || Reader::open(folder.path()).unwrap().with_keys(&keys);
+    let check = || reader().check_values(|_| {}).map_err(|error| error.to_string());
+    let Values { checked: all, .. } = check().unwrap();
+    let why = || Reason::Subject(Subject::Agent("assistant".to_owned()));
+    let erasure = reader().erasable(why(), 0).unwrap();
+    assert_eq!((erasure.calls(), erasure.values()), (1, all));
+    let database = rusqlite::Connection::open(folder.path().join("ledger.db")).unwrap();
+    let copy = |from: &str, to: &str| {
+        let tables = format!(
+            "DROP TABLE IF EXISTS temp.{to}_keys; DROP TABLE IF EXISTS temp.{to}_values;
+             CREATE TEMP TABLE {to}_keys AS SELECT * FROM {from}data_keys;
+             CREATE TEMP TABLE {to}_values AS SELECT * FROM {from}payloads;"
+        );
+        database.execute_batch(&tables).unwrap();
+    };
+    copy("", "before");
+    // Without an entry.
+    let gone = "UPDATE data_keys SET wrapped = x''; UPDATE payloads SET sealed = x'';";
+    database.execute_batch(gone).unwrap();
+    let found = check().unwrap_err();
+    assert!(
+        found.contains("no entry of the ledger says that it was erased"),
+        "{found}"
+    );
+    let put_back = |table: &str, column: &str, kept: &str| {
+        let key = if table == "data_keys" { "call" } else { "id" };
+        let sql = format!(
+            "UPDATE {table} SET {column} = (SELECT {column} FROM temp.{kept} AS kept WHERE kept.{key} = {table}.{key})"
+        );
+        assert!(database.execute(&sql, []).unwrap() > 0);
+    };
+    put_back("data_keys", "wrapped", "before_keys");
+    put_back("payloads", "sealed", "before_values");
+    assert_eq!(check().unwrap().checked, all);
+    let done = home::erase(folder.path(), &erasure).unwrap();
+    assert!(done.finished);
+    let gone = Values {
+        checked: 0,
+        erased: all,
+    };
+    assert_eq!(check(), Ok(gone));
+    reader().verify(keys.verifier(), &[], |_| ()).unwrap();
+    let proved = ambit_core::ledger::Receipt::verify(&receipt, keys.verifier()).unwrap();
+    assert_eq!(proved.entry.call(), Some(call.as_str()));
+    // Somebody kept a copy, and puts it back: of the values, of the key.
+    put_back("payloads", "sealed", "before_values");
+    let found = check().unwrap_err();
+    assert!(
+        found.contains(&format!("is still there, and entry {} says", done.entry)),
+        "{found}"
+    );
+    database.execute_batch("UPDATE payloads SET sealed = x''").unwrap();
+    assert_eq!(check(), Ok(gone));
+    put_back("data_keys", "wrapped", "before_keys");
+    assert!(check().unwrap_err().contains("is still there"));
+    database.execute_batch("UPDATE data_keys SET wrapped = x''").unwrap();
+    // A row goes, so that fewer values seem to have been erased.
+    database.pragma_update(None, "foreign_keys", false).unwrap();
+    assert_eq!(
+        database
+            .execute("DELETE FROM payloads WHERE name = 'args'", [])
+            .unwrap(),
+        1
+    );
+    let found = check().unwrap_err();
+    assert!(found.contains("not as many as its entries say"), "{found}");
+    // The home goes on.
+    open(folder.path()).unwrap().call(request("twice")).unwrap();
 }
 
 #[test]

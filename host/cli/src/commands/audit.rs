@@ -13,6 +13,7 @@ use ambit_runtime::store::{CallFilter, Keys, Reader, StoreError};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
+use super::erase::UNFINISHED;
 use super::receipt::verifier_key;
 use super::story;
 use crate::args::Audit;
@@ -80,7 +81,12 @@ fn show(home: &Path, call: &str, payloads: bool, out: Output) -> Result<Exit, Fa
     let reader = reader(home)?;
     let call = resolve(&reader, call)?;
     let story = reader.story(&call)?;
+    let erased = reader.erased(&call)?;
+    let names = reader.payload_names(&call)?;
     let value = |name: &str| -> Option<String> {
+        if let Some(erased) = &erased {
+            return names.iter().any(|stored| stored == name).then(|| erased.to_string());
+        }
         let always = name.ends_with("refused") || name == "denied";
         if !payloads && !always {
             return None;
@@ -97,18 +103,22 @@ fn show(home: &Path, call: &str, payloads: bool, out: Output) -> Result<Exit, Fa
         .collect();
     let mut document = json!({ "call": call, "entries": json_entries });
     if payloads {
-        let names = reader.payload_names(&call)?;
-        let all: BTreeMap<String, Value> = names
-            .into_iter()
-            .filter_map(|name| value(&name).map(|text| (name, Value::String(text))))
+        let all: BTreeMap<&String, Value> = names
+            .iter()
+            .filter(|_| erased.is_none())
+            .filter_map(|name| value(name).map(|text| (name, Value::String(text))))
             .collect();
         if let Some(document) = document.as_object_mut() {
             document.insert("payloads".to_owned(), json!(all));
         }
     }
+    if let (Some(erased), Some(document)) = (&erased, document.as_object_mut()) {
+        let word = json!({ "entry": erased.index, "time": utc(erased.time_ms), "why": erased.why, "values": names });
+        document.insert("erased".to_owned(), word);
+    }
     out.result(&document, |w| {
         story::print(&story, &value, w)?;
-        if !payloads {
+        if !payloads && erased.is_none() {
             writeln!(w, "\nAdd --payloads for arguments, requests and answers as recorded.")?;
         }
         Ok(())
@@ -235,7 +245,7 @@ fn verify(home: &Path, key: Option<&Path>, out: Output) -> Result<Exit, Failure>
              high-water mark.",
         ));
     }
-    let value = json!({ "verified": true, "origin": key.name(), "entries": size, "values": values, "detail": format!("{verified:?}") });
+    let value = json!({ "verified": true, "origin": key.name(), "entries": size, "values": values.map(|values| values.checked), "erased": values.map(|values| values.erased), "detail": format!("{verified:?}") });
     out.result(&value, |w| {
         writeln!(
             w,
@@ -246,13 +256,26 @@ fn verify(home: &Path, key: Option<&Path>, out: Output) -> Result<Exit, Failure>
             key.name()
         )?;
         match values {
-            Some(values) => writeln!(w, "and {}, each against its entry", count(values, "value", "values")),
+            Some(values) => {
+                writeln!(
+                    w,
+                    "and {}, each against its entry",
+                    count(values.checked, "value", "values")
+                )?;
+                match values.erased {
+                    0 => Ok(()),
+                    erased => writeln!(w, "{} erased, as the ledger says", count(erased, "more is", "more are")),
+                }
+            }
             None => writeln!(
                 w,
                 "the values of calls could not be checked: the home's keys are not readable here"
             ),
         }
     })?;
+    if open(home)?.erasing()? {
+        note(UNFINISHED);
+    }
     if known == Known::NotKept {
         note(
             "No checkpoint is kept outside the home, so a ledger cut at its end would not show: set `[ledger] high_water` in ambit.toml.",

@@ -84,6 +84,8 @@ kinds! {
     PersonRevoked = "person-revoked",
     /// A vote on a hold did not count.
     VoteRefused = "vote-refused",
+    /// The operator had the values of calls erased.
+    ValuesErased = "values-erased",
     /// A call was refused before its guest ran.
     CallDenied = "call-denied",
     /// A call was permitted; its guest may run.
@@ -128,7 +130,8 @@ impl Kind {
             | Self::ToolRemoved
             | Self::PersonEnrolled
             | Self::PersonRevoked
-            | Self::VoteRefused => false,
+            | Self::VoteRefused
+            | Self::ValuesErased => false,
         }
     }
 }
@@ -240,6 +243,73 @@ pub struct VoteRefused {
     pub person: Option<String>,
     /// Why, in a word of [`HoldError`](crate::hold::HoldError).
     pub why: String,
+}
+
+/// Most calls that one entry names: with the longest of names beside them it still fits. More calls are more entries.
+pub const MOST_ERASED: usize = 2_000;
+
+/// The operator had the values of calls erased: arguments, requests, answers, results, logs. What entries say of the calls stays,
+/// and so does every commitment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ValuesErased {
+    /// The calls, in the order of their ids: at least one, at most [`MOST_ERASED`].
+    pub calls: Vec<String>,
+    /// How many values they had, all calls together.
+    #[serde(with = "number")]
+    pub values: u64,
+    /// Why.
+    pub why: Reason,
+}
+
+impl ValuesErased {
+    /// Whether the list is one that an entry can have: of a bounded length, in order, each call once.
+    pub(super) fn is_in_order(&self) -> bool {
+        let ascending = self
+            .calls
+            .windows(2)
+            .all(|pair| matches!(pair, [one, next] if one < next));
+        ascending && (1..=MOST_ERASED).contains(&self.calls.len())
+    }
+}
+
+/// Why values were erased, as the operator said it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// The calls ended longer ago than this.
+    Age(Age),
+    /// The calls were somebody's.
+    Subject(Subject),
+}
+
+/// How long ago a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Age {
+    /// In days of 24 hours.
+    pub days: u32,
+}
+
+/// Whose calls: a name as entries have it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Subject {
+    /// Calls by this agent.
+    Agent(String),
+    /// Calls for this user.
+    User(String),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Age(Age { days: 1 }) => f.write_str("older than 1 day"),
+            Self::Age(Age { days }) => write!(f, "older than {days} days"),
+            Self::Subject(Subject::Agent(name)) => write!(f, "all by agent {name}"),
+            Self::Subject(Subject::User(name)) => write!(f, "all for user {name}"),
+        }
+    }
 }
 
 /// What was asked for: the same in a call's first and last entry.

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::body::{Body, Kind};
+use super::body::{Body, Kind, MOST_ERASED};
 use super::merkle::{Hash, leaf_hash};
 use super::{FORMAT, LedgerError, MAX_ENTRY, number};
 use crate::digest::Digest;
@@ -175,7 +175,8 @@ impl EntryDraft {
         };
         if !kind.of_a_call() {
             let bare = self.call.is_none() && self.principal.is_none();
-            return must(bare, "no call and no principal");
+            must(bare, "no call and no principal")?;
+            return self.check_erased();
         }
         must(self.call.as_deref().is_some_and(is_call_id), "the id of its call")?;
         must(
@@ -191,6 +192,20 @@ impl EntryDraft {
         }
         must(self.principal.is_some(), "a principal")?;
         must(self.tool.is_some(), "the digest of its tool")
+    }
+
+    /// An erasure names calls, each once, and no more than fit.
+    fn check_erased(&self) -> Result<(), LedgerError> {
+        let Body::ValuesErased(erased) = &self.body else {
+            return Ok(());
+        };
+        let named = erased.calls.iter().all(|call| is_call_id(call)) && erased.is_in_order();
+        if !guard!("ledger.erased-list", named) {
+            return Err(LedgerError::Entry(format!(
+                "a values-erased entry names 1 to {MOST_ERASED} calls by their ids, in order, each once"
+            )));
+        }
+        Ok(())
     }
 }
 

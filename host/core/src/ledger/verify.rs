@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::body::{Body, LedgerOpened};
+use super::body::{Body, LedgerOpened, ValuesErased};
 use super::entry::{Entry, Stamp};
 use super::merkle::{Frontier, Hash, leaf_hash};
 use super::story::CallStory;
@@ -109,6 +109,8 @@ pub struct Verified {
     pub checkpoints: usize,
     /// Calls that ended or were denied.
     pub calls: u64,
+    /// Calls of which an entry says that their values were erased.
+    pub erased: u64,
     /// Calls without an end, each with the numbers of its intents without an outcome: under way, or left by a host that died. Sorted.
     pub open: Vec<(String, Vec<u32>)>,
     /// Time of the first and of the last entry, in milliseconds since 1970.
@@ -148,6 +150,8 @@ struct Pass<'k> {
     open: HashMap<String, CallStory>,
     /// Calls that are over, by the head of a digest: all that is needed is that they don't go on.
     over: HashSet<[u8; 16]>,
+    /// Calls whose values were erased, likewise.
+    erased: HashSet<[u8; 16]>,
 }
 
 impl<'k> Pass<'k> {
@@ -178,6 +182,7 @@ impl<'k> Pass<'k> {
             last: None,
             open: HashMap::new(),
             over: HashSet::new(),
+            erased: HashSet::new(),
         })
     }
 
@@ -227,8 +232,26 @@ impl<'k> Pass<'k> {
         Ok(())
     }
 
+    /// Values are erased of calls that are over, and once.
+    fn erase(&mut self, erased: &ValuesErased) -> Result<(), LedgerError> {
+        let wrong = |call: &str, why: &str| Err(LedgerError::Story(format!("values of call {call} erased: {why}")));
+        for call in &erased.calls {
+            if !guard!("ledger.erased-over", self.over.contains(&short(call))) {
+                return wrong(call, "no call of that id was over");
+            }
+            let first = self.erased.insert(short(call));
+            if !guard!("ledger.erased-once", first) {
+                return wrong(call, "they were erased before");
+            }
+        }
+        Ok(())
+    }
+
     /// Puts the entry into its call's story.
     fn tell(&mut self, entry: &Entry) -> Result<(), LedgerError> {
+        if let Body::ValuesErased(erased) = entry.body() {
+            return self.erase(erased);
+        }
         let Some(call) = entry.call() else { return Ok(()) };
         if !guard!("ledger.story-finished-once", !self.over.contains(&short(call))) {
             return Err(LedgerError::Story(format!(
@@ -299,6 +322,7 @@ impl<'k> Pass<'k> {
             root: self.tree.root(),
             checkpoints: self.met,
             calls: self.over.len() as u64,
+            erased: self.erased.len() as u64,
             open,
             span_ms: (first.time_ms(), last.time_ms()),
         })

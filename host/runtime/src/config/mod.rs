@@ -37,7 +37,7 @@ use self::reader::{Located, Source, Table};
 use crate::gate::Upstream;
 use crate::secret::{Ambient, Process};
 
-pub use self::sections::LedgerConfig;
+pub use self::sections::{LedgerConfig, days};
 pub use self::template::TEMPLATE;
 
 /// The configuration's name in a home.
@@ -56,6 +56,7 @@ pub struct Config {
     budgets: Vec<Budget>,
     limits: Limits,
     ledger: LedgerConfig,
+    retention: Option<u32>,
     policy_dir: PathBuf,
     policies: Vec<(String, String)>,
     lock: Lock,
@@ -200,6 +201,11 @@ impl Config {
         &self.ledger
     }
 
+    /// After how many days the values of calls may be erased. Nothing erases them by itself: `ambit erase --by-configuration` does.
+    pub fn retention(&self) -> Option<u32> {
+        self.retention
+    }
+
     /// The policies' files: name and text, by name.
     pub fn policies(&self) -> &[(String, String)] {
         &self.policies
@@ -251,6 +257,7 @@ fn check(home: &Path, source: &Source, document: &DeTable<'_>, ambient: &dyn Amb
     };
     let budgets = budgets::budgets(&root, &names);
     let ledger = sections::ledger(&root, home);
+    let retention = sections::retention(&root);
     let policy_dir = sections::policy_dir(&root, home);
     root.done();
 
@@ -270,6 +277,7 @@ fn check(home: &Path, source: &Source, document: &DeTable<'_>, ambient: &dyn Amb
         budgets,
         limits,
         ledger,
+        retention,
         policy_dir,
         policies: Vec::new(),
         lock: Lock::default(),

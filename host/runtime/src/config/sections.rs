@@ -171,6 +171,43 @@ pub(super) fn ledger(root: &Table<'_>, home: &Path) -> LedgerConfig {
     }
 }
 
+/// `[retention]`: after how many days the values of calls may be erased.
+pub(super) fn retention(root: &Table<'_>) -> Option<u32> {
+    let table = root.table("retention", "the retention")?;
+    let age = table.string("values");
+    table.missing(
+        "values",
+        "after how many days the values of calls may go: values = \"90d\"",
+    );
+    let age = age.and_then(|text| match days(&text.value) {
+        Ok(days) => Some(days),
+        Err(why) => {
+            let message = "`values` of the retention is not an age";
+            table.source().problem(text.span, message, "not an age", Some(why));
+            None
+        }
+    });
+    table.done();
+    age
+}
+
+/// An age as operators write it, whole days such as `90d`: how many days it is.
+///
+/// # Errors
+/// What an age is.
+pub fn days(text: &str) -> Result<u32, String> {
+    /// A hundred years. An age of none would be everything.
+    const MOST: u32 = 36_500;
+    let days = text
+        .strip_suffix('d')
+        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let days = days.and_then(|digits| digits.parse().ok()).unwrap_or_default();
+    if !guard!("config.retention", (1..=MOST).contains(&days)) {
+        return Err(format!("an age is a number of days from 1d to {MOST}d, such as 90d"));
+    }
+    Ok(days)
+}
+
 /// The path from the root, without `.` and `..`. Links are not followed: the file may not be there yet.
 fn plain(path: &Path) -> PathBuf {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());

@@ -1066,6 +1066,66 @@ fn people_and_teams_are_unambiguous() {
 }
 
 #[test]
+fn retention_is_an_age_in_days() {
+    let retention = |text: &str| parse(&format!("[retention]\n{text}\n")).map(|config| config.retention());
+    assert_eq!(retention("values = \"90d\"").unwrap(), Some(90));
+    assert_eq!(retention("values = \"36500d\"").unwrap(), Some(36_500));
+    assert_eq!(parse("").unwrap().retention(), None);
+    for wrong in [
+        "0d",
+        "36501d",
+        "90",
+        "d",
+        "+9d",
+        "-1d",
+        "9.5d",
+        "90 d",
+        "3m",
+        "99999999999999999999d",
+        "",
+    ] {
+        let problems = retention(&format!("values = \"{wrong}\"")).unwrap_err();
+        assert_eq!(problems.len(), 1, "{wrong}");
+    }
+    check(
+        "[retention]\nvalues = \"3 months\"\nlog = \"9d\"\n",
+        expect![[r#"
+        problems: 2
+          × `values` of the retention is not an age
+           ╭─[ambit.toml:2:10]
+         1 │ [retention]
+         2 │ values = "3 months"
+           ·          ─────┬────
+           ·               ╰── not an age
+         3 │ log = "9d"
+           ╰────
+          help: an age is a number of days from 1d to 36500d, such as 90d
+          × unknown key `log` in the retention
+           ╭─[ambit.toml:3:1]
+         2 │ values = "3 months"
+         3 │ log = "9d"
+           · ─┬─
+           ·  ╰── not known
+           ╰────
+          help: known here: values
+    "#]],
+    );
+    check(
+        "[retention]\n",
+        expect![[r#"
+        problems: 1
+          × the retention has no `values`
+           ╭─[ambit.toml:1:1]
+         1 │ [retention]
+           · ─────┬─────
+           ·      ╰── missing here
+           ╰────
+          help: after how many days the values of calls may go: values = "90d"
+    "#]],
+    );
+}
+
+#[test]
 fn the_high_water_mark_is_elsewhere() {
     for (path, inside) in [
         ("mark", true),

@@ -38,9 +38,14 @@ pub struct TranscriptRow {
 }
 
 impl Batch {
-    /// Whether the batch only ends what is under way, and so may use the disk space that is kept for this.
+    /// Whether the batch only ends what is under way, or gives room back, and so may use the disk space that is kept for this.
     pub(super) fn only_ends(&self) -> bool {
-        let ends = |entry: &EntryDraft| matches!(entry.body.kind(), Kind::EffectOutcome | Kind::CallFinished);
+        let ends = |entry: &EntryDraft| {
+            matches!(
+                entry.body.kind(),
+                Kind::EffectOutcome | Kind::CallFinished | Kind::ValuesErased
+            )
+        };
         self.intent.is_none() && !self.entries.is_empty() && self.entries.iter().all(ends)
     }
 
@@ -60,6 +65,17 @@ impl Batch {
             .filter(ends)
             .filter_map(|entry| entry.call.clone())
             .collect()
+    }
+
+    /// The calls whose values the batch erases.
+    pub(super) fn erased_calls(&self) -> impl Iterator<Item = &str> {
+        self.entries
+            .iter()
+            .filter_map(|entry| match &entry.body {
+                Body::ValuesErased(erased) => Some(erased.calls.iter().map(String::as_str)),
+                _ => None,
+            })
+            .flatten()
     }
 
     /// Whether the payload that an entry commits to is this request, word for word.

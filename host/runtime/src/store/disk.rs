@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel, sync_channel};
@@ -20,7 +21,7 @@ use super::home::{self, HomeLock};
 use super::tables::{Place, StoredPayload};
 use super::vault::{Payload, Vault};
 use super::writer::{Health, Job, Prepared, Room, Tail, Writer, Written};
-use super::{HighWaterOptions, Keys, Reader, StoreError, StoreOptions, reader, schema};
+use super::{HighWaterOptions, Keys, Reader, StoreError, StoreOptions, erasure, reader, schema};
 
 /// Most batches that share a transaction.
 pub(super) const GROUP: usize = 256;
@@ -29,6 +30,8 @@ pub(super) const GROUP: usize = 256;
 const IN_ROW: usize = 64 << 10;
 /// What a row costs beside its bytes: keys, index, the rest of its page.
 const ROW: u64 = 512;
+/// What the name of a call costs in the entry that erases its values.
+const ERASED: u64 = 32;
 
 pub(super) struct Disk {
     home: PathBuf,
@@ -51,6 +54,11 @@ impl Disk {
         let connection = open_database(home, &options)?;
         let tail = recover(&connection, keys.verifier(), home)?;
         let high_water = open_high_water(&connection, &options, keys.verifier(), tail.frontier.size(), home)?;
+        let finished = erasure::finish(&connection, &faults);
+        finished.map_err(|why| StoreError::Io {
+            path: home.join(home::LEDGER),
+            why,
+        })?;
         let vault = Arc::new(keys.vault());
         let reader = Reader::over(schema::open_reader(home)?, Some(home), Some(Arc::clone(&vault)));
         sweep(home, &reader)?;
@@ -114,16 +122,45 @@ impl Disk {
 
     pub(super) fn commit(&self, batch: Batch) -> Result<Written, StoreError> {
         self.health.check()?;
-        let over = batch.finished_calls();
+        let mut over = batch.finished_calls();
+        over.extend(batch.erased_calls().map(str::to_owned));
+        let erased = self.erased_files(&batch)?;
         let (prepared, files) = self.prepare(batch)?;
         let result = self.queue(prepared);
         match &result {
-            Ok(_) => over.iter().for_each(|call| self.vault.forget(call)),
+            Ok(_) => {
+                over.iter().for_each(|call| self.vault.forget(call));
+                self.remove_files(&erased)?;
+            }
             // After a failure nobody knows whether the ledger refers to them: whoever opens it next finds out.
             Err(StoreError::Failed { .. }) => {}
             Err(_) => files.iter().for_each(|file| drop(fs::remove_file(file))),
         }
         result
+    }
+
+    /// The files of the values that a batch erases.
+    fn erased_files(&self, batch: &Batch) -> Result<Vec<PathBuf>, StoreError> {
+        let (dir, reader) = (home::payload_dir(&self.home), self.reader.lock());
+        let mut files = Vec::new();
+        for call in batch.erased_calls() {
+            files.extend(reader.files_of(call)?.into_iter().map(|file| dir.join(file)));
+        }
+        Ok(files)
+    }
+
+    /// Removes files that no row names any more. What is left of them is swept when the home is opened next.
+    fn remove_files(&self, files: &[PathBuf]) -> Result<(), StoreError> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        for file in files {
+            let ordered = self.faults.at(Step::RemovePayload).map_err(io::Error::other);
+            let removed = ordered.and_then(|()| fs::remove_file(file));
+            removed.map_err(|error| StoreError::io(file, &error))?;
+        }
+        let dir = home::payload_dir(&self.home);
+        home::sync_dir(&dir).map_err(|error| StoreError::io(&dir, &error))
     }
 
     fn queue(&self, batch: Prepared) -> Result<Written, StoreError> {
@@ -141,6 +178,7 @@ impl Disk {
     /// batch not be written.
     fn prepare(&self, batch: Batch) -> Result<(Prepared, Vec<PathBuf>), StoreError> {
         let only_ends = batch.only_ends();
+        let erases = batch.erased_calls().next().is_some();
         let mut files = Vec::new();
         let payloads = batch
             .payloads
@@ -164,6 +202,7 @@ impl Disk {
                 transcript,
                 size,
                 only_ends,
+                erases,
             },
             files,
         ))
@@ -244,7 +283,8 @@ fn size(batch: &Batch, payloads: &[StoredPayload]) -> u64 {
     });
     let rows = batch.entries.len() + payloads.len() + batch.transcript.len();
     // An entry's own size is known once it is sealed. Few are over a kilobyte, and the reserve has room for those.
-    in_rows.sum::<u64>() + ROW * rows as u64 + 1024 * batch.entries.len() as u64
+    let erased = ERASED * batch.erased_calls().count() as u64;
+    in_rows.sum::<u64>() + ROW * rows as u64 + 1024 * batch.entries.len() as u64 + erased
 }
 
 pub(super) fn opening(key: &VerifierKey) -> Batch {
@@ -366,7 +406,7 @@ fn check_high_water(
     }
 }
 
-/// Removes payload files that nothing refers to: of batches that a crash or a failure kept from the ledger.
+/// Removes payload files that nothing refers to: of batches that a crash or a failure kept from the ledger, and of erased values.
 fn sweep(home: &Path, reader: &Reader) -> Result<(), StoreError> {
     let dir = home::payload_dir(home);
     let known: HashSet<String> = reader.payload_files()?.into_iter().collect();

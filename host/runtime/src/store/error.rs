@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use ambit_core::error::{Code, Refusal};
 use ambit_core::ledger::{Bad, LedgerError};
 
+use super::Erased;
+
 /// Why the store did not do something. Whatever it says, nothing of the batch was written, except for
 /// [`StoreError::Failed`], after which nobody knows before the ledger is opened again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -164,6 +166,16 @@ pub enum StoreError {
         /// What is wrong with it.
         why: String,
     },
+    /// A value that was erased, as an entry says.
+    #[error("payload `{name}` of call {call} was {erased}")]
+    Erased {
+        /// The call.
+        call: String,
+        /// The payload's name within the call.
+        name: String,
+        /// When, by which entry, and why.
+        erased: Erased,
+    },
     /// Reading failed.
     #[error("{path}: {why}")]
     Io {
@@ -220,6 +232,7 @@ impl StoreError {
             Self::Damaged { .. } => "`ambit audit verify` names the first bad entry. Put back a good copy.".into(),
             Self::Budget { .. } => "Ask for less, wait for the budget's next window, or have its cap raised.".into(),
             Self::NoRoom { .. } => "Free disk space, or raise the ledger's quota.".into(),
+            Self::Erased { .. } => "Nobody can bring it back. The entries of the call, and proofs of them, stand as before.".into(),
             Self::Failed { .. } => "Nothing leaves this host any more. Look after the disk, then start Ambit again.".into(),
             Self::Ledger(_) | Self::Bad(_) | Self::Keys { .. } | Self::Batch { .. } | Self::Unintended | Self::Expired { .. } | Self::Payload { .. } | Self::Io { .. } => return None,
         })

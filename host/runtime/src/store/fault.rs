@@ -16,6 +16,12 @@ pub enum Step {
     Sync,
     /// The group is durable; nobody has been told.
     AfterCommit,
+    /// Values are erased on the ledger; the table of their keys is about to be rewritten.
+    RewriteKeys,
+    /// The table of keys is rewritten; the write-ahead log is about to be emptied.
+    EmptyLog,
+    /// Keys are erased in the database; a file of a value is about to be removed.
+    RemovePayload,
     /// Callers have been told; the high-water checkpoint is about to be written.
     HighWater,
 }

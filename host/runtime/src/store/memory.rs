@@ -47,6 +47,9 @@ impl Memory {
     }
 
     pub(super) fn commit(&self, batch: Batch, clock_ms: i64) -> Result<Written, StoreError> {
+        if batch.erased_calls().next().is_some() {
+            return Err(StoreError::batch("a store in memory keeps what it has until it goes"));
+        }
         let mut state = self.state.lock();
         let State { tail, books, kept } = &mut *state;
         let mut next = tail.clone();

@@ -9,6 +9,7 @@
 //! - One thread writes (`writer`); callers share its transactions and syncs.
 //! - Budgets, and what is under way, follow from the entries (`books`) and are kept in the same transaction; their time is the ledger's.
 //! - Payloads are encrypted by the thread that has them (`vault`).
+//! - Values are erased by the entry that says so (`erasure`).
 //! - After the first failure of the disk nothing is written any more: [`Store::failed`].
 //!
 //! Reading is apart: a [`Reader`] needs no lock and, but for payloads, no secret.
@@ -17,6 +18,7 @@ mod batch;
 mod books;
 mod disk;
 mod durable;
+mod erasure;
 mod error;
 mod fault;
 mod high_water;
@@ -43,6 +45,7 @@ pub use batch::{Batch, TranscriptRow};
 pub(crate) use books::place_one;
 pub use books::{Held, Window, Work};
 pub use durable::{Durable, Intent};
+pub use erasure::{Erased, Erasure, Values};
 pub use error::StoreError;
 pub use fault::{Fault, Faults, Step};
 pub use high_water::{HighWaterOptions, high_water_notes};
@@ -136,6 +139,21 @@ impl Store {
             checkpoint,
             durable,
         })
+    }
+
+    /// Erases the values of calls that are over, for good: their keys are overwritten and found in no file of the home any more, unless
+    /// somebody reads the ledger meanwhile ([`Reader::erasing`] tells). Entries say which, how many and why; all else stays.
+    ///
+    /// # Errors
+    /// As [`Store::commit`]: [`StoreError::Batch`] where there is nothing to erase, a call is not over, or its values are not those that
+    /// were found. [`StoreError::Io`] where the erasure is done, and a file that nobody can decrypt any more could not be removed: whoever
+    /// opens the home next removes it.
+    pub fn erase(&self, erasure: &Erasure) -> Result<Committed, StoreError> {
+        let batch = erasure.batch();
+        if batch.entries.is_empty() {
+            return Err(StoreError::batch("there is nothing to erase"));
+        }
+        self.commit(batch)
     }
 
     /// A view of the ledger, payloads included, on a connection of its own. Of a store in memory, a copy as it is now.

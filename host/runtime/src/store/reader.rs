@@ -1,7 +1,7 @@
 //! Reading a ledger: for audits, beside the process that holds the home or without one, and for the store itself.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,7 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Row, ToSql, params};
 
 use super::batch::TranscriptRow;
 use super::books::{self, Held, Window, Work};
+use super::erasure::Values;
 use super::map_books::MapBooks;
 use super::tables::{CALL, held, index};
 use super::vault::{Payload, Vault};
@@ -253,13 +254,9 @@ impl Reader {
     /// A payload of a call; none where there is none of that name.
     ///
     /// # Errors
-    /// [`StoreError::Payload`] where the reader has no keys, other keys, or the payload was changed.
+    /// [`StoreError::Erased`] where it was erased, [`StoreError::Payload`] where the reader has no keys, other keys, or the payload was
+    /// changed.
     pub fn payload(&self, call: &str, name: &str) -> Result<Option<Payload>, StoreError> {
-        let vault = self.vault.as_ref().ok_or_else(|| StoreError::Payload {
-            call: call.into(),
-            name: name.into(),
-            why: "can't be read without the home's keys".into(),
-        })?;
         type Sealed = (Vec<u8>, Option<Vec<u8>>, Option<String>);
         let sql =
             "SELECT wrapped, sealed, file FROM payloads JOIN data_keys USING (call) WHERE call = ?1 AND name = ?2";
@@ -267,6 +264,14 @@ impl Reader {
         let Some((wrapped, sealed, file)) = row else {
             return Ok(None);
         };
+        if wrapped.is_empty() {
+            return Err(self.gone(call, name)?);
+        }
+        let vault = self.vault.as_ref().ok_or_else(|| StoreError::Payload {
+            call: call.into(),
+            name: name.into(),
+            why: "can't be read without the home's keys".into(),
+        })?;
         let sealed = match (sealed, file, &self.home) {
             (Some(sealed), _, _) => sealed,
             (None, Some(file), Some(home)) => {
@@ -532,43 +537,79 @@ impl Reader {
         Ok(verified)
     }
 
-    /// Opens every value of every call and holds it against the entry that commits to it. Returns how many there are. Needs the
-    /// keys. `progress` is told how many of the ledger's entries are behind.
+    /// Opens every value of every call and holds it against the entry that commits to it; what an entry says is erased has to be
+    /// gone. Returns how many there are. Needs the keys. `progress` is told how many of the ledger's entries are behind.
     ///
     /// # Errors
-    /// [`StoreError::Payload`] names the first value that is gone, cannot be opened, is another one, or that no entry commits to.
-    pub fn check_values(&self, mut progress: impl FnMut(u64)) -> Result<u64, StoreError> {
+    /// [`StoreError::Payload`] names the first value that is gone without an entry that says so, is still there with one, cannot be
+    /// opened, is another one, or that no entry commits to.
+    pub fn check_values(&self, mut progress: impl FnMut(u64)) -> Result<Values, StoreError> {
         let sql = "SELECT call, count(*) FROM entries WHERE call IS NOT NULL GROUP BY call ORDER BY min(idx)";
-        let (mut checked, mut behind) = (0, 0);
+        let said = self.erasures()?;
+        let mut found = HashMap::new();
+        let (mut values, mut behind) = (Values::default(), 0);
         for (call, entries) in self.all(sql, [], |row| Ok((row.get::<_, String>(0)?, row.get::<_, u64>(1)?)))? {
-            let wrong = |name: &str, why: &str| StoreError::Payload {
-                call: call.clone(),
-                name: name.to_owned(),
-                why: why.into(),
-            };
-            let story = self.story(&call)?;
-            let mut stored: BTreeSet<String> = self.payload_names(&call)?.into_iter().collect();
-            for (name, commitment) in committed(&story) {
-                stored.remove(&name);
-                let found = self.payload(&call, &name)?;
-                let value = found.ok_or_else(|| wrong(&name, "is gone, and the ledger commits to it"))?;
-                if !guard!("ledger.value", value.commitment() == commitment) {
-                    return Err(wrong(&name, "is not the value that the ledger commits to"));
-                }
-                checked += 1;
-            }
-            // What a guest asked for can be durable before the entry that commits to it: with a look-up of the host's. So a call
-            // has all its commitments when it came to its own end.
-            let added = stored.first().filter(|_| story.is_over() && !interrupted(&story));
-            if let Some(name) = added
-                && !guard!("ledger.value-added", false)
-            {
-                return Err(wrong(name, "is stored, and no entry of the ledger commits to it"));
+            if let Some(index) = said.calls.get(&call) {
+                let gone = self.check_erased(&call, *index)?;
+                values.erased += gone;
+                *found.entry(*index).or_default() += gone;
+            } else {
+                values.checked += self.check_call(&call)?;
             }
             behind += entries;
             progress(behind);
         }
+        if !guard!("ledger.erased-count", said.values == found) {
+            return Err(StoreError::damaged(
+                "the values that were erased are not as many as its entries say",
+            ));
+        }
+        Ok(values)
+    }
+
+    /// The values of one call; returns how many entries commit to.
+    fn check_call(&self, call: &str) -> Result<u64, StoreError> {
+        let wrong = |name: &str, why: &str| StoreError::Payload {
+            call: call.to_owned(),
+            name: name.to_owned(),
+            why: why.into(),
+        };
+        let story = self.story(call)?;
+        let mut stored: BTreeSet<String> = self.payload_names(call)?.into_iter().collect();
+        let mut checked = 0;
+        for (name, commitment) in committed(&story) {
+            stored.remove(&name);
+            let found = self.payload(call, &name)?;
+            let value = found.ok_or_else(|| wrong(&name, "is gone, and the ledger commits to it"))?;
+            if !guard!("ledger.value", value.commitment() == commitment) {
+                return Err(wrong(&name, "is not the value that the ledger commits to"));
+            }
+            checked += 1;
+        }
+        // What a guest asked for can be durable before the entry that commits to it: with a look-up of the host's. So a call
+        // has all its commitments when it came to its own end.
+        let added = stored.first().filter(|_| story.is_over() && !interrupted(&story));
+        if let Some(name) = added
+            && !guard!("ledger.value-added", false)
+        {
+            return Err(wrong(name, "is stored, and no entry of the ledger commits to it"));
+        }
         Ok(checked)
+    }
+
+    /// Nothing is left of a call that the entry at `index` says was erased; returns how many values it had.
+    fn check_erased(&self, call: &str, index: u64) -> Result<u64, StoreError> {
+        let left = self.left_of(call)?;
+        if let Some(name) = left
+            && !guard!("ledger.erased-gone", false)
+        {
+            return Err(StoreError::Payload {
+                call: call.to_owned(),
+                name,
+                why: format!("is still there, and entry {index} says that it was erased"),
+            });
+        }
+        Ok(self.payload_names(call)?.len() as u64)
     }
 
     /// The stored nodes are those of the tree, as far as proofs of this size are made from them.
@@ -589,10 +630,41 @@ impl Reader {
     }
 
     /// The wrapped data key of a call that has one.
+    ///
+    /// # Errors
+    /// [`StoreError::Erased`] where it was erased: nothing can be stored for that call any more.
     pub(super) fn data_key(&self, call: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        self.one("SELECT wrapped FROM data_keys WHERE call = ?1", [call], |row| {
-            row.get(0)
-        })
+        let sql = "SELECT wrapped FROM data_keys WHERE call = ?1";
+        let wrapped: Option<Vec<u8>> = self.one(sql, [call], |row| row.get(0))?;
+        match wrapped {
+            Some(wrapped) if wrapped.is_empty() => Err(self.gone(call, "key")?),
+            other => Ok(other),
+        }
+    }
+
+    pub(super) fn home(&self) -> Option<&Path> {
+        self.home.as_deref()
+    }
+
+    pub(super) fn meta(&self, name: &str) -> Result<Option<String>, StoreError> {
+        meta(&self.connection, name)
+    }
+
+    /// Gives the entries that a query finds to `take`, until that wants no more.
+    pub(super) fn each_entry(
+        &self,
+        sql: &str,
+        mut take: impl FnMut(&Entry) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut statement = self.connection.prepare(sql).map_err(|error| self.fail(&error))?;
+        let mut rows = statement.query([]).map_err(|error| self.fail(&error))?;
+        while let Some(row) = rows.next().map_err(|error| self.fail(&error))? {
+            let bytes: Vec<u8> = row.get(0).map_err(|error| self.fail(&error))?;
+            if !take(&Entry::parse(&bytes)?)? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// The names of all payload files.
@@ -619,7 +691,7 @@ impl Reader {
         )
     }
 
-    fn one<T>(
+    pub(super) fn one<T>(
         &self,
         sql: &str,
         params: impl Params,
@@ -631,7 +703,7 @@ impl Reader {
             .map_err(|error| self.fail(&error))
     }
 
-    fn all<T>(
+    pub(super) fn all<T>(
         &self,
         sql: &str,
         params: impl Params,

@@ -61,6 +61,7 @@ CREATE TABLE unfinished(
   PRIMARY KEY (call, ordinal)
 ) STRICT, WITHOUT ROWID;
 
+-- Empty where the values of the call are erased.
 CREATE TABLE data_keys(
   call TEXT PRIMARY KEY,
   wrapped BLOB NOT NULL
@@ -164,6 +165,7 @@ pub(super) fn open_writer(dir: &Path) -> Result<Connection, StoreError> {
 }
 
 /// `wal_autocheckpoint` is off because SQLite ignores the errors of its own checkpoints: the writer makes them, and heeds them.
+/// `secure_delete` and `temp_store` are for data keys that are erased: they are left neither in the database nor in a file beside it.
 const WRITER: &str = "
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
@@ -174,6 +176,8 @@ PRAGMA wal_autocheckpoint = 0;
 PRAGMA trusted_schema = OFF;
 PRAGMA cell_size_check = ON;
 PRAGMA cache_size = -32768;
+PRAGMA secure_delete = ON;
+PRAGMA temp_store = MEMORY;
 ";
 
 /// A database of the same tables that is nowhere on a disk.

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use ambit_core::digest::Digest;
-use ambit_core::ledger::{Entry, Frontier, Hash, Node};
+use ambit_core::guard;
+use ambit_core::ledger::body::ValuesErased;
+use ambit_core::ledger::{Body, Entry, Frontier, Hash, Node};
 use ambit_core::money::Account;
 use rusqlite::{Connection, OptionalExtension as _, Statement, ToSql, ffi, params};
 
 use super::StoreError;
 use super::batch::TranscriptRow;
 use super::books::{self, Books, Held, Window, Work};
+use super::erasure::ERASING;
 
 /// The `ordinal` of a row that is of the call itself.
 pub(super) const CALL: i64 = -1;
@@ -79,6 +82,10 @@ pub(super) struct Tables<'c> {
     end: Statement<'c>,
     effects: Statement<'c>,
     under_way: Statement<'c>,
+    open: Statement<'c>,
+    erase_key: Statement<'c>,
+    erase_payloads: Statement<'c>,
+    mark: Statement<'c>,
     account: Statement<'c>,
     set_account: Statement<'c>,
     idle: Statement<'c>,
@@ -113,6 +120,10 @@ impl<'c> Tables<'c> {
             end: prepare("DELETE FROM unfinished WHERE call = ?1 AND ordinal = ?2")?,
             effects: prepare("SELECT count(*) FROM unfinished WHERE call = ?1 AND ordinal >= 0")?,
             under_way: prepare("SELECT 1 FROM unfinished WHERE call = ?1 AND ordinal = ?2")?,
+            open: prepare("SELECT count(*) FROM unfinished WHERE call = ?1")?,
+            erase_key: prepare("UPDATE data_keys SET wrapped = x'' WHERE call = ?1 AND length(wrapped) > 0")?,
+            erase_payloads: prepare("UPDATE payloads SET sealed = x'', file = NULL WHERE call = ?1")?,
+            mark: prepare("INSERT INTO meta(name, value) VALUES (?1, '1') ON CONFLICT DO NOTHING")?,
             account: prepare("SELECT used, reserved FROM accounts WHERE budget = ?1 AND window = ?2")?,
             set_account: prepare(
                 "INSERT INTO accounts(budget, window, used, reserved, cap) VALUES (?1, ?2, ?3, ?4, coalesce(?5, 0))
@@ -191,7 +202,35 @@ impl<'c> Tables<'c> {
             leaf.as_bytes(),
             entry.bytes()
         ])?;
+        if let Body::ValuesErased(erased) = entry.body() {
+            self.erase(erased)?;
+        }
         books::post(self, entry)
+    }
+
+    /// What the entry says is erased, is: the calls' keys, and with them what was sealed. Their rows stay, which transcripts refer to.
+    fn erase(&mut self, erased: &ValuesErased) -> Result<(), Fail> {
+        let refuse = |call: &str, why: &str| Err(StoreError::batch(format!("call {call} {why}")).into());
+        let mut values = 0;
+        for call in &erased.calls {
+            let open: u64 = self.open.query_row([call], |row| row.get(0))?;
+            if !guard!("ledger.erase-over", open == 0) {
+                return refuse(call, "is not over: its values stay");
+            }
+            let keys = self.erase_key.execute([call])?;
+            if !guard!("ledger.erase-there", keys == 1) {
+                return refuse(call, "has no values, or they are erased already");
+            }
+            values += self.erase_payloads.execute([call])? as u64;
+        }
+        if !guard!("ledger.erase-count", values == erased.values) {
+            let said = erased.values;
+            return Err(
+                StoreError::batch(format!("{values} values would be erased, where {said} are said to be")).into(),
+            );
+        }
+        self.mark.execute([ERASING])?;
+        Ok(())
     }
 
     fn add_payload(&mut self, payload: &StoredPayload) -> Result<(), Fail> {

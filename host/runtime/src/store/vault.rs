@@ -3,7 +3,7 @@
 //! An entry carries a payload's *commitment*, SHA-256 over 32 random bytes of salt and the value, so that nobody can guess
 //! a short value from the ledger. The value and its salt are kept beside it, encrypted with XChaCha20-Poly1305 under the
 //! call's own data key, which is itself encrypted ("wrapped") under the home's key-encryption key. Without the wrapped
-//! key the value is gone, and every proof still holds. The call and the name are bound to the ciphertext as associated
+//! key the value is gone, and every proof still holds: that is how [`erasure`](super::erasure) erases. The call and the name are bound to the ciphertext as associated
 //! data: a value read back is the one that was stored there.
 
 use std::collections::HashMap;

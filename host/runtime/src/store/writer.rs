@@ -20,7 +20,7 @@ use super::fault::{Faults, Step};
 use super::high_water::HighWater;
 use super::options::Clock;
 use super::tables::{Fail, StoredPayload, Tables};
-use super::{Keys, StoreError, books, home, schema};
+use super::{Keys, StoreError, books, erasure, home, schema};
 
 /// Bytes of the write-ahead log after which it is copied into the database: enough to make that rare, little enough to make it short.
 const CHECKPOINT_AFTER: u64 = 16 << 20;
@@ -36,6 +36,8 @@ pub(super) struct Prepared {
     pub(super) size: u64,
     /// Whether it may use the space that is kept for the ends of what is under way.
     pub(super) only_ends: bool,
+    /// Whether it erases values.
+    pub(super) erases: bool,
 }
 
 /// What became of a batch.
@@ -265,7 +267,12 @@ impl Scribe<'_> {
     /// The cause that ends the store; where `done` was not called, nobody knows what is durable.
     fn write(&mut self, batches: Vec<Prepared>, done: impl FnOnce(Results)) -> Result<(), String> {
         let size: u64 = batches.iter().map(|batch| batch.size).sum();
+        let erases = batches.iter().any(|batch| batch.erases);
         let (results, note) = self.transaction(batches).map_err(cause)?;
+        if erases {
+            // Whoever is told that values are erased finds their keys nowhere. A reader may hold the log: the mark stays then.
+            erasure::finish(self.connection, &self.faults)?;
+        }
         done(results);
         if let (Some(high_water), Some(note)) = (&mut self.high_water, &note) {
             self.faults.at(Step::HighWater)?;

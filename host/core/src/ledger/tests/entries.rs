@@ -16,8 +16,9 @@ fn is_canonical(text: &str) {
 
 #[test]
 fn every_kind_reads_back_and_is_canonical() {
-    let (log, holds) = (Log::of_everything(), Log::of_holds());
+    let (mut log, holds) = (Log::of_everything(), Log::of_holds());
     assert!(holds.verify().is_ok());
+    log.push(erased(&['a', 'd']));
     let mut kinds = std::collections::BTreeSet::new();
     for entry in log.entries.iter().chain(&holds.entries) {
         is_canonical(&entry.text());
@@ -40,6 +41,12 @@ fn the_format_stays() {
         ]],
     );
     check(
+        erased(&['a', 'd']),
+        expect![[
+            r#"{"body":{"calls":["c_aaaaaaaaaaaaaaaaaaaaaaaaaa","c_dddddddddddddddddddddddddd"],"values":5,"why":{"age":{"days":90}}},"index":0,"kind":"values-erased","time":1795228800000}"#
+        ]],
+    );
+    check(
         of_call('a', intent(3)),
         expect![[
             r#"{"body":{"asked":"sha256:c66790da5943c4466dd80634deb63f4e19f07e7f81624f222b86fecf9fff6445","cause":"guest","connection":"stripe","effect":"sha256:dcb576426a17b7df13907007cb02a1f1dfc12fc6c69f603717abca59d03b888e","import":"stripe","ordinal":3,"request":"sha256:1f58b9145b24d108d7ac38887338b3ea3229833b9c1e418250343f907bfd1047","reserved":[{"amount":5000,"budget":"refunds","cap":50000,"window":"day 2026-11-21"}],"route":"refunds.create","rules":["support-refunds"],"spend":{"currency":"usd","minor":5000},"tier":"commit"},"call":"c_aaaaaaaaaaaaaaaaaaaaaaaaaa","config":"sha256:b79606fb3afea5bd1609ed40b622142f1c98125abcfe89a76a661b0e8e343910","index":0,"kind":"effect-intent","policy":"sha256:823412d1eacb67956220e532959f0104603057c88704863ca38e7cd188fda812","principal":{"agent":"support-bot","team":"support","tenant":"acme","user":"alice"},"time":1795228800000,"tool":"sha256:7c9bbe5ec9b3fb774e8fa0f54247e93c34ddf8e5d16fe3073420de0ae81a262d","trace":"0af7651916cd43dd8448eb211c80319c"}"#
@@ -57,6 +64,41 @@ fn the_format_stays() {
             r#"{"body":{"asked":{"args":"sha256:090772cf4068973daad3f715eb788d39fe2c02be42efd86de81f0e59198d6237","function":"refunds.create","limits":{"args_bytes":1048576,"concurrent_calls":64,"effects":64,"fuel":1000000000,"hold_ms":259200000,"json_depth":64,"log_bytes":65536,"memory_bytes":"18446744073709551615","request_body_bytes":1048576,"response_body_bytes":1048576,"result_bytes":1048576,"stack_bytes":524288,"upstream_ms":30000,"wall_ms":30000},"mode":"execute","tier":"commit","tool":"refunds"},"effects":{"answered":1,"in-doubt":0,"not-sent":0,"refused":1},"fuel":123456,"log":"sha256:836ff184e7b41b1e13cb5fd89fa1de98dbbab99e9d2918913ff43b86a5c7c213","memory":1179648,"ms":3,"outcome":{"ok":{"result":"sha256:f6a214f7a5fcda0c2cee9660b7fc29f5649e3c68aad48e20e950137c98913a68"}},"settled":[{"amount":1,"budget":"calls","window":"day 2026-11-21"}],"spent":[{"currency":"usd","minor":5000}],"upstream":12},"call":"c_aaaaaaaaaaaaaaaaaaaaaaaaaa","config":"sha256:b79606fb3afea5bd1609ed40b622142f1c98125abcfe89a76a661b0e8e343910","index":0,"kind":"call-finished","policy":"sha256:823412d1eacb67956220e532959f0104603057c88704863ca38e7cd188fda812","principal":{"agent":"support-bot","team":"support","tenant":"acme","user":"alice"},"time":1795228800000,"tool":"sha256:7c9bbe5ec9b3fb774e8fa0f54247e93c34ddf8e5d16fe3073420de0ae81a262d","trace":"0af7651916cd43dd8448eb211c80319c"}"#
         ]],
     );
+}
+
+/// Two thousand calls and the longest of names are an entry; a call more, twice, out of order or by no id is none.
+#[test]
+fn an_erasure_names_its_calls() {
+    let of = |calls: Vec<String>| {
+        EntryDraft::of_ledger(ValuesErased {
+            calls,
+            values: u64::MAX,
+            why: Reason::Subject(Subject::User("\u{fffd}\"".repeat(64))),
+        })
+    };
+    let many = |number: u32| -> Vec<String> {
+        let digits = |number: u32| (0..6).map(move |at| b"abcdefghij"[(number / 10u32.pow(5 - at) % 10) as usize]);
+        (0..number)
+            .map(|number| {
+                format!(
+                    "c_{}{}",
+                    "2".repeat(20),
+                    String::from_utf8(digits(number).collect()).unwrap()
+                )
+            })
+            .collect()
+    };
+    let stamp = Stamp::first(1_795_228_800_000);
+    let entry = of(many(2000)).seal(stamp).unwrap();
+    assert_eq!(Entry::parse(entry.bytes()).as_ref(), Ok(&entry));
+    let mut twice = many(2);
+    twice.push(twice[1].clone());
+    let mut swapped = many(2);
+    swapped.reverse();
+    for calls in [many(2001), vec![], twice, swapped, vec!["c_short".into()]] {
+        let refused = of(calls).seal(stamp).unwrap_err().to_string();
+        assert!(refused.contains("1 to 2000 calls by their ids"), "{refused}");
+    }
 }
 
 #[test]

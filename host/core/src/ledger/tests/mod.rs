@@ -189,6 +189,14 @@ fn opened() -> LedgerOpened {
     }
 }
 
+fn erased(letters: &[char]) -> EntryDraft {
+    EntryDraft::of_ledger(ValuesErased {
+        calls: letters.iter().map(|letter| call_id(*letter)).collect(),
+        values: 5,
+        why: Reason::Age(Age { days: 90 }),
+    })
+}
+
 fn principal() -> Principal {
     Principal {
         agent: "support-bot".into(),

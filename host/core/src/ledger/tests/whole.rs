@@ -268,6 +268,25 @@ fn a_hold_ends_once_with_what_names_it() {
 }
 
 #[test]
+fn values_are_erased_once_and_of_calls_that_are_over() {
+    let mut log = Log::of_everything();
+    log.push(erased(&['a', 'd']));
+    log.push(erased(&['b']));
+    assert_eq!(log.verify().unwrap().erased, 3);
+    refuses([erased(&['a'])], 1, "no call of that id was over");
+    refuses(
+        [of_call('a', accepted()), erased(&['a'])],
+        2,
+        "no call of that id was over",
+    );
+    refuses(
+        [of_call('d', denied()), erased(&['d']), erased(&['d'])],
+        3,
+        "they were erased before",
+    );
+}
+
+#[test]
 fn a_call_stays_its_own() {
     let follow = |change: &dyn Fn(&mut EntryDraft)| {
         let mut second = of_call('a', intent(0));

@@ -1,0 +1,132 @@
+//! `ambit erase`: values of calls, for good.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+
+use ambit_core::ledger::body::{Age, Reason, Subject};
+use ambit_core::ledger::utc;
+use ambit_runtime::config::Config;
+use ambit_runtime::home::{self, Erased};
+use ambit_runtime::host;
+use ambit_runtime::store::Erasure;
+use serde_json::{Value, json};
+
+use super::audit;
+use crate::args::{Erase, Which};
+use crate::output::{Exit, Failure, Output, count, note, untrusted, working};
+
+/// Said where erased keys may still be in the ledger's files.
+pub(super) const UNFINISHED: &str = "An erasure is on the ledger and not finished, because somebody reads the ledger: its keys may still be found in \
+     ledger.db-wal. The next command that opens the home for writing finishes it.";
+
+pub(crate) fn run(args: &Erase, home: &Path, out: Output) -> Result<Exit, Failure> {
+    let why = reason(&args.which, home)?;
+    let reader = audit::open(home)?;
+    let looking = working("looking for values");
+    let erasure = reader.erasable(why.clone(), host::now_ms())?;
+    drop((looking, reader));
+    if args.dry_run || erasure.calls() == 0 {
+        out.result(&document(&erasure, &why, None), |w| {
+            writeln!(w, "{}", told(&erasure, &why))
+        })?;
+        return Ok(Exit::Done);
+    }
+    note(told(&erasure, &why));
+    if !args.yes {
+        confirm()?;
+    }
+    let erasing = working("erasing");
+    let done = home::erase(home, &erasure)?;
+    drop(erasing);
+    out.result(&document(&erasure, &why, Some(done)), |w| {
+        let values = count(erasure.values(), "value", "values");
+        let calls = count(erasure.calls(), "call", "calls");
+        writeln!(w, "erased {values} of {calls}: {}", entries(done))
+    })?;
+    if !done.finished {
+        note(UNFINISHED);
+    }
+    Ok(Exit::Done)
+}
+
+fn reason(which: &Which, home: &Path) -> Result<Reason, Failure> {
+    if let Some(days) = which.older_than {
+        return Ok(Reason::Age(Age { days }));
+    }
+    if let Some(user) = &which.user {
+        return Ok(Reason::Subject(Subject::User(user.clone())));
+    }
+    if let Some(agent) = &which.agent {
+        return Ok(Reason::Subject(Subject::Agent(agent.clone())));
+    }
+    match Config::load(home)?.retention() {
+        Some(days) => Ok(Reason::Age(Age { days })),
+        None => Err(
+            Failure::usage("ambit.toml does not say how long values are kept; nothing was erased")
+                .advise("Write `values = \"90d\"` under [retention] there, or name an age: --older-than 90d"),
+        ),
+    }
+}
+
+/// What would go, and what would not.
+fn told(erasure: &Erasure, why: &Reason) -> String {
+    let mut text = match erasure.span_ms() {
+        None => format!("nothing to erase ({why})"),
+        Some((first, last)) => format!(
+            "{} of {}, {} bytes ({why})\nthe first call began {}, the last began {}",
+            count(erasure.values(), "value", "values"),
+            count(erasure.calls(), "call", "calls"),
+            erasure.bytes(),
+            utc(first),
+            utc(last)
+        ),
+    };
+    match erasure.open() {
+        0 => {}
+        1 => text.push_str("\n1 call is not over: its values stay"),
+        open => text.push_str(&format!("\n{open} calls are not over: their values stay")),
+    }
+    untrusted(&text)
+}
+
+/// Asks whoever sits at the terminal.
+fn confirm() -> Result<(), Failure> {
+    let stdin = io::stdin();
+    if !stdin.is_terminal() {
+        return Err(
+            Failure::refused("nothing was erased: standard input is no terminal, so nobody can be asked")
+                .advise("To erase them without being asked, say so: --yes. To only see what would go: --dry-run."),
+        );
+    }
+    // The question and its answer share a line.
+    let asked = write!(anstream::stderr(), "Erase them? Nothing brings them back. [y/N] ");
+    let mut answer = String::new();
+    let read = asked.and_then(|()| stdin.read_line(&mut answer));
+    match read {
+        Ok(_) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
+        _ => Err(Failure::refused("nothing was erased")),
+    }
+}
+
+fn entries(done: Erased) -> String {
+    match done.entries {
+        1 => format!("entry {} says so", done.entry),
+        more => format!("entries {} to {} say so", done.entry, done.entry + more - 1),
+    }
+}
+
+fn document(erasure: &Erasure, why: &Reason, done: Option<Erased>) -> Value {
+    json!({
+        "why": why,
+        "calls": erasure.calls(),
+        "values": erasure.values(),
+        "bytes": erasure.bytes(),
+        "first": erasure.span_ms().map(|(first, _)| utc(first)),
+        "last": erasure.span_ms().map(|(_, last)| utc(last)),
+        "not_over": erasure.open(),
+        "erased": done.is_some(),
+        "entry": done.map(|done| done.entry),
+        "entries": done.map(|done| done.entries),
+        "finished": done.map(|done| done.finished),
+    })
+}
