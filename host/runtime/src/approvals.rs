@@ -17,7 +17,7 @@ use ambit_core::ledger::body::{
     Asked, CallAccepted, CallFinished, Cause, EffectHeld, EffectRefused, End, HoldVoted, Settlement, VoteRefused,
 };
 use ambit_core::ledger::story::{HoldStory, Opening};
-use ambit_core::ledger::{CallStory, EntryDraft, SignerKey, VerifierKey};
+use ambit_core::ledger::{CallStory, EntryDraft, Principal, SignerKey, VerifierKey};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use zeroize::Zeroizing;
@@ -152,6 +152,13 @@ impl Host {
         let Some(waiting) = self.waiting(&reader, &claimed)? else {
             return Err(self.uncounted(&claimed, None, HoldError::Ended)?);
         };
+        // One thing at a time about a call: what is read here still holds when it is written.
+        let Some(_alone) = self.shared.alone(&waiting.story.call) else {
+            return Err(self.uncounted(&claimed, None, HoldError::Ended)?);
+        };
+        let Some(waiting) = Waiting::of(&reader, &self.shared.config, &waiting.story.call)? else {
+            return Err(self.uncounted(&claimed, None, HoldError::Ended)?);
+        };
         let people = people(&reader)?;
         let Some(vote) = people.get(&claimed.person).and_then(|key| Vote::open(note, key).ok()) else {
             return Err(self.uncounted(&claimed, None, HoldError::Unsigned)?);
@@ -222,17 +229,22 @@ impl Host {
     /// [`Answer`].
     pub fn resume(&self, call: &str, listener: Option<Listener>) -> Result<Answer, ApprovalError> {
         let started = Instant::now();
+        let _alone = self.shared.alone(call).ok_or_else(|| not_waiting(call))?;
         let reader = self.reader()?;
         let waiting = Waiting::of(&reader, &self.shared.config, call)?.ok_or_else(|| not_waiting(call))?;
         if let Standing::Waiting(missing) = waiting.standing() {
             return Err(still_waiting(&missing).into());
         }
         let accepted = waiting.accepted().cloned().ok_or_else(|| not_waiting(call))?;
-        let _alone = self.shared.alone(call).ok_or_else(|| not_waiting(call))?;
         let _place = self.shared.place()?;
-        let record = Record::new(&reader, call);
-        let transcript = Transcript::read(&record, &waiting.story)?;
-        let args = record.text("args")?.ok_or_else(|| not_waiting(call))?;
+        let (transcript, args, wire) = match recorded(&reader, &waiting) {
+            Ok(recorded) => recorded,
+            // Without what was recorded nobody can go on with it, and it must not wait for ever.
+            Err(why) => {
+                let refusal = Refusal::new(Code::Stale, why.to_string());
+                return self.void(&waiting, &accepted, &refusal);
+            }
+        };
         let asking = Asking {
             started,
             heading: self.heading_of(&waiting.story)?,
@@ -241,12 +253,17 @@ impl Host {
             request: request(&waiting, &accepted.asked, args, listener)?,
         };
         let decided = match self.decide(&asking) {
-            Ok(decided) if waiting.story.tool == Some(decided.tool.digest) => decided,
-            Ok(_) => return self.void(&waiting, &accepted, &another_component()),
+            Ok(decided) if waiting.story.tool != Some(decided.tool.digest) => {
+                return self.void(&waiting, &accepted, &another_component());
+            }
+            Ok(decided) if !is_same_caller(&decided, &waiting) => {
+                return self.void(&waiting, &accepted, &another_caller());
+            }
+            Ok(decided) => decided,
             Err(denied) => return self.void(&waiting, &accepted, &denied.refusal),
         };
         let steps = reader.transcript(call)?.len();
-        let accepted = going_on(asking, decided, accepted, waiting, transcript, steps)?;
+        let accepted = going_on(asking, decided, accepted, waiting, (transcript, wire), steps)?;
         Ok(self.run(accepted)?)
     }
 
@@ -319,6 +336,32 @@ impl Host {
     }
 }
 
+/// What a call goes on with: what its guest was told, its arguments, and the request that was approved, word for word.
+fn recorded(reader: &Reader, waiting: &Waiting) -> Result<(Transcript, String, String), Unreadable> {
+    let record = Record::new(reader, &waiting.story.call);
+    let transcript = Transcript::read(&record, &waiting.story)?;
+    let there = |name: &str| {
+        let text = record.text(name)?;
+        text.ok_or_else(|| Unreadable::value(format!("its value `{name}` is gone")))
+    };
+    let wire = there(&format!("effect/{}/held", waiting.held.ordinal))?;
+    Ok((transcript, there("args")?, wire))
+}
+
+/// Whether today's caller is the one that the approvals were for.
+fn is_same_caller(decided: &Decided<'_>, waiting: &Waiting) -> bool {
+    let today = Principal::from(decided.grant.caller());
+    ambit_core::guard!("hold.same-caller", today == waiting.hold.principal)
+}
+
+fn another_caller() -> Refusal {
+    Refusal::new(
+        Code::Stale,
+        "the agent is in another team or tenant than when the effect was held: its approvals are void",
+    )
+    .advise("call the tool again")
+}
+
 /// What was asked for, once more.
 fn request(waiting: &Waiting, asked: &Asked, args: String, listener: Option<Listener>) -> Result<CallRequest, Refusal> {
     let trace = waiting.story.trace.parse::<TraceId>();
@@ -341,7 +384,7 @@ fn going_on<'h>(
     decided: Decided<'h>,
     accepted: CallAccepted,
     waiting: Waiting,
-    transcript: Transcript,
+    (transcript, wire): (Transcript, String),
     steps: usize,
 ) -> Result<Accepted<'h>, ApprovalError> {
     let asked = transcript.held.ok_or_else(|| not_waiting(&waiting.story.call))?;
@@ -352,6 +395,8 @@ fn going_on<'h>(
         past: transcript.answers,
         waiting: WaitingEffect {
             asked,
+            clock_ms: transcript.held_clock_ms,
+            wire,
             effect: waiting.held.effect,
             request: waiting.held.request,
             commitment: waiting.held.asked,
