@@ -13,9 +13,7 @@ use std::time::Instant;
 use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::Narrowing;
 use ambit_core::hold::{self, Hold, HoldError, Progress, Standing, Verdict, Vote};
-use ambit_core::ledger::body::{
-    Asked, CallAccepted, CallFinished, Cause, EffectHeld, EffectRefused, End, HoldVoted, Settlement, VoteRefused,
-};
+use ambit_core::ledger::body::{Asked, CallAccepted, Cause, EffectHeld, EffectRefused, End, HoldVoted, VoteRefused};
 use ambit_core::ledger::story::{HoldStory, Opening};
 use ambit_core::ledger::{CallStory, EntryDraft, Principal, SignerKey, VerifierKey};
 use rand_chacha::ChaCha20Rng;
@@ -25,7 +23,7 @@ use zeroize::Zeroizing;
 use crate::call::{Accepted, Answer, Asking, CallRequest, Cost, Decided, Fault, Listener, Outcome};
 use crate::config::Config;
 use crate::effects::{Beginning, Heading, Resumption, WaitingEffect, refusal_json, refused};
-use crate::host::{Host, now_ms};
+use crate::host::{Host, ended_without_its_guest, now_ms};
 use crate::ids::{CallId, TraceId};
 use crate::random;
 use crate::store::{Batch, Payload, Reader, StoreError};
@@ -149,14 +147,14 @@ impl Host {
     pub fn vote(&self, note: &str, reason: Option<&str>) -> Result<(Waiting, Standing), ApprovalError> {
         let claimed = Vote::claimed(note).map_err(|error| Refusal::new(Code::Approval, error.to_string()))?;
         let reader = self.reader()?;
-        let Some(waiting) = self.waiting(&reader, &claimed)? else {
+        let Some((work, _)) = reader.hold(&claimed.hold)? else {
             return Err(self.uncounted(&claimed, None, HoldError::Ended)?);
         };
-        // One thing at a time about a call: what is read here still holds when it is written.
-        let Some(_alone) = self.shared.alone(&waiting.story.call) else {
+        // One thing at a time about a call: what is read from here on still holds when it is written.
+        let Some(_alone) = self.shared.alone(&work.call) else {
             return Err(self.uncounted(&claimed, None, HoldError::Ended)?);
         };
-        let Some(waiting) = Waiting::of(&reader, &self.shared.config, &waiting.story.call)? else {
+        let Some(waiting) = Waiting::of(&reader, &self.shared.config, &work.call)? else {
             return Err(self.uncounted(&claimed, None, HoldError::Ended)?);
         };
         let people = people(&reader)?;
@@ -173,15 +171,6 @@ impl Host {
         let waiting = Waiting { votes, ..waiting };
         let standing = waiting.standing();
         Ok((waiting, standing))
-    }
-
-    /// The effect that a vote is about, where it waits.
-    fn waiting(&self, reader: &Reader, vote: &Vote) -> Result<Option<Waiting>, StoreError> {
-        let held = reader.holds_like(&vote.hold.to_hex())?;
-        match held.first() {
-            Some((work, _)) => Waiting::of(reader, &self.shared.config, &work.call),
-            None => Ok(None),
-        }
     }
 
     fn write_vote(&self, waiting: &Waiting, note: &str, reason: Option<&str>) -> Result<(), ApprovalError> {
@@ -304,23 +293,8 @@ impl Host {
             spend: held.spend,
             tier: Some(held.tier),
         });
-        let settled = accepted.reserved.iter().map(|reservation| Settlement {
-            amount: reservation.amount,
-            budget: reservation.budget.clone(),
-            window: reservation.window.clone(),
-        });
-        let finished = heading.entry(CallFinished {
-            asked: accepted.asked.clone(),
-            effects: tally.counts(),
-            fuel: 0,
-            log: None,
-            memory: 0,
-            ms: 0,
-            outcome: End::Refused(refused(refusal, Some(of_call.commitment()))),
-            settled: settled.collect(),
-            spent: tally.spent(),
-            upstream: 0,
-        });
+        let end = End::Refused(refused(refusal, Some(of_call.commitment())));
+        let finished = heading.entry(ended_without_its_guest(accepted, &tally, end));
         self.shared.store.commit(Batch {
             entries: vec![effect, finished],
             payloads: vec![of_effect, of_call],
