@@ -75,7 +75,7 @@ fn table(report: &Value) -> Outcome<String> {
         table.push_str(&line(row)?);
     }
     for what in report["not_built"].as_array().ok_or_else(|| no("not_built"))? {
-        table.push_str(&format!("| {} | | | | | not built yet |\n", text(what, "")?));
+        table.push_str(&format!("| {} | | | | | not measured yet |\n", text(what, "")?));
     }
     Ok(table)
 }
@@ -143,7 +143,7 @@ mod tests {
             [
                 "| a call | 20 µs | raw, 10 µs | 2.0× | ≤ 2× | missed |",
                 "| start | 9.0 µs |  |  |  |  |",
-                "| replay | | | | | not built yet |",
+                "| replay | | | | | not measured yet |",
             ]
         );
         assert!(line(&json!({"what": "a call", "unmeasured": "no"})).is_err());

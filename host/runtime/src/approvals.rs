@@ -13,11 +13,9 @@ use std::time::Instant;
 use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::Narrowing;
 use ambit_core::hold::{self, Hold, HoldError, Progress, Standing, Verdict, Vote};
-use ambit_core::ledger::body::{
-    Asked, CallAccepted, CallFinished, Cause, EffectHeld, EffectRefused, End, HoldVoted, Settlement, VoteRefused,
-};
+use ambit_core::ledger::body::{Asked, CallAccepted, Cause, EffectHeld, EffectRefused, End, HoldVoted, VoteRefused};
 use ambit_core::ledger::story::{HoldStory, Opening};
-use ambit_core::ledger::{CallStory, EntryDraft, SignerKey, VerifierKey};
+use ambit_core::ledger::{CallStory, EntryDraft, Principal, SignerKey, VerifierKey};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use zeroize::Zeroizing;
@@ -25,7 +23,7 @@ use zeroize::Zeroizing;
 use crate::call::{Accepted, Answer, Asking, CallRequest, Cost, Decided, Fault, Listener, Outcome};
 use crate::config::Config;
 use crate::effects::{Beginning, Heading, Resumption, WaitingEffect, refusal_json, refused};
-use crate::host::{Host, now_ms};
+use crate::host::{Host, ended_without_its_guest, now_ms};
 use crate::ids::{CallId, TraceId};
 use crate::random;
 use crate::store::{Batch, Payload, Reader, StoreError};
@@ -149,7 +147,14 @@ impl Host {
     pub fn vote(&self, note: &str, reason: Option<&str>) -> Result<(Waiting, Standing), ApprovalError> {
         let claimed = Vote::claimed(note).map_err(|error| Refusal::new(Code::Approval, error.to_string()))?;
         let reader = self.reader()?;
-        let Some(waiting) = self.waiting(&reader, &claimed)? else {
+        let Some((work, _)) = reader.hold(&claimed.hold)? else {
+            return Err(self.uncounted(&claimed, None, HoldError::Ended)?);
+        };
+        // One thing at a time about a call: what is read from here on still holds when it is written.
+        let Some(_alone) = self.shared.alone(&work.call) else {
+            return Err(self.uncounted(&claimed, None, HoldError::Ended)?);
+        };
+        let Some(waiting) = Waiting::of(&reader, &self.shared.config, &work.call)? else {
             return Err(self.uncounted(&claimed, None, HoldError::Ended)?);
         };
         let people = people(&reader)?;
@@ -166,15 +171,6 @@ impl Host {
         let waiting = Waiting { votes, ..waiting };
         let standing = waiting.standing();
         Ok((waiting, standing))
-    }
-
-    /// The effect that a vote is about, where it waits.
-    fn waiting(&self, reader: &Reader, vote: &Vote) -> Result<Option<Waiting>, StoreError> {
-        let held = reader.holds_like(&vote.hold.to_hex())?;
-        match held.first() {
-            Some((work, _)) => Waiting::of(reader, &self.shared.config, &work.call),
-            None => Ok(None),
-        }
     }
 
     fn write_vote(&self, waiting: &Waiting, note: &str, reason: Option<&str>) -> Result<(), ApprovalError> {
@@ -222,17 +218,22 @@ impl Host {
     /// [`Answer`].
     pub fn resume(&self, call: &str, listener: Option<Listener>) -> Result<Answer, ApprovalError> {
         let started = Instant::now();
+        let _alone = self.shared.alone(call).ok_or_else(|| not_waiting(call))?;
         let reader = self.reader()?;
         let waiting = Waiting::of(&reader, &self.shared.config, call)?.ok_or_else(|| not_waiting(call))?;
         if let Standing::Waiting(missing) = waiting.standing() {
             return Err(still_waiting(&missing).into());
         }
         let accepted = waiting.accepted().cloned().ok_or_else(|| not_waiting(call))?;
-        let _alone = self.shared.alone(call).ok_or_else(|| not_waiting(call))?;
         let _place = self.shared.place()?;
-        let record = Record::new(&reader, call);
-        let transcript = Transcript::read(&record, &waiting.story)?;
-        let args = record.text("args")?.ok_or_else(|| not_waiting(call))?;
+        let (transcript, args, wire) = match recorded(&reader, &waiting) {
+            Ok(recorded) => recorded,
+            // Without what was recorded nobody can go on with it, and it must not wait for ever.
+            Err(why) => {
+                let refusal = Refusal::new(Code::Stale, why.to_string());
+                return self.void(&waiting, &accepted, &refusal);
+            }
+        };
         let asking = Asking {
             started,
             heading: self.heading_of(&waiting.story)?,
@@ -241,12 +242,17 @@ impl Host {
             request: request(&waiting, &accepted.asked, args, listener)?,
         };
         let decided = match self.decide(&asking) {
-            Ok(decided) if waiting.story.tool == Some(decided.tool.digest) => decided,
-            Ok(_) => return self.void(&waiting, &accepted, &another_component()),
+            Ok(decided) if waiting.story.tool != Some(decided.tool.digest) => {
+                return self.void(&waiting, &accepted, &another_component());
+            }
+            Ok(decided) if !is_same_caller(&decided, &waiting) => {
+                return self.void(&waiting, &accepted, &another_caller());
+            }
+            Ok(decided) => decided,
             Err(denied) => return self.void(&waiting, &accepted, &denied.refusal),
         };
         let steps = reader.transcript(call)?.len();
-        let accepted = going_on(asking, decided, accepted, waiting, transcript, steps)?;
+        let accepted = going_on(asking, decided, accepted, waiting, (transcript, wire), steps)?;
         Ok(self.run(accepted)?)
     }
 
@@ -287,23 +293,8 @@ impl Host {
             spend: held.spend,
             tier: Some(held.tier),
         });
-        let settled = accepted.reserved.iter().map(|reservation| Settlement {
-            amount: reservation.amount,
-            budget: reservation.budget.clone(),
-            window: reservation.window.clone(),
-        });
-        let finished = heading.entry(CallFinished {
-            asked: accepted.asked.clone(),
-            effects: tally.counts(),
-            fuel: 0,
-            log: None,
-            memory: 0,
-            ms: 0,
-            outcome: End::Refused(refused(refusal, Some(of_call.commitment()))),
-            settled: settled.collect(),
-            spent: tally.spent(),
-            upstream: 0,
-        });
+        let end = End::Refused(refused(refusal, Some(of_call.commitment())));
+        let finished = heading.entry(ended_without_its_guest(accepted, &tally, end));
         self.shared.store.commit(Batch {
             entries: vec![effect, finished],
             payloads: vec![of_effect, of_call],
@@ -317,6 +308,32 @@ impl Host {
             cost: Cost::default(),
         })
     }
+}
+
+/// What a call goes on with: what its guest was told, its arguments, and the request that was approved, word for word.
+fn recorded(reader: &Reader, waiting: &Waiting) -> Result<(Transcript, String, String), Unreadable> {
+    let record = Record::new(reader, &waiting.story.call);
+    let transcript = Transcript::read(&record, &waiting.story)?;
+    let there = |name: &str| {
+        let text = record.text(name)?;
+        text.ok_or_else(|| Unreadable::value(format!("its value `{name}` is gone")))
+    };
+    let wire = there(&format!("effect/{}/held", waiting.held.ordinal))?;
+    Ok((transcript, there("args")?, wire))
+}
+
+/// Whether today's caller is the one that the approvals were for.
+fn is_same_caller(decided: &Decided<'_>, waiting: &Waiting) -> bool {
+    let today = Principal::from(decided.grant.caller());
+    ambit_core::guard!("hold.same-caller", today == waiting.hold.principal)
+}
+
+fn another_caller() -> Refusal {
+    Refusal::new(
+        Code::Stale,
+        "the agent is in another team or tenant than when the effect was held: its approvals are void",
+    )
+    .advise("call the tool again")
 }
 
 /// What was asked for, once more.
@@ -341,7 +358,7 @@ fn going_on<'h>(
     decided: Decided<'h>,
     accepted: CallAccepted,
     waiting: Waiting,
-    transcript: Transcript,
+    (transcript, wire): (Transcript, String),
     steps: usize,
 ) -> Result<Accepted<'h>, ApprovalError> {
     let asked = transcript.held.ok_or_else(|| not_waiting(&waiting.story.call))?;
@@ -352,6 +369,8 @@ fn going_on<'h>(
         past: transcript.answers,
         waiting: WaitingEffect {
             asked,
+            clock_ms: transcript.held_clock_ms,
+            wire,
             effect: waiting.held.effect,
             request: waiting.held.request,
             commitment: waiting.held.asked,

@@ -517,7 +517,9 @@ impl Host {
             log if log.is_empty() => None,
             log => Some(keep("log", log.into_bytes())?),
         };
-        let settled = reserved.into_iter().map(|reservation| settled(reservation, cost.fuel));
+        // A call that waited ran more than once: what it used before nobody counted, so all that was set aside counts.
+        let fuel = if remains.resumed { u64::MAX } else { cost.fuel };
+        let settled = reserved.into_iter().map(|reservation| settled(reservation, fuel));
         let entry = remains.heading.entry(CallFinished {
             asked,
             effects: remains.tally.counts(),

@@ -89,6 +89,8 @@ pub(crate) struct CallEffects {
     waiting: Option<WaitingEffect>,
     /// The effect that ended this guest to wait for approvals.
     held: Option<Held>,
+    /// The call waited before.
+    resumed: bool,
 }
 
 /// A held effect, when its call goes on.
@@ -96,6 +98,10 @@ pub(crate) struct WaitingEffect {
     pub(crate) asked: AskedFor,
     pub(crate) hold: Hold,
     pub(crate) votes: Votes,
+    /// The call's clock when it was held: after the host's own look-up for it.
+    pub(crate) clock_ms: u64,
+    /// The request as it was approved, word for word.
+    pub(crate) wire: String,
     /// The effect's digest, as it was held.
     pub(crate) effect: Digest,
     /// The commitment that the digest covers.
@@ -148,6 +154,8 @@ pub(crate) struct Remains {
     pub(crate) fault: Option<StoreError>,
     /// The call waits: it has not ended.
     pub(crate) held: Option<Held>,
+    /// It waited before, and went on.
+    pub(crate) resumed: bool,
 }
 
 /// What a call begins with.
@@ -266,6 +274,7 @@ impl CallEffects {
             refusals: Vec::new(),
             fault: None,
             past,
+            resumed: waiting.is_some(),
             waiting,
             held: None,
         }
@@ -282,6 +291,7 @@ impl CallEffects {
             refusals: self.refusals,
             fault: self.fault,
             held: self.held,
+            resumed: self.resumed,
         }
     }
 
@@ -362,6 +372,7 @@ impl CallEffects {
             self.refuse(waiting.known(), &stop)?;
             return Err(Missed::Over(stop));
         }
+        self.clock_ms = self.clock_ms.max(waiting.clock_ms);
         let mut known = waiting.known();
         let now_ms = u64::try_from(now_ms()).unwrap_or_default();
         let outcome = match waiting.votes.standing(&waiting.hold, now_ms) {
@@ -962,7 +973,8 @@ impl WaitingEffect {
     /// That what is permitted now is what was approved, to the byte.
     fn still(&self, permitted: Permitted) -> Result<Permitted, Missed> {
         let effect = effect_digest(&permitted.admitted, permitted.spend, &self.request);
-        if !ambit_core::guard!("hold.same-effect", effect == self.effect) {
+        let wire = permitted.admitted.request().wire().to_canonical();
+        if !ambit_core::guard!("hold.same-effect", effect == self.effect && wire == self.wire) {
             let why = "the effect is another one than was approved: its route, money or request changed meanwhile";
             return Err(Refusal::new(Code::Stale, why).into());
         }

@@ -15,7 +15,7 @@ use data_encoding::HEXLOWER;
 use crate::config::lock::{Lock, Pin};
 use crate::config::{self, Config};
 use crate::host::{self, OpenError};
-use crate::store::{Batch, Erasure, Faults, Keys, Store};
+use crate::store::{Batch, Erasure, Faults, Keys, Person, Store};
 
 /// What [`init`] made.
 #[derive(Debug, Clone)]
@@ -240,6 +240,13 @@ pub fn enrol_person(home: &Path, key: &str) -> Result<String, OpenError> {
                 .advise("revoke the old key first: ambit person revoke NAME")
                 .into(),
         );
+    }
+    let twin = |person: &Person| VerifierKey::parse(&person.key).is_ok_and(|known| known.is_key_of(&key));
+    if let Some(twin) = store.reader()?.persons()?.iter().find(|person| twin(person)) {
+        let message = format!("that key is enrolled already, as {}'s", twin.name);
+        return Err(Refusal::new(Code::Config, message)
+            .advise("a person has a key of their own")
+            .into());
     }
     store.commit(Batch {
         entries: vec![EntryDraft::of_ledger(PersonEnrolled {

@@ -10,7 +10,8 @@ use ambit_core::error::{Code, Problem, Refusal};
 use ambit_core::grant::Limits;
 use ambit_core::identity::Directory;
 use ambit_core::ledger::body::{
-    CallFinished, ConfigChanged, Doubt, EffectOutcome, End, Outcome, PolicyChanged, Reservation, Settlement,
+    CallAccepted, CallFinished, ConfigChanged, Doubt, EffectOutcome, End, Outcome, PolicyChanged, Reservation,
+    Settlement,
 };
 use ambit_core::ledger::story::{EffectStory, Opening};
 use ambit_core::ledger::{Body, EntryDraft, Tally};
@@ -485,18 +486,7 @@ fn recover(store: &Store) -> Result<(), OpenError> {
                 }
             }
         }
-        let finished = CallFinished {
-            asked: accepted.asked.clone(),
-            effects: tally.counts(),
-            fuel: 0,
-            log: None,
-            memory: 0,
-            ms: 0,
-            outcome: End::Interrupted,
-            settled: accepted.reserved.iter().map(in_full).collect(),
-            spent: tally.spent(),
-            upstream: 0,
-        };
+        let finished = ended_without_its_guest(accepted, &tally, End::Interrupted);
         // A call that waits for approvals has not ended: only what was under way for it has.
         if story.waiting().is_none() {
             batch.entries.push(draft(finished.into()));
@@ -508,12 +498,24 @@ fn recover(store: &Store) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// A call that was interrupted has used what it could: how far its guest came, nobody knows.
-fn in_full(reservation: &Reservation) -> Settlement {
-    Settlement {
+/// The end of a call whose guest did not come to one. It has used what it could: how far the guest came, nobody knows.
+pub(crate) fn ended_without_its_guest(accepted: &CallAccepted, tally: &Tally, outcome: End) -> CallFinished {
+    let in_full = |reservation: &Reservation| Settlement {
         amount: reservation.amount,
         budget: reservation.budget.clone(),
         window: reservation.window.clone(),
+    };
+    CallFinished {
+        asked: accepted.asked.clone(),
+        effects: tally.counts(),
+        fuel: 0,
+        log: None,
+        memory: 0,
+        ms: 0,
+        outcome,
+        settled: accepted.reserved.iter().map(in_full).collect(),
+        spent: tally.spent(),
+        upstream: 0,
     }
 }
 

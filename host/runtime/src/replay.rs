@@ -177,7 +177,15 @@ fn replayable(story: &CallStory) -> Result<(&Asked, &CallFinished), Refusal> {
 const fn from_outside(code: Code) -> bool {
     matches!(
         code,
-        Code::Time | Code::Ledger | Code::Diverged | Code::Policy | Code::Caller | Code::Stale
+        Code::Tool
+            | Code::Function
+            | Code::Config
+            | Code::Time
+            | Code::Ledger
+            | Code::Diverged
+            | Code::Policy
+            | Code::Caller
+            | Code::Stale
     )
 }
 

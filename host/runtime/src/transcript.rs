@@ -230,6 +230,8 @@ pub(crate) struct Transcript {
     pub(crate) answers: VecDeque<Recalled>,
     /// What it asked for last, where that is held.
     pub(crate) held: Option<AskedFor>,
+    /// The call's clock then, after the host's own look-up for it.
+    pub(crate) held_clock_ms: u64,
 }
 
 impl Transcript {
@@ -251,8 +253,10 @@ impl Transcript {
             let answer: Option<Answer> = record.read(&format!("effect/{ordinal}/answer"))?;
             clock_ms = answer.as_ref().map_or(clock_ms, |answer| answer.clock.max(clock_ms));
             if asked.is_none() {
-                // The host's own, for the effect before it: only its time shows.
-                if let Some(last) = answers.back_mut() {
+                // The host's own, for the effect before it: only its time shows. That of a held effect shows when it goes on.
+                if held.is_none()
+                    && let Some(last) = answers.back_mut()
+                {
                     last.clock_ms = clock_ms;
                 }
                 continue;
@@ -269,7 +273,12 @@ impl Transcript {
                 clock_ms,
             });
         }
-        Ok(Self { start, answers, held })
+        Ok(Self {
+            start,
+            answers,
+            held,
+            held_clock_ms: clock_ms,
+        })
     }
 }
 

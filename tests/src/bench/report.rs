@@ -276,7 +276,7 @@ impl fmt::Display for Report {
         }
         writeln!(f)?;
         for what in &self.not_built {
-            writeln!(f, "not built yet: {what}")?;
+            writeln!(f, "not measured yet: {what}")?;
         }
         if self.quick {
             writeln!(f, "\na quick run: its figures mean nothing")?;

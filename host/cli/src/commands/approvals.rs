@@ -216,6 +216,9 @@ fn print(waiting: &Waiting, request: Option<&Value>, w: &mut dyn Write) -> io::R
         (Some(method), Some(origin), Some(target)) => field("sends", &format!("{method} {origin}{target}"))?,
         _ => field("sends", "[not readable here: the home's keys are needed]")?,
     }
+    for (name, value) in headers(request) {
+        field("header", &format!("{name}: {value}"))?;
+    }
     if let Some(body) = text("body") {
         field("body", body)?;
     }
@@ -233,6 +236,20 @@ fn print(waiting: &Waiting, request: Option<&Value>, w: &mut dyn Write) -> io::R
     };
     field("stands", &missing)?;
     field("until", &utc(i64::try_from(held.expires).unwrap_or(i64::MAX)))
+}
+
+/// A request's headers: those that the tool sets, and what its body is.
+fn headers(request: Option<&Value>) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let Some(request) = request else { return Vec::new() };
+    let listed = request.get("headers").and_then(Value::as_array).into_iter().flatten();
+    let mut headers: Vec<(String, String)> = listed
+        .filter_map(|pair| Some((text(pair.get(0)?), text(pair.get(1)?))))
+        .collect();
+    if let Some(kind) = request.get("content-type").and_then(Value::as_str) {
+        headers.push(("content-type".to_owned(), kind.to_owned()));
+    }
+    headers
 }
 
 /// A file that cannot be used is a slip in the arguments.

@@ -128,11 +128,16 @@ pub struct Vote {
 }
 
 impl Vote {
-    /// The text that is signed: five lines.
+    /// Whether it is a yes that has not expired.
+    fn counts(&self, now_ms: u64) -> bool {
+        self.verdict == Verdict::Approve && self.expires_ms > now_ms
+    }
+
+    /// The text that is signed: six lines. The person is one of them, as a signature's line is not signed.
     fn text(&self) -> String {
         format!(
-            "{VOTE}\nhold {}\nverdict {}\ngroup {}\nexpires {}\n",
-            self.hold, self.verdict, self.group, self.expires_ms
+            "{VOTE}\nhold {}\nverdict {}\nperson {}\ngroup {}\nexpires {}\n",
+            self.hold, self.verdict, self.person, self.group, self.expires_ms
         )
     }
 
@@ -156,7 +161,10 @@ impl Vote {
             return Err(malformed("it is too long"));
         }
         let text = key.open(note)?;
-        let vote = Self::parse(text, key.name())?;
+        let vote = Self::parse(text)?;
+        if !guard!("hold.signer", vote.person == key.name()) {
+            return Err(malformed("it names another person than its key"));
+        }
         // One spelling: what was signed is what printing it gives again.
         if vote.text() != text {
             return Err(malformed("it is not written as a vote is"));
@@ -169,12 +177,11 @@ impl Vote {
     /// # Errors
     /// [`LedgerError::Note`] where it is no vote.
     pub fn claimed(note: &str) -> Result<Self, LedgerError> {
-        let person = signer_name(note).ok_or_else(|| malformed("nobody signed it"))?;
         let (text, _) = note.split_once("\n\n").ok_or_else(|| malformed("it is cut"))?;
-        Self::parse(text, person)
+        Self::parse(text)
     }
 
-    fn parse(text: &str, person: &str) -> Result<Self, LedgerError> {
+    fn parse(text: &str) -> Result<Self, LedgerError> {
         let mut lines = text.lines();
         if lines.next() != Some(VOTE) {
             return Err(malformed("it does not begin as a vote does"));
@@ -185,11 +192,11 @@ impl Vote {
             value.ok_or_else(|| malformed("a line of it is missing"))
         };
         Ok(Self {
-            person: person.to_owned(),
             hold: member("hold")?
                 .parse()
                 .map_err(|_| malformed("its hold is no digest"))?,
             verdict: member("verdict")?.parse()?,
+            person: member("person")?.to_owned(),
             group: member("group")?.to_owned(),
             expires_ms: member("expires")?
                 .parse()
@@ -416,7 +423,9 @@ impl Progress {
         if !guard!("hold.asked", hold.asks_for(group)) {
             return Err(HoldError::NotAsked(printable(group)));
         }
-        if !guard!("hold.once", self.votes.iter().all(|cast| cast.person != *person)) {
+        // A yes that no longer counts may be given again, and one's own yes be taken back by a no.
+        let stands = |cast: &Vote| cast.counts(now_ms) && vote.verdict == Verdict::Approve && cast.person == *person;
+        if !guard!("hold.once", !self.votes.iter().any(stands)) {
             return Err(HoldError::Twice(person.clone()));
         }
         let mut after = self.clone();
@@ -427,15 +436,15 @@ impl Progress {
     /// How many people of each group say yes now.
     #[must_use]
     pub fn approvals(&self, now_ms: u64) -> BTreeMap<String, u32> {
-        let mut people: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-        let counts = |vote: &&Vote| vote.verdict == Verdict::Approve && vote.expires_ms > now_ms;
-        for vote in self.votes.iter().filter(counts) {
-            people.entry(&vote.group).or_default().insert(&vote.person);
+        let mut given = BTreeMap::new();
+        let mut people = BTreeSet::new();
+        for vote in self.votes.iter().filter(|vote| vote.counts(now_ms)) {
+            // Whatever was voted while a group was another one: one person is one approval, in one group.
+            if guard!("hold.one-group", people.insert(vote.person.as_str())) {
+                *given.entry(vote.group.clone()).or_default() += 1;
+            }
         }
-        people
-            .into_iter()
-            .map(|(group, people)| (group.to_owned(), u32::try_from(people.len()).unwrap_or(u32::MAX)))
-            .collect()
+        given
     }
 
     /// Where the hold stands at a time.

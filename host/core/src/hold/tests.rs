@@ -98,7 +98,27 @@ fn trap_22_a_person_counts_once_in_one_group() {
     let one = cast(&Progress::default(), &hold, yes("ann")).unwrap();
     assert_eq!(cast(&one, &hold, yes("ann")), Err(HoldError::Twice("ann".into())));
     let legal = vote("ann", "legal", Verdict::Approve);
-    assert_eq!(cast(&one, &hold, legal), Err(HoldError::Twice("ann".into())));
+    assert_eq!(cast(&one, &hold, legal.clone()), Err(HoldError::Twice("ann".into())));
+    // Both were cast, each when the other did not count: still one person.
+    let both = Progress::of(vec![yes("ann"), legal], None);
+    assert_eq!(both.approvals(NOW), need(&[("finance", 1)]));
+    assert!(matches!(both.standing(&hold, NOW), Standing::Waiting(_)));
+}
+
+#[test]
+fn a_yes_can_be_given_again_when_it_expired_and_taken_back() {
+    let hold = hold(&[&[("finance", 1)]]);
+    let brief = Vote {
+        expires_ms: LATER,
+        ..yes("ann")
+    };
+    let one = cast(&Progress::default(), &hold, brief).unwrap();
+    let again = one.cast(&hold, yes("ann"), LATER, members).unwrap();
+    assert_eq!(again.standing(&hold, LATER), Standing::Approved);
+    let back = again
+        .cast(&hold, vote("ann", "finance", Verdict::Reject), LATER, members)
+        .unwrap();
+    assert_eq!(back.standing(&hold, LATER), Standing::Rejected { by: "ann".into() });
 }
 
 #[test]
@@ -215,6 +235,7 @@ fn a_vote_is_signed_by_its_person() {
     assert!(Vote::open(&note, other.verifier()).is_err());
     for (from, to) in [
         ("approve", "reject"),
+        ("person ann", "person ben"),
         ("finance", "legal"),
         ("sha256:", "sha256:0"),
         ("expires 1", "expires 2"),
@@ -232,6 +253,8 @@ fn what_is_signed_has_one_spelling() {
     for (from, to) in [
         (VOTE, "ambit vote v2"),
         ("verdict approve", "verdict yes"),
+        ("person ann", "person ben"),
+        ("person ann\n", ""),
         ("expires 1", "expires 01"),
         ("expires 1", "expires +1"),
         ("finance\n", "finance\nmore\n"),
@@ -280,8 +303,9 @@ fn events() -> Vec<Event> {
 
 /// What must hold of every state that can be reached.
 fn check_state(hold: &Hold, progress: &Progress, now: u64) {
-    let people: HashSet<&str> = progress.votes.iter().map(|vote| vote.person.as_str()).collect();
-    assert_eq!(people.len(), progress.votes.len(), "a person counts once");
+    let counting = || progress.votes.iter().filter(|vote| vote.counts(now));
+    let people: HashSet<&str> = counting().map(|vote| vote.person.as_str()).collect();
+    assert_eq!(people.len(), counting().count(), "a person counts once");
     for vote in &progress.votes {
         assert!(members(&vote.person, &vote.group) && !hold.is_own(&vote.person) && vote.hold == hold.id);
     }

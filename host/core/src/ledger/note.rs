@@ -91,6 +91,12 @@ impl VerifierKey {
         &self.name
     }
 
+    /// Whether it is the same key, whatever it is called.
+    #[must_use]
+    pub fn is_key_of(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+
     /// Verifies a note and gives back its text: lines, each ending in a newline.
     ///
     /// Signatures of other keys are passed over, as the specification wants (witnesses and later keys sign too). Every signature that

@@ -154,6 +154,8 @@ pub struct PolicySet {
     index: HashMap<String, usize>,
     mentions: Vec<Mention>,
     groups: Vec<String>,
+    /// How many people each group has.
+    sizes: BTreeMap<String, usize>,
     schema: String,
     digest: Digest,
     epoch: u64,
@@ -196,6 +198,7 @@ impl PolicySet {
             rules: loaded.rules,
             mentions: loaded.mentions,
             groups: groups.keys().cloned().collect(),
+            sizes: groups.clone(),
             digest: Digest::domain("ambit/policy/v1", &parts),
             sources: sources.to_vec(),
             schema,
@@ -352,7 +355,13 @@ impl PolicySet {
             .flat_map(cedar_policy::PolicySet::policies)
             .filter_map(|policy| self.rules.get(*self.index.get(AsRef::<str>::as_ref(policy.id()))?));
         let mut all: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
-        for threshold in rules.flat_map(|rule| &rule.approvals) {
+        // What more people are asked for than there are, nobody can wait for.
+        let met = |threshold: &&Threshold| {
+            self.sizes
+                .get(&threshold.group)
+                .is_some_and(|size| threshold.at_least <= *size)
+        };
+        for threshold in rules.flat_map(|rule| &rule.approvals).filter(met) {
             let level = u32::try_from(threshold.at_least).unwrap_or(u32::MAX);
             all.entry(threshold.group.clone()).or_default().insert(level);
         }

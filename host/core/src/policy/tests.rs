@@ -1368,6 +1368,13 @@ fn what_would_permit_an_effect_is_the_smallest_sets_of_approvals() {
     assert_eq!(ways(&set, &who("cfo-bot", usd(1), Mode::Suggest)), ["reviewer 1"]);
     // No approval makes a rule that permits it.
     assert!(ways(&set, &who("bot", usd(60_000), Mode::Execute)).is_empty());
+    // Nor does a group without people.
+    let empty = PolicySet::load(
+        &[("main.cedar".to_owned(), DESIGN.to_owned())],
+        &groups(&[("finance", 3), ("reviewer", 0)]),
+    );
+    let empty = empty.unwrap_or_else(|problems| panic!("{}", rendered(&problems)));
+    assert!(ways(&empty, &who("bot", usd(1), Mode::Suggest)).is_empty());
     let any = loaded(
         r#"
         @id("a") permit (principal, action, resource) when { context.approvals.finance >= 3 };

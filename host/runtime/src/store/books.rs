@@ -97,6 +97,8 @@ pub(super) trait Books {
     fn enrol(&mut self, name: &str, key: &str) -> Result<bool, Self::Error>;
     /// The text of an enrolled person's key.
     fn key_of(&mut self, name: &str) -> Result<Option<String>, Self::Error>;
+    /// The texts of all enrolled people's keys.
+    fn keys(&mut self) -> Result<Vec<String>, Self::Error>;
     /// Forgets a person.
     fn revoke(&mut self, name: &str) -> Result<(), Self::Error>;
 }
@@ -239,10 +241,21 @@ fn check_vote<B: Books>(books: &mut B, work: &Work, body: &HoldVoted) -> Result<
 }
 
 fn enrol<B: Books>(books: &mut B, person: &PersonEnrolled) -> Result<(), B::Error> {
-    let named = VerifierKey::parse(&person.key).is_ok_and(|key| key.name() == person.name);
-    if !named || !books.enrol(&person.name, &person.key)? {
-        let why = "is enrolled already, or the key is not theirs";
-        return Err(StoreError::batch(format!("the person {} {why}", person.name)).into());
+    let refuse = |why: &str| StoreError::batch(format!("the person {} {why}", person.name));
+    let key = VerifierKey::parse(&person.key)
+        .ok()
+        .filter(|key| key.name() == person.name);
+    let key = key.ok_or_else(|| refuse("comes with a key that is not theirs"))?;
+    let known = books.keys()?;
+    let taken = known
+        .iter()
+        .filter_map(|known| VerifierKey::parse(known).ok())
+        .any(|known| known.is_key_of(&key));
+    if !guard!("hold.one-key", !taken) {
+        return Err(refuse("comes with a key that is enrolled already, under this name or another").into());
+    }
+    if !books.enrol(&person.name, &person.key)? {
+        return Err(refuse("is enrolled already").into());
     }
     Ok(())
 }

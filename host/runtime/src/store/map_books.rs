@@ -186,6 +186,10 @@ impl Books for MapBooks {
         Ok(self.persons.get(name).cloned())
     }
 
+    fn keys(&mut self) -> Result<Vec<String>, StoreError> {
+        Ok(self.persons.values().cloned().collect())
+    }
+
     fn revoke(&mut self, name: &str) -> Result<(), StoreError> {
         let before = self.persons.remove(name);
         self.undo.push(Before::Person(name.to_owned(), before));

@@ -411,6 +411,15 @@ impl Reader {
         self.all(sql, [after, limit], |row| Ok((work(row)?, held(row, 2)?)))
     }
 
+    /// The hold of this id, if it waits.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn hold(&self, id: &Digest) -> Result<Option<(Work, Held)>, StoreError> {
+        let sql = "SELECT call, ordinal, hold, expires, idx FROM holds WHERE hold = ?1";
+        self.one(sql, [id.as_bytes()], |row| Ok((work(row)?, held(row, 2)?)))
+    }
+
     /// The holds that wait whose id, in hexadecimal, begins with `prefix`, at most three: what a person may have abbreviated.
     ///
     /// # Errors

@@ -100,6 +100,7 @@ pub(super) struct Tables<'c> {
     holds: Statement<'c>,
     enrol: Statement<'c>,
     key_of: Statement<'c>,
+    keys: Statement<'c>,
     revoke: Statement<'c>,
 }
 
@@ -154,6 +155,7 @@ impl<'c> Tables<'c> {
             holds: prepare("SELECT count(*) FROM holds WHERE call = ?1")?,
             enrol: prepare("INSERT INTO persons(name, key) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?,
             key_of: prepare("SELECT key FROM persons WHERE name = ?1")?,
+            keys: prepare("SELECT key FROM persons")?,
             revoke: prepare("DELETE FROM persons WHERE name = ?1")?,
         })
     }
@@ -367,6 +369,10 @@ impl Books for Tables<'_> {
 
     fn key_of(&mut self, name: &str) -> Result<Option<String>, Fail> {
         Ok(self.key_of.query_row([name], |row| row.get(0)).optional()?)
+    }
+
+    fn keys(&mut self) -> Result<Vec<String>, Fail> {
+        Ok(self.keys.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
     }
 
     fn revoke(&mut self, name: &str) -> Result<(), Fail> {

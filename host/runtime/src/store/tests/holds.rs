@@ -17,7 +17,9 @@ fn on_both(test: impl Fn(&Store)) {
 }
 
 fn key(name: &str) -> SignerKey {
-    SignerKey::from_seed(name, &[9; 32]).unwrap()
+    let mut seed = [9; 32];
+    name.bytes().zip(&mut seed).for_each(|(byte, seed)| *seed = byte);
+    SignerKey::from_seed(name, &seed).unwrap()
 }
 
 fn enrolled(name: &str) -> Batch {
@@ -112,14 +114,38 @@ fn a_vote_is_signed_by_whoever_is_enrolled_and_about_what_waits() {
 fn a_person_is_enrolled_once_and_under_their_own_name() {
     on_both(|store| {
         store.commit(enrolled("ann")).unwrap();
-        refused(store.commit(enrolled("ann")), "enrolled already");
+        let changed = PersonEnrolled {
+            key: SignerKey::from_seed("ann", &[8; 32]).unwrap().verifier().to_string(),
+            name: "ann".into(),
+        };
+        refused(
+            store.commit(batch([EntryDraft::of_ledger(changed)])),
+            "enrolled already",
+        );
         let other = PersonEnrolled {
             key: key("ben").verifier().to_string(),
             name: "cid".into(),
         };
         refused(
             store.commit(batch([EntryDraft::of_ledger(other)])),
-            "the key is not theirs",
+            "a key that is not theirs",
+        );
+    });
+}
+
+#[test]
+fn one_key_is_one_person() {
+    on_both(|store| {
+        store.commit(enrolled("ann")).unwrap();
+        let mut seed = [9; 32];
+        "ann".bytes().zip(&mut seed).for_each(|(byte, seed)| *seed = byte);
+        let twin = PersonEnrolled {
+            key: SignerKey::from_seed("anna", &seed).unwrap().verifier().to_string(),
+            name: "anna".into(),
+        };
+        refused(
+            store.commit(batch([EntryDraft::of_ledger(twin)])),
+            "under this name or another",
         );
     });
 }
