@@ -66,10 +66,13 @@ impl Tile {
 /// Every file of a ledger of `size` entries: the bundles, then the tiles of hashes from the leaves up. Partial files are those of this
 /// size only.
 pub fn layout(size: u64) -> impl Iterator<Item = Tile> {
+    rows(size).flat_map(|(content, count)| row(content, count))
+}
+
+/// What a ledger of `size` entries has files of, and how many hashes or entries of it.
+pub(super) fn rows(size: u64) -> impl Iterator<Item = (Content, u64)> {
     let levels = (0..64 / HEIGHT).map(move |level| (Content::Hashes { level }, size >> (HEIGHT * level)));
-    std::iter::once((Content::Entries, size))
-        .chain(levels.take_while(|(_, count)| *count > 0))
-        .flat_map(|(content, count)| row(content, count))
+    std::iter::once((Content::Entries, size)).chain(levels.take_while(|(_, count)| *count > 0))
 }
 
 /// The files that hold `count` hashes or entries.
