@@ -136,7 +136,7 @@ fn sow(place: &Place, live: &mut Live, fault: &Fault) -> Outcome<bool> {
     let copy = copy(place, &folder)?;
     fault.sow(&copy)?;
     let target = folder.join("target");
-    let mut cargo = Command::new("cargo");
+    let mut cargo = place.cargo();
     cargo
         .current_dir(&copy)
         .env("CARGO_TARGET_DIR", &target)
@@ -150,7 +150,7 @@ fn sow(place: &Place, live: &mut Live, fault: &Fault) -> Outcome<bool> {
                 LONG,
             )?;
             built_or(built, &text, fault)?;
-            let mut again = Command::new("cargo");
+            let mut again = place.cargo();
             again.current_dir(&copy).env("CARGO_TARGET_DIR", &target).args([
                 "test",
                 "--workspace",
