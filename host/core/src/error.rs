@@ -61,6 +61,10 @@ codes! {
     Approval = "approval",
     /// What it stood on when it was approved is no longer so.
     Stale = "stale",
+    /// An operator has stopped it.
+    Killed = "killed",
+    /// An operator lets nothing be changed for now.
+    SafeMode = "safe-mode",
     /// A budget has not enough left.
     Budget = "budget",
     /// An import is not bound to a connection.

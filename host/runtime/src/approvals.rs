@@ -13,7 +13,9 @@ use std::time::Instant;
 use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::Narrowing;
 use ambit_core::hold::{self, Hold, HoldError, Progress, Standing, Verdict, Vote};
-use ambit_core::ledger::body::{Asked, CallAccepted, Cause, EffectHeld, EffectRefused, End, HoldVoted, VoteRefused};
+use ambit_core::ledger::body::{
+    Asked, CallAccepted, Cause, EffectHeld, EffectRefused, End, HoldVoted, Stage, VoteRefused,
+};
 use ambit_core::ledger::story::{HoldStory, Opening};
 use ambit_core::ledger::{CallStory, EntryDraft, Principal, SignerKey, VerifierKey};
 use rand_chacha::ChaCha20Rng;
@@ -22,7 +24,7 @@ use zeroize::Zeroizing;
 
 use crate::call::{Accepted, Answer, Asking, CallRequest, Cost, Decided, Fault, Listener, Outcome};
 use crate::config::Config;
-use crate::effects::{Beginning, Heading, Resumption, WaitingEffect, refusal_json, refused};
+use crate::effects::{Beginning, Heading, Resumption, WaitingEffect, is_a_stop, refusal_json, refused};
 use crate::host::{Host, ended_without_its_guest, now_ms};
 use crate::ids::{CallId, TraceId};
 use crate::random;
@@ -214,7 +216,8 @@ impl Host {
     /// held effect and on from there. Blocks as [`Host::call`] does.
     ///
     /// # Errors
-    /// [`Code::Approval`] where the call does not wait, or nothing is decided yet. A call that must not go on after all is an
+    /// [`Code::Approval`] where the call does not wait, or nothing is decided yet; [`Code::Killed`] or [`Code::SafeMode`] where an
+    /// operator's stop forbids it: it waits on, and its approvals are not used up. A call that must not go on after all is an
     /// [`Answer`].
     pub fn resume(&self, call: &str, listener: Option<Listener>) -> Result<Answer, ApprovalError> {
         let started = Instant::now();
@@ -249,11 +252,32 @@ impl Host {
                 return self.void(&waiting, &accepted, &another_caller());
             }
             Ok(decided) => decided,
+            // A stop voids nothing: the call waits on.
+            Err(denied) if denied.stage == Stage::Stopped => return Err(denied.refusal.into()),
             Err(denied) => return self.void(&waiting, &accepted, &denied.refusal),
         };
+        self.not_stopped(&decided, &waiting)?;
         let steps = reader.transcript(call)?.len();
         let accepted = going_on(asking, decided, accepted, waiting, (transcript, wire), steps)?;
-        Ok(self.run(accepted)?)
+        let answer = self.run(accepted)?;
+        match &answer.outcome {
+            // A stop came before the held effect was decided: the call waits on.
+            Outcome::Stopped(refusal) if is_a_stop(refusal) && self.reader()?.story(call)?.waiting().is_some() => {
+                Err(refusal.clone().into())
+            }
+            _ => Ok(answer),
+        }
+    }
+
+    /// Safe mode refuses what is held before anything of its call is run again. It is looked at again with the effect.
+    fn not_stopped(&self, decided: &Decided<'_>, waiting: &Waiting) -> Result<(), Refusal> {
+        let (subject, held) = (decided.entered.running().subject(), &waiting.held);
+        let board = self.shared.store.board();
+        let allowed = board.check_effect(subject, &held.connection, held.tier);
+        match allowed {
+            Err(refusal) if !ambit_core::guard!("stop.resume", false) => Err(refusal),
+            _ => Ok(()),
+        }
     }
 
     /// The call's entries from now on: under today's policy and configuration.
@@ -382,6 +406,7 @@ fn going_on<'h>(
         tally,
     };
     let beginning = Beginning {
+        entered: decided.entered,
         grant: decided.grant,
         heading: asking.heading,
         mode: asking.request.mode,

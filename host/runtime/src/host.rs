@@ -22,6 +22,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::config::{Config, LedgerConfig};
 use crate::gate::{Upstream, Wire, most_received};
 use crate::home;
+use crate::operators::Operators;
 use crate::sandbox::{CompileCache, Compiler, LoadedTool, Sandbox, SandboxOptions};
 use crate::secret::Process;
 use crate::store::{Batch, Faults, HighWaterOptions, Keys, Reader, Store, StoreError, StoreOptions};
@@ -102,7 +103,9 @@ pub(crate) struct Shared {
     pub(crate) upstreams: BTreeMap<String, Upstream>,
     pub(crate) wire: Wire,
     pub(crate) sandbox: Sandbox,
-    pub(crate) store: Store,
+    /// How operators are heard while this host runs. Before the store, which it also has: it goes first.
+    _operators: Option<Operators>,
+    pub(crate) store: Arc<Store>,
     pub(crate) io: tokio::runtime::Runtime,
     places: Places,
     /// Calls that go on after a hold right now: each once.
@@ -148,6 +151,11 @@ impl Host {
         };
         recover(&store)?;
         note_changes(&store, &config, &policy)?;
+        let store = Arc::new(store);
+        let operators = match options.memory_ledger {
+            true => None,
+            false => Some(Operators::serve(config.home(), Arc::clone(&store))?),
+        };
         let wire = options.wire.unwrap_or_default();
         let places = Places::new(config.limits());
         let warnings = warnings(&config, &policy, &tools);
@@ -159,6 +167,7 @@ impl Host {
             upstreams,
             wire,
             sandbox,
+            _operators: operators,
             store,
             io,
             places,
