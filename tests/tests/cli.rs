@@ -70,6 +70,7 @@ const CASES: &[Case] = &[
     ("people", people),
     ("holds", holds),
     ("budgets", budgets),
+    ("stops", stops),
 ];
 
 pub(super) fn trials() -> Vec<Trial> {
@@ -250,14 +251,22 @@ impl Place {
         let text = text.replace(&folder, "DIR").replace(&port, ":PORT");
         let text = masked(&text, "sha256:", |c| c.is_ascii_hexdigit());
         let text = masked(&text, "c_", |c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        let text = masked(&text, "\"s_", |c| c.is_ascii_lowercase() || c.is_ascii_digit());
         let text = masked(&text, "ambit-ledger/", |c| c.is_ascii_hexdigit());
         let text = masked(&text, "(accepted ", |c| c != ')');
         let text = masked(&text, "rita+", |c| c.is_ascii_alphanumeric() || "+/=".contains(c));
         let text = masked(&text, "process ", |c| c.is_ascii_digit());
         let time = |c: char| c.is_ascii_digit() || matches!(c, '-' | ':' | '.' | 'T' | 'Z');
-        let text = ["began ", "\"first\": \"", "\"last\": \"", "erased on "]
-            .iter()
-            .fold(text, |text, start| masked(&text, start, time));
+        let text = [
+            "began ",
+            "\"first\": \"",
+            "\"last\": \"",
+            "erased on ",
+            ", since ",
+            "\"since\": \"",
+        ]
+        .iter()
+        .fold(text, |text, start| masked(&text, start, time));
         masked(&text, "· fuel ", |c| {
             c.is_ascii_digit() || c == ' ' || c == '·' || c == 'm' || c == 's'
         })
@@ -367,7 +376,7 @@ fn changed(
 }
 
 fn help(place: &mut Place) -> Verdict {
-    let commands: [&[&str]; 39] = [
+    let commands: [&[&str]; 42] = [
         &[],
         &["init"],
         &["build"],
@@ -393,6 +402,9 @@ fn help(place: &mut Place) -> Verdict {
         &["person", "enrol"],
         &["person", "revoke"],
         &["person", "list"],
+        &["kill"],
+        &["unkill"],
+        &["status"],
         &["replay"],
         &["budgets"],
         &["audit"],
@@ -792,7 +804,7 @@ fn holds(place: &mut Place) -> Verdict {
 fn ledgers(place: &mut Place) -> Verdict {
     let ledger = place.home.folder().join("ledger.db");
     let other = rusqlite::Connection::open(&ledger).unwrap();
-    other.pragma_update(None, "user_version", 3).unwrap();
+    other.pragma_update(None, "user_version", 9).unwrap();
     drop(other);
     place.run(3, Leaves::Record, &["audit", "list"])?;
     place.run(3, Leaves::Record, &["audit", "verify"])?;
@@ -1016,6 +1028,48 @@ fn streams(place: &mut Place) -> Verdict {
             return Err(format!("{arguments:?}: {:?} {:?}", human.out, human.err));
         }
     }
+    Ok(())
+}
+
+/// What operators stop, and what a caller and an operator see of it.
+fn stops(place: &mut Place) -> Verdict {
+    place.ready();
+    let get = ["call", "shop", "get", "--args", r#"{"id": "x"}"#];
+    place.run(0, Leaves::Record, &["status"])?;
+    place.run(2, Leaves::Nothing, &["kill", "everything"])?;
+    place.run(2, Leaves::Nothing, &["kill", "everything", "--reason", " "])?;
+    place.run(2, Leaves::Nothing, &["kill", "assistant", "--reason", "a drill"])?;
+    place.run(2, Leaves::Nothing, &["kill", "team:support", "--reason", "a drill"])?;
+    place.run(1, Leaves::Record, &["unkill", "everything"])?;
+    place.run(
+        0,
+        Leaves::Record,
+        &["kill", "everything", "--reason", "it refunds everyone"],
+    )?;
+    place.run(0, Leaves::Record, &["kill", "everything", "--reason", "again"])?;
+    place.run(1, Leaves::Record, &get)?;
+    place.run(
+        0,
+        Leaves::Record,
+        &[
+            "kill",
+            "agent:asistant",
+            "--safe-mode",
+            "--reason",
+            "look\u{1b}[2J first",
+        ],
+    )?;
+    place.run(0, Leaves::Record, &["status"])?;
+    place.run(0, Leaves::Record, &["status", "--format", "json"])?;
+    place.run(1, Leaves::Record, &["unkill", "agent:asistant"])?;
+    place.run(0, Leaves::Record, &["unkill", "agent:asistant", "--safe-mode"])?;
+    place.run(
+        0,
+        Leaves::Record,
+        &["unkill", "everything", "--reason", "found it", "--format", "json"],
+    )?;
+    place.run(1, Leaves::Record, &get)?;
+    place.run(0, Leaves::Record, &["audit", "verify"])?;
     Ok(())
 }
 

@@ -80,8 +80,7 @@ pub enum Scope {
 
 impl Scope {
     /// What a scope may be of, for messages.
-    pub const WORDS: &str =
-        "everything, tenant:NAME, agent:NAME, tool:NAME, connection:NAME or run:ID";
+    pub const WORDS: &str = "everything, tenant:NAME, agent:NAME, tool:NAME, connection:NAME or run:ID";
 
     fn named(kind: &str, name: String) -> Option<Self> {
         Some(match kind {
@@ -143,7 +142,9 @@ impl FromStr for Scope {
         };
         let (kind, name) = text.split_once(':').ok_or_else(|| wrong("it names no kind of thing"))?;
         if name.is_empty() || name.len() > LONGEST_NAME || name.chars().any(char::is_control) {
-            return Err(wrong("its name is empty, longer than 128 bytes, or has control characters"));
+            return Err(wrong(
+                "its name is empty, longer than 128 bytes, or has control characters",
+            ));
         }
         Self::named(kind, name.to_owned()).ok_or_else(|| wrong("there is no such kind of thing"))
     }
@@ -237,11 +238,7 @@ impl fmt::Display for Stop {
 }
 
 /// The first of these stops that forbids an effect of this tier.
-pub fn forbidding<'s>(
-    stops: impl IntoIterator<Item = &'s Stop>,
-    subject: &Subject,
-    tier: Tier,
-) -> Option<&'s Stop> {
+pub fn forbidding<'s>(stops: impl IntoIterator<Item = &'s Stop>, subject: &Subject, tier: Tier) -> Option<&'s Stop> {
     stops.into_iter().find(|stop| stop.forbids_effect(subject, tier))
 }
 
@@ -252,7 +249,10 @@ pub fn forbidding<'s>(
 pub fn reason(text: &str) -> Result<&str, Refusal> {
     let reason = text.trim();
     if !guard!("stop.reason", !reason.is_empty() && reason.len() <= LONGEST_REASON) {
-        let message = format!("a reason has 1 to {LONGEST_REASON} bytes; this one has {}", reason.len());
+        let message = format!(
+            "a reason has 1 to {LONGEST_REASON} bytes; this one has {}",
+            reason.len()
+        );
         return Err(Refusal::new(Code::Arguments, message).advise("say why, for those who read the ledger"));
     }
     Ok(reason)
@@ -310,12 +310,27 @@ mod tests {
             ..subject()
         };
         assert!("run:r1".parse::<Scope>().unwrap().covers(&run));
-        assert!(!"connection:slack".parse::<Scope>().unwrap().covers(&subject().through("stripe")));
+        assert!(
+            !"connection:slack"
+                .parse::<Scope>()
+                .unwrap()
+                .covers(&subject().through("stripe"))
+        );
     }
 
     #[test]
     fn a_scope_is_read_in_one_form() {
-        for wrong in ["", "all", "agent", "agent:", "Agent:x", "team:x", "agent:a\nb", "everything:x", " everything"] {
+        for wrong in [
+            "",
+            "all",
+            "agent",
+            "agent:",
+            "Agent:x",
+            "team:x",
+            "agent:a\nb",
+            "everything:x",
+            " everything",
+        ] {
             let refusal = wrong.parse::<Scope>().unwrap_err();
             assert!(refusal.advice.unwrap().contains("tenant:NAME"), "{wrong}");
         }
@@ -331,7 +346,10 @@ mod tests {
         };
         for tier in [Tier::Read, Tier::Draft, Tier::Commit] {
             assert!(stop(Kind::Kill).forbids_effect(&subject(), tier));
-            assert_eq!(stop(Kind::SafeMode).forbids_effect(&subject(), tier), tier != Tier::Read);
+            assert_eq!(
+                stop(Kind::SafeMode).forbids_effect(&subject(), tier),
+                tier != Tier::Read
+            );
         }
         assert!(stop(Kind::Kill).forbids_call(&subject()));
         assert!(!stop(Kind::SafeMode).forbids_call(&subject()));

@@ -273,11 +273,7 @@ impl Host {
     fn not_stopped(&self, decided: &Decided<'_>, waiting: &Waiting) -> Result<(), Refusal> {
         let (subject, held) = (decided.entered.running().subject(), &waiting.held);
         let board = self.shared.store.board();
-        let allowed = board.check_effect(subject, &held.connection, held.tier);
-        match allowed {
-            Err(refusal) if !ambit_core::guard!("stop.resume", false) => Err(refusal),
-            _ => Ok(()),
-        }
+        board.check_effect(subject, &held.connection, held.tier)
     }
 
     /// The call's entries from now on: under today's policy and configuration.

@@ -832,7 +832,9 @@ impl CallEffects {
             }
             What::InDoubt(Doubt::Stopped, why) => {
                 let running = self.entered.running().check();
-                Err(Missed::Over(running.err().unwrap_or_else(|| Refusal::new(Code::Killed, why))))
+                Err(Missed::Over(
+                    running.err().unwrap_or_else(|| Refusal::new(Code::Killed, why)),
+                ))
             }
             What::InDoubt(_, why) => Err(Missed::Failed(why)),
         }

@@ -67,7 +67,10 @@ impl StopId {
     pub(crate) fn random() -> Result<StopId, getrandom::Error> {
         let mut bytes = [0_u8; 16];
         random::fill(&mut bytes)?;
-        Ok(StopId(format!("s_{}", BASE32_NOPAD.encode(&bytes).to_ascii_lowercase())))
+        Ok(StopId(format!(
+            "s_{}",
+            BASE32_NOPAD.encode(&bytes).to_ascii_lowercase()
+        )))
     }
 
     /// The id as it is written everywhere.

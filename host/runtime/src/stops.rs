@@ -116,7 +116,11 @@ pub fn set(store: &Store, stop: &Stop, reason: &str) -> Result<Done, OpenError> 
         id,
         index: committed.first_index,
     };
-    Ok(done(&known, false, ended.map(|running| running.call().to_owned()).collect()))
+    Ok(done(
+        &known,
+        false,
+        ended.map(|running| running.call().to_owned()).collect(),
+    ))
 }
 
 /// Lifts a stop that is in force. Calls that it ended do not come back.

@@ -56,7 +56,9 @@ fn killed(host: &Host, function: &str, under_way: impl Fn() -> bool) -> (Answer,
             (answer, Instant::now())
         });
         wait_until(|| !host.shared.store.board().running().is_empty() && under_way());
-        let done = host.stop(&kill("agent:assistant"), "it does what it should not").unwrap();
+        let done = host
+            .stop(&kill("agent:assistant"), "it does what it should not")
+            .unwrap();
         let durable = Instant::now();
         let (answer, ended) = call.join().unwrap();
         assert_eq!(done.ended, [answer.call.as_str()]);
@@ -117,7 +119,10 @@ fn a_kill_ends_a_guest_that_waits_for_its_service() {
         assert_eq!(stopped(&answer).map(|refusal| refusal.code), Some(Code::Killed));
         let story = host.reader().unwrap().story(answer.call.as_str()).unwrap();
         assert_eq!(story.effects.len(), 1, "it does not go on to the next");
-        let Some(EffectStory::Intended { outcome: Some(outcome), .. }) = story.effects.get(&1) else {
+        let Some(EffectStory::Intended {
+            outcome: Some(outcome), ..
+        }) = story.effects.get(&1)
+        else {
             panic!("{story:?}");
         };
         assert_eq!(outcome.what.outcome, EffectOutcome::InDoubt(Doubt::Stopped));
@@ -170,7 +175,13 @@ fn safe_mode_lets_reads_through_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start();
     home(folder.path(), &service, "");
-    for scope in ["everything", "tenant:acme", "agent:assistant", "tool:things", "connection:things"] {
+    for scope in [
+        "everything",
+        "tenant:acme",
+        "agent:assistant",
+        "tool:things",
+        "connection:things",
+    ] {
         let host = open(folder.path()).unwrap();
         let before = service.requests();
         host.stop(&stop(Kind::SafeMode, scope), "to be safe").unwrap();
@@ -274,6 +285,44 @@ fn a_call_that_is_stopped_on_its_way_to_what_is_held_waits_on() {
     in_order(folder.path());
 }
 
+/// Under safe mode, what policy would hold is refused: nobody is asked for what cannot be done.
+#[test]
+fn what_is_stopped_waits_for_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    home(folder.path(), &service, "");
+    fs::write(folder.path().join("policy/main.cedar"), REVIEWED).unwrap();
+    home::enrol_person(folder.path(), &rita().verifier().to_string()).unwrap();
+    let host = open(folder.path()).unwrap();
+    host.stop(&stop(Kind::SafeMode, "everything"), "to be safe").unwrap();
+    let answer = host.call(request("post")).unwrap();
+    assert_eq!(answer.refused_effects[0].code, Code::SafeMode, "{answer:?}");
+    assert!(host.reader().unwrap().holds(None, 9).unwrap().is_empty());
+}
+
+#[test]
+fn a_reason_is_the_one_that_was_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    home(folder.path(), &service, "");
+    let host = open(folder.path()).unwrap();
+    host.stop(&kill("everything"), "a drill").unwrap();
+    host.lift(&kill("everything"), Some("it is over")).unwrap();
+    drop(host);
+    in_order(folder.path());
+    let database = rusqlite::Connection::open(folder.path().join("ledger.db")).unwrap();
+    let gone = database.execute(
+        "DELETE FROM payloads WHERE call LIKE 's\\_%' ESCAPE '\\' AND name = 'lifted'",
+        [],
+    );
+    assert_eq!(gone.unwrap(), 1);
+    drop(database);
+    let reader = Reader::open(folder.path()).unwrap();
+    let reader = reader.with_keys(&Keys::load(folder.path()).unwrap());
+    let error = reader.check_values(|_| {}).unwrap_err().to_string();
+    assert!(error.contains("lifted"), "{error}");
+}
+
 fn socket(folder: &Path) -> std::path::PathBuf {
     folder.join("operators.sock")
 }
@@ -311,7 +360,10 @@ fn operators_are_heard_while_a_host_runs() {
             panic!("{status:?}");
         };
         assert_eq!((status.pid, status.calls.len()), (std::process::id(), 1));
-        assert_eq!((status.calls[0].tool.as_str(), status.calls[0].stopped), ("things", false));
+        assert_eq!(
+            (status.calls[0].tool.as_str(), status.calls[0].stopped),
+            ("things", false)
+        );
         operators::act(folder.path(), &request_of(Kind::Kill, "tool:things")).unwrap();
         let answer = call.join().unwrap();
         assert_eq!(stopped(&answer).map(|refusal| refusal.code), Some(Code::Killed));

@@ -35,7 +35,9 @@ fn scope(text: &str) -> Result<Scope, Failure> {
 fn done(answer: Answer) -> Result<Done, Failure> {
     match answer {
         Answer::Stop(done) => Ok(done),
-        other => Err(Failure::internal(format!("the host answered something else: {other:?}"))),
+        other => Err(Failure::internal(format!(
+            "the host answered something else: {other:?}"
+        ))),
     }
 }
 
@@ -77,7 +79,11 @@ pub(crate) fn unkill(args: &Unkill, home: &Path, out: Output) -> Result<Exit, Fa
     out.result(&done, |w| {
         let (good, reset) = (style::GOOD.render(), style::GOOD.render_reset());
         let scope = untrusted(&done.scope.to_string());
-        writeln!(w, "{good}lifted{reset} {} of {scope}, by entry {}", done.kind, done.entry)
+        writeln!(
+            w,
+            "{good}lifted{reset} {} of {scope}, by entry {}",
+            done.kind, done.entry
+        )
     })?;
     Ok(Exit::Done)
 }
@@ -93,7 +99,9 @@ pub(crate) fn status(home: &Path, out: Output) -> Result<Exit, Failure> {
         Some(Answer::Status(status)) => Some(status),
         _ => None,
     };
-    out.result(&document(&stops, running.as_ref()), |w| print(&stops, running.as_ref(), w))?;
+    out.result(&document(&stops, running.as_ref()), |w| {
+        print(&stops, running.as_ref(), w)
+    })?;
     Ok(Exit::Done)
 }
 
@@ -149,7 +157,11 @@ fn print(stops: &[Standing], running: Option<&Status>, w: &mut dyn Write) -> io:
             untrusted(&stop.scope.to_string()),
             utc(stop.since_ms),
             stop.entry,
-            untrusted(stop.reason.as_deref().unwrap_or("[not readable here: the home's keys are needed]")),
+            untrusted(
+                stop.reason
+                    .as_deref()
+                    .unwrap_or("[not readable here: the home's keys are needed]")
+            ),
         )?;
     }
     let Some(status) = running else {

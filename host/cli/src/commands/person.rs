@@ -84,7 +84,9 @@ fn enrol(home: &Path, given: &str, out: Output) -> Result<Exit, Failure> {
 fn person(answer: Answer) -> Result<String, Failure> {
     match answer {
         Answer::Person(name) => Ok(name),
-        other => Err(Failure::internal(format!("the host answered something else: {other:?}"))),
+        other => Err(Failure::internal(format!(
+            "the host answered something else: {other:?}"
+        ))),
     }
 }
 

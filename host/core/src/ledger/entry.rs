@@ -203,7 +203,9 @@ impl EntryDraft {
         };
         if !guard!("ledger.stop-id", stop::is_id(id)) {
             let kind = self.body.kind();
-            return Err(LedgerError::Entry(format!("a {kind} entry must have the id of its stop")));
+            return Err(LedgerError::Entry(format!(
+                "a {kind} entry must have the id of its stop"
+            )));
         }
         Ok(())
     }

@@ -184,7 +184,10 @@ impl State {
         if !self.stops.contains(stop) {
             self.stops.push(stop.clone());
         }
-        let covered = self.running.values().filter(|running| stop.forbids_call(&running.subject));
+        let covered = self
+            .running
+            .values()
+            .filter(|running| stop.forbids_call(&running.subject));
         covered.for_each(|running| running.stop(stop.refusal()));
     }
 }

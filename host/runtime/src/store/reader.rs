@@ -458,9 +458,7 @@ impl Reader {
     pub fn stops(&self) -> Result<Vec<InForce>, StoreError> {
         type Stored = (String, String, String, u64);
         let sql = "SELECT kind, scope, id, idx FROM stops ORDER BY idx";
-        let rows: Vec<Stored> = self.all(sql, [], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-        })?;
+        let rows: Vec<Stored> = self.all(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
         let in_force = |(kind, scope, id, index): Stored| {
             Ok(InForce {
                 stop: tables::stop(&kind, &scope)?,
@@ -600,18 +598,21 @@ impl Reader {
     /// The reasons that operators gave for stops and for lifting them; returns how many there are.
     fn check_reasons(&self) -> Result<u64, StoreError> {
         let mut said = Vec::new();
-        let sql =
-            "SELECT bytes FROM entries WHERE call IS NULL AND kind IN ('stop-set', 'stop-lifted') ORDER BY idx";
+        let sql = "SELECT bytes FROM entries WHERE call IS NULL AND kind IN ('stop-set', 'stop-lifted') ORDER BY idx";
         self.each_entry(sql, |entry| {
             match entry.body() {
                 Body::StopSet(set) => said.push((set.id.clone(), "reason", set.reason)),
-                Body::StopLifted(lifted) => said.extend(lifted.reason.map(|reason| (lifted.id.clone(), "lifted", reason))),
+                Body::StopLifted(lifted) => {
+                    said.extend(lifted.reason.map(|reason| (lifted.id.clone(), "lifted", reason)))
+                }
                 _ => {}
             }
             Ok(true)
         })?;
         for (id, name, commitment) in &said {
-            let same = self.payload(id, name)?.is_some_and(|value| value.commitment() == *commitment);
+            let same = self
+                .payload(id, name)?
+                .is_some_and(|value| value.commitment() == *commitment);
             if !guard!("ledger.reason", same) {
                 return Err(StoreError::Payload {
                     call: id.clone(),

@@ -159,7 +159,9 @@ impl<'c> Tables<'c> {
             held: prepare("SELECT hold, expires, idx FROM holds WHERE call = ?1 AND ordinal = ?2")?,
             unhold: prepare("DELETE FROM holds WHERE call = ?1 AND ordinal = ?2")?,
             holds: prepare("SELECT count(*) FROM holds WHERE call = ?1")?,
-            set_stop: prepare("INSERT INTO stops(kind, scope, id, idx) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING")?,
+            set_stop: prepare(
+                "INSERT INTO stops(kind, scope, id, idx) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+            )?,
             lift_stop: prepare("DELETE FROM stops WHERE kind = ?1 AND scope = ?2 AND id = ?3")?,
             stops: prepare("SELECT kind, scope FROM stops ORDER BY kind, scope")?,
             accepted: prepare(
@@ -391,7 +393,9 @@ impl Books for Tables<'_> {
         let rows: Vec<(String, String)> = rows.collect::<Result<_, _>>()?;
         // A row that cannot be read is not passed over: what it stops would go on.
         let stops = rows.iter().map(|(kind, scope)| stop(kind, scope));
-        stops.collect::<Result<_, _>>().map_err(|error: StoreError| Fail::Store(error.to_string()))
+        stops
+            .collect::<Result<_, _>>()
+            .map_err(|error: StoreError| Fail::Store(error.to_string()))
     }
 
     fn tool_of(&mut self, call: &str) -> Result<Option<String>, Fail> {

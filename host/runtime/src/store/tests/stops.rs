@@ -31,7 +31,13 @@ const COVERING: [&str; 5] = [
     "tool:refunds",
     "connection:stripe",
 ];
-const OTHERS: [&str; 5] = ["tenant:agent-1", "agent:other", "tool:refund", "connection:slack", "run:r1"];
+const OTHERS: [&str; 5] = [
+    "tenant:agent-1",
+    "agent:other",
+    "tool:refund",
+    "connection:slack",
+    "run:r1",
+];
 
 fn stop(kind: Kind, scope: &str) -> Stop {
     Stop {
@@ -76,7 +82,11 @@ fn intends(call: &Call, ordinal: u32, tier: Tier) -> Batch {
 #[test]
 fn an_intent_under_a_stop_is_never_written() {
     for kind in Kind::ALL {
-        for (scope, covers) in COVERING.map(|scope| (scope, true)).into_iter().chain(OTHERS.map(|scope| (scope, false))) {
+        for (scope, covers) in COVERING
+            .map(|scope| (scope, true))
+            .into_iter()
+            .chain(OTHERS.map(|scope| (scope, false)))
+        {
             on_both(|store| {
                 let (mut call, stop) = (Call::new(), stop(kind, scope));
                 store.commit(batch([call.accepted(vec![])])).unwrap();
@@ -118,7 +128,10 @@ fn a_stop_is_in_force_once_and_lifted_once() {
         store.commit(lift('a', &kill)).unwrap();
         refused(lift('a', &kill), "no kill of agent:a of that id");
         let left = store.reader().unwrap().stops().unwrap();
-        assert_eq!(left.iter().map(|known| known.stop.clone()).collect::<Vec<_>>(), [safe.clone()]);
+        assert_eq!(
+            left.iter().map(|known| known.stop.clone()).collect::<Vec<_>>(),
+            [safe.clone()]
+        );
     });
 }
 
@@ -205,7 +218,10 @@ fn a_kill_is_before_or_after_every_intent() {
             .collect();
         start.wait();
         thread::sleep(std::time::Duration::from_millis(20));
-        let killed = store.commit(set('a', &stop(Kind::Kill, "tool:refunds"))).unwrap().first_index;
+        let killed = store
+            .commit(set('a', &stop(Kind::Kill, "tool:refunds")))
+            .unwrap()
+            .first_index;
         let leaves: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
         (leaves, killed)
     });
