@@ -71,6 +71,7 @@ const CASES: &[Case] = &[
     ("holds", holds),
     ("budgets", budgets),
     ("stops", stops),
+    ("stopped", stopped),
 ];
 
 pub(super) fn trials() -> Vec<Trial> {
@@ -1070,6 +1071,52 @@ fn stops(place: &mut Place) -> Verdict {
     )?;
     place.run(1, Leaves::Record, &get)?;
     place.run(0, Leaves::Record, &["audit", "verify"])?;
+    Ok(())
+}
+
+/// A process that calls, and another that stops it. Shows nothing that would be the same twice.
+fn stopped(place: &mut Place) -> Verdict {
+    let text = |error: std::io::Error| error.to_string();
+    place.configure(&format!(
+        "{CONFIGURED}\n[limits]\nfuel = 4000000000000000\nwall_ms = 60000\n"
+    ));
+    place.home.permit(PERMITTED).map_err(text)?;
+    place.home.add("wild", "hostile_sandbox").map_err(text)?;
+    let home = place.home.moved(place.home.folder());
+    let call = std::thread::spawn(move || home.call("wild", "try", r#"{"case": "spin"}"#, None, None));
+    let status = || -> Result<serde_json::Value, String> {
+        let run = place.home.done(["status", "--format", "json"]).map_err(text)?;
+        Ok(run.json().unwrap_or_default())
+    };
+    let began = std::time::Instant::now();
+    while status()?["host"]["calls"][0]["tool"] != "wild" {
+        if call.is_finished() || began.elapsed().as_secs() > 40 {
+            return Err(format!(
+                "the call is not seen: {:?}",
+                call.join().map(|run| run.map(|run| run.text()))
+            ));
+        }
+    }
+    let kill = ["kill", "agent:assistant", "--reason", "it spins", "--format", "json"];
+    let killed = place.home.done(kill).map_err(text)?.json().unwrap_or_default();
+    let run = call.join().map_err(|_| "the call panicked")?.map_err(text)?;
+    let answer = run.json().unwrap_or_default();
+    if run.code != Some(1) || !run.text().contains("\"killed\"") || killed["ended"][0] != answer["call"] {
+        return Err(format!("it is not stopped: {killed}\n{}", run.text()));
+    }
+    let after = status()?;
+    if !after["host"].is_null() || after["stops"][0]["reason"] != "it spins" {
+        return Err(format!("what is stopped: {after}"));
+    }
+    place.home.done(["audit", "verify"]).map_err(text)?;
+    place.home.done(["unkill", "agent:assistant"]).map_err(text)?;
+    let fine = place
+        .home
+        .call("wild", "try", r#"{"case": "fine"}"#, None, None)
+        .map_err(text)?;
+    if fine.code != Some(0) {
+        return Err(fine.text());
+    }
     Ok(())
 }
 
