@@ -65,6 +65,10 @@ codes! {
     Killed = "killed",
     /// An operator lets nothing be changed for now.
     SafeMode = "safe-mode",
+    /// Nobody knows whether an effect happened, and an operator has not said.
+    Doubt = "doubt",
+    /// An operator found that the effect did not happen.
+    NotDone = "not-done",
     /// A budget has not enough left.
     Budget = "budget",
     /// An import is not bound to a connection.

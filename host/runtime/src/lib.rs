@@ -19,6 +19,7 @@ pub mod host;
 pub mod ids;
 pub mod operators;
 mod random;
+pub mod recovery;
 pub mod replay;
 pub mod sandbox;
 pub mod secret;
