@@ -1068,13 +1068,7 @@ fn stops(place: &mut Place) -> Verdict {
     place.run(
         0,
         Leaves::Record,
-        &[
-            "kill",
-            "agent:asistant",
-            "--safe-mode",
-            "--reason",
-            "look\u{1b}[2J first",
-        ],
+        &["kill", "agent:asistant", "--safe-mode", "--reason", "look first"],
     )?;
     place.run(0, Leaves::Record, &["status"])?;
     place.run(0, Leaves::Record, &["status", "--format", "json"])?;
