@@ -70,6 +70,8 @@ const CASES: &[Case] = &[
     ("people", people),
     ("holds", holds),
     ("budgets", budgets),
+    ("stops", stops),
+    ("stopped", stopped),
 ];
 
 pub(super) fn trials() -> Vec<Trial> {
@@ -250,14 +252,22 @@ impl Place {
         let text = text.replace(&folder, "DIR").replace(&port, ":PORT");
         let text = masked(&text, "sha256:", |c| c.is_ascii_hexdigit());
         let text = masked(&text, "c_", |c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        let text = masked(&text, "\"s_", |c| c.is_ascii_lowercase() || c.is_ascii_digit());
         let text = masked(&text, "ambit-ledger/", |c| c.is_ascii_hexdigit());
         let text = masked(&text, "(accepted ", |c| c != ')');
         let text = masked(&text, "rita+", |c| c.is_ascii_alphanumeric() || "+/=".contains(c));
         let text = masked(&text, "process ", |c| c.is_ascii_digit());
         let time = |c: char| c.is_ascii_digit() || matches!(c, '-' | ':' | '.' | 'T' | 'Z');
-        let text = ["began ", "\"first\": \"", "\"last\": \"", "erased on "]
-            .iter()
-            .fold(text, |text, start| masked(&text, start, time));
+        let text = [
+            "began ",
+            "\"first\": \"",
+            "\"last\": \"",
+            "erased on ",
+            ", since ",
+            "\"since\": \"",
+        ]
+        .iter()
+        .fold(text, |text, start| masked(&text, start, time));
         masked(&text, "· fuel ", |c| {
             c.is_ascii_digit() || c == ' ' || c == '·' || c == 'm' || c == 's'
         })
@@ -367,7 +377,7 @@ fn changed(
 }
 
 fn help(place: &mut Place) -> Verdict {
-    let commands: [&[&str]; 43] = [
+    let commands: [&[&str]; 46] = [
         &[],
         &["init"],
         &["build"],
@@ -397,6 +407,9 @@ fn help(place: &mut Place) -> Verdict {
         &["person", "enrol"],
         &["person", "revoke"],
         &["person", "list"],
+        &["kill"],
+        &["unkill"],
+        &["status"],
         &["replay"],
         &["budgets"],
         &["audit"],
@@ -1031,6 +1044,88 @@ fn streams(place: &mut Place) -> Verdict {
         if arguments != refused && (human.out.is_empty() || !human.err.is_empty()) {
             return Err(format!("{arguments:?}: {:?} {:?}", human.out, human.err));
         }
+    }
+    Ok(())
+}
+
+/// What operators stop, and what a caller and an operator see of it.
+fn stops(place: &mut Place) -> Verdict {
+    place.ready();
+    let get = ["call", "shop", "get", "--args", r#"{"id": "x"}"#];
+    place.run(0, Leaves::Record, &["status"])?;
+    place.run(2, Leaves::Nothing, &["kill", "everything"])?;
+    place.run(2, Leaves::Nothing, &["kill", "everything", "--reason", " "])?;
+    place.run(2, Leaves::Nothing, &["kill", "assistant", "--reason", "a drill"])?;
+    place.run(2, Leaves::Nothing, &["kill", "team:support", "--reason", "a drill"])?;
+    place.run(1, Leaves::Record, &["unkill", "everything"])?;
+    place.run(
+        0,
+        Leaves::Record,
+        &["kill", "everything", "--reason", "it refunds everyone"],
+    )?;
+    place.run(0, Leaves::Record, &["kill", "everything", "--reason", "again"])?;
+    place.run(1, Leaves::Record, &get)?;
+    place.run(
+        0,
+        Leaves::Record,
+        &["kill", "agent:asistant", "--safe-mode", "--reason", "look first"],
+    )?;
+    place.run(0, Leaves::Record, &["status"])?;
+    place.run(0, Leaves::Record, &["status", "--format", "json"])?;
+    place.run(1, Leaves::Record, &["unkill", "agent:asistant"])?;
+    place.run(0, Leaves::Record, &["unkill", "agent:asistant", "--safe-mode"])?;
+    place.run(
+        0,
+        Leaves::Record,
+        &["unkill", "everything", "--reason", "found it", "--format", "json"],
+    )?;
+    place.run(1, Leaves::Record, &get)?;
+    place.run(0, Leaves::Record, &["audit", "verify"])?;
+    Ok(())
+}
+
+/// A process that calls, and another that stops it. Shows nothing that would be the same twice.
+fn stopped(place: &mut Place) -> Verdict {
+    let text = |error: std::io::Error| error.to_string();
+    place.configure(&format!(
+        "{CONFIGURED}\n[limits]\nfuel = 4000000000000000\nwall_ms = 60000\n"
+    ));
+    place.home.permit(PERMITTED).map_err(text)?;
+    place.home.add("wild", "hostile_sandbox").map_err(text)?;
+    let home = place.home.moved(place.home.folder());
+    let call = std::thread::spawn(move || home.call("wild", "try", r#"{"case": "spin"}"#, None, None));
+    let status = || -> Result<serde_json::Value, String> {
+        let run = place.home.done(["status", "--format", "json"]).map_err(text)?;
+        Ok(run.json().unwrap_or_default())
+    };
+    let began = std::time::Instant::now();
+    while status()?["host"]["calls"][0]["tool"] != "wild" {
+        if call.is_finished() || began.elapsed().as_secs() > 40 {
+            return Err(format!(
+                "the call is not seen: {:?}",
+                call.join().map(|run| run.map(|run| run.text()))
+            ));
+        }
+    }
+    let kill = ["kill", "agent:assistant", "--reason", "it spins", "--format", "json"];
+    let killed = place.home.done(kill).map_err(text)?.json().unwrap_or_default();
+    let run = call.join().map_err(|_| "the call panicked")?.map_err(text)?;
+    let answer = run.json().unwrap_or_default();
+    if run.code != Some(1) || !run.text().contains("\"killed\"") || killed["ended"][0] != answer["call"] {
+        return Err(format!("it is not stopped: {killed}\n{}", run.text()));
+    }
+    let after = status()?;
+    if !after["host"].is_null() || after["stops"][0]["reason"] != "it spins" {
+        return Err(format!("what is stopped: {after}"));
+    }
+    place.home.done(["audit", "verify"]).map_err(text)?;
+    place.home.done(["unkill", "agent:assistant"]).map_err(text)?;
+    let fine = place
+        .home
+        .call("wild", "try", r#"{"case": "fine"}"#, None, None)
+        .map_err(text)?;
+    if fine.code != Some(0) {
+        return Err(fine.text());
     }
     Ok(())
 }

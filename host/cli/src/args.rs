@@ -95,6 +95,15 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Person,
     },
+    /// Stop everything, a tenant, an agent, a tool, a connection or a run: what runs ends at once, and nothing begins.
+    ///
+    /// The stop is on the ledger, holds across restarts, and stays until it is lifted: `ambit unkill`. A request that had left when the
+    /// stop came is in doubt, and the ledger says so. With --safe-mode nothing ends: reads go on, and what changes something is refused.
+    Kill(Kill),
+    /// Lift a stop. Calls that it ended do not come back; effects that wait for people can be gone on with again.
+    Unkill(Unkill),
+    /// What is stopped, and what runs in the process that holds this home.
+    Status,
     /// Run calls once more from what was recorded, offline, and compare. Nothing is sent.
     Replay(Replay),
     /// The budgets: what each has used, reserved and left, and when its window begins anew.
@@ -305,6 +314,30 @@ pub(crate) enum Person {
     },
     /// List who is enrolled, and in which groups.
     List,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Kill {
+    /// What to stop: everything, tenant:NAME, agent:NAME, tool:NAME, connection:NAME or run:ID.
+    pub(crate) scope: String,
+    /// Why, for those who read the ledger. Callers do not see it.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+    /// Only stop what changes something: drafts and commits.
+    #[arg(long)]
+    pub(crate) safe_mode: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Unkill {
+    /// What was stopped, as `ambit status` prints it.
+    pub(crate) scope: String,
+    /// Why, for those who read the ledger.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    /// Lift the safe mode, not the kill.
+    #[arg(long)]
+    pub(crate) safe_mode: bool,
 }
 
 #[derive(Debug, Args)]

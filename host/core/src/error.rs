@@ -61,6 +61,10 @@ codes! {
     Approval = "approval",
     /// What it stood on when it was approved is no longer so.
     Stale = "stale",
+    /// An operator has stopped it.
+    Killed = "killed",
+    /// An operator lets nothing be changed for now.
+    SafeMode = "safe-mode",
     /// Nobody knows whether an effect happened, and an operator has not said.
     Doubt = "doubt",
     /// An operator found that the effect did not happen.

@@ -27,3 +27,4 @@ pub mod money;
 pub mod policy;
 pub mod route;
 pub mod scope;
+pub mod stop;

@@ -13,7 +13,7 @@ use std::time::Instant;
 use ambit_core::error::{Code, Refusal};
 use ambit_core::hold::{self, Hold, HoldError, Progress, Standing, Verdict, Vote};
 use ambit_core::ledger::body::{
-    Asked, CallAccepted, Cause, EffectHeld, EffectRefused, End, HoldVoted, Refused, VoteRefused,
+    Asked, CallAccepted, Cause, EffectHeld, EffectRefused, End, HoldVoted, Refused, Stage, VoteRefused,
 };
 use ambit_core::ledger::story::{HoldStory, Opening};
 use ambit_core::ledger::{CallStory, EntryDraft, Principal, SignerKey, VerifierKey};
@@ -23,7 +23,9 @@ use zeroize::Zeroizing;
 
 use crate::call::{Accepted, Answer, Asking, CallRequest, Cost, Decided, Fault, Listener, Outcome};
 use crate::config::Config;
-use crate::effects::{Beginning, Heading, Held, Resumption, WaitingEffect, not_approved, refusal_json, refused};
+use crate::effects::{
+    Beginning, Heading, Held, Resumption, WaitingEffect, is_a_stop, not_approved, refusal_json, refused,
+};
 use crate::host::{Host, ended_without_its_guest, now_ms};
 use crate::ids::{CallId, TraceId};
 use crate::random;
@@ -208,8 +210,9 @@ impl Host {
     /// given before, to where it was and on from there. Blocks as [`Host::call`] does.
     ///
     /// # Errors
-    /// [`Code::Approval`] where the call is over or runs, or nothing is decided yet; [`Code::Doubt`] where an effect of it is in doubt.
-    /// A call that must not go on after all is an [`Answer`].
+    /// [`Code::Approval`] where the call is over or runs, or nothing is decided yet; [`Code::Doubt`] where an effect of it is in doubt;
+    /// [`Code::Killed`] or [`Code::SafeMode`] where an operator's stop forbids it: it stays as it is, and no approvals are used up. A
+    /// call that must not go on after all is an [`Answer`].
     pub fn resume(&self, call: &str, listener: Option<Listener>) -> Result<Answer, ApprovalError> {
         let _alone = self.shared.alone(call).ok_or_else(|| not_waiting(call))?;
         let reader = self.reader()?;
@@ -252,11 +255,32 @@ impl Host {
                 return self.void(&stopped, &accepted, &another_caller());
             }
             Ok(decided) => decided,
+            // A stop voids nothing: the call stays as it is.
+            Err(denied) if denied.stage == Stage::Stopped => return Err(denied.refusal.into()),
             Err(denied) => return self.void(&stopped, &accepted, &denied.refusal),
         };
+        if let Some(waiting) = stopped.waiting() {
+            self.not_stopped(&decided, waiting)?;
+        }
         let steps = reader.transcript(call)?.len();
         let accepted = going_on(asking, decided, accepted, stopped, recorded, steps)?;
-        Ok(self.run(accepted)?)
+        let answer = self.run(accepted)?;
+        match &answer.outcome {
+            // A stop came before the held effect was decided: the call waits on.
+            Outcome::Stopped(refusal)
+                if is_a_stop(refusal) && self.reader()?.story(answer.call.as_str())?.waiting().is_some() =>
+            {
+                Err(refusal.clone().into())
+            }
+            _ => Ok(answer),
+        }
+    }
+
+    /// Safe mode refuses what is held before anything of its call is run again. It is looked at again with the effect.
+    fn not_stopped(&self, decided: &Decided<'_>, waiting: &Waiting) -> Result<(), Refusal> {
+        let (subject, held) = (decided.entered.running().subject(), &waiting.held);
+        let board = self.shared.store.board();
+        board.check_effect(subject, &held.connection, held.tier)
     }
 
     /// The call's entries from now on: under today's policy and configuration.
@@ -499,6 +523,7 @@ fn going_on<'h>(
         tally,
     };
     let beginning = Beginning {
+        entered: decided.entered,
         grant: decided.grant,
         heading: asking.heading,
         mode: asking.request.mode,

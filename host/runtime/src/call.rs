@@ -12,6 +12,7 @@ use std::time::Instant;
 use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::{BoundImport, Grant, Limits, Narrowing, ToolIdentity};
+use ambit_core::identity::Caller;
 use ambit_core::json::Json;
 use ambit_core::ledger::Principal;
 use ambit_core::ledger::body::{
@@ -20,17 +21,19 @@ use ambit_core::ledger::body::{
 use ambit_core::manifest::Function;
 use ambit_core::money::{Period, Unit};
 use ambit_core::policy::{CallFacts, Mode};
+use ambit_core::stop::Subject;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::Serialize;
 
+use crate::config::Config;
 pub use crate::effects::Held;
 use crate::effects::{Beginning, CallEffects, Heading, Remains, refusal_json, refused};
 use crate::host::{Host, Shared, Tool, now_ms};
 use crate::ids::{CallId, TraceId};
 use crate::random;
 use crate::sandbox::{self, Effects, Ended};
-use crate::store::{Batch, Payload, StoreError, place_one};
+use crate::store::{Batch, Entered, Payload, StoreError, place_one};
 use crate::transcript::Start;
 
 /// What a caller asks for. Nothing in it is believed before it was checked.
@@ -179,7 +182,7 @@ pub(crate) struct Accepted<'h> {
 
 /// Why a call does not begin.
 pub(crate) struct Denied {
-    stage: Stage,
+    pub(crate) stage: Stage,
     pub(crate) refusal: Refusal,
     rules: Vec<String>,
 }
@@ -267,7 +270,7 @@ impl Host {
         config.tool(tool).map_or(config.limits(), |tool| &tool.limits)
     }
 
-    /// Caller, tool, function, arguments, policy, grant: in this order, and the first that fails is the answer.
+    /// Caller, tool, stops, function, arguments, policy, grant: in this order, and the first that fails is the answer.
     pub(crate) fn decide(&self, asking: &Asking) -> Result<Decided<'_>, Denied> {
         let request = &asking.request;
         let shared = &self.shared;
@@ -280,6 +283,12 @@ impl Host {
             .get_key_value(&request.tool)
             .ok_or_else(|| no_tool(shared, &request.tool))
             .at(Stage::Tool)?;
+        let subject = subject(&shared.config, &caller, name);
+        let began_ms = u64::try_from(now_ms()).unwrap_or_default();
+        let board = shared.store.board();
+        let entered = board
+            .enter(asking.heading.call.as_str(), subject, began_ms)
+            .at(Stage::Stopped)?;
         let function = tool.loaded.manifest().function(&request.function).at(Stage::Function)?;
         let limits = &asking.limits;
         let args = arguments(&request.args, limits).at(Stage::Arguments)?;
@@ -317,6 +326,7 @@ impl Host {
             args,
             grant,
             rules,
+            entered,
         })
     }
 
@@ -333,6 +343,7 @@ impl Host {
             args,
             grant,
             rules,
+            entered,
         } = decided;
         let mut heading = asking.heading.clone();
         heading.principal = Some(Principal::from(grant.caller()));
@@ -393,6 +404,7 @@ impl Host {
         let mode = asking.request.mode;
         let random = ChaCha20Rng::from_seed(seed);
         let beginning = Beginning {
+            entered,
             grant,
             heading,
             mode,
@@ -451,6 +463,9 @@ impl Host {
         } = ended;
         let effects: Box<dyn Any> = effects;
         let mut effects = effects.downcast::<CallEffects>().map_err(|_| Fault::Lost)?;
+        if let Some(refusal) = effects.stopped_while_held() {
+            return Ok(effects.into_still_held(refusal, started));
+        }
         let left_over = effects.left_over()?;
         let mut remains = effects.into_remains();
         if let Some(fault) = remains.fault.take() {
@@ -612,6 +627,21 @@ pub(crate) struct Decided<'h> {
     pub(crate) args: Json,
     pub(crate) grant: Grant,
     rules: Vec<String>,
+    /// That the call is among those that run, where stops find it.
+    pub(crate) entered: Entered,
+}
+
+/// Who and what a call is of, as stops look at it.
+pub(crate) fn subject(config: &Config, caller: &Caller, tool: &str) -> Subject {
+    let bound = config.tool(tool).map(|tool| tool.bind.values().cloned().collect());
+    Subject {
+        tenant: caller.tenant().to_owned(),
+        agent: caller.agent().to_owned(),
+        tool: tool.to_owned(),
+        connections: bound.unwrap_or_default(),
+        // Calls belong to no run yet.
+        run: None,
+    }
 }
 
 /// What a call's reservation comes to: the fuel that was used, or the call itself, however it ended.

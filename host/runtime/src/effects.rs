@@ -26,12 +26,12 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::Rng;
 use serde::Serialize;
 
-use crate::call::{Listener, Progress};
+use crate::call::{Answer, Cost, Listener, Outcome as CallOutcome, Progress};
 use crate::gate::{Bounds, Failed, SendError, Sent, Traffic, Upstream};
 use crate::host::{Shared, now_ms};
 use crate::ids::{CallId, TraceId};
 use crate::sandbox::{Effects, GuestHttpError, LogLevel, Stop};
-use crate::store::{Batch, Durable, Intent, Payload, StoreError, TranscriptRow, place_one};
+use crate::store::{Batch, Durable, Entered, Intent, Payload, StoreError, TranscriptRow, place_one};
 use crate::transcript::{self, AskedFor, Divergence, Recalled};
 
 /// What every entry of one call says about it.
@@ -63,6 +63,8 @@ impl Heading {
 /// One call's effects. Made from its [`Grant`], driven by the sandbox, taken apart when the guest is done.
 pub(crate) struct CallEffects {
     shared: Arc<Shared>,
+    /// That it is among the calls that run, where stops find it.
+    entered: Entered,
     grant: Grant,
     heading: Heading,
     mode: Mode,
@@ -87,6 +89,8 @@ pub(crate) struct CallEffects {
     waiting: Option<WaitingEffect>,
     /// The effect that ended this guest to wait for approvals.
     held: Option<Held>,
+    /// Why it went no further and waits on, where a stop came before the held effect had its intent.
+    still_held: Option<Refusal>,
     /// The call ran before, and was stopped to wait or by the host's end.
     resumed: bool,
 }
@@ -153,6 +157,8 @@ pub(crate) struct Remains {
     pub(crate) effects: u32,
     pub(crate) refusals: Vec<Refusal>,
     pub(crate) fault: Option<StoreError>,
+    /// It is among the calls that run until its end is written.
+    pub(crate) _entered: Entered,
     /// The call waits: it has not ended.
     pub(crate) held: Option<Held>,
     /// It ran before, and went on.
@@ -161,6 +167,7 @@ pub(crate) struct Remains {
 
 /// What a call begins with.
 pub(crate) struct Beginning {
+    pub(crate) entered: Entered,
     pub(crate) grant: Grant,
     pub(crate) heading: Heading,
     pub(crate) mode: Mode,
@@ -175,6 +182,8 @@ pub(crate) struct Beginning {
 enum Missed {
     /// A rule refused it before its intent. Not recorded yet.
     Refused(Refusal),
+    /// A kill came before its intent. Not recorded yet; the call ends here.
+    Killed(Refusal),
     /// The gate refused it after its intent and before its first byte. The outcome says so.
     NotSent(Refusal),
     /// It may have happened.
@@ -242,6 +251,7 @@ impl Known {
 impl CallEffects {
     pub(crate) fn new(shared: Arc<Shared>, beginning: Beginning) -> CallEffects {
         let Beginning {
+            entered,
             grant,
             heading,
             mode,
@@ -258,6 +268,7 @@ impl CallEffects {
         };
         CallEffects {
             shared,
+            entered,
             grant,
             heading,
             mode,
@@ -275,6 +286,7 @@ impl CallEffects {
             past,
             waiting,
             held: None,
+            still_held: None,
             resumed,
         }
     }
@@ -289,8 +301,29 @@ impl CallEffects {
             effects: self.ordinal,
             refusals: self.refusals,
             fault: self.fault,
+            _entered: self.entered,
             held: self.held,
             resumed: self.resumed,
+        }
+    }
+
+    /// Why a call that went on was stopped before its held effect was decided: it waits as before, its approvals unused.
+    pub(crate) fn stopped_while_held(&self) -> Option<Refusal> {
+        let stopped = || self.waiting.as_ref().and_then(|_| self.entered.running().check().err());
+        self.still_held.clone().or_else(stopped)
+    }
+
+    /// The answer of a call that waits on. Nothing of its going on is recorded.
+    pub(crate) fn into_still_held(self, refusal: Refusal, started: Instant) -> Answer {
+        Answer {
+            call: self.heading.call,
+            trace: self.heading.trace,
+            outcome: CallOutcome::Stopped(refusal),
+            refused_effects: Vec::new(),
+            cost: Cost {
+                ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+                ..Cost::default()
+            },
         }
     }
 
@@ -324,7 +357,7 @@ impl CallEffects {
 
     /// Writes down a refusal that is not on the ledger yet.
     fn recorded(&mut self, known: Known, outcome: Result<GuestResponse, Missed>) -> Result<GuestResponse, Missed> {
-        if let Err(Missed::Refused(refusal)) = &outcome {
+        if let Err(Missed::Refused(refusal) | Missed::Killed(refusal)) = &outcome {
             self.refuse(known, refusal)?;
         }
         outcome
@@ -384,6 +417,11 @@ impl CallEffects {
             standing => Err(not_approved(&standing).into()),
         };
         match outcome {
+            // A stop uses no approvals up: the hold stays, and the call can go on once it is lifted.
+            Err(Missed::Refused(refusal) | Missed::Killed(refusal)) if is_a_stop(&refusal) => {
+                self.still_held = Some(refusal.clone());
+                Err(Missed::Over(refusal))
+            }
             Err(Missed::Refused(refusal)) if ambit_core::guard!("hold.kept", passes(&refusal)) => {
                 Err(Missed::Over(self.wait_on(waiting.held, refusal)))
             }
@@ -467,6 +505,7 @@ impl CallEffects {
         let admitted = self.grant.admit(import, guest)?;
         known.admitted(&admitted);
         self.not_in_a_dry_run(admitted.tier())?;
+        self.not_stopped(&admitted)?;
         let spend = self.spend(&admitted)?;
         known.spend = amount(spend);
         known.effect = known.asked.map(|asked| effect_digest(&admitted, spend, &asked));
@@ -503,6 +542,17 @@ impl CallEffects {
         Ok(())
     }
 
+    /// What an operator stopped does not happen. The store looks again in the intent's transaction, and the gate before the first byte.
+    fn not_stopped(&self, admitted: &Admitted) -> Result<(), Missed> {
+        let board = self.shared.store.board();
+        let subject = self.entered.running().subject();
+        let allowed = board.check_effect(subject, admitted.connection().name(), admitted.tier());
+        match allowed {
+            Err(refusal) if !ambit_core::guard!("stop.effect", false) => Err(stopped(refusal)),
+            _ => Ok(()),
+        }
+    }
+
     /// What the effect spends; a currency that only the service knows is looked up first.
     fn spend(&mut self, admitted: &Admitted) -> Result<Spend, Missed> {
         let looked_up = match admitted.currency_lookup()? {
@@ -529,7 +579,13 @@ impl CallEffects {
                 self.refuse(known, &refusal)?;
                 Err(Missed::Refused(refusal))
             }
+            Err(Missed::Killed(refusal)) => {
+                self.refuse(known, &refusal)?;
+                Err(Missed::Killed(refusal))
+            }
             Err(Missed::NotSent(refusal)) => Err(Missed::Refused(refusal)),
+            // The look-up has its outcome; what it was for has none yet.
+            Err(Missed::Over(stop)) => Err(Missed::Killed(stop)),
             Err(Missed::Failed(why)) => {
                 Err(Refusal::new(Code::Money, format!("the currency could not be looked up: {why}")).into())
             }
@@ -677,6 +733,7 @@ impl CallEffects {
                 Ok((durable, reserved))
             }
             Err(error @ StoreError::Budget { .. }) => Err(self.over_budget(error, admitted, spend, known)),
+            Err(StoreError::Stopped(stop)) => Err(stopped(stop.refusal())),
             Err(StoreError::NoRoom { .. }) => {
                 Err(Refusal::new(Code::Ledger, "the ledger has no room for another effect")
                     .advise("free disk space, or raise the ledger's quota")
@@ -781,7 +838,16 @@ impl CallEffects {
             What::Answered(response) => Ok(response),
             What::NotSent(refusal) => {
                 self.refusals.push(refusal.clone());
-                Err(Missed::NotSent(refusal))
+                Err(match refusal.code {
+                    Code::Killed => Missed::Over(refusal),
+                    _ => Missed::NotSent(refusal),
+                })
+            }
+            What::InDoubt(Doubt::Stopped, why) => {
+                let running = self.entered.running().check();
+                Err(Missed::Over(
+                    running.err().unwrap_or_else(|| Refusal::new(Code::Killed, why)),
+                ))
             }
             What::InDoubt(_, why) => Err(Missed::Failed(why)),
         }
@@ -910,6 +976,10 @@ impl Ended {
                 what: What::InDoubt(Doubt::Timeout, why),
                 traffic,
             },
+            Err(SendError::Stopped(Failed { why, traffic })) => Ended {
+                what: What::InDoubt(Doubt::Stopped, why),
+                traffic,
+            },
             Err(SendError::Unknown(Failed { why, traffic })) => Ended {
                 what: What::InDoubt(Doubt::Connection, why),
                 traffic,
@@ -997,6 +1067,19 @@ impl WaitingEffect {
     }
 }
 
+/// A stop's refusal: a kill ends the call, safe mode refuses the effect.
+fn stopped(refusal: Refusal) -> Missed {
+    match refusal.code {
+        Code::Killed => Missed::Killed(refusal),
+        _ => Missed::Refused(refusal),
+    }
+}
+
+/// Whether an operator's stop refused, and no rule about the effect itself.
+pub(crate) const fn is_a_stop(refusal: &Refusal) -> bool {
+    matches!(refusal.code, Code::Killed | Code::SafeMode)
+}
+
 /// Whether an effect that is refused so before its intent may be had later, without anybody deciding anything: people's approvals are
 /// not used up by it.
 const fn passes(refusal: &Refusal) -> bool {
@@ -1070,6 +1153,7 @@ pub(crate) fn refusal_json(refusal: &Refusal) -> Json {
 
 impl Effects for CallEffects {
     fn http(&mut self, import: u32, request: GuestRequest) -> Result<Result<GuestResponse, GuestHttpError>, Stop> {
+        self.entered.running().check()?;
         if let Some(recalled) = self.past.pop_front() {
             return self.recall(recalled, import, &request);
         }
@@ -1084,7 +1168,7 @@ impl Effects for CallEffects {
             Ok(response) => Ok(Ok(response)),
             Err(Missed::Refused(refusal) | Missed::NotSent(refusal)) => Ok(Err(GuestHttpError::Refused(refusal))),
             Err(Missed::Failed(why)) => Ok(Err(GuestHttpError::Failed(why))),
-            Err(Missed::Over(stop)) => Err(stop),
+            Err(Missed::Over(stop) | Missed::Killed(stop)) => Err(stop),
             Err(Missed::Fault(error)) => Err(self.fail(error)),
         }
     }
@@ -1110,5 +1194,9 @@ impl Effects for CallEffects {
     fn random(&mut self, bytes: &mut [u8]) -> Result<(), Stop> {
         self.random.fill_bytes(bytes);
         Ok(())
+    }
+
+    fn tick(&mut self) -> Result<(), Stop> {
+        self.entered.running().check()
     }
 }

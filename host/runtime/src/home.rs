@@ -231,9 +231,12 @@ pub fn remove_tool(home: &Path, name: &str) -> Result<Digest, OpenError> {
 /// # Errors
 /// Where it is no key, or a person of that name is enrolled; where the home cannot be written.
 pub fn enrol_person(home: &Path, key: &str) -> Result<String, OpenError> {
+    enrol(&open_store(home)?, key)
+}
+
+pub(crate) fn enrol(store: &Store, key: &str) -> Result<String, OpenError> {
     let key = VerifierKey::parse(key).map_err(|error| Refusal::new(Code::Config, error.to_string()))?;
     let name = key.name().to_owned();
-    let store = open_store(home)?;
     if store.reader()?.persons()?.iter().any(|person| person.name == name) {
         return Err(
             Refusal::new(Code::Config, format!("a person `{name}` is enrolled already"))
@@ -263,7 +266,10 @@ pub fn enrol_person(home: &Path, key: &str) -> Result<String, OpenError> {
 /// # Errors
 /// Where there is no such person, or the home cannot be written.
 pub fn revoke_person(home: &Path, name: &str) -> Result<(), OpenError> {
-    let store = open_store(home)?;
+    revoke(&open_store(home)?, name)
+}
+
+pub(crate) fn revoke(store: &Store, name: &str) -> Result<(), OpenError> {
     let people = store.reader()?.persons()?;
     let Some(person) = people.iter().find(|person| person.name == name) else {
         let names: Vec<&str> = people.iter().map(|person| person.name.as_str()).collect();
@@ -312,7 +318,7 @@ pub fn erase(home: &Path, erasure: &Erasure) -> Result<Erased, OpenError> {
 }
 
 /// The home's store, for an operator's act. Fails where a host runs on the home.
-fn open_store(home: &Path) -> Result<Store, OpenError> {
+pub(crate) fn open_store(home: &Path) -> Result<Store, OpenError> {
     let config = Config::load(home)?;
     Ok(Store::open(
         home,

@@ -22,6 +22,7 @@ use crate::call::Fault;
 use crate::config::{Config, LedgerConfig};
 use crate::gate::{Upstream, Wire, most_received};
 use crate::home;
+use crate::operators::Operators;
 use crate::recovery;
 use crate::sandbox::{CompileCache, Compiler, LoadedTool, Sandbox, SandboxOptions};
 use crate::secret::Process;
@@ -113,7 +114,9 @@ pub(crate) struct Shared {
     pub(crate) upstreams: BTreeMap<String, Upstream>,
     pub(crate) wire: Wire,
     pub(crate) sandbox: Sandbox,
-    pub(crate) store: Store,
+    /// How operators are heard while this host runs. Before the store, which it also has: it goes first.
+    _operators: Option<Operators>,
+    pub(crate) store: Arc<Store>,
     pub(crate) io: tokio::runtime::Runtime,
     places: Places,
     /// Calls that run right now: each once.
@@ -159,6 +162,11 @@ impl Host {
         };
         recovery::note_doubts(&store)?;
         note_changes(&store, &config, &policy)?;
+        let store = Arc::new(store);
+        let operators = match options.memory_ledger {
+            true => None,
+            false => Some(Operators::serve(config.home(), Arc::clone(&store))?),
+        };
         let wire = options.wire.unwrap_or_default();
         let places = Places::new(config.limits());
         let warnings = warnings(&config, &policy, &tools);
@@ -170,6 +178,7 @@ impl Host {
             upstreams,
             wire,
             sandbox,
+            _operators: operators,
             store,
             io,
             places,

@@ -55,6 +55,30 @@ impl fmt::Display for CallId {
     }
 }
 
+/// A stop: `s_` and 26 characters of lower-case base32, as a call's id has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StopId(String);
+
+impl StopId {
+    /// A new, unpredictable id.
+    ///
+    /// # Errors
+    /// Where the operating system gives no randomness.
+    pub(crate) fn random() -> Result<StopId, getrandom::Error> {
+        let mut bytes = [0_u8; 16];
+        random::fill(&mut bytes)?;
+        Ok(StopId(format!(
+            "s_{}",
+            BASE32_NOPAD.encode(&bytes).to_ascii_lowercase()
+        )))
+    }
+
+    /// The id as it is written everywhere.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// A W3C trace id: 32 lower-case hex digits, not all zero (Trace Context, section 3.2.2.3).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

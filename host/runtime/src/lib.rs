@@ -2,7 +2,8 @@
 //!
 //! [`call`] is the whole way of a call. [`sandbox`] runs guests and knows no policy; [`gate`] is the only way out and sends
 //! nothing without a [`store::Durable`]; [`store`] is the ledger and what stands beside it; [`config`] turns the
-//! operator's text into checked values. [`budgets`] says how budgets stand.
+//! operator's text into checked values. [`budgets`] says how budgets stand, [`stops`] what
+//! operators stopped; [`operators`] is how they are heard while a host runs.
 
 #[cfg(windows)]
 compile_error!("Ambit does not run on Windows yet: build it on Linux or macOS, or in WSL.");
@@ -16,11 +17,13 @@ pub mod gate;
 pub mod home;
 pub mod host;
 pub mod ids;
+pub mod operators;
 mod random;
 pub mod recovery;
 pub mod replay;
 pub mod sandbox;
 pub mod secret;
+pub mod stops;
 pub mod store;
 pub mod transcript;
 

@@ -186,6 +186,7 @@ const fn from_outside(code: Code) -> bool {
             | Code::Policy
             | Code::Caller
             | Code::Stale
+            | Code::Killed
     )
 }
 

@@ -105,7 +105,8 @@ fn answer(mut stream: TcpStream, seen: &AtomicUsize) {
     let _ = stream.shutdown(Shutdown::Write);
 }
 
-/// `get` reads a path, `post` changes it, `twice` reads it two times, `both` reads and changes it, `tell` says how far it is; each returns nothing that matters.
+/// `get` reads a path, `post` changes it, `twice` reads it two times, `both` reads and changes it, `tell` says how far it is, `spin` computes for
+/// ever, `late` reads, computes for a while and changes it; each returns nothing that matters.
 fn component(port: u16) -> Vec<u8> {
     let world = format!(
         r#"world tool {{
@@ -117,6 +118,8 @@ fn component(port: u16) -> Vec<u8> {
         export twice: func(path: string) -> u16;
         export tell: func(path: string) -> u16;
         export both: func(path: string) -> u16;
+        export spin: func(path: string) -> u16;
+        export late: func(path: string) -> u16;
     }}"#
     );
     // Flattened: method, path, query, headers, body (a case and two words), then where the answer goes.
@@ -137,6 +140,9 @@ fn component(port: u16) -> Vec<u8> {
         (func (export "get") (param i32 i32) (result i32) {get} (i32.load8_u (i32.const 64)))
         (func (export "post") (param i32 i32) (result i32) {post} (i32.load8_u (i32.const 64)))
         (func (export "both") (param i32 i32) (result i32) {get} {post} (i32.load8_u (i32.const 64)))
+        (func $turn (param i64) (loop $on (local.set 0 (i64.sub (local.get 0) (i64.const 1))) (br_if $on (i64.ne (local.get 0) (i64.const 0)))))
+        (func (export "spin") (param i32 i32) (result i32) (call $turn (i64.const 0)) (i32.const 0))
+        (func (export "late") (param i32 i32) (result i32) {get} (call $turn (i64.const 300000000)) {post} (i32.load8_u (i32.const 64)))
         (func (export "twice") (param i32 i32) (result i32) {get} {get} (i32.load8_u (i32.const 64))))"#,
         allocator = crate::sandbox::tests::ALLOCATOR,
     );
@@ -147,6 +153,8 @@ fn component(port: u16) -> Vec<u8> {
 mod holds;
 #[path = "tests_recovery.rs"]
 mod recovery;
+#[path = "tests_stops.rs"]
+mod stops;
 
 const POLICY: &str = "@id(\"all\") permit (principal, action, resource);";
 

@@ -11,6 +11,7 @@ pub(crate) mod completions;
 pub(crate) mod erase;
 pub(crate) mod init;
 pub(crate) mod inspect;
+pub(crate) mod kill;
 pub(crate) mod person;
 pub(crate) mod policy;
 pub(crate) mod receipt;

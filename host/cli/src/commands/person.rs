@@ -7,7 +7,7 @@ use std::path::Path;
 
 use ambit_core::ledger::{SignerKey, VerifierKey};
 use ambit_runtime::approvals;
-use ambit_runtime::home;
+use ambit_runtime::operators::{self, Answer, Request};
 use ambit_runtime::store::Reader;
 use serde_json::{Value, json};
 
@@ -67,7 +67,7 @@ fn enrol(home: &Path, given: &str, out: Output) -> Result<Exit, Failure> {
         Failure::usage(format!("that is no public key: {e}"))
             .advise("`ambit person key NAME --output FILE` makes a pair.")
     })?;
-    let name = home::enrol_person(home, &text)?;
+    let name = person(operators::act(home, &Request::Enrol { key: text })?)?;
     out.result(&json!({ "enrolled": name }), |w| {
         writeln!(
             w,
@@ -81,8 +81,18 @@ fn enrol(home: &Path, given: &str, out: Output) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+fn person(answer: Answer) -> Result<String, Failure> {
+    match answer {
+        Answer::Person(name) => Ok(name),
+        other => Err(Failure::internal(format!(
+            "the host answered something else: {other:?}"
+        ))),
+    }
+}
+
 fn revoke(home: &Path, name: &str, out: Output) -> Result<Exit, Failure> {
-    home::revoke_person(home, name)?;
+    let request = Request::Revoke { name: name.to_owned() };
+    person(operators::act(home, &request)?)?;
     out.result(&json!({ "revoked": name }), |w| {
         writeln!(w, "revoked {}: no yes of theirs counts any more", untrusted(name))
     })?;

@@ -19,6 +19,7 @@ use crate::hold::Need;
 use crate::money::{Currency, Spend};
 use crate::policy::Mode;
 use crate::scope::Tier;
+use crate::stop::{self, Stop};
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)+) => {
@@ -86,6 +87,10 @@ kinds! {
     VoteRefused = "vote-refused",
     /// The operator had the values of calls erased.
     ValuesErased = "values-erased",
+    /// An operator stopped something.
+    StopSet = "stop-set",
+    /// An operator lifted a stop.
+    StopLifted = "stop-lifted",
     /// A call was refused before its guest ran.
     CallDenied = "call-denied",
     /// A call was permitted; its guest may run.
@@ -134,7 +139,9 @@ impl Kind {
             | Self::PersonEnrolled
             | Self::PersonRevoked
             | Self::VoteRefused
-            | Self::ValuesErased => false,
+            | Self::ValuesErased
+            | Self::StopSet
+            | Self::StopLifted => false,
         }
     }
 }
@@ -247,6 +254,57 @@ pub struct VoteRefused {
     pub person: Option<String>,
     /// Why, in a word of [`HoldError`](crate::hold::HoldError).
     pub why: String,
+}
+
+/// An operator stopped something. It is in force from this entry on until one lifts it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopSet {
+    /// The stop's id: `s_` and 26 characters of base32.
+    pub id: String,
+    /// How much is stopped.
+    pub kind: stop::Kind,
+    /// Commitment to the operator's reason.
+    pub reason: Digest,
+    /// What is stopped.
+    pub scope: stop::Scope,
+}
+
+impl StopSet {
+    /// What is stopped, and how much.
+    #[must_use]
+    pub fn stop(&self) -> Stop {
+        Stop {
+            kind: self.kind,
+            scope: self.scope.clone(),
+        }
+    }
+}
+
+/// An operator lifted a stop that was in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopLifted {
+    /// The stop's id.
+    pub id: String,
+    /// How much was stopped.
+    pub kind: stop::Kind,
+    /// Commitment to the operator's reason for lifting it, where one was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Digest>,
+    /// What was stopped.
+    pub scope: stop::Scope,
+}
+
+impl StopLifted {
+    /// What was stopped, and how much.
+    #[must_use]
+    pub fn stop(&self) -> Stop {
+        Stop {
+            kind: self.kind,
+            scope: self.scope.clone(),
+        }
+    }
 }
 
 /// Most calls that one entry names: with the longest of names beside them it still fits. More calls are more entries.
@@ -450,6 +508,8 @@ pub enum Stage {
     Caller,
     /// Its tool was not found, or is not the accepted one.
     Tool,
+    /// An operator has stopped its agent, tool, connection or all.
+    Stopped,
     /// Its function was not found.
     Function,
     /// Its arguments did not fit.
@@ -727,6 +787,8 @@ pub enum Doubt {
     Answer,
     /// The host ended before it could record an outcome.
     Restart,
+    /// An operator stopped the call before its answer came.
+    Stopped,
 }
 
 /// What became of an intent.

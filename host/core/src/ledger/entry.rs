@@ -7,13 +7,14 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::body::{Body, Kind, MOST_ERASED};
+use super::body::{Body, Kind, MOST_ERASED, StopLifted, StopSet};
 use super::merkle::{Hash, leaf_hash};
 use super::{FORMAT, LedgerError, MAX_ENTRY, number};
 use crate::digest::Digest;
 use crate::error::printable;
 use crate::guard;
 use crate::identity::Caller;
+use crate::stop;
 
 /// Room for most entries, so that printing one allocates once.
 const USUAL_SIZE: usize = 1536;
@@ -176,7 +177,8 @@ impl EntryDraft {
         if !kind.of_a_call() {
             let bare = self.call.is_none() && self.principal.is_none();
             must(bare, "no call and no principal")?;
-            return self.check_erased();
+            self.check_erased()?;
+            return self.check_stop();
         }
         must(self.call.as_deref().is_some_and(is_call_id), "the id of its call")?;
         must(
@@ -192,6 +194,20 @@ impl EntryDraft {
         }
         must(self.principal.is_some(), "a principal")?;
         must(self.tool.is_some(), "the digest of its tool")
+    }
+
+    /// A stop has an id, by which its reason is found and it is lifted.
+    fn check_stop(&self) -> Result<(), LedgerError> {
+        let (Body::StopSet(StopSet { id, .. }) | Body::StopLifted(StopLifted { id, .. })) = &self.body else {
+            return Ok(());
+        };
+        if !guard!("ledger.stop-id", stop::is_id(id)) {
+            let kind = self.body.kind();
+            return Err(LedgerError::Entry(format!(
+                "a {kind} entry must have the id of its stop"
+            )));
+        }
+        Ok(())
     }
 
     /// An erasure names calls, each once, and no more than fit.

@@ -1,14 +1,15 @@
 //! Everything that can be checked about a whole ledger, from its entries and the checkpoints that its key signed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::body::{Body, LedgerOpened, ValuesErased};
+use super::body::{Body, EffectIntent, LedgerOpened, ValuesErased};
 use super::entry::{Entry, Stamp};
 use super::merkle::{Frontier, Hash, leaf_hash};
-use super::story::CallStory;
+use super::story::{CallStory, Opening};
 use super::{Checkpoint, LedgerError, VerifierKey};
 use crate::digest::Digest;
 use crate::guard;
+use crate::stop::{Stop, Subject, forbidding};
 
 /// A ledger's row as it was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,6 +157,8 @@ struct Pass<'k> {
     over: HashSet<[u8; 16]>,
     /// Calls whose values were erased, likewise.
     erased: HashSet<[u8; 16]>,
+    /// The stops in force, with their ids.
+    stops: BTreeMap<Stop, String>,
 }
 
 impl<'k> Pass<'k> {
@@ -188,6 +191,7 @@ impl<'k> Pass<'k> {
             doubtful: HashMap::new(),
             over: HashSet::new(),
             erased: HashSet::new(),
+            stops: BTreeMap::new(),
         })
     }
 
@@ -252,10 +256,56 @@ impl<'k> Pass<'k> {
         Ok(())
     }
 
+    /// A stop is in force once, and the one that is lifted is in force.
+    fn stop(&mut self, stop: Stop, id: &str, begins: bool) -> Result<(), LedgerError> {
+        let wrong = |why: &str| LedgerError::Story(format!("a {stop}: {why}"));
+        let known = self.stops.get(&stop);
+        if begins {
+            if !guard!("ledger.stop-once", known.is_none()) {
+                return Err(wrong("it was in force already"));
+            }
+            self.stops.insert(stop, id.to_owned());
+            return Ok(());
+        }
+        if !guard!("ledger.lift-in-force", known.is_some_and(|known| known == id)) {
+            return Err(wrong("it was lifted and not in force under that id"));
+        }
+        self.stops.remove(&stop);
+        Ok(())
+    }
+
+    /// No intent stands under a stop.
+    fn not_stopped(&self, entry: &Entry, intent: &EffectIntent) -> Result<(), LedgerError> {
+        if self.stops.is_empty() {
+            return Ok(());
+        }
+        let story = entry.call().and_then(|call| self.open.get(call));
+        let tool = story.and_then(|story| match &story.opening.what {
+            Opening::Accepted(accepted) => Some(accepted.asked.tool.clone()),
+            Opening::Denied(_) => None,
+        });
+        let subject = subject(entry, intent, tool);
+        let stop = forbidding(self.stops.keys(), &subject, intent.tier);
+        if let Some(stop) = stop
+            && !guard!("ledger.intent-stopped", false)
+        {
+            let call = entry.call().unwrap_or_default();
+            return Err(LedgerError::Story(format!(
+                "effect {} of call {call} has an intent under a {stop}",
+                intent.ordinal
+            )));
+        }
+        Ok(())
+    }
+
     /// Puts the entry into its call's story.
     fn tell(&mut self, entry: &Entry) -> Result<(), LedgerError> {
-        if let Body::ValuesErased(erased) = entry.body() {
-            return self.erase(erased);
+        match entry.body() {
+            Body::ValuesErased(erased) => return self.erase(erased),
+            Body::StopSet(set) => return self.stop(set.stop(), &set.id, true),
+            Body::StopLifted(lifted) => return self.stop(lifted.stop(), &lifted.id, false),
+            Body::EffectIntent(intent) => self.not_stopped(entry, intent)?,
+            _ => {}
         }
         let Some(call) = entry.call() else { return Ok(()) };
         if let Some(story) = self.doubtful.get_mut(call) {
@@ -340,6 +390,20 @@ impl<'k> Pass<'k> {
             open,
             span_ms: (first.time_ms(), last.time_ms()),
         })
+    }
+}
+
+/// What an intent is of, as stops look at it. `tool` is the name that its call was accepted for.
+#[must_use]
+pub fn subject(entry: &Entry, intent: &EffectIntent, tool: Option<String>) -> Subject {
+    let principal = entry.principal();
+    Subject {
+        tenant: principal.map(|principal| principal.tenant.clone()).unwrap_or_default(),
+        agent: principal.map(|principal| principal.agent.clone()).unwrap_or_default(),
+        tool: tool.unwrap_or_default(),
+        connections: BTreeSet::from([intent.connection.clone()]),
+        // Entries name no run yet.
+        run: None,
     }
 }
 

@@ -80,6 +80,8 @@ pub(super) enum Broken {
     Lost(String),
     /// Some of the request left, and no status came back in time.
     Late(String),
+    /// Some of the request left, and an operator stopped the call.
+    Stopped(String),
     /// A status came back, with an answer that cannot be used.
     Unusable(StatusCode, String),
 }
@@ -194,6 +196,13 @@ impl Line {
     async fn stop(&mut self) {
         self.driver.0.abort();
         let _ = (&mut self.driver.0).await;
+    }
+
+    /// Ends an exchange that somebody no longer waits for, and says whether anything left since `before`. The connection is of no use
+    /// after that.
+    pub(super) async fn give_up(&mut self, before: u64) -> bool {
+        self.stop().await;
+        self.meter.sent() > before
     }
 
     /// Says, once the driver is stopped, whether anything left.

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::line::{Answer, Broken, Line};
 use super::resolve::{Resolve, System};
 use super::upstream::Upstream;
-use crate::store::Durable;
+use crate::store::{Durable, Leave};
 
 /// Limits of one effect.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +57,8 @@ pub enum SendError {
     Unknown(Failed),
     /// Something left and no status came back in time: the same, and the service may still be at work.
     Late(Failed),
+    /// Something left, and an operator stopped the call before a status came back: the same.
+    Stopped(Failed),
     /// The service answered with this status; the rest of its answer cannot be used.
     Unusable {
         /// HTTP status.
@@ -81,6 +83,7 @@ impl fmt::Display for SendError {
             SendError::NotSent(refusal) => write!(f, "nothing was sent: {refusal}"),
             SendError::Unknown(failed) => write!(f, "sent, and it is not known what became of it: {}", failed.why),
             SendError::Late(failed) => write!(f, "sent, and no answer came in time: {}", failed.why),
+            SendError::Stopped(failed) => write!(f, "sent, and stopped before the answer came: {}", failed.why),
             SendError::Unusable { status, failed } => write!(f, "answered with {status}, and {}", failed.why),
         }
     }
@@ -136,8 +139,8 @@ impl Wire {
         idempotency: Option<(&str, &str)>,
         bounds: Bounds,
     ) -> Result<Sent, SendError> {
-        let request = durable.take().map_err(|late| SendError::NotSent(late.into()))?;
-        self.exchange(up, &request, idempotency, bounds).await
+        let (request, leave) = durable.take().map_err(|late| SendError::NotSent(late.into()))?;
+        self.exchange(up, &request, idempotency, bounds, Some(&leave)).await
     }
 
     pub(super) async fn exchange(
@@ -146,6 +149,7 @@ impl Wire {
         request: &HttpRequest,
         idempotency: Option<(&str, &str)>,
         bounds: Bounds,
+        leave: Option<&Leave>,
     ) -> Result<Sent, SendError> {
         let started = Instant::now();
         let deadline = started.checked_add(bounds.time).unwrap_or(started);
@@ -153,14 +157,27 @@ impl Wire {
         up.ready().map_err(SendError::NotSent)?;
         let request = up.request(request, idempotency).map_err(SendError::NotSent)?;
         let (answer, traffic) = match &self.0 {
-            Way::Memory(response) => (Answer::of(response), Traffic::default()),
+            Way::Memory(response) => {
+                still(leave)?;
+                (Answer::of(response), Traffic::default())
+            }
             Way::Network(resolver) => {
-                let mut line = up.line(resolver.as_ref(), deadline).await.map_err(SendError::NotSent)?;
+                let mut line = tokio::select! {
+                    biased;
+                    stopped = stopped(leave) => return Err(SendError::NotSent(stopped)),
+                    line = up.line(resolver.as_ref(), deadline) => line.map_err(SendError::NotSent)?,
+                };
                 let tally = Tally::start(started, &line, bounds.answer_bytes);
-                let answer = line
-                    .exchange(request, bounds.answer_bytes, deadline)
-                    .await
-                    .map_err(|broken| failed(broken, up, tally.read(&line)))?;
+                still(leave)?;
+                let answer = tokio::select! {
+                    biased;
+                    answer = line.exchange(request, bounds.answer_bytes, deadline) => answer,
+                    stopped = stopped(leave) => match line.give_up(tally.sent).await {
+                        true => Err(Broken::Stopped(stopped.message)),
+                        false => return Err(SendError::NotSent(stopped)),
+                    },
+                };
+                let answer = answer.map_err(|broken| failed(broken, up, tally.read(&line)))?;
                 let traffic = tally.read(&line);
                 up.pool().put(line);
                 (answer, traffic)
@@ -174,6 +191,19 @@ impl Wire {
             body: up.masker().mask(answer.body),
             traffic,
         })
+    }
+}
+
+/// Looks once more, right before the first byte.
+fn still(leave: Option<&Leave>) -> Result<(), SendError> {
+    leave.map_or(Ok(()), |leave| leave.check().map_err(SendError::NotSent))
+}
+
+/// Waits until the call is stopped.
+async fn stopped(leave: Option<&Leave>) -> Refusal {
+    match leave {
+        Some(leave) => leave.stopped().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -218,6 +248,7 @@ fn failed(broken: Broken, up: &Upstream, traffic: Traffic) -> SendError {
         ),
         Broken::Lost(why) => SendError::Unknown(failed(why)),
         Broken::Late(why) => SendError::Late(failed(why)),
+        Broken::Stopped(why) => SendError::Stopped(failed(why)),
         Broken::Unusable(status, why) => SendError::Unusable {
             status: status.as_u16(),
             failed: failed(why),

@@ -190,13 +190,13 @@ async fn send(up: &Upstream, request: &GuestRequest) -> Result<Sent, SendError> 
 }
 
 async fn send_with(wire: &Wire, up: &Upstream, request: &GuestRequest, bounds: Bounds) -> Result<Sent, SendError> {
-    wire.exchange(up, &parse(up, request), None, bounds).await
+    wire.exchange(up, &parse(up, request), None, bounds, None).await
 }
 
 /// Under an idempotency key.
 async fn send_once(up: &Upstream, request: &GuestRequest, header: &str, key: &str) -> Result<Sent, SendError> {
     Wire::default()
-        .exchange(up, &parse(up, request), Some((header, key)), bounds())
+        .exchange(up, &parse(up, request), Some((header, key)), bounds(), None)
         .await
 }
 
@@ -362,7 +362,9 @@ async fn no_more_bytes_go_than_were_said_to_be_the_most() {
     ];
     for (number, guest) in answered.iter().enumerate() {
         let request = parse(&up, guest);
-        let sent = Wire::default().exchange(&up, &request, idempotency, bounds()).await;
+        let sent = Wire::default()
+            .exchange(&up, &request, idempotency, bounds(), None)
+            .await;
         let traffic = sent.unwrap().traffic;
         let most = up.most_bytes(&request, idempotency, bounds().answer_bytes).unwrap();
         assert_eq!(traffic.sent_bytes, service.requests()[number].len() as u64);
@@ -374,7 +376,7 @@ async fn no_more_bytes_go_than_were_said_to_be_the_most() {
     for _ in 0..2 {
         let request = parse(&up, &with("GET"));
         let most = up.most_bytes(&request, None, bounds().answer_bytes).unwrap();
-        let traffic = match Wire::default().exchange(&up, &request, None, bounds()).await {
+        let traffic = match Wire::default().exchange(&up, &request, None, bounds(), None).await {
             Err(SendError::Unknown(failed) | SendError::Unusable { failed, .. }) => failed.traffic,
             other => panic!("{other:?}"),
         };
@@ -815,7 +817,7 @@ async fn a_request_goes_over_its_own_connection_or_not_at_all() {
     let (service, up) = plain([]).await;
     let other = Upstream::new(parts("http://other.example", &service)).unwrap();
     let request = parse(&other, &get("/"));
-    let refusal = not_sent(Wire::default().exchange(&up, &request, None, bounds()).await);
+    let refusal = not_sent(Wire::default().exchange(&up, &request, None, bounds(), None).await);
     assert_eq!(
         refusal.message,
         "a request for http://other.example is not sent over connection `stripe`"

@@ -38,12 +38,12 @@ pub struct TranscriptRow {
 }
 
 impl Batch {
-    /// Whether the batch only ends what is under way, or gives room back, and so may use the disk space that is kept for this.
+    /// Whether the batch only ends what is under way, stops something, or gives room back, and so may use the disk space that is kept for this.
     pub(super) fn only_ends(&self) -> bool {
         let ends = |entry: &EntryDraft| {
             matches!(
                 entry.body.kind(),
-                Kind::EffectOutcome | Kind::CallFinished | Kind::ValuesErased
+                Kind::EffectOutcome | Kind::CallFinished | Kind::ValuesErased | Kind::StopSet
             )
         };
         self.intent.is_none() && !self.entries.is_empty() && self.entries.iter().all(ends)

@@ -11,9 +11,13 @@
 use ambit_core::digest::Digest;
 use ambit_core::guard;
 use ambit_core::hold::{self, Vote};
-use ambit_core::ledger::body::{HoldVoted, PersonEnrolled, PersonRevoked, Reservation, Settlement};
+use ambit_core::ledger::body::{
+    EffectIntent, HoldVoted, PersonEnrolled, PersonRevoked, Reservation, Settlement, StopLifted, StopSet,
+};
+use ambit_core::ledger::verify::subject;
 use ambit_core::ledger::{Body, Entry, VerifierKey};
 use ambit_core::money::{Account, MOST, Period, Span, Window as Kind};
+use ambit_core::stop::{Scope, Stop, forbidding};
 
 use super::StoreError;
 
@@ -42,6 +46,17 @@ pub struct Held {
     pub hold: Digest,
     /// From then on it is over, in milliseconds since 1970.
     pub expires_ms: u64,
+    /// The ledger index of the entry that began it.
+    pub index: u64,
+}
+
+/// A stop that is in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InForce {
+    /// What is stopped, and how much.
+    pub stop: Stop,
+    /// Its id.
+    pub id: String,
     /// The ledger index of the entry that began it.
     pub index: u64,
 }
@@ -106,6 +121,16 @@ pub(super) trait Books {
     fn doubt(&mut self, work: &Work, index: u64) -> Result<(), Self::Error>;
     /// Notes that it is no longer; false where it was not.
     fn undoubt(&mut self, work: &Work) -> Result<bool, Self::Error>;
+    /// Puts a stop into force; false where the same is already.
+    fn set_stop(&mut self, stop: &InForce) -> Result<bool, Self::Error>;
+    /// Takes the stop of this id out of force; false where it was not.
+    fn lift_stop(&mut self, stop: &Stop, id: &str) -> Result<bool, Self::Error>;
+    /// The stops in force.
+    fn stops(&mut self) -> Result<Vec<Stop>, Self::Error>;
+    /// The name of the tool that a call under way was accepted for.
+    fn tool_of(&mut self, call: &str) -> Result<Option<String>, Self::Error>;
+    /// Notes that name where it could not be found otherwise, or forgets it.
+    fn note_tool(&mut self, call: &str, tool: Option<&str>) -> Result<(), Self::Error>;
 
     /// Enrols a person; false where there is one of that name.
     fn enrol(&mut self, name: &str, key: &str) -> Result<bool, Self::Error>;
@@ -143,16 +168,22 @@ pub(crate) fn place_one(reservation: &mut Reservation, time_ms: i64) {
 /// # Errors
 /// [`StoreError::Budget`] where a reservation passes its cap, [`StoreError::Batch`] where the entry contradicts those before it: an
 /// outcome without an intent, a finish before every intent has an outcome, more settled than was reserved, a window of another time, a
-/// vote that no enrolled person signed, an intent after its hold has expired.
+/// vote that no enrolled person signed, an intent after its hold has expired; [`StoreError::Stopped`] where a stop that is in force
+/// forbids an intent.
 pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<(), B::Error> {
     let work = || Work {
         call: entry.call().unwrap_or_default().to_owned(),
         ordinal: entry.body().ordinal(),
     };
     match entry.body() {
-        Body::CallAccepted(body) => begin(books, &work(), entry, false, &body.reserved),
+        Body::CallAccepted(body) => {
+            let work = work();
+            books.note_tool(&work.call, Some(&body.asked.tool))?;
+            begin(books, &work, entry, false, &body.reserved)
+        }
         Body::EffectIntent(body) => {
             let work = work();
+            not_stopped(books, entry, body)?;
             if let Some(hold) = body.hold {
                 end_hold(books, &work, hold, Some(time(entry)))?;
             }
@@ -176,6 +207,8 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<(), B::Erro
         Body::HoldVoted(body) => check_vote(books, &work(), body),
         Body::PersonEnrolled(body) => enrol(books, body),
         Body::PersonRevoked(body) => revoke(books, body),
+        Body::StopSet(body) => set_stop(books, entry.index(), body),
+        Body::StopLifted(body) => lift_stop(books, body),
         Body::EffectOutcome(body) => {
             let work = work();
             let begun = end(books, &work, entry, &body.settled)?;
@@ -189,10 +222,50 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<(), B::Erro
             let work = work();
             no_effect_open(books, &work)?;
             no_effect_held(books, &work)?;
+            books.note_tool(&work.call, None)?;
             end(books, &work, entry, &body.settled).map(|_| ())
         }
         _ => Ok(()),
     }
+}
+
+/// No intent is written under a stop: a stop comes before or after it, never beside it.
+fn not_stopped<B: Books>(books: &mut B, entry: &Entry, intent: &EffectIntent) -> Result<(), B::Error> {
+    let stops = books.stops()?;
+    if stops.is_empty() {
+        return Ok(());
+    }
+    // The call's tool is looked for only where it matters.
+    let by_tool = stops.iter().any(|stop| matches!(stop.scope, Scope::Tool(_)));
+    let tool = match by_tool {
+        true => books.tool_of(entry.call().unwrap_or_default())?,
+        false => None,
+    };
+    match forbidding(&stops, &subject(entry, intent, tool), intent.tier) {
+        Some(stop) if !guard!("stop.intent", false) => Err(StoreError::Stopped(stop.clone()).into()),
+        _ => Ok(()),
+    }
+}
+
+fn set_stop<B: Books>(books: &mut B, index: u64, set: &StopSet) -> Result<(), B::Error> {
+    let stop = InForce {
+        stop: set.stop(),
+        id: set.id.clone(),
+        index,
+    };
+    if !books.set_stop(&stop)? {
+        return Err(StoreError::batch(format!("a {} is in force already", stop.stop)).into());
+    }
+    Ok(())
+}
+
+fn lift_stop<B: Books>(books: &mut B, lifted: &StopLifted) -> Result<(), B::Error> {
+    let stop = lifted.stop();
+    let was = books.lift_stop(&stop, &lifted.id)?;
+    if !guard!("stop.lifted", was) {
+        return Err(StoreError::batch(format!("no {stop} of that id is in force")).into());
+    }
+    Ok(())
 }
 
 fn begin<B: Books>(

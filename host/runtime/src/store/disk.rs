@@ -15,6 +15,7 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use super::batch::Batch;
+use super::board::Board;
 use super::fault::{Faults, Step};
 use super::high_water::{self, HighWater, Mark};
 use super::home::{self, HomeLock};
@@ -42,6 +43,7 @@ pub(super) struct Disk {
     reserve: u64,
     faults: Faults,
     health: Arc<Health>,
+    board: Arc<Board>,
     /// Taken when the store is dropped, which ends the writer.
     queue: Option<Sender<Job>>,
     writer: Option<JoinHandle<()>>,
@@ -63,6 +65,8 @@ impl Disk {
         let reader = Reader::over(schema::open_reader(home)?, Some(home), Some(Arc::clone(&vault)));
         sweep(home, &reader)?;
         let new = tail.frontier.size() == 0;
+        let stops = reader.stops()?.into_iter().map(|in_force| in_force.stop);
+        let board = Board::new(stops.collect());
         let (verifier, health) = (keys.verifier().clone(), Arc::new(Health::default()));
         let writer = Writer {
             connection,
@@ -78,6 +82,7 @@ impl Disk {
             high_water,
             faults: faults.clone(),
             health: Arc::clone(&health),
+            board: Arc::clone(&board),
         };
         let (queue, jobs) = channel();
         let thread = Builder::new().name("ledger".into()).spawn(move || writer.run(&jobs));
@@ -90,6 +95,7 @@ impl Disk {
             reserve: options.reserve,
             faults,
             health,
+            board,
             queue: Some(queue),
             writer: Some(writer),
             _lock: lock,
@@ -102,6 +108,10 @@ impl Disk {
 
     pub(super) const fn verifier(&self) -> &VerifierKey {
         &self.verifier
+    }
+
+    pub(super) const fn board(&self) -> &Arc<Board> {
+        &self.board
     }
 
     pub(super) fn failed(&self) -> Option<&str> {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use ambit_core::effect::HttpRequest;
 use ambit_core::guard;
 
-use super::StoreError;
+use super::{Leave, StoreError};
 
 /// What is to be sent once the batch it comes with is durable.
 #[derive(Debug)]
@@ -25,14 +25,16 @@ pub struct Durable {
     request: HttpRequest,
     deadline: Instant,
     index: u64,
+    leave: Leave,
 }
 
 impl Durable {
-    pub(super) fn new(intent: Intent, index: u64) -> Self {
+    pub(super) fn new(intent: Intent, index: u64, leave: Leave) -> Self {
         Self {
             request: intent.request,
             deadline: intent.deadline,
             index,
+            leave,
         }
     }
 
@@ -42,15 +44,15 @@ impl Durable {
         self.index
     }
 
-    /// The exact request, for the gate alone to send.
+    /// The exact request, for the gate alone to send, and what may still forbid that.
     ///
     /// # Errors
     /// [`StoreError::Expired`] once the deadline has passed: the request must not be sent, and its outcome is that it was not.
-    pub(crate) fn take(self) -> Result<HttpRequest, StoreError> {
+    pub(crate) fn take(self) -> Result<(HttpRequest, Leave), StoreError> {
         if !guard!("ledger.deadline", Instant::now() < self.deadline) {
             return Err(StoreError::Expired { index: self.index });
         }
-        Ok(self.request)
+        Ok((self.request, self.leave))
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ambit_core::error::{Code, Refusal};
 use ambit_core::ledger::{Bad, LedgerError};
+use ambit_core::stop::Stop;
 
 use super::Erased;
 
@@ -141,6 +142,9 @@ pub enum StoreError {
         /// Bytes kept.
         reserve: u64,
     },
+    /// An operator's stop forbids the intent.
+    #[error("not written to the ledger: the effect is under a {0}")]
+    Stopped(Stop),
     /// A batch that contradicts itself or what is on the ledger: a fault of the host.
     #[error("not written to the ledger: {why}")]
     Batch {
@@ -234,13 +238,16 @@ impl StoreError {
             Self::NoRoom { .. } => "Free disk space, or raise the ledger's quota.".into(),
             Self::Erased { .. } => "Nobody can bring it back. The entries of the call, and proofs of them, stand as before.".into(),
             Self::Failed { .. } => "Nothing leaves this host any more. Look after the disk, then start Ambit again.".into(),
-            Self::Ledger(_) | Self::Bad(_) | Self::Keys { .. } | Self::Batch { .. } | Self::Unintended | Self::Expired { .. } | Self::Payload { .. } | Self::Io { .. } => return None,
+            Self::Stopped(_) | Self::Ledger(_) | Self::Bad(_) | Self::Keys { .. } | Self::Batch { .. } | Self::Unintended | Self::Expired { .. } | Self::Payload { .. } | Self::Io { .. } => return None,
         })
     }
 }
 
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
+        if let StoreError::Stopped(stop) = &error {
+            return stop.refusal();
+        }
         let code = match error {
             StoreError::Budget { .. } => Code::Budget,
             StoreError::Expired { .. } => Code::Time,

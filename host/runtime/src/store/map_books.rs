@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use ambit_core::money::Account;
+use ambit_core::stop::Stop;
 
 use super::StoreError;
-use super::books::{Begun, Books, Held, Window, Work};
+use super::books::{Begun, Books, Held, InForce, Window, Work};
 
 /// An account and the cap it was last held against.
 type Row = (Account, u64);
@@ -19,6 +20,9 @@ pub(super) struct MapBooks {
     pub(super) holds: HashMap<Work, Held>,
     pub(super) doubts: HashMap<Work, u64>,
     pub(super) persons: HashMap<String, String>,
+    pub(super) stops: HashMap<Stop, InForce>,
+    /// The tools of calls under way.
+    tools: HashMap<String, String>,
     /// What rolling windows used, by the beginning of the slice.
     pub(super) slices: BTreeMap<(Window, i64), u64>,
     undo: Vec<Before>,
@@ -32,6 +36,8 @@ enum Before {
     Hold(Work, Option<Held>),
     Doubt(Work, Option<u64>),
     Person(String, Option<String>),
+    Stop(Stop, Option<InForce>),
+    Tool(String, Option<String>),
     Slice((Window, i64), Option<u64>),
 }
 
@@ -51,6 +57,8 @@ impl MapBooks {
                 Before::Hold(key, row) => put_back(&mut self.holds, key, row),
                 Before::Doubt(key, row) => put_back(&mut self.doubts, key, row),
                 Before::Person(key, row) => put_back(&mut self.persons, key, row),
+                Before::Stop(key, row) => put_back(&mut self.stops, key, row),
+                Before::Tool(key, row) => put_back(&mut self.tools, key, row),
                 Before::Slice(key, Some(row)) => drop(self.slices.insert(key, row)),
                 Before::Slice(key, None) => drop(self.slices.remove(&key)),
             }
@@ -188,6 +196,41 @@ impl Books for MapBooks {
         let before = self.doubts.remove(work);
         self.undo.push(Before::Doubt(work.clone(), before));
         Ok(before.is_some())
+    }
+
+    fn set_stop(&mut self, stop: &InForce) -> Result<bool, StoreError> {
+        let before = self.stops.insert(stop.stop.clone(), stop.clone());
+        let new = before.is_none();
+        self.undo.push(Before::Stop(stop.stop.clone(), before));
+        Ok(new)
+    }
+
+    fn lift_stop(&mut self, stop: &Stop, id: &str) -> Result<bool, StoreError> {
+        if self.stops.get(stop).is_none_or(|known| known.id != id) {
+            return Ok(false);
+        }
+        let before = self.stops.remove(stop);
+        self.undo.push(Before::Stop(stop.clone(), before));
+        Ok(true)
+    }
+
+    fn stops(&mut self) -> Result<Vec<Stop>, StoreError> {
+        let mut stops: Vec<Stop> = self.stops.keys().cloned().collect();
+        stops.sort_unstable();
+        Ok(stops)
+    }
+
+    fn tool_of(&mut self, call: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.tools.get(call).cloned())
+    }
+
+    fn note_tool(&mut self, call: &str, tool: Option<&str>) -> Result<(), StoreError> {
+        let before = match tool {
+            Some(tool) => self.tools.insert(call.to_owned(), tool.to_owned()),
+            None => self.tools.remove(call),
+        };
+        self.undo.push(Before::Tool(call.to_owned(), before));
+        Ok(())
     }
 
     fn enrol(&mut self, name: &str, key: &str) -> Result<bool, StoreError> {

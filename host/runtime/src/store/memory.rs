@@ -9,6 +9,7 @@ use ambit_core::ledger::{Checkpoint, Entry};
 use parking_lot::Mutex;
 
 use super::batch::{Batch, TranscriptRow};
+use super::board::{Board, Change};
 use super::map_books::MapBooks;
 use super::tables::{Place, StoredPayload, Tables};
 use super::vault::{Payload, Sealed};
@@ -17,6 +18,7 @@ use super::{Keys, Reader, StoreError, books, schema};
 
 pub(super) struct Memory {
     keys: Keys,
+    board: Arc<Board>,
     state: Mutex<State>,
 }
 
@@ -38,12 +40,17 @@ impl Memory {
     pub(super) fn new(keys: Keys) -> Self {
         Self {
             keys,
+            board: Board::new(Vec::new()),
             state: Mutex::default(),
         }
     }
 
     pub(super) const fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    pub(super) const fn board(&self) -> &Arc<Board> {
+        &self.board
     }
 
     pub(super) fn commit(&self, batch: Batch, clock_ms: i64) -> Result<Written, StoreError> {
@@ -53,12 +60,14 @@ impl Memory {
         let mut state = self.state.lock();
         let State { tail, books, kept } = &mut *state;
         let mut next = tail.clone();
+        let changes = Change::of(&batch.entries);
         let entries = next.seal(batch.entries, clock_ms)?;
         if let Err(error) = entries.iter().try_for_each(|entry| books::post(books, entry)) {
             books.take_back();
             return Err(error);
         }
         books.keep();
+        self.board.apply(&changes);
         entries
             .iter()
             .for_each(|entry| next.frontier.append(entry.leaf(), |_, _| ()));

@@ -10,11 +10,13 @@
 //! - Budgets, and what is under way, follow from the entries (`books`) and are kept in the same transaction; their time is the ledger's.
 //! - Payloads are encrypted by the thread that has them (`vault`).
 //! - Values are erased by the entry that says so (`erasure`).
+//! - What operators stopped is in memory too, with the calls that run (`board`).
 //! - After the first failure of the disk nothing is written any more: [`Store::failed`].
 //!
 //! Reading is apart: a [`Reader`] needs no lock and, but for payloads, no secret.
 
 mod batch;
+mod board;
 mod books;
 mod disk;
 mod durable;
@@ -42,8 +44,9 @@ use std::sync::Arc;
 use ambit_core::ledger::VerifierKey;
 
 pub use batch::{Batch, TranscriptRow};
+pub(crate) use board::{Board, Entered, Leave, Running};
 pub(crate) use books::place_one;
-pub use books::{Held, Window, Work};
+pub use books::{Held, InForce, Window, Work};
 pub use durable::{Durable, Intent};
 pub use erasure::{Erased, Erasure, Values};
 pub use error::StoreError;
@@ -113,12 +116,14 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Budget`] where a reservation passes its cap, [`StoreError::NoRoom`] where what is left of the disk is kept for what is
-    /// under way, [`StoreError::Batch`] where the batch contradicts itself or the ledger: nothing of it is written, and the store goes on.
+    /// under way, [`StoreError::Stopped`] for an intent that an operator's stop forbids, [`StoreError::Batch`] where the batch contradicts itself or the ledger: nothing of it is written, and the store goes on.
     /// [`StoreError::Failed`] once the disk has failed: whether this batch is durable is not known, no later one is, and the process should
     /// end.
     pub fn commit(&self, mut batch: Batch) -> Result<Committed, StoreError> {
         let position = batch.intent_position()?;
         let intent = batch.intent.take();
+        let entry = position.and_then(|at| batch.entries.get(at));
+        let leave = entry.and_then(|entry| Leave::of(self.board(), entry));
         let written = match &self.0 {
             Place::Disk(disk) => disk.commit(batch),
             Place::Memory(memory, clock) => memory.commit(batch, clock()),
@@ -131,7 +136,8 @@ impl Store {
         } = written;
         let durable = intent
             .zip(position)
-            .map(|(intent, at)| Durable::new(intent, first_index + at as u64));
+            .zip(leave)
+            .map(|((intent, at), leave)| Durable::new(intent, first_index + at as u64, leave));
         Ok(Committed {
             first_index,
             entries,
@@ -154,6 +160,14 @@ impl Store {
             return Err(StoreError::batch("there is nothing to erase"));
         }
         self.commit(batch)
+    }
+
+    /// What is stopped, and the calls that run.
+    pub(crate) const fn board(&self) -> &Arc<Board> {
+        match &self.0 {
+            Place::Disk(disk) => disk.board(),
+            Place::Memory(memory, _) => memory.board(),
+        }
     }
 
     /// A view of the ledger, payloads included, on a connection of its own. Of a store in memory, a copy as it is now.

@@ -20,10 +20,10 @@ use ambit_core::money::Account;
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, ToSql, params};
 
 use super::batch::TranscriptRow;
-use super::books::{self, Held, Window, Work};
+use super::books::{self, Held, InForce, Window, Work};
 use super::erasure::Values;
 use super::map_books::MapBooks;
-use super::tables::{CALL, begun, held, index};
+use super::tables::{self, CALL, begun, held, index};
 use super::vault::{Payload, Vault};
 use super::{Keys, StoreError, home, schema};
 
@@ -506,6 +506,24 @@ impl Reader {
         })
     }
 
+    /// The stops in force, in the order in which they began.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] where a row is none.
+    pub fn stops(&self) -> Result<Vec<InForce>, StoreError> {
+        type Stored = (String, String, String, u64);
+        let sql = "SELECT kind, scope, id, idx FROM stops ORDER BY idx";
+        let rows: Vec<Stored> = self.all(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+        let in_force = |(kind, scope, id, index): Stored| {
+            Ok(InForce {
+                stop: tables::stop(&kind, &scope)?,
+                id,
+                index,
+            })
+        };
+        rows.into_iter().map(in_force).collect()
+    }
+
     /// The last signed checkpoint.
     ///
     /// # Errors
@@ -623,12 +641,42 @@ impl Reader {
             behind += entries;
             progress(behind);
         }
+        values.checked += self.check_reasons()?;
         if !guard!("ledger.erased-count", said.values == found) {
             return Err(StoreError::damaged(
                 "the values that were erased are not as many as its entries say",
             ));
         }
         Ok(values)
+    }
+
+    /// The reasons that operators gave for stops and for lifting them; returns how many there are.
+    fn check_reasons(&self) -> Result<u64, StoreError> {
+        let mut said = Vec::new();
+        let sql = "SELECT bytes FROM entries WHERE call IS NULL AND kind IN ('stop-set', 'stop-lifted') ORDER BY idx";
+        self.each_entry(sql, |entry| {
+            match entry.body() {
+                Body::StopSet(set) => said.push((set.id.clone(), "reason", set.reason)),
+                Body::StopLifted(lifted) => {
+                    said.extend(lifted.reason.map(|reason| (lifted.id.clone(), "lifted", reason)))
+                }
+                _ => {}
+            }
+            Ok(true)
+        })?;
+        for (id, name, commitment) in &said {
+            let same = self
+                .payload(id, name)?
+                .is_some_and(|value| value.commitment() == *commitment);
+            if !guard!("ledger.reason", same) {
+                return Err(StoreError::Payload {
+                    call: id.clone(),
+                    name: (*name).to_owned(),
+                    why: "is not the value that the ledger commits to".into(),
+                });
+            }
+        }
+        Ok(said.len() as u64)
     }
 
     /// The values of one call; returns how many entries commit to.
@@ -862,6 +910,9 @@ impl Audit {
         self.same("the holds", |books| books.holds == holds);
         let doubts = reader.doubts()?.into_iter().collect();
         self.same("the effects in doubt", |books| books.doubts == doubts);
+        let stops = reader.stops()?.into_iter();
+        let stops = stops.map(|row| (row.stop.clone(), row)).collect();
+        self.same("the stops", |books| books.stops == stops);
         let persons = reader.persons()?.into_iter().map(|row| (row.name, row.key)).collect();
         self.same("the people who may approve", |books| books.persons == persons);
         self.wrong.map_or(Ok(()), |what| Err(StoreError::damaged(what)))

@@ -137,6 +137,15 @@ CREATE TABLE holds(
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX holds_by_expiry ON holds(expires);
 
+-- What operators stopped and have not lifted.
+CREATE TABLE stops(
+  kind TEXT NOT NULL,
+  scope TEXT NOT NULL,
+  id TEXT NOT NULL UNIQUE,
+  idx INTEGER NOT NULL UNIQUE,
+  PRIMARY KEY (kind, scope)
+) STRICT, WITHOUT ROWID;
+
 -- People who may approve, with the text of their public key.
 CREATE TABLE persons(
   name TEXT PRIMARY KEY,

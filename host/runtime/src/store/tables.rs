@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use ambit_core::digest::Digest;
+use ambit_core::error::Refusal;
 use ambit_core::guard;
 use ambit_core::ledger::body::ValuesErased;
 use ambit_core::ledger::{Body, Entry, Frontier, Hash, Node};
 use ambit_core::money::Account;
+use ambit_core::stop::Stop;
 use rusqlite::{Connection, OptionalExtension as _, Statement, ToSql, ffi, params};
 
 use super::StoreError;
 use super::batch::TranscriptRow;
-use super::books::{self, Begun, Books, Held, Window, Work};
+use super::books::{self, Begun, Books, Held, InForce, Window, Work};
 use super::erasure::ERASING;
 
 /// The `ordinal` of a row that is of the call itself.
@@ -100,6 +102,10 @@ pub(super) struct Tables<'c> {
     holds: Statement<'c>,
     doubt: Statement<'c>,
     undoubt: Statement<'c>,
+    set_stop: Statement<'c>,
+    lift_stop: Statement<'c>,
+    stops: Statement<'c>,
+    accepted: Statement<'c>,
     enrol: Statement<'c>,
     key_of: Statement<'c>,
     keys: Statement<'c>,
@@ -159,6 +165,14 @@ impl<'c> Tables<'c> {
             holds: prepare("SELECT count(*) FROM holds WHERE call = ?1")?,
             doubt: prepare("INSERT INTO doubts(call, ordinal, idx) VALUES (?1, ?2, ?3)")?,
             undoubt: prepare("DELETE FROM doubts WHERE call = ?1 AND ordinal = ?2")?,
+            set_stop: prepare(
+                "INSERT INTO stops(kind, scope, id, idx) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+            )?,
+            lift_stop: prepare("DELETE FROM stops WHERE kind = ?1 AND scope = ?2 AND id = ?3")?,
+            stops: prepare("SELECT kind, scope FROM stops ORDER BY kind, scope")?,
+            accepted: prepare(
+                "SELECT bytes FROM entries WHERE idx = (SELECT idx FROM unfinished WHERE call = ?1 AND ordinal = -1)",
+            )?,
             enrol: prepare("INSERT INTO persons(name, key) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?,
             key_of: prepare("SELECT key FROM persons WHERE name = ?1")?,
             keys: prepare("SELECT key FROM persons")?,
@@ -380,6 +394,42 @@ impl Books for Tables<'_> {
         Ok(self.undoubt.execute(params![work.call, ordinal(work)])? == 1)
     }
 
+    fn set_stop(&mut self, stop: &InForce) -> Result<bool, Fail> {
+        let (kind, scope) = (stop.stop.kind.as_str(), stop.stop.scope.to_string());
+        let at = index(stop.index)?;
+        Ok(self.set_stop.execute(params![kind, scope, stop.id, at])? == 1)
+    }
+
+    fn lift_stop(&mut self, stop: &Stop, id: &str) -> Result<bool, Fail> {
+        let (kind, scope) = (stop.kind.as_str(), stop.scope.to_string());
+        Ok(self.lift_stop.execute(params![kind, scope, id])? == 1)
+    }
+
+    fn stops(&mut self) -> Result<Vec<Stop>, Fail> {
+        let rows = self.stops.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let rows: Vec<(String, String)> = rows.collect::<Result<_, _>>()?;
+        // A row that cannot be read is not passed over: what it stops would go on.
+        let stops = rows.iter().map(|(kind, scope)| stop(kind, scope));
+        stops
+            .collect::<Result<_, _>>()
+            .map_err(|error: StoreError| Fail::Store(error.to_string()))
+    }
+
+    fn tool_of(&mut self, call: &str) -> Result<Option<String>, Fail> {
+        let bytes: Option<Vec<u8>> = self.accepted.query_row([call], |row| row.get(0)).optional()?;
+        let Some(bytes) = bytes else { return Ok(None) };
+        let entry = Entry::parse(&bytes).map_err(|error| Fail::Store(error.to_string()))?;
+        Ok(match entry.body() {
+            Body::CallAccepted(accepted) => Some(accepted.asked.tool.clone()),
+            _ => None,
+        })
+    }
+
+    /// It is in the call's first entry, which [`Books::tool_of`] reads.
+    fn note_tool(&mut self, _: &str, _: Option<&str>) -> Result<(), Fail> {
+        Ok(())
+    }
+
     fn enrol(&mut self, name: &str, key: &str) -> Result<bool, Fail> {
         Ok(self.enrol.execute([name, key])? == 1)
     }
@@ -405,6 +455,15 @@ pub(super) fn held(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<He
         hold: Digest::from_bytes(id),
         expires_ms: row.get(first + 1)?,
         index: row.get(first + 2)?,
+    })
+}
+
+/// A stop as its row says it.
+pub(super) fn stop(kind: &str, scope: &str) -> Result<Stop, StoreError> {
+    let unreadable = |refusal: Refusal| StoreError::damaged(refusal.message);
+    Ok(Stop {
+        kind: kind.parse().map_err(unreadable)?,
+        scope: scope.parse().map_err(unreadable)?,
     })
 }
 

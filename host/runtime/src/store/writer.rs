@@ -16,6 +16,7 @@ use ambit_core::ledger::{Checkpoint, Entry, EntryDraft, Frontier, Stamp};
 use rusqlite::Connection;
 
 use super::batch::TranscriptRow;
+use super::board::{Board, Change};
 use super::fault::{Faults, Step};
 use super::high_water::HighWater;
 use super::options::Clock;
@@ -160,6 +161,7 @@ pub(super) struct Writer {
     pub(super) high_water: Option<HighWater>,
     pub(super) faults: Faults,
     pub(super) health: Arc<Health>,
+    pub(super) board: Arc<Board>,
 }
 
 type Results = Vec<Result<Written, StoreError>>;
@@ -177,6 +179,7 @@ impl Writer {
             high_water,
             faults,
             health,
+            board,
         } = self;
         let tables = match Tables::new(&connection) {
             Ok(tables) => tables,
@@ -192,6 +195,8 @@ impl Writer {
             high_water,
             faults,
             logged: 0,
+            board,
+            changes: Vec::new(),
         };
         while let Some(jobs) = scribe.next_group(queue, group, &health) {
             let (batches, replies): (Vec<_>, Vec<_>) = jobs.into_iter().map(|job| (job.batch, job.reply)).unzip();
@@ -236,6 +241,9 @@ struct Scribe<'c> {
     faults: Faults,
     /// About how many bytes the write-ahead log has.
     logged: u64,
+    board: Arc<Board>,
+    /// What the transaction changes about what is stopped.
+    changes: Vec<Change>,
 }
 
 impl Scribe<'_> {
@@ -268,7 +276,10 @@ impl Scribe<'_> {
     fn write(&mut self, batches: Vec<Prepared>, done: impl FnOnce(Results)) -> Result<(), String> {
         let size: u64 = batches.iter().map(|batch| batch.size).sum();
         let erases = batches.iter().any(|batch| batch.erases);
+        self.changes.clear();
         let (results, note) = self.transaction(batches).map_err(cause)?;
+        // Before anyone is told: an intent of this group is sent only where no kill of this group covers it.
+        self.board.apply(&self.changes);
         if erases {
             // Whoever is told that values are erased finds their keys nowhere. A reader may hold the log: the mark stays then.
             erasure::finish(self.connection, &self.faults)?;
@@ -321,6 +332,7 @@ impl Scribe<'_> {
     fn savepoint(&mut self, batch: Prepared, left: &mut u64) -> Result<Result<(u64, u64, i64), StoreError>, Fail> {
         let tail = self.tail.clone();
         self.connection.execute_batch("SAVEPOINT batch")?;
+        let changes = Change::of(&batch.entries);
         let result = match self.room.take(left, &batch) {
             Ok(()) => self.apply(batch),
             Err(error) => Err(error.into()),
@@ -328,6 +340,7 @@ impl Scribe<'_> {
         match result {
             Ok(written) => {
                 self.connection.execute_batch("RELEASE batch")?;
+                self.changes.extend(changes);
                 Ok(Ok(written))
             }
             Err(Fail::Batch(error)) => {

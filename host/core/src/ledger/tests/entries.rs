@@ -381,3 +381,29 @@ proptest! {
         let _ = fuzz::receipt(&bend(&log.receipt(10).to_json().unwrap()), &genuine);
     }
 }
+
+/// A stop is named by its id, its kind and its scope in their one form.
+#[test]
+fn a_stop_reads_back_and_has_an_id() {
+    let set = |id: &str| {
+        EntryDraft::of_ledger(StopSet {
+            id: id.into(),
+            kind: crate::stop::Kind::SafeMode,
+            reason: digest("reason"),
+            scope: "agent:support-bot".parse().unwrap(),
+        })
+    };
+    let id = format!("s_{}", "a".repeat(26));
+    let text = text(set(&id));
+    assert!(text.contains(&format!(
+        r#""body":{{"id":"{id}","kind":"safe-mode","reason":"{}","scope":"agent:support-bot"}}"#,
+        digest("reason")
+    )));
+    is_canonical(&text);
+    Entry::parse(text.as_bytes()).unwrap();
+    assert!(Entry::parse(text.replace("agent:support-bot", "robot:x").as_bytes()).is_err());
+    for wrong in ["", "s_a", &id.replace("s_", "c_"), &id.to_uppercase()] {
+        let refused = set(wrong).seal(Stamp::first(0)).unwrap_err().to_string();
+        assert!(refused.contains("the id of its stop"), "{refused}");
+    }
+}

@@ -131,6 +131,23 @@ impl Log {
             why: "ended".into(),
         }));
         log.push(EntryDraft::of_ledger(PersonRevoked { key, name }));
+        let (id, kind, scope) = (
+            format!("s_{}", "a".repeat(26)),
+            crate::stop::Kind::Kill,
+            crate::stop::Scope::Everything,
+        );
+        log.push(EntryDraft::of_ledger(StopSet {
+            id: id.clone(),
+            kind,
+            reason: digest("reason"),
+            scope: scope.clone(),
+        }));
+        log.push(EntryDraft::of_ledger(StopLifted {
+            id,
+            kind,
+            reason: Some(digest("reason")),
+            scope,
+        }));
         log
     }
 

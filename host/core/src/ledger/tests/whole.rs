@@ -496,3 +496,94 @@ fn the_story_of_a_call() {
     let under_way = story([&log.entries[6], &log.entries[11]]).unwrap();
     assert!(!under_way.is_over() && under_way.open().eq([0]));
 }
+
+fn stop_id(letter: char) -> String {
+    format!("s_{}", letter.to_string().repeat(26))
+}
+
+fn set(letter: char, kind: crate::stop::Kind, scope: &str) -> EntryDraft {
+    EntryDraft::of_ledger(StopSet {
+        id: stop_id(letter),
+        kind,
+        reason: digest("reason"),
+        scope: scope.parse().unwrap(),
+    })
+}
+
+fn lifted(letter: char, kind: crate::stop::Kind, scope: &str) -> EntryDraft {
+    EntryDraft::of_ledger(StopLifted {
+        id: stop_id(letter),
+        kind,
+        reason: None,
+        scope: scope.parse().unwrap(),
+    })
+}
+
+/// Whoever audits an export needs no host for it.
+#[test]
+fn no_intent_stands_under_a_stop() {
+    use crate::stop::Kind::{Kill, SafeMode};
+    let with = |kind, scope: &str, lift: bool| {
+        let mut log = Log::new();
+        log.push(of_call('a', accepted()));
+        log.push(set('a', kind, scope));
+        if lift {
+            log.push(lifted('a', kind, scope));
+        }
+        log.push(of_call('a', intent(0)));
+        log.verify()
+    };
+    for kind in [Kill, SafeMode] {
+        for scope in [
+            "everything",
+            "tenant:acme",
+            "agent:support-bot",
+            "tool:refunds",
+            "connection:stripe",
+        ] {
+            let bad = with(kind, scope, false).unwrap_err();
+            assert_eq!(bad.index, Some(3), "{scope}");
+            assert!(bad.to_string().contains("has an intent under a"), "{bad}");
+            with(kind, scope, true).unwrap();
+        }
+        for scope in ["tenant:other", "agent:acme", "tool:refund", "connection:slack", "run:a"] {
+            with(kind, scope, false).unwrap();
+        }
+    }
+    // What was under way when the stop came has its end.
+    let mut log = Log::new();
+    log.push(of_call('a', accepted()));
+    log.push(of_call('a', intent(0)));
+    log.push(set('a', Kill, "everything"));
+    log.push(of_call('a', outcome(0, Outcome::InDoubt(Doubt::Stopped))));
+    log.verify().unwrap();
+}
+
+#[test]
+fn a_stop_is_in_force_once() {
+    use crate::stop::Kind::{Kill, SafeMode};
+    let fails = |drafts: Vec<EntryDraft>, why: &str| {
+        let mut log = Log::new();
+        drafts.into_iter().for_each(|draft| log.push(draft));
+        let bad = log.verify().unwrap_err().to_string();
+        assert!(bad.contains(why), "{bad}");
+    };
+    let agent = "agent:a";
+    fails(vec![set('a', Kill, agent), set('b', Kill, agent)], "in force already");
+    fails(vec![lifted('a', Kill, agent)], "not in force");
+    fails(vec![set('a', Kill, agent), lifted('b', Kill, agent)], "not in force");
+    fails(
+        vec![set('a', Kill, agent), lifted('a', SafeMode, agent)],
+        "not in force",
+    );
+    let mut log = Log::new();
+    for draft in [
+        set('a', Kill, agent),
+        set('b', SafeMode, agent),
+        lifted('a', Kill, agent),
+        set('c', Kill, agent),
+    ] {
+        log.push(draft);
+    }
+    log.verify().unwrap();
+}

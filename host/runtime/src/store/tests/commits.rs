@@ -39,7 +39,7 @@ fn a_call_from_its_beginning_to_its_receipt() {
         let intended = store.commit(intent).unwrap();
         let durable = intended.durable.unwrap();
         assert_eq!((accepted.first_index, durable.index()), (1, 2));
-        assert_eq!(durable.take().unwrap().digest(), request.digest());
+        assert_eq!(durable.take().unwrap().0.digest(), request.digest());
         let ended = store
             .commit(batch([call.outcome(0, vec![]), call.finished(vec![])]))
             .unwrap();
