@@ -70,6 +70,7 @@ const CASES: &[Case] = &[
     ("people", people),
     ("holds", holds),
     ("budgets", budgets),
+    ("runs", runs),
 ];
 
 pub(super) fn trials() -> Vec<Trial> {
@@ -250,14 +251,24 @@ impl Place {
         let text = text.replace(&folder, "DIR").replace(&port, ":PORT");
         let text = masked(&text, "sha256:", |c| c.is_ascii_hexdigit());
         let text = masked(&text, "c_", |c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        let text = masked_runs(&text);
         let text = masked(&text, "ambit-ledger/", |c| c.is_ascii_hexdigit());
         let text = masked(&text, "(accepted ", |c| c != ')');
         let text = masked(&text, "rita+", |c| c.is_ascii_alphanumeric() || "+/=".contains(c));
         let text = masked(&text, "process ", |c| c.is_ascii_digit());
         let time = |c: char| c.is_ascii_digit() || matches!(c, '-' | ':' | '.' | 'T' | 'Z');
-        let text = ["began ", "\"first\": \"", "\"last\": \"", "erased on "]
-            .iter()
-            .fold(text, |text, start| masked(&text, start, time));
+        let starts = [
+            "began ",
+            "\"first\": \"",
+            "\"last\": \"",
+            "erased on ",
+            "until ",
+            "started    ",
+            "expires    ",
+            "\"started\": \"",
+            "\"expires\": \"",
+        ];
+        let text = starts.iter().fold(text, |text, start| masked(&text, start, time));
         masked(&text, "· fuel ", |c| {
             c.is_ascii_digit() || c == ' ' || c == '·' || c == 'm' || c == 's'
         })
@@ -321,6 +332,20 @@ fn masked(text: &str, start: &str, of: impl Fn(char) -> bool) -> String {
     out
 }
 
+/// The same for the ids of runs: `r_` ends many a word.
+fn masked_runs(text: &str) -> String {
+    let mut pieces = text.split("r_");
+    let mut out = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let rest = piece.trim_start_matches(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+        out.push_str("r_");
+        let id = piece.len() - rest.len() == 26;
+        out.push_str(if id { "…" } else { &piece[..piece.len() - rest.len()] });
+        out.push_str(rest);
+    }
+    out
+}
+
 /// Every file of a folder with its content, and every folder.
 fn tree(folder: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
     let mut found = BTreeMap::new();
@@ -367,7 +392,7 @@ fn changed(
 }
 
 fn help(place: &mut Place) -> Verdict {
-    let commands: [&[&str]; 39] = [
+    let commands: [&[&str]; 44] = [
         &[],
         &["init"],
         &["build"],
@@ -393,6 +418,11 @@ fn help(place: &mut Place) -> Verdict {
         &["person", "enrol"],
         &["person", "revoke"],
         &["person", "list"],
+        &["run"],
+        &["run", "start"],
+        &["run", "show"],
+        &["run", "list"],
+        &["run", "end"],
         &["replay"],
         &["budgets"],
         &["audit"],
@@ -789,10 +819,77 @@ fn holds(place: &mut Place) -> Verdict {
     Ok(())
 }
 
+/// Runs that are started, used, ended, and that cannot be.
+fn runs(place: &mut Place) -> Verdict {
+    place.ready();
+    place.run(0, Leaves::Record, &["run", "list"])?;
+    let plain = ["run", "start", "--for", "ada"];
+    for slip in [
+        &["--money", "usd"][..],
+        &["--money", "usf=5"],
+        &["--money", "usd=5", "--money", "usd=6"],
+        &["--calls", "0"],
+        &["--calls", "many"],
+        &["--errors", "101"],
+        &["--errors-of", "0"],
+        &["--expires", "32d"],
+        &["--expires", "soon"],
+        &["--as", "nobody"],
+        &["--for", "eve"],
+    ] {
+        let named: &[&str] = if slip[0] == "--for" { &plain[..2] } else { &plain };
+        let asked: Vec<&str> = named.iter().chain(slip).copied().collect();
+        let code = if ["usf=5", "usd=5", "0", "nobody", "eve"].contains(&slip[1]) && slip[0] != "--errors-of" {
+            1
+        } else {
+            2
+        };
+        place.run(code, Leaves::Record, &asked)?;
+    }
+    let limits = [
+        "--calls",
+        "2",
+        "--money",
+        "usd=5000",
+        "--mode",
+        "suggest",
+        "--expires",
+        "90m",
+    ];
+    let asked: Vec<&str> = plain.into_iter().chain(limits).collect();
+    let started = place.run(0, Leaves::Record, &asked)?;
+    let run = started.out.trim().to_owned();
+    let call = ["call", "shop", "nothing", "--for", "ada", "--run"];
+    let of_run = |more: &[&str]| -> Vec<String> {
+        let all = call.iter().copied().chain(more.iter().copied());
+        all.map(str::to_owned).collect()
+    };
+    place.run(1, Leaves::Record, &of_run(&[&run]))?;
+    place.run(1, Leaves::Record, &of_run(&[&run, "--mode", "execute"]))?;
+    place.run(1, Leaves::Record, &of_run(&["r_none"]))?;
+    place.run(1, Leaves::Record, &["call", "shop", "nothing", "--run", &run])?;
+    place.run(0, Leaves::Record, &["run", "list"])?;
+    place.run(0, Leaves::Record, &["run", "show", &run[..8]])?;
+    place.run(1, Leaves::Record, &["run", "show", "r_none"])?;
+    place.run(0, Leaves::Record, &["audit", "list", "--run", &run])?;
+    place.run(0, Leaves::Record, &["run", "end", &run])?;
+    place.run(1, Leaves::Record, &["run", "end", &run])?;
+    place.run(1, Leaves::Record, &of_run(&[&run]))?;
+    place.run(0, Leaves::Record, &["run", "list", "--open"])?;
+    place.run(0, Leaves::Record, &["run", "list", "--format", "json"])?;
+    place.run(
+        0,
+        Leaves::Record,
+        &["run", "show", &run, "--limit", "0", "--format", "json"],
+    )?;
+    place.run(0, Leaves::Record, &["audit", "verify"])?;
+    Ok(())
+}
+
 fn ledgers(place: &mut Place) -> Verdict {
     let ledger = place.home.folder().join("ledger.db");
     let other = rusqlite::Connection::open(&ledger).unwrap();
-    other.pragma_update(None, "user_version", 3).unwrap();
+    other.pragma_update(None, "user_version", 4).unwrap();
     drop(other);
     place.run(3, Leaves::Record, &["audit", "list"])?;
     place.run(3, Leaves::Record, &["audit", "verify"])?;
@@ -1057,6 +1154,7 @@ fn budgets(place: &mut Place) -> Verdict {
         amount,
         budget: budget.into(),
         cap,
+        over: None,
         window: window.into(),
     };
     let settle = |budget: &str, window: &str, amount| Settlement {
@@ -1143,6 +1241,7 @@ mod made_up {
             asked: asked(),
             reserved,
             rules: Vec::new(),
+            run: None,
             seed: Digest::of(b"seed"),
         };
         draft(letter, body)

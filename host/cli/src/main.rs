@@ -58,6 +58,7 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::Policy { command } => commands::policy::run(command, home, out),
         Command::Approvals { command } => commands::approvals::run(command, home, out),
         Command::Person { command } => commands::person::run(command, home, out),
+        Command::Run { command } => commands::run::run(command, home, out),
         Command::Replay(args) => commands::replay::run(args, home, out),
         Command::Budgets => commands::budgets::run(home, out),
         Command::Audit { command } => commands::audit::run(command, home, out),

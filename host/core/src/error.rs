@@ -61,6 +61,8 @@ codes! {
     Approval = "approval",
     /// What it stood on when it was approved is no longer so.
     Stale = "stale",
+    /// The run is not the caller's, is over, or no longer allows it.
+    Run = "run",
     /// A budget has not enough left.
     Budget = "budget",
     /// An import is not bound to a connection.

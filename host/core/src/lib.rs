@@ -26,4 +26,5 @@ pub mod manifest;
 pub mod money;
 pub mod policy;
 pub mod route;
+pub mod run;
 pub mod scope;

@@ -16,6 +16,7 @@ use ambit_core::hold::{self, Hold, HoldError, Progress, Standing, Verdict, Vote}
 use ambit_core::ledger::body::{Asked, CallAccepted, Cause, EffectHeld, EffectRefused, End, HoldVoted, VoteRefused};
 use ambit_core::ledger::story::{HoldStory, Opening};
 use ambit_core::ledger::{CallStory, EntryDraft, Principal, SignerKey, VerifierKey};
+use ambit_core::run::Run;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use zeroize::Zeroizing;
@@ -264,6 +265,7 @@ impl Host {
             trace: story.trace.parse::<TraceId>().map_err(named)?,
             principal: story.principal.clone(),
             tool: story.tool,
+            run: story.run().map(str::to_owned),
             policy: self.shared.policy.digest(),
             config: self.shared.config.digest(),
         })
@@ -346,6 +348,7 @@ fn request(waiting: &Waiting, asked: &Asked, args: String, listener: Option<List
         agent: waiting.hold.principal.agent.clone(),
         user: waiting.hold.principal.user.clone(),
         mode: asked.mode,
+        run: waiting.story.run().map(str::to_owned),
         trace: Some(trace.map_err(|error| Refusal::new(Code::Internal, error))?),
         narrowing: Narrowing::default(),
         listener,
@@ -374,6 +377,7 @@ fn going_on<'h>(
             effect: waiting.held.effect,
             request: waiting.held.request,
             commitment: waiting.held.asked,
+            over: waiting.held.over,
             hold: waiting.hold,
             votes: waiting.votes,
         },
@@ -382,6 +386,7 @@ fn going_on<'h>(
         tally,
     };
     let beginning = Beginning {
+        run_budgets: decided.run.as_ref().map(Run::budgets).unwrap_or_default(),
         grant: decided.grant,
         heading: asking.heading,
         mode: asking.request.mode,

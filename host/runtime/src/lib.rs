@@ -2,7 +2,7 @@
 //!
 //! [`call`] is the whole way of a call. [`sandbox`] runs guests and knows no policy; [`gate`] is the only way out and sends
 //! nothing without a [`store::Durable`]; [`store`] is the ledger and what stands beside it; [`config`] turns the
-//! operator's text into checked values. [`budgets`] says how budgets stand.
+//! operator's text into checked values. [`budgets`] says how budgets stand; [`runs`] starts and ends agents' sessions.
 
 #[cfg(windows)]
 compile_error!("Ambit does not run on Windows yet: build it on Linux or macOS, or in WSL.");
@@ -18,6 +18,7 @@ pub mod host;
 pub mod ids;
 mod random;
 pub mod replay;
+pub mod runs;
 pub mod sandbox;
 pub mod secret;
 pub mod store;

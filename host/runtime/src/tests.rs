@@ -145,6 +145,8 @@ fn component(port: u16) -> Vec<u8> {
 
 #[path = "tests_holds.rs"]
 mod holds;
+#[path = "tests_runs.rs"]
+mod runs;
 
 const POLICY: &str = "@id(\"all\") permit (principal, action, resource);";
 
@@ -198,6 +200,7 @@ fn request(function: &str) -> CallRequest {
         agent: "assistant".to_owned(),
         user: Some("ada".to_owned()),
         mode: Mode::Execute,
+        run: None,
         trace: None,
         narrowing: Narrowing::default(),
         listener: None,

@@ -176,6 +176,7 @@ impl EntryDraft {
         if !kind.of_a_call() {
             let bare = self.call.is_none() && self.principal.is_none();
             must(bare, "no call and no principal")?;
+            self.check_run()?;
             return self.check_erased();
         }
         must(self.call.as_deref().is_some_and(is_call_id), "the id of its call")?;
@@ -192,6 +193,16 @@ impl EntryDraft {
         }
         must(self.principal.is_some(), "a principal")?;
         must(self.tool.is_some(), "the digest of its tool")
+    }
+
+    /// A run is started with what a run can have.
+    fn check_run(&self) -> Result<(), LedgerError> {
+        match &self.body {
+            Body::RunStarted(started) => started
+                .check()
+                .map_err(|why| LedgerError::Entry(format!("a run-started entry: {why}"))),
+            _ => Ok(()),
+        }
     }
 
     /// An erasure names calls, each once, and no more than fit.

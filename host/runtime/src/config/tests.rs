@@ -665,7 +665,7 @@ unit = "dollars"
 window = "week"
 [budget.two]
 unit = "fuel"
-window = "run"
+window = "month "
 cap = -1
 over = { ask = "finance" }
 [budget.three]
@@ -779,6 +779,46 @@ cap = 1
 }
 
 #[test]
+fn a_cap_is_passed_by_people_who_can_be_asked() {
+    let budget = |lines: &str| {
+        format!(
+            "[group.finance]\nmembers = [\"sam\", \"rita\"]\n[group.later]\nmembers = []\n[budget.b]\nunit = \"usd\"\n\
+             window = \"day\"\ncap = 5\n{lines}\n"
+        )
+    };
+    let over = |lines: &str| {
+        let config = parse(&budget(lines)).map_err(|problems| render(&problems)).unwrap();
+        let over = config.budgets()[0].over.clone();
+        over.map(|over| format!("{} of {}", over.count, over.ask))
+    };
+    assert_eq!(over(""), None);
+    assert_eq!(over("over = { ask = \"finance\" }").as_deref(), Some("1 of finance"));
+    assert_eq!(
+        over("over.ask = \"finance\"\nover.count = 2").as_deref(),
+        Some("2 of finance")
+    );
+    assert_eq!(
+        over("over = { ask = \"later\", count = 3 }").as_deref(),
+        Some("3 of later")
+    );
+    let bad = [
+        "over = { ask = \"finanz\" }",
+        "over = { ask = \"finance\", count = 3 }",
+        "over = { ask = \"finance\", count = 0 }",
+        "over = { count = 1 }",
+        "over = { ask = \"finance\", number = 2 }",
+        "over = \"finance\"",
+    ];
+    let told: String = bad
+        .iter()
+        .map(|lines| render(&parse(&budget(lines)).err().unwrap_or_default()))
+        .collect();
+    expect![[r#""#]].assert_eq(&told);
+    let calls = budget("over = { ask = \"finance\" }").replace("\"usd\"", "\"calls\"");
+    check(&calls, expect![[r#""#]]);
+}
+
+#[test]
 fn budgets_count_what_can_be_counted_for_as_long_as_can_be_kept() {
     let budget = |lines: &str| {
         let text = "[budget.b]\nunit = \"calls\"\nwindow = \"day\"\ncap = 5\n";
@@ -799,6 +839,7 @@ fn budgets_count_what_can_be_counted_for_as_long_as_can_be_kept() {
         ("unit = \"bytes\"\nwindow = \"hour\"", "5 bytes hour"),
         ("unit = \"fuel\"\nwindow = \"month\"", "5 fuel month"),
         ("unit = \"effects\"\nwindow = \"call\"", "5 effects call"),
+        ("window = \"run\"", "5 calls run"),
         ("window = { rolling = \"24h\" }", "5 calls rolling 24h"),
         ("window = { rolling = \"7d\" }", "5 calls rolling 7d"),
         ("window.rolling = \"31d\"", "5 calls rolling 31d"),
@@ -815,7 +856,7 @@ fn budgets_count_what_can_be_counted_for_as_long_as_can_be_kept() {
         "window = \"24h rolling\"",
         "window = \"week\"",
         "window = 24",
-        "window = \"run\"",
+        "window = \"runs\"",
         "window = { rolling = \"90m\" }",
         "window = { rolling = \"0h\" }",
         "window = { rolling = \"32d\" }",

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use ambit_core::money::Account;
+use ambit_core::run::Run;
 
 use super::StoreError;
 use super::books::{Books, Held, Window, Work};
@@ -18,6 +19,9 @@ pub(super) struct MapBooks {
     pub(super) reservations: HashMap<(Work, Window), u64>,
     pub(super) holds: HashMap<Work, Held>,
     pub(super) persons: HashMap<String, String>,
+    pub(super) runs: HashMap<String, Run>,
+    /// The runs of calls under way.
+    pub(super) run_calls: HashMap<String, String>,
     /// What rolling windows used, by the beginning of the slice.
     pub(super) slices: BTreeMap<(Window, i64), u64>,
     undo: Vec<Before>,
@@ -30,6 +34,8 @@ enum Before {
     Reservation((Work, Window), Option<u64>),
     Hold(Work, Option<Held>),
     Person(String, Option<String>),
+    Run(String, Option<Run>),
+    RunCall(String, Option<String>),
     Slice((Window, i64), Option<u64>),
 }
 
@@ -48,6 +54,8 @@ impl MapBooks {
                 Before::Reservation(key, row) => put_back(&mut self.reservations, key, row),
                 Before::Hold(key, row) => put_back(&mut self.holds, key, row),
                 Before::Person(key, row) => put_back(&mut self.persons, key, row),
+                Before::Run(key, row) => put_back(&mut self.runs, key, row),
+                Before::RunCall(key, row) => put_back(&mut self.run_calls, key, row),
                 Before::Slice(key, Some(row)) => drop(self.slices.insert(key, row)),
                 Before::Slice(key, None) => drop(self.slices.remove(&key)),
             }
@@ -193,6 +201,32 @@ impl Books for MapBooks {
     fn revoke(&mut self, name: &str) -> Result<(), StoreError> {
         let before = self.persons.remove(name);
         self.undo.push(Before::Person(name.to_owned(), before));
+        Ok(())
+    }
+
+    fn run(&mut self, id: &str) -> Result<Option<Run>, StoreError> {
+        Ok(self.runs.get(id).cloned())
+    }
+
+    fn set_run(&mut self, run: &Run) -> Result<(), StoreError> {
+        let before = self.runs.insert(run.id().to_owned(), run.clone());
+        self.undo.push(Before::Run(run.id().to_owned(), before));
+        Ok(())
+    }
+
+    fn join(&mut self, call: &str, run: &str) -> Result<(), StoreError> {
+        let before = self.run_calls.insert(call.to_owned(), run.to_owned());
+        self.undo.push(Before::RunCall(call.to_owned(), before));
+        Ok(())
+    }
+
+    fn run_of(&mut self, call: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.run_calls.get(call).cloned())
+    }
+
+    fn leave(&mut self, call: &str) -> Result<(), StoreError> {
+        let before = self.run_calls.remove(call);
+        self.undo.push(Before::RunCall(call.to_owned(), before));
         Ok(())
     }
 }

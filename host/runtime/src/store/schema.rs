@@ -15,7 +15,7 @@ use super::{StoreError, home};
 /// `Ambt`, in the database's header.
 const APPLICATION: i64 = 0x416d_6274;
 /// The only format that this version reads and writes.
-pub(super) const FORMAT: i64 = 2;
+pub(super) const FORMAT: i64 = 3;
 /// Bytes of a database page. Fixed, so that a quota in bytes is a number of pages.
 pub(super) const PAGE: u64 = 4096;
 /// How long to wait for a reader that recovers the write-ahead log.
@@ -125,6 +125,19 @@ CREATE TABLE holds(
   expires INTEGER NOT NULL,
   idx INTEGER NOT NULL UNIQUE,
   PRIMARY KEY (call, ordinal)
+) STRICT, WITHOUT ROWID;
+
+-- Runs, over or not, as their entries made them: JSON.
+CREATE TABLE runs(
+  run TEXT PRIMARY KEY,
+  idx INTEGER NOT NULL UNIQUE,
+  state TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The runs of calls under way.
+CREATE TABLE run_calls(
+  call TEXT PRIMARY KEY,
+  run TEXT NOT NULL REFERENCES runs(run)
 ) STRICT, WITHOUT ROWID;
 
 -- People who may approve, with the text of their public key.

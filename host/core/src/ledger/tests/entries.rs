@@ -19,6 +19,9 @@ fn every_kind_reads_back_and_is_canonical() {
     let (mut log, holds) = (Log::of_everything(), Log::of_holds());
     assert!(holds.verify().is_ok());
     log.push(erased(&['a', 'd']));
+    for draft in run() {
+        log.push(draft);
+    }
     let mut kinds = std::collections::BTreeSet::new();
     for entry in log.entries.iter().chain(&holds.entries) {
         is_canonical(&entry.text());
@@ -46,6 +49,7 @@ fn the_format_stays() {
             r#"{"body":{"calls":["c_aaaaaaaaaaaaaaaaaaaaaaaaaa","c_dddddddddddddddddddddddddd"],"values":5,"why":{"age":{"days":90}}},"index":0,"kind":"values-erased","time":1795228800000}"#
         ]],
     );
+    check(run().swap_remove(0), expect![[r#""#]]);
     check(
         of_call('a', intent(3)),
         expect![[
@@ -112,6 +116,7 @@ fn absent_values_are_left_out() {
             rule: None,
         },
         rules: vec![],
+        run: None,
         stage: Stage::Caller,
         tool: None,
     };

@@ -16,3 +16,4 @@ mod faults;
 mod fixture;
 mod holds;
 mod opening;
+mod runs;
