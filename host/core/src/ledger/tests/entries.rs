@@ -49,7 +49,12 @@ fn the_format_stays() {
             r#"{"body":{"calls":["c_aaaaaaaaaaaaaaaaaaaaaaaaaa","c_dddddddddddddddddddddddddd"],"values":5,"why":{"age":{"days":90}}},"index":0,"kind":"values-erased","time":1795228800000}"#
         ]],
     );
-    check(run().swap_remove(0), expect![[r#""#]]);
+    check(
+        run().swap_remove(0),
+        expect![[
+            r#"{"body":{"caps":[{"cap":100,"unit":"calls"},{"cap":50000,"unit":"usd"}],"errors":{"least":20,"percent":50},"expires":1795257600000,"mode":"suggest","principal":{"agent":"support-bot","team":"support","tenant":"acme","user":"alice"},"run":"r_aaaaaaaaaaaaaaaaaaaaaaaaaa"},"index":0,"kind":"run-started","time":1795228800000}"#
+        ]],
+    );
     check(
         of_call('a', intent(3)),
         expect![[
