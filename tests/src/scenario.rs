@@ -438,7 +438,7 @@ impl Stage {
         }
     }
 
-    /// Every call that ran comes to the same again, from what was recorded of it; left out is only what ended by time.
+    /// Every call that ran comes to the same again, from what was recorded of it; left out is only what ended by time or with its run.
     fn check_replay(&self) -> Result<(), String> {
         let run = self
             .home
@@ -449,8 +449,13 @@ impl Stage {
         let left = document["left_out"]
             .as_array()
             .ok_or("a replay said nothing of what it left out")?;
-        let by_time = |left: &&Value| left["why"].as_str().is_some_and(|why| why.contains("ended by `time`"));
-        match left.iter().find(|left| !by_time(left)) {
+        let from_outside = |left: &&Value| {
+            let why = left["why"].as_str().unwrap_or_default();
+            ["time", "run"]
+                .iter()
+                .any(|end| why.contains(&format!("ended by `{end}`")))
+        };
+        match left.iter().find(|left| !from_outside(left)) {
             Some(left) => Err(format!("not replayed: {left}")),
             None => Ok(()),
         }

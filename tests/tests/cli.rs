@@ -869,9 +869,16 @@ fn runs(place: &mut Place) -> Verdict {
     place.run(1, Leaves::Record, &of_run(&["r_none"]))?;
     place.run(1, Leaves::Record, &["call", "shop", "nothing", "--run", &run])?;
     place.run(0, Leaves::Record, &["run", "list"])?;
-    place.run(0, Leaves::Record, &["run", "show", &run[..8]])?;
+    place.run(0, Leaves::Record, &["run", "show", &run])?;
+    let beginning = place.home.done(["run", "show", &run[..8]]).unwrap();
+    if !beginning.out.contains(&run) {
+        return Err(beginning.text());
+    }
     place.run(1, Leaves::Record, &["run", "show", "r_none"])?;
-    place.run(0, Leaves::Record, &["audit", "list", "--run", &run])?;
+    let calls = place.home.done(["audit", "list", "--run", &run]).unwrap();
+    if calls.out.lines().count() != 3 {
+        return Err(calls.text());
+    }
     place.run(0, Leaves::Record, &["run", "end", &run])?;
     place.run(1, Leaves::Record, &["run", "end", &run])?;
     place.run(1, Leaves::Record, &of_run(&[&run]))?;

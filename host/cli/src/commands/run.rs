@@ -62,7 +62,7 @@ fn start(home: &Path, asked: &RunStart, out: Output) -> Result<Exit, Failure> {
             }),
         },
     )?;
-    out.result(&document(&run, &[]), |w| writeln!(w, "{}", run.id()))?;
+    out.result(&document(&run), |w| writeln!(w, "{}", run.id()))?;
     note(format!(
         "Open until {}. Calls are part of it with `ambit call --run {}`; `ambit run end` ends it.",
         utc(i64::try_from(run.started.expires).unwrap_or(i64::MAX)),
@@ -101,7 +101,7 @@ fn money(text: &str) -> Result<RunCap, Failure> {
 
 fn end(home: &Path, given: &str, out: Output) -> Result<Exit, Failure> {
     let run = home::end_run(home, find(home, given)?.id())?;
-    out.result(&document(&run, &[]), |w| {
+    out.result(&document(&run), |w| {
         writeln!(
             w,
             "ended {}: what is under way finishes, and nothing more begins",
@@ -172,7 +172,7 @@ fn used(reader: &Reader, run: &Run) -> Result<Vec<Used>, Failure> {
     Ok(own.chain(others).collect())
 }
 
-fn document(run: &Run, used: &[Used]) -> Value {
+fn document(run: &Run) -> Value {
     let principal = &run.started.principal;
     json!({
         "run": run.id(),
@@ -186,14 +186,17 @@ fn document(run: &Run, used: &[Used]) -> Value {
         "errors": run.started.errors,
         "finished": run.finished,
         "failed": run.failed,
-        "budgets": used.iter().map(|one| json!({
-            "budget": one.budget,
-            "unit": one.unit,
-            "cap": one.cap,
-            "used": one.account.used,
-            "reserved": one.account.reserved,
-            "left": one.account.left(one.cap),
-        })).collect::<Vec<_>>(),
+    })
+}
+
+fn counted(one: &Used) -> Value {
+    json!({
+        "budget": one.budget,
+        "unit": one.unit,
+        "cap": one.cap,
+        "used": one.account.used,
+        "reserved": one.account.reserved,
+        "left": one.account.left(one.cap),
     })
 }
 
@@ -204,7 +207,7 @@ fn list(home: &Path, limit: u32, open: bool, out: Output) -> Result<Exit, Failur
     let all = reader.runs("", if open { usize::MAX } else { limit })?;
     let wanted = all.into_iter().filter(|run| !open || run.is_open(now).is_ok());
     let runs: Vec<Run> = wanted.take(limit).collect();
-    let rows: Vec<Value> = runs.iter().map(|run| document(run, &[])).collect();
+    let rows: Vec<Value> = runs.iter().map(document).collect();
     out.result(&rows, |w| {
         if runs.is_empty() {
             return writeln!(w, "no runs");
@@ -236,8 +239,9 @@ fn show(home: &Path, given: &str, limit: u32, out: Output) -> Result<Exit, Failu
         limit: Some(usize::try_from(limit).unwrap_or(usize::MAX)),
         ..CallFilter::default()
     })?;
-    let mut document = document(&run, &used);
+    let mut document = document(&run);
     if let Some(document) = document.as_object_mut() {
+        document.insert("budgets".to_owned(), used.iter().map(counted).collect());
         let calls = calls.iter().map(|story| story.call.as_str()).collect::<Vec<_>>();
         document.insert("calls".to_owned(), json!(calls));
     }

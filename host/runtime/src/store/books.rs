@@ -152,19 +152,20 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<Entr
     };
     match entry.body() {
         Body::CallAccepted(body) => {
-            join(books, entry, body)?;
-            begin(books, &work(), entry, &body.reserved, None)?;
+            let run = join(books, entry, body)?;
+            begin(books, &work(), entry, run.as_ref(), (&body.reserved, None))?;
         }
         Body::EffectIntent(body) => {
             let work = work();
             if let Some(hold) = body.hold {
                 end_hold(books, &work, hold, Some(time(entry)))?;
             }
-            if let Some(run) = run_of(books, &work)? {
+            let run = run_of(books, &work)?;
+            if let Some(run) = &run {
                 let admitted = run.admits_effect(body.tier, entry.time_ms());
                 admitted.map_err(|why| not_of_run(run.id(), why))?;
             }
-            begin(books, &work, entry, &body.reserved, body.hold)?;
+            begin(books, &work, entry, run.as_ref(), (&body.reserved, body.hold))?;
         }
         Body::EffectRefused(body) => {
             if let Some(hold) = body.hold {
@@ -194,9 +195,7 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<Entr
             no_effect_open(books, &work)?;
             no_effect_held(books, &work)?;
             end(books, &work, entry, &body.settled)?;
-            let follows = count(books, &work, run::call_failed(body))?;
-            books.leave(&work.call)?;
-            return Ok(follows);
+            return count(books, &work, run::call_failed(body));
         }
         Body::RunStarted(body) => start_run(books, entry, body)?,
         Body::RunEnded(body) => end_run(books, entry, body)?,
@@ -206,19 +205,18 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<Entr
     Ok(None)
 }
 
-/// Something begins, with what it sets aside. `hold` is the one whose approvals it uses up.
+/// Something begins, in its run where it is part of one, with what it sets aside, and the hold whose approvals it uses up.
 fn begin<B: Books>(
     books: &mut B,
     work: &Work,
     entry: &Entry,
-    reserved: &[Reservation],
-    hold: Option<Digest>,
+    run: Option<&Run>,
+    (reserved, hold): (&[Reservation], Option<Digest>),
 ) -> Result<(), B::Error> {
     if !books.begin(work, entry.index())? {
         return Err(contradiction(work, "has begun already"));
     }
-    let run = run_of(books, work)?;
-    let whole = match &run {
+    let whole = match run {
         Some(run) => run.is_reserved(entry.body()),
         None => !reserved.iter().any(|one| run::is_own(&one.budget)),
     };
@@ -227,7 +225,7 @@ fn begin<B: Books>(
     }
     let within = Within {
         work,
-        run: run.as_ref().map(Run::id),
+        run: run.map(Run::id),
         hold,
         time_ms: entry.time_ms(),
     };
@@ -263,15 +261,16 @@ fn not_of_run<E: From<StoreError>>(run: &str, why: RunError) -> E {
 }
 
 /// A call that names a run becomes part of it, where it may.
-fn join<B: Books>(books: &mut B, entry: &Entry, accepted: &CallAccepted) -> Result<(), B::Error> {
-    let Some(id) = &accepted.run else { return Ok(()) };
+fn join<B: Books>(books: &mut B, entry: &Entry, accepted: &CallAccepted) -> Result<Option<Run>, B::Error> {
+    let Some(id) = &accepted.run else { return Ok(None) };
     let run = known_run(books, id)?;
     let Some(principal) = entry.principal() else {
         return Err(not_of_run(id, RunError::Another));
     };
     run.admits_call(principal, accepted.asked.mode, entry.time_ms())
         .map_err(|why| not_of_run(id, why))?;
-    books.join(entry.call().unwrap_or_default(), id)
+    books.join(entry.call().unwrap_or_default(), id)?;
+    Ok(Some(run))
 }
 
 /// Counts a call or an effect that came to an end towards its run, and says so where that was one failure too many.
@@ -281,6 +280,9 @@ fn count<B: Books>(books: &mut B, work: &Work, failed: bool) -> Result<Option<En
     };
     run.count(failed);
     books.set_run(&run)?;
+    if work.ordinal.is_none() {
+        books.leave(&work.call)?;
+    }
     Ok(run.degrades().map(EntryDraft::of_ledger))
 }
 
