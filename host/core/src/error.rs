@@ -63,6 +63,10 @@ codes! {
     Stale = "stale",
     /// The run is not the caller's, is over, or no longer allows it.
     Run = "run",
+    /// Nobody knows whether an effect happened, and an operator has not said.
+    Doubt = "doubt",
+    /// An operator found that the effect did not happen.
+    NotDone = "not-done",
     /// A budget has not enough left.
     Budget = "budget",
     /// An import is not bound to a connection.

@@ -49,6 +49,15 @@ pub struct Held {
     pub index: u64,
 }
 
+/// Since when something is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Begun {
+    /// The ledger index of the entry that began it.
+    pub(super) index: u64,
+    /// Whether it matters that nobody knows if it happened.
+    pub(super) changes: bool,
+}
+
 impl Window {
     /// What it is of; none for what only a damaged ledger has.
     #[must_use]
@@ -62,10 +71,10 @@ pub(super) trait Books {
     /// What reading and writing rows fails with.
     type Error: From<StoreError>;
 
-    /// Notes that `work` began with the entry at `index`; false where it is under way already.
-    fn begin(&mut self, work: &Work, index: u64) -> Result<bool, Self::Error>;
-    /// Notes that `work` is over; false where it was not under way.
-    fn end(&mut self, work: &Work) -> Result<bool, Self::Error>;
+    /// Notes that `work` began; false where it is under way already.
+    fn begin(&mut self, work: &Work, begun: Begun) -> Result<bool, Self::Error>;
+    /// Notes that `work` is over; none where it was not under way.
+    fn end(&mut self, work: &Work) -> Result<Option<Begun>, Self::Error>;
     /// How many of a call's effects are under way.
     fn effects(&mut self, call: &str) -> Result<u64, Self::Error>;
     /// Whether `work` is under way.
@@ -95,6 +104,11 @@ pub(super) trait Books {
     fn unhold(&mut self, work: &Work) -> Result<(), Self::Error>;
     /// How many of a call's effects are held.
     fn holds(&mut self, call: &str) -> Result<u64, Self::Error>;
+
+    /// Notes that an effect is in doubt since the entry at `index`.
+    fn doubt(&mut self, work: &Work, index: u64) -> Result<(), Self::Error>;
+    /// Notes that it is no longer; false where it was not.
+    fn undoubt(&mut self, work: &Work) -> Result<bool, Self::Error>;
 
     /// Enrols a person; false where there is one of that name.
     fn enrol(&mut self, name: &str, key: &str) -> Result<bool, Self::Error>;
@@ -153,7 +167,12 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<Entr
     match entry.body() {
         Body::CallAccepted(body) => {
             let run = join(books, entry, body)?;
-            begin(books, &work(), entry, run.as_ref(), (&body.reserved, None))?;
+            let begins = Begins {
+                changes: false,
+                reserved: &body.reserved,
+                hold: None,
+            };
+            begin(books, &work(), entry, run.as_ref(), begins)?;
         }
         Body::EffectIntent(body) => {
             let work = work();
@@ -165,7 +184,12 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<Entr
                 let admitted = run.admits_effect(body.tier, entry.time_ms());
                 admitted.map_err(|why| not_of_run(run.id(), why))?;
             }
-            begin(books, &work, entry, run.as_ref(), (&body.reserved, body.hold))?;
+            let begins = Begins {
+                changes: body.changes(),
+                reserved: &body.reserved,
+                hold: body.hold,
+            };
+            begin(books, &work, entry, run.as_ref(), begins)?;
         }
         Body::EffectRefused(body) => {
             if let Some(hold) = body.hold {
@@ -187,9 +211,13 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<Entr
         Body::PersonRevoked(body) => revoke(books, body)?,
         Body::EffectOutcome(body) => {
             let work = work();
-            end(books, &work, entry, &body.settled)?;
+            let begun = end(books, &work, entry, &body.settled)?;
+            if body.is_in_doubt() && begun.changes {
+                books.doubt(&work, entry.index())?;
+            }
             return count(books, &work, run::effect_failed(body));
         }
+        Body::EffectResolved(body) => resolve(books, &work(), entry, &body.settled)?,
         Body::CallFinished(body) => {
             let work = work();
             no_effect_open(books, &work)?;
@@ -205,15 +233,31 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<Entr
     Ok(None)
 }
 
-/// Something begins, in its run where it is part of one, with what it sets aside, and the hold whose approvals it uses up.
+/// What an entry begins: whether it changes something, what is set aside for it, and the hold whose approvals it uses up.
+struct Begins<'a> {
+    changes: bool,
+    reserved: &'a [Reservation],
+    hold: Option<Digest>,
+}
+
+/// Something begins, in its run where it is part of one.
 fn begin<B: Books>(
     books: &mut B,
     work: &Work,
     entry: &Entry,
     run: Option<&Run>,
-    (reserved, hold): (&[Reservation], Option<Digest>),
+    begins: Begins<'_>,
 ) -> Result<(), B::Error> {
-    if !books.begin(work, entry.index())? {
+    let Begins {
+        changes,
+        reserved,
+        hold,
+    } = begins;
+    let begun = Begun {
+        index: entry.index(),
+        changes,
+    };
+    if !books.begin(work, begun)? {
         return Err(contradiction(work, "has begun already"));
     }
     let whole = match run {
@@ -319,10 +363,23 @@ fn degrade_run<B: Books>(books: &mut B, degraded: &RunDegraded) -> Result<(), B:
     books.set_run(&run)
 }
 
-fn end<B: Books>(books: &mut B, work: &Work, entry: &Entry, settled: &[Settlement]) -> Result<(), B::Error> {
-    let was_open = books.end(work)?;
-    if !guard!("ledger.one-outcome", was_open) {
+fn end<B: Books>(books: &mut B, work: &Work, entry: &Entry, settled: &[Settlement]) -> Result<Begun, B::Error> {
+    let begun = books.end(work)?;
+    if !guard!("ledger.one-outcome", begun.is_some()) {
         return Err(contradiction(work, "is not under way"));
+    }
+    settled
+        .iter()
+        .try_for_each(|settlement| settle(books, work, entry.time_ms(), settlement))?;
+    let index = entry.index();
+    Ok(begun.unwrap_or(Begun { index, changes: false }))
+}
+
+/// What an operator says of an effect in doubt is said once, and settles all that was still set aside for it.
+fn resolve<B: Books>(books: &mut B, work: &Work, entry: &Entry, settled: &[Settlement]) -> Result<(), B::Error> {
+    let was_in_doubt = books.undoubt(work)?;
+    if !guard!("ledger.resolved-once", was_in_doubt) {
+        return Err(contradiction(work, "is not in doubt"));
     }
     settled
         .iter()
