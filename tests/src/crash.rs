@@ -121,6 +121,7 @@ fn refund() -> CallRequest {
         agent: "assistant".to_owned(),
         user: None,
         mode: Mode::Execute,
+        run: None,
         trace: None,
         narrowing: Narrowing::default(),
         listener: None,

@@ -169,7 +169,7 @@ impl Home {
         Err(io::Error::other(format!("ambit {}: {}", shown.join(" "), run.text())))
     }
 
-    /// Calls a function with JSON arguments and `--format json`, for an agent and, perhaps, a user.
+    /// Calls a function with JSON arguments and `--format json`, for an agent and, perhaps, a user and in a run.
     ///
     /// # Errors
     /// It could not be started.
@@ -180,10 +180,12 @@ impl Home {
         args: &str,
         agent: Option<&str>,
         user: Option<&str>,
+        run: Option<&str>,
     ) -> io::Result<Run> {
         let mut arguments = vec!["--format", "json", "call", tool, function, "--args", "-"];
         arguments.extend(agent.iter().flat_map(|agent| ["--as", agent]));
         arguments.extend(user.iter().flat_map(|user| ["--for", user]));
+        arguments.extend(run.iter().flat_map(|run| ["--run", run]));
         self.run(arguments, args)
     }
 

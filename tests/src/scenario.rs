@@ -3,7 +3,8 @@
 //! ```text
 //! case.toml      [tools] name = "component", and [[call]]: function, args (or args-text), agent, user, tool; or, after a call that
 //!                is held, approve = "person" or reject = "person", people = ["person"] are enrolled; or, after a call with
-//!                an effect in doubt, found = "done" or "not-done"
+//!                an effect in doubt, found = "done" or "not-done"; [runs] name = ["argument"] are started as `ambit run start`
+//!                takes it: run = "name" in a call, end = "name"
 //! ambit.toml     ${port}, ${admin_port} and ${ca} stand for the service's; without it, the one for all scenarios
 //! policy.cedar   in force beside the shipped policy; without it, the one for all scenarios
 //! expect.toml    [[call]]: outcome, code, message, value, refused, receipt, and [[call.request]]: what arrived;
@@ -45,6 +46,9 @@ pub struct Case {
     /// Who is enrolled to approve.
     #[serde(default)]
     people: Vec<String>,
+    /// Runs that are started, with the arguments of that.
+    #[serde(default)]
+    runs: BTreeMap<String, Vec<String>>,
     #[serde(default)]
     call: Vec<Call>,
     matrix: Option<Matrix>,
@@ -77,6 +81,10 @@ struct Call {
     args_text: Option<String>,
     agent: Option<String>,
     user: Option<String>,
+    /// The run that it is part of, by its name here.
+    run: Option<String>,
+    /// In place of a call: this run is ended.
+    end: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -107,7 +115,7 @@ struct Expectations {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Expected {
-    /// `ok`, `tool-error`, `refused` or `held`; `waiting` where a vote is not the last one needed; or `error`: the command ended
+    /// `ok`, `tool-error`, `refused` or `held`; `waiting` where a vote is not the last one needed; `ended` of a run; or `error`: the command ended
     /// before there was a call.
     outcome: String,
     /// The refusal's code.
@@ -197,6 +205,8 @@ struct Stage {
     service: Service,
     /// The tool that is meant where a call names none.
     only_tool: Option<String>,
+    /// The ids of the runs.
+    runs: BTreeMap<String, String>,
 }
 
 impl Stage {
@@ -212,10 +222,11 @@ impl Stage {
         home.set(TOKEN_VARIABLE, service.token.clone());
         let mut names = case.tools.keys().cloned();
         let only_tool = names.next().filter(|_| names.next().is_none());
-        let stage = Self {
+        let mut stage = Self {
             home,
             service,
             only_tool,
+            runs: BTreeMap::new(),
         };
         let configuration = stage.filled(&own_or_shared(folder, "ambit.toml")?);
         let policy = own_or_shared(folder, "policy.cedar")?;
@@ -228,6 +239,12 @@ impl Stage {
             .configure(&configuration)
             .map_err(|error| error.to_string())?;
         case.people.iter().try_for_each(|person| stage.enrol(person))?;
+        for (name, arguments) in &case.runs {
+            let arguments = ["run", "start"].into_iter().chain(arguments.iter().map(String::as_str));
+            let started = stage.home.done(arguments).map_err(|error| error.to_string())?;
+            stage.check_output(&started)?;
+            stage.runs.insert(name.clone(), started.out.trim().to_owned());
+        }
         Ok(stage)
     }
 
@@ -328,10 +345,23 @@ impl Stage {
             (Some(_), Some(_)) => return Err("args and args-text exclude each other".to_owned()),
         };
         let tool = self.tool(call.tool.as_ref())?;
-        let run = self
-            .home
-            .call(tool, &call.function, &args, call.agent.as_deref(), call.user.as_deref());
+        let part_of = call.run.as_ref().map(|name| self.run_named(name)).transpose()?;
+        let (agent, user) = (call.agent.as_deref(), call.user.as_deref());
+        let run = self.home.call(tool, &call.function, &args, agent, user, part_of);
         let run = run.map_err(|error| error.to_string())?;
+        self.check_output(&run)?;
+        Ok(run)
+    }
+
+    fn run_named(&self, name: &str) -> Result<&str, String> {
+        let run = self.runs.get(name).map(String::as_str);
+        run.ok_or_else(|| format!("there is no run {name}"))
+    }
+
+    /// An operator ends a run.
+    fn end(&self, name: &str) -> Result<Run, String> {
+        let arguments = ["run", "end", self.run_named(name)?, "--format", "json"];
+        let run = self.home.run(arguments, "").map_err(|error| error.to_string())?;
         self.check_output(&run)?;
         Ok(run)
     }
@@ -344,11 +374,12 @@ impl Stage {
 
     fn check_call(&self, call: &Call, expected: &Expected) -> Result<(), String> {
         let before = self.requests()?.len();
-        let run = match (&call.approve, &call.reject, &call.found) {
-            (Some(person), _, _) => self.vote("approve", person)?,
-            (None, Some(person), _) => self.vote("reject", person)?,
-            (None, None, Some(found)) => self.settle_doubt(found)?,
-            (None, None, None) => self.call(call)?,
+        let run = match (&call.approve, &call.reject, &call.found, &call.end) {
+            (Some(person), ..) => self.vote("approve", person)?,
+            (None, Some(person), ..) => self.vote("reject", person)?,
+            (None, None, Some(found), _) => self.settle_doubt(found)?,
+            (None, None, None, Some(run)) => self.end(run)?,
+            (None, None, None, None) => self.call(call)?,
         };
         let answer = Answer::of(&run);
         let told = |why: String| format!("{why}\n{}", run.text());
@@ -361,7 +392,7 @@ impl Stage {
         let tool = self.tool(matrix.tool.as_ref())?;
         let run = self
             .home
-            .call(tool, &matrix.cases, "{}", None, None)
+            .call(tool, &matrix.cases, "{}", None, None, None)
             .map_err(|error| error.to_string())?;
         let listed = Answer::of(&run).value;
         let listed: Vec<String> = serde_json::from_value(listed).map_err(|error| format!("{error}\n{}", run.text()))?;
@@ -396,6 +427,8 @@ impl Stage {
             args_text: None,
             agent: None,
             user: None,
+            run: None,
+            end: None,
         };
         let run = self.call(&call).map_err(|why| format!("{name}: {why}"))?;
         let answer = Answer::of(&run);
@@ -437,7 +470,7 @@ impl Stage {
         }
     }
 
-    /// Every call that ran comes to the same again, from what was recorded of it; left out is only what ended by time.
+    /// Every call that ran comes to the same again, from what was recorded of it; left out is only what ended by time or with its run.
     fn check_replay(&self) -> Result<(), String> {
         let run = self
             .home
@@ -448,8 +481,13 @@ impl Stage {
         let left = document["left_out"]
             .as_array()
             .ok_or("a replay said nothing of what it left out")?;
-        let by_time = |left: &&Value| left["why"].as_str().is_some_and(|why| why.contains("ended by `time`"));
-        match left.iter().find(|left| !by_time(left)) {
+        let from_outside = |left: &&Value| {
+            let why = left["why"].as_str().unwrap_or_default();
+            ["time", "run"]
+                .iter()
+                .any(|end| why.contains(&format!("ended by `{end}`")))
+        };
+        match left.iter().find(|left| !from_outside(left)) {
             Some(left) => Err(format!("not replayed: {left}")),
             None => Ok(()),
         }
@@ -584,7 +622,7 @@ impl Answer {
             return differs("outcome", &self.outcome, &expected.outcome);
         }
         let exit = match expected.outcome.as_str() {
-            "ok" | "waiting" | "resolved" => [Some(0), Some(0)],
+            "ok" | "waiting" | "resolved" | "ended" => [Some(0), Some(0)],
             "held" => [Some(4), Some(4)],
             "error" => [Some(1), Some(2)],
             _ => [Some(1), Some(1)],

@@ -72,6 +72,7 @@ const CASES: &[Case] = &[
     ("budgets", budgets),
     ("stops", stops),
     ("stopped", stopped),
+    ("runs", runs),
 ];
 
 pub(super) fn trials() -> Vec<Trial> {
@@ -253,21 +254,26 @@ impl Place {
         let text = masked(&text, "sha256:", |c| c.is_ascii_hexdigit());
         let text = masked(&text, "c_", |c| c.is_ascii_lowercase() || c.is_ascii_digit());
         let text = masked(&text, "\"s_", |c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        let text = masked_runs(&text);
         let text = masked(&text, "ambit-ledger/", |c| c.is_ascii_hexdigit());
         let text = masked(&text, "(accepted ", |c| c != ')');
         let text = masked(&text, "rita+", |c| c.is_ascii_alphanumeric() || "+/=".contains(c));
         let text = masked(&text, "process ", |c| c.is_ascii_digit());
         let time = |c: char| c.is_ascii_digit() || matches!(c, '-' | ':' | '.' | 'T' | 'Z');
-        let text = [
+        let starts = [
             "began ",
             "\"first\": \"",
             "\"last\": \"",
             "erased on ",
             ", since ",
             "\"since\": \"",
-        ]
-        .iter()
-        .fold(text, |text, start| masked(&text, start, time));
+            "until ",
+            "started    ",
+            "expires    ",
+            "\"started\": \"",
+            "\"expires\": \"",
+        ];
+        let text = starts.iter().fold(text, |text, start| masked(&text, start, time));
         masked(&text, "· fuel ", |c| {
             c.is_ascii_digit() || c == ' ' || c == '·' || c == 'm' || c == 's'
         })
@@ -331,6 +337,20 @@ fn masked(text: &str, start: &str, of: impl Fn(char) -> bool) -> String {
     out
 }
 
+/// The same for the ids of runs: `r_` ends many a word.
+fn masked_runs(text: &str) -> String {
+    let mut pieces = text.split("r_");
+    let mut out = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let rest = piece.trim_start_matches(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+        out.push_str("r_");
+        let id = piece.len() - rest.len() == 26;
+        out.push_str(if id { "…" } else { &piece[..piece.len() - rest.len()] });
+        out.push_str(rest);
+    }
+    out
+}
+
 /// Every file of a folder with its content, and every folder.
 fn tree(folder: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
     let mut found = BTreeMap::new();
@@ -377,7 +397,7 @@ fn changed(
 }
 
 fn help(place: &mut Place) -> Verdict {
-    let commands: [&[&str]; 46] = [
+    let commands: [&[&str]; 51] = [
         &[],
         &["init"],
         &["build"],
@@ -410,6 +430,11 @@ fn help(place: &mut Place) -> Verdict {
         &["kill"],
         &["unkill"],
         &["status"],
+        &["run"],
+        &["run", "start"],
+        &["run", "show"],
+        &["run", "list"],
+        &["run", "end"],
         &["replay"],
         &["budgets"],
         &["audit"],
@@ -818,6 +843,80 @@ fn holds(place: &mut Place) -> Verdict {
     Ok(())
 }
 
+/// Runs that are started, used, ended, and that cannot be.
+fn runs(place: &mut Place) -> Verdict {
+    place.ready();
+    place.run(0, Leaves::Record, &["run", "list"])?;
+    let plain = ["run", "start", "--for", "ada"];
+    for slip in [
+        &["--money", "usd"][..],
+        &["--money", "usf=5"],
+        &["--money", "usd=5", "--money", "usd=6"],
+        &["--calls", "0"],
+        &["--calls", "many"],
+        &["--errors", "101"],
+        &["--errors-of", "0"],
+        &["--expires", "32d"],
+        &["--expires", "soon"],
+        &["--as", "nobody"],
+        &["--for", "eve"],
+    ] {
+        let named: &[&str] = if slip[0] == "--for" { &plain[..2] } else { &plain };
+        let asked: Vec<&str> = named.iter().chain(slip).copied().collect();
+        let code = if ["usf=5", "usd=5", "0", "nobody", "eve"].contains(&slip[1]) && slip[0] != "--errors-of" {
+            1
+        } else {
+            2
+        };
+        place.run(code, Leaves::Record, &asked)?;
+    }
+    let limits = [
+        "--calls",
+        "2",
+        "--money",
+        "usd=5000",
+        "--mode",
+        "suggest",
+        "--expires",
+        "90m",
+    ];
+    let asked: Vec<&str> = plain.into_iter().chain(limits).collect();
+    let started = place.run(0, Leaves::Record, &asked)?;
+    let run = started.out.trim().to_owned();
+    let call = ["call", "shop", "nothing", "--for", "ada", "--run"];
+    let of_run = |more: &[&str]| -> Vec<String> {
+        let all = call.iter().copied().chain(more.iter().copied());
+        all.map(str::to_owned).collect()
+    };
+    place.run(1, Leaves::Record, &of_run(&[&run]))?;
+    place.run(1, Leaves::Record, &of_run(&[&run, "--mode", "execute"]))?;
+    place.run(1, Leaves::Record, &of_run(&["r_none"]))?;
+    place.run(1, Leaves::Record, &["call", "shop", "nothing", "--run", &run])?;
+    place.run(0, Leaves::Record, &["run", "list"])?;
+    place.run(0, Leaves::Record, &["run", "show", &run])?;
+    let beginning = place.home.done(["run", "show", &run[..8]]).unwrap();
+    if !beginning.out.contains(&run) {
+        return Err(beginning.text());
+    }
+    place.run(1, Leaves::Record, &["run", "show", "r_none"])?;
+    let calls = place.home.done(["audit", "list", "--run", &run]).unwrap();
+    if calls.out.lines().count() != 3 {
+        return Err(calls.text());
+    }
+    place.run(0, Leaves::Record, &["run", "end", &run])?;
+    place.run(1, Leaves::Record, &["run", "end", &run])?;
+    place.run(1, Leaves::Record, &of_run(&[&run]))?;
+    place.run(0, Leaves::Record, &["run", "list", "--open"])?;
+    place.run(0, Leaves::Record, &["run", "list", "--format", "json"])?;
+    place.run(
+        0,
+        Leaves::Record,
+        &["run", "show", &run, "--limit", "0", "--format", "json"],
+    )?;
+    place.run(0, Leaves::Record, &["audit", "verify"])?;
+    Ok(())
+}
+
 fn ledgers(place: &mut Place) -> Verdict {
     let ledger = place.home.folder().join("ledger.db");
     let other = rusqlite::Connection::open(&ledger).unwrap();
@@ -1093,7 +1192,7 @@ fn stopped(place: &mut Place) -> Verdict {
     place.home.permit(PERMITTED).map_err(text)?;
     place.home.add("wild", "hostile_sandbox").map_err(text)?;
     let home = place.home.moved(place.home.folder());
-    let call = std::thread::spawn(move || home.call("wild", "try", r#"{"case": "spin"}"#, None, None));
+    let call = std::thread::spawn(move || home.call("wild", "try", r#"{"case": "spin"}"#, None, None, None));
     let status = || -> Result<serde_json::Value, String> {
         let run = place.home.done(["status", "--format", "json"]).map_err(text)?;
         Ok(run.json().unwrap_or_default())
@@ -1122,7 +1221,7 @@ fn stopped(place: &mut Place) -> Verdict {
     place.home.done(["unkill", "agent:assistant"]).map_err(text)?;
     let fine = place
         .home
-        .call("wild", "try", r#"{"case": "fine"}"#, None, None)
+        .call("wild", "try", r#"{"case": "fine"}"#, None, None, None)
         .map_err(text)?;
     if fine.code != Some(0) {
         return Err(fine.text());
@@ -1168,6 +1267,7 @@ fn budgets(place: &mut Place) -> Verdict {
         amount,
         budget: budget.into(),
         cap,
+        over: None,
         window: window.into(),
     };
     let settle = |budget: &str, window: &str, amount| Settlement {
@@ -1254,6 +1354,7 @@ mod made_up {
             asked: asked(),
             reserved,
             rules: Vec::new(),
+            run: None,
             seed: Digest::of(b"seed"),
         };
         draft(letter, body)

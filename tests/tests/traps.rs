@@ -63,7 +63,7 @@ impl Scene {
     }
 
     fn call(&self, tool: &str, function: &str, args: &str) -> Run {
-        let run = self.home.call(tool, function, args, None, None).unwrap();
+        let run = self.home.call(tool, function, args, None, None, None).unwrap();
         assert!(!run.err.contains("panicked"), "{}", run.text());
         run
     }
@@ -154,7 +154,7 @@ fn trap_05_no_call_changes_a_rule() {
     check(
         &scene
             .home
-            .call("wild", "try", r#"{"case": "fine"}"#, Some("admin"), None)
+            .call("wild", "try", r#"{"case": "fine"}"#, Some("admin"), None, None)
             .unwrap(),
         "refused",
         "caller",
@@ -255,7 +255,10 @@ fn trap_18_long_names_are_refused() {
         let name = "n".repeat(length);
         check(&scene.call("echo", &name, "{}"), "refused", "function");
         check(&scene.call(&name, "hash", "{}"), "refused", "tool");
-        let run = scene.home.call("echo", "hash", "{}", Some(&name), Some(&name)).unwrap();
+        let run = scene
+            .home
+            .call("echo", "hash", "{}", Some(&name), Some(&name), None)
+            .unwrap();
         check(&run, "refused", "caller");
         let run = scene.home.try_add(&name, "good_echo").unwrap();
         assert!(
@@ -306,6 +309,7 @@ fn nothing_is_kept_between_calls_of_one_process() {
             agent: "assistant".to_owned(),
             user: None,
             mode: Mode::Execute,
+            run: None,
             trace: None,
             narrowing: Narrowing::default(),
             listener: None,

@@ -104,6 +104,11 @@ pub(crate) enum Command {
     Unkill(Unkill),
     /// What is stopped, and what runs in the process that holds this home.
     Status,
+    /// Runs: an agent's sessions, with a mode, an end, and limits on all their calls together.
+    Run {
+        #[command(subcommand)]
+        command: Run,
+    },
     /// Run calls once more from what was recorded, offline, and compare. Nothing is sent.
     Replay(Replay),
     /// The budgets: what each has used, reserved and left, and when its window begins anew.
@@ -180,9 +185,12 @@ pub(crate) struct Call {
     /// W3C trace id (32 hex digits) to record the call under.
     #[arg(long, value_name = "TRACE")]
     pub(crate) trace: Option<String>,
-    /// Whether effects are committed.
-    #[arg(long, value_enum, default_value_t = Mode::Execute)]
-    pub(crate) mode: Mode,
+    /// Whether effects are committed [default: that of the run, or execute].
+    #[arg(long, value_enum)]
+    pub(crate) mode: Option<Mode>,
+    /// The run that the call is part of: its id, or a beginning of it.
+    #[arg(long, value_name = "RUN")]
+    pub(crate) run: Option<String>,
 }
 
 /// What becomes of effects.
@@ -194,6 +202,96 @@ pub(crate) enum Mode {
     Suggest,
     /// Reads are real; the first effect that is no read is refused, and nothing waits.
     DryRun,
+}
+
+/// The mode of a run or of a call.
+impl From<Mode> for ambit_core::policy::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Execute => Self::Execute,
+            Mode::Suggest => Self::Suggest,
+            Mode::DryRun => Self::DryRun,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Run {
+    /// Start a run for an agent, and print its id. Calls name it with `ambit call --run`.
+    Start(RunStart),
+    /// Print one run: whose it is, what it may do, what it used, its calls.
+    Show {
+        /// The run, or a beginning of its id.
+        run: String,
+        /// At most this many of its calls, newest first.
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+    },
+    /// List runs, newest first.
+    List {
+        /// At most this many.
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+        /// Only those that are open.
+        #[arg(long)]
+        open: bool,
+    },
+    /// End a run: what is under way finishes, and nothing more begins.
+    End {
+        /// The run, or a beginning of its id.
+        run: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunStart {
+    /// The agent whose calls they are [default: the home's only agent].
+    #[arg(long = "as", value_name = "AGENT")]
+    pub(crate) agent: Option<String>,
+    /// The user the agent acts for.
+    #[arg(long = "for", value_name = "USER")]
+    pub(crate) user: Option<String>,
+    /// What its calls may do at most; a call can ask for less.
+    #[arg(long, value_enum, default_value_t = Mode::Execute)]
+    pub(crate) mode: Mode,
+    /// How long it is open: minutes, hours or days, at most 31d.
+    #[arg(long, value_name = "LENGTH", default_value = "8h", value_parser = length)]
+    pub(crate) expires: u64,
+    /// The most calls.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) calls: Option<u64>,
+    /// The most effects, those among them that only read.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) effects: Option<u64>,
+    /// The most fuel, all calls together; a call sets aside all that it may use.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) fuel: Option<u64>,
+    /// The most money in a currency, in minor units: usd=50000. Once for each currency.
+    #[arg(long, value_name = "CURRENCY=AMOUNT")]
+    pub(crate) money: Vec<String>,
+    /// The most of its calls and effects that may fail, in percent; above, it only reads. 100 lets all fail.
+    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) errors: u32,
+    /// Of at least this many that came to an end.
+    #[arg(long, value_name = "NUMBER", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) errors_of: u32,
+}
+
+/// A length such as `90m`, `8h` or `7d`, in milliseconds.
+fn length(text: &str) -> Result<u64, String> {
+    const MINUTE: u64 = 60_000;
+    let units = [('m', MINUTE), ('h', 60 * MINUTE), ('d', 24 * 60 * MINUTE)];
+    let read = units.into_iter().find_map(|(unit, ms)| {
+        let digits = text.strip_suffix(unit)?;
+        let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+        plain.then(|| digits.parse::<u64>().ok()?.checked_mul(ms)).flatten()
+    });
+    match read {
+        Some(ms) if (1..=ambit_core::run::LONGEST_MS).contains(&ms) => Ok(ms),
+        _ => Err(
+            "a length is a whole number of minutes, hours or days, from 1m to 31d, such as 90m, 8h or 7d".to_owned(),
+        ),
+    }
 }
 
 #[derive(Debug, Args)]
@@ -411,6 +509,9 @@ pub(crate) enum Audit {
         /// Only calls of this agent.
         #[arg(long)]
         agent: Option<String>,
+        /// Only calls of this run.
+        #[arg(long)]
+        run: Option<String>,
         /// Only calls that were refused or stopped.
         #[arg(long)]
         refused: bool,

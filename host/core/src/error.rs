@@ -65,6 +65,8 @@ codes! {
     Killed = "killed",
     /// An operator lets nothing be changed for now.
     SafeMode = "safe-mode",
+    /// The run is not the caller's, is over, or no longer allows it.
+    Run = "run",
     /// Nobody knows whether an effect happened, and an operator has not said.
     Doubt = "doubt",
     /// An operator found that the effect did not happen.

@@ -26,5 +26,6 @@ pub mod manifest;
 pub mod money;
 pub mod policy;
 pub mod route;
+pub mod run;
 pub mod scope;
 pub mod stop;

@@ -17,6 +17,7 @@ use ambit_core::ledger::body::{
 };
 use ambit_core::ledger::story::{HoldStory, Opening};
 use ambit_core::ledger::{CallStory, EntryDraft, Principal, SignerKey, VerifierKey};
+use ambit_core::run::Run;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use zeroize::Zeroizing;
@@ -291,6 +292,7 @@ impl Host {
             trace: story.trace.parse::<TraceId>().map_err(named)?,
             principal: story.principal.clone(),
             tool: story.tool,
+            run: story.run().map(str::to_owned),
             policy: self.shared.policy.digest(),
             config: self.shared.config.digest(),
         })
@@ -488,6 +490,7 @@ fn request(
         agent: principal.agent,
         user: principal.user,
         mode: asked.mode,
+        run: story.run().map(str::to_owned),
         trace: Some(trace.map_err(|error| Refusal::new(Code::Internal, error))?),
         narrowing: recorded.transcript.start.narrowing.clone(),
         listener,
@@ -524,6 +527,7 @@ fn going_on<'h>(
     };
     let beginning = Beginning {
         entered: decided.entered,
+        run_budgets: decided.run.as_ref().map(Run::budgets).unwrap_or_default(),
         grant: decided.grant,
         heading: asking.heading,
         mode: asking.request.mode,
@@ -561,6 +565,7 @@ fn waiting_effect(waiting: Waiting, (asked, wire): (AskedFor, String), clock_ms:
             tier: held.tier,
             spend: held.spend,
             needs: held.needs,
+            over: held.over,
             rules: held.rules,
             expires_ms: held.expires,
         },

@@ -1,6 +1,8 @@
 //! How budgets stand: what the ledger has of each, at one moment, beside what the configuration says of it.
 
+use ambit_core::ledger::body::Reservation;
 use ambit_core::money::{Account, Budget, Period, Window};
+use ambit_core::run;
 
 use crate::store::{Accounts, BudgetState, Slice};
 
@@ -20,7 +22,7 @@ pub struct Budgets {
 pub struct Standing {
     /// What the configuration says.
     pub budget: Budget,
-    /// Its window at this moment. One of calls has one for each call under way that used it.
+    /// Its window at this moment. One of calls has one for each call under way that used it, and one of runs one for each open run.
     pub current: Vec<Counted>,
     /// Other windows in which something is still reserved, or that were its own before the configuration changed: they count towards none
     /// of the current ones.
@@ -60,12 +62,31 @@ impl Budgets {
             accounts,
             time_ms: clock_ms.max(accounts.time_ms),
         };
-        let known = |state: &&BudgetState| configured.iter().any(|budget| budget.name == state.window.budget);
+        // Those of runs are their runs' to show.
+        let known = |state: &&BudgetState| {
+            let name = &state.window.budget;
+            run::is_own(name) || configured.iter().any(|budget| budget.name == *name)
+        };
         Budgets {
             time_ms: view.time_ms,
             configured: configured.iter().map(|budget| view.standing(budget)).collect(),
             others: accounts.states.iter().filter(|state| !known(state)).cloned().collect(),
         }
+    }
+
+    /// Whether what would be reserved at this moment fits.
+    pub(crate) fn have_room(&self, reserved: &Reservation) -> bool {
+        let window = reserved.window.parse::<Period>();
+        let window = window.map_or_else(
+            |_| reserved.window.clone(),
+            |period| period.at(self.time_ms).to_string(),
+        );
+        let standing = self.configured.iter().find(|one| one.budget.name == reserved.budget);
+        let mut counted = standing.into_iter().flat_map(|one| &one.current);
+        let account = counted
+            .find(|one| one.window == window)
+            .map_or_else(Account::default, |one| one.account);
+        account.reserve(reserved.amount, reserved.cap).is_ok()
     }
 }
 
@@ -91,7 +112,7 @@ impl View<'_> {
                 (_, true) => {}
             }
         }
-        if current.is_empty() && budget.window != Window::Call {
+        if current.is_empty() && !matches!(budget.window, Window::Call | Window::Run) {
             current.push(self.unused(budget));
         }
         Standing {
@@ -131,7 +152,8 @@ impl View<'_> {
         match (period.window(), period.call()) {
             (Window::Rolling(_), _) => account == Account::default(),
             (_, Some(call)) => !self.accounts.calls.contains(call),
-            _ => !period.is_of("", self.time_ms),
+            (Window::Run, _) => !period.run().is_some_and(|run| self.accounts.runs.contains(run)),
+            _ => !period.is_of("", None, self.time_ms),
         }
     }
 
@@ -166,6 +188,7 @@ mod tests {
             unit: unit.parse::<Unit>().unwrap(),
             window,
             cap: 100,
+            over: None,
         }
     }
 
@@ -223,6 +246,7 @@ mod tests {
             ],
             slices: vec![slice(NOON - 2 * HOUR, 10), slice(NOON - HOUR, 20), slice(NOON, 30)],
             calls: BTreeSet::from(["c_runs".to_owned()]),
+            runs: BTreeSet::new(),
         };
         // The clock is behind the ledger: its time stands.
         let budgets = Budgets::new(&configured, &accounts, NOON - HOUR);

@@ -19,8 +19,9 @@ use ambit_core::ledger::body::{
     Asked, CallAccepted, CallDenied, CallFinished, End, Reservation, Returned, Settlement, Stage,
 };
 use ambit_core::manifest::Function;
-use ambit_core::money::{Period, Unit};
+use ambit_core::money::{Budget, Period, Unit};
 use ambit_core::policy::{CallFacts, Mode};
+use ambit_core::run::{Run, RunError};
 use ambit_core::stop::Subject;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -49,8 +50,10 @@ pub struct CallRequest {
     pub agent: String,
     /// Whom the agent acts for.
     pub user: Option<String>,
-    /// Whether effects may be committed.
+    /// Whether effects may be committed: in a run, that of the run or a stricter one.
     pub mode: Mode,
+    /// The run that the call is part of.
+    pub run: Option<String>,
     /// The trace the call belongs to; a new one where there is none.
     pub trace: Option<TraceId>,
     /// What the caller gives up of what it could have.
@@ -252,6 +255,7 @@ impl Host {
             trace,
             principal: None,
             tool: None,
+            run: None,
             policy: self.shared.policy.digest(),
             config: self.shared.config.digest(),
         };
@@ -270,7 +274,7 @@ impl Host {
         config.tool(tool).map_or(config.limits(), |tool| &tool.limits)
     }
 
-    /// Caller, tool, stops, function, arguments, policy, grant: in this order, and the first that fails is the answer.
+    /// Caller, run, tool, stops, function, arguments, policy, grant: in this order, and the first that fails is the answer.
     pub(crate) fn decide(&self, asking: &Asking) -> Result<Decided<'_>, Denied> {
         let request = &asking.request;
         let shared = &self.shared;
@@ -278,12 +282,13 @@ impl Host {
             .directory
             .caller(&request.agent, request.user.as_deref())
             .at(Stage::Caller)?;
+        let run = self.run_for(request, &Principal::from(&caller)).at(Stage::Run)?;
         let (name, tool) = shared
             .tools
             .get_key_value(&request.tool)
             .ok_or_else(|| no_tool(shared, &request.tool))
             .at(Stage::Tool)?;
-        let subject = subject(&shared.config, &caller, name);
+        let subject = subject(&shared.config, &caller, name, run.as_ref());
         let began_ms = u64::try_from(now_ms()).unwrap_or_default();
         let board = shared.store.board();
         let entered = board
@@ -294,7 +299,7 @@ impl Host {
         let args = arguments(&request.args, limits).at(Stage::Arguments)?;
         let decision = shared.policy.decide_call(&CallFacts {
             caller: &caller,
-            run: None,
+            run: run.as_ref().map(Run::id),
             mode: request.mode,
             tool: name,
             tool_digest: tool.digest,
@@ -325,12 +330,30 @@ impl Host {
             function,
             args,
             grant,
+            run,
             rules,
             entered,
         })
     }
 
-    /// Makes the record that the call begins with. Where a budget counts calls or fuel it is durable before the guest runs, else it
+    /// The run that a call names, where the call may be part of it now. Asked again in the transaction of each entry.
+    fn run_for(&self, request: &CallRequest, principal: &Principal) -> Result<Option<Run>, Refusal> {
+        let Some(id) = &request.run else { return Ok(None) };
+        let run = self.known_run(id)?.ok_or_else(|| RunError::Unknown.refusal(id))?;
+        run.admits_call(principal, request.mode, now_ms())
+            .map_err(|why| why.refusal(id))?;
+        Ok(Some(run))
+    }
+
+    /// A run as it is now; none where there is none of that id.
+    ///
+    /// # Errors
+    /// Where the ledger cannot be read.
+    pub fn known_run(&self, id: &str) -> Result<Option<Run>, StoreError> {
+        self.reader()?.run(id)
+    }
+
+    /// Makes the record that the call begins with. Where it is part of a run, or a budget counts calls or fuel, it is durable before the guest runs, else it
     /// goes with the first intent or the end.
     fn accept<'h>(
         &self,
@@ -342,12 +365,14 @@ impl Host {
             function,
             args,
             grant,
+            run,
             rules,
             entered,
         } = decided;
         let mut heading = asking.heading.clone();
         heading.principal = Some(Principal::from(grant.caller()));
         heading.tool = Some(tool.digest);
+        heading.run = run.as_ref().map(|run| run.id().to_owned());
         let mut seed = [0_u8; 32];
         random::fill(&mut seed)?;
         let clock_ms = u64::try_from(now_ms()).unwrap_or_default();
@@ -371,11 +396,14 @@ impl Host {
             tier: function.declared.tier,
             tool: asking.request.tool.clone(),
         };
-        let mut reserved = self.call_reservations(&grant, &heading);
+        let run_budgets = run.as_ref().map(Run::budgets).unwrap_or_default();
+        let budgets = self.shared.config.budgets().iter().chain(&run_budgets);
+        let mut reserved = call_reservations(budgets, &grant, &heading);
         let entry = heading.entry(CallAccepted {
             asked: asked.clone(),
             reserved: reserved.clone(),
             rules,
+            run: heading.run.clone(),
             seed: start.commitment(),
         });
         let mut pending = Batch {
@@ -383,7 +411,7 @@ impl Host {
             payloads: vec![asking.args.clone(), start],
             ..Batch::default()
         };
-        if !reserved.is_empty() {
+        if run.is_some() || !reserved.is_empty() {
             match self.shared.store.commit(std::mem::take(&mut pending)) {
                 Ok(committed) => reserved.iter_mut().for_each(|one| place_one(one, committed.time_ms)),
                 Err(error @ StoreError::Budget { .. }) => {
@@ -398,6 +426,17 @@ impl Host {
                         },
                     )));
                 }
+                // It ended since it was looked at.
+                Err(StoreError::Run { run, why }) => {
+                    return Ok(Err((
+                        asking,
+                        Denied {
+                            stage: Stage::Run,
+                            refusal: why.refusal(&run),
+                            rules: Vec::new(),
+                        },
+                    )));
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -407,6 +446,7 @@ impl Host {
             entered,
             grant,
             heading,
+            run_budgets,
             mode,
             pending,
             clock_ms,
@@ -423,21 +463,6 @@ impl Host {
             reserved,
             started: asking.started,
         }))
-    }
-
-    /// What every budget that matches sets aside for the call: of fuel, all that it may use.
-    fn call_reservations(&self, grant: &Grant, heading: &Heading) -> Vec<Reservation> {
-        let used = grant.used(heading.call.as_str(), None);
-        let budgets = self.shared.config.budgets().iter();
-        let reserved = budgets.filter_map(|budget| {
-            Some(Reservation {
-                amount: budget.of_call(&used, grant.limits().fuel)?,
-                budget: budget.name.clone(),
-                cap: budget.cap,
-                window: budget.period(&used).to_string(),
-            })
-        });
-        reserved.collect()
     }
 
     /// Runs the guest under its grant, then writes down how it ended.
@@ -576,6 +601,9 @@ impl Host {
             .ok();
         let tool = self.shared.tools.get(&request.tool);
         let function = tool.and_then(|tool| tool.loaded.manifest().function(&request.function).ok());
+        // A run that is none has no name on the ledger: it would be the caller's words.
+        let known = |id: &String| self.known_run(id).map(|run| run.map(|_| id.clone()));
+        let run = request.run.as_ref().map(known).transpose()?.flatten();
         let detail = Payload::new(
             heading.call.as_str(),
             "denied",
@@ -591,6 +619,7 @@ impl Host {
             function: function.map(|function| function.id.clone()),
             refused: refused(&refusal, Some(detail.commitment())),
             rules,
+            run,
             stage,
             tool: tool.map(|_| request.tool.clone()),
         });
@@ -626,22 +655,42 @@ pub(crate) struct Decided<'h> {
     pub(crate) function: &'h Function,
     pub(crate) args: Json,
     pub(crate) grant: Grant,
+    /// The run that the call is part of.
+    pub(crate) run: Option<Run>,
     rules: Vec<String>,
     /// That the call is among those that run, where stops find it.
     pub(crate) entered: Entered,
 }
 
 /// Who and what a call is of, as stops look at it.
-pub(crate) fn subject(config: &Config, caller: &Caller, tool: &str) -> Subject {
+pub(crate) fn subject(config: &Config, caller: &Caller, tool: &str, run: Option<&Run>) -> Subject {
     let bound = config.tool(tool).map(|tool| tool.bind.values().cloned().collect());
     Subject {
         tenant: caller.tenant().to_owned(),
         agent: caller.agent().to_owned(),
         tool: tool.to_owned(),
         connections: bound.unwrap_or_default(),
-        // Calls belong to no run yet.
-        run: None,
+        run: run.map(|run| run.id().to_owned()),
     }
+}
+
+/// What every budget that matches sets aside for the call: of fuel, all that it may use.
+fn call_reservations<'a>(
+    budgets: impl Iterator<Item = &'a Budget>,
+    grant: &Grant,
+    heading: &Heading,
+) -> Vec<Reservation> {
+    let used = grant.used(heading.call.as_str(), heading.run.as_deref(), None);
+    let reserved = budgets.filter_map(|budget| {
+        Some(Reservation {
+            amount: budget.of_call(&used, grant.limits().fuel)?,
+            budget: budget.name.clone(),
+            cap: budget.cap,
+            over: None,
+            window: budget.period(&used).to_string(),
+        })
+    });
+    reserved.collect()
 }
 
 /// What a call's reservation comes to: the fuel that was used, or the call itself, however it ended.

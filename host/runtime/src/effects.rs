@@ -12,20 +12,21 @@ use ambit_core::digest::Digest;
 use ambit_core::effect::{GuestRequest, GuestResponse, HttpEffect};
 use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::{Admitted, CurrencyLookup, Grant};
-use ambit_core::hold::{Bound, Hold, Need, Progress as Votes, Standing};
+use ambit_core::hold::{self, Bound, Hold, Need, Progress as Votes, Standing};
 use ambit_core::json::Json;
 use ambit_core::ledger::body::{
     Amount, Answered, Cause, Doubt, EffectHeld, EffectIntent, EffectOutcome, EffectRefused, Outcome, Refused,
     Reservation, Settlement,
 };
 use ambit_core::ledger::{Body, EntryDraft, Principal, Tally};
-use ambit_core::money::{Became, Period, Spend, Unit};
+use ambit_core::money::{Became, Budget, Over, Period, Spend, Unit};
 use ambit_core::policy::{CallFacts, EffectFacts, Mode};
 use ambit_core::scope::Tier;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::Rng;
 use serde::Serialize;
 
+use crate::budgets::Budgets;
 use crate::call::{Answer, Cost, Listener, Outcome as CallOutcome, Progress};
 use crate::gate::{Bounds, Failed, SendError, Sent, Traffic, Upstream};
 use crate::host::{Shared, now_ms};
@@ -41,6 +42,8 @@ pub(crate) struct Heading {
     pub(crate) trace: TraceId,
     pub(crate) principal: Option<Principal>,
     pub(crate) tool: Option<Digest>,
+    /// The run that the call is part of.
+    pub(crate) run: Option<String>,
     pub(crate) policy: Digest,
     pub(crate) config: Digest,
 }
@@ -67,6 +70,8 @@ pub(crate) struct CallEffects {
     entered: Entered,
     grant: Grant,
     heading: Heading,
+    /// The budgets that came with the call's run.
+    run_budgets: Vec<Budget>,
     mode: Mode,
     /// What is recorded and not yet durable: it goes with the next intent, or with the call's end.
     pending: Batch,
@@ -141,6 +146,8 @@ pub struct Held {
     pub spend: Option<Amount>,
     /// The smallest sets of approvals that would permit it, each by group: any of them.
     pub needs: Vec<Need>,
+    /// The budgets that have no room for it, whose caps the approvals let it pass.
+    pub over: Vec<String>,
     /// The `@id`s of the policies that deny it for now.
     pub rules: Vec<String>,
     /// From then on it is over, in milliseconds since 1970.
@@ -170,6 +177,8 @@ pub(crate) struct Beginning {
     pub(crate) entered: Entered,
     pub(crate) grant: Grant,
     pub(crate) heading: Heading,
+    /// The budgets that came with the call's run.
+    pub(crate) run_budgets: Vec<Budget>,
     pub(crate) mode: Mode,
     pub(crate) pending: Batch,
     pub(crate) clock_ms: u64,
@@ -221,6 +230,8 @@ struct Known {
     /// The hold that ends with what becomes of the effect, and who approved it.
     hold: Option<Digest>,
     approvals: BTreeMap<String, u32>,
+    /// The budgets whose caps these approvals let it pass.
+    over: Vec<String>,
 }
 
 impl Known {
@@ -238,6 +249,7 @@ impl Known {
             rules: Vec::new(),
             hold: None,
             approvals: BTreeMap::new(),
+            over: Vec::new(),
         }
     }
 
@@ -254,6 +266,7 @@ impl CallEffects {
             entered,
             grant,
             heading,
+            run_budgets,
             mode,
             pending,
             clock_ms,
@@ -271,6 +284,7 @@ impl CallEffects {
             entered,
             grant,
             heading,
+            run_budgets,
             mode,
             pending,
             steps,
@@ -438,7 +452,7 @@ impl CallEffects {
     }
 
     /// Notes that the effect waits for approvals, and ends the guest: nothing of the call is kept but rows.
-    fn hold(&mut self, known: &Known, admitted: &Admitted, spend: Spend, needs: Vec<Need>) -> Result<Stop, StoreError> {
+    fn hold(&mut self, known: &Known, admitted: &Admitted, spend: Spend, asks: Asks) -> Result<Stop, StoreError> {
         let ordinal = known.ordinal;
         let (principal, tool) = (Principal::from(self.grant.caller()), self.grant.tool().digest());
         let request = self.keep(format!("effect/{ordinal}/held"), &admitted.request().wire())?;
@@ -451,6 +465,7 @@ impl CallEffects {
             tool: &tool,
             connection: &connection,
             principal: &principal,
+            run: self.heading.run.as_deref(),
         };
         let now_ms = u64::try_from(now_ms()).unwrap_or_default();
         let held = Held {
@@ -460,7 +475,8 @@ impl CallEffects {
             route: admitted.route().name().to_owned(),
             tier: admitted.tier(),
             spend: amount(spend),
-            needs,
+            needs: asks.needs,
+            over: asks.over,
             rules: known.rules.clone(),
             expires_ms: now_ms.saturating_add(self.grant.limits().hold_ms),
         };
@@ -474,6 +490,7 @@ impl CallEffects {
             import: known.import.clone(),
             needs: held.needs.clone(),
             ordinal,
+            over: held.over.clone(),
             request,
             route: held.route.clone(),
             rules: held.rules.clone(),
@@ -511,20 +528,78 @@ impl CallEffects {
         known.effect = known.asked.map(|asked| effect_digest(&admitted, spend, &asked));
         match self.decide(&admitted, spend, &[], known) {
             Ok(()) => Ok(Permitted { admitted, spend }),
-            Err(refusal) => match self.approvals_that_permit(&admitted, spend, known, &refusal) {
+            Err(refusal) => match self.approvals_that_permit(&admitted, spend, &[], known, &refusal) {
                 needs if needs.is_empty() => Err(refusal.into()),
-                needs => Err(Missed::Over(self.hold(known, &admitted, spend, needs)?)),
+                needs => {
+                    let asks = self.asks_too(&admitted, spend, known, needs)?;
+                    Err(Missed::Over(self.hold(known, &admitted, spend, asks)?))
+                }
             },
         }
     }
 
-    /// The approvals that an effect waits for, where it is one that can wait: denied by policy, and asked for the first time.
-    fn approvals_that_permit(&self, admitted: &Admitted, spend: Spend, known: &Known, refusal: &Refusal) -> Vec<Need> {
-        let first = known.hold.is_none() && known.cause == Cause::Guest;
-        if refusal.code != Code::Policy || !first {
+    /// Whether an effect is one that can wait: asked for the first time, by the guest.
+    fn can_wait(&self, known: &Known) -> bool {
+        known.hold.is_none() && known.cause == Cause::Guest
+    }
+
+    /// What policy asks for, with what budgets ask for that have no room now: whoever approves is told all of it. A budget that nobody may
+    /// pass asks for nothing; it may have room by then.
+    fn asks_too(&self, admitted: &Admitted, spend: Spend, known: &Known, ways: Vec<Need>) -> Result<Asks, StoreError> {
+        let reserved = self.reservations(known.ordinal, admitted, spend).unwrap_or_default();
+        let mut over = self.without_room(&reserved)?;
+        over.retain(|name| self.over_of(name).is_some());
+        let also = self.asked_for(&over).unwrap_or_default();
+        let needs = hold::combined(&ways, &also);
+        Ok(Asks { needs, over })
+    }
+
+    /// The configured budgets, and those that came with the run.
+    fn budgets(&self) -> impl Iterator<Item = &Budget> {
+        self.shared.config.budgets().iter().chain(&self.run_budgets)
+    }
+
+    /// Whose approvals let an effect pass the cap of the budget of this name.
+    fn over_of(&self, name: &str) -> Option<&Over> {
+        self.budgets().find(|budget| budget.name == name)?.over.as_ref()
+    }
+
+    /// The approvals that let an effect pass the caps of all these; none where one of them is nobody's to pass.
+    fn asked_for(&self, budgets: &[String]) -> Option<Need> {
+        let mut need = Need::new();
+        for name in budgets {
+            let over = self.over_of(name)?;
+            let most = need.entry(over.ask.clone()).or_default();
+            *most = (*most).max(over.count);
+        }
+        Some(need)
+    }
+
+    /// The names of the budgets that have no room now for what would be reserved. It promises nothing: the transaction of the intent
+    /// decides.
+    fn without_room(&self, reserved: &[Reservation]) -> Result<Vec<String>, StoreError> {
+        let configured: Vec<Budget> = self.budgets().cloned().collect();
+        let accounts = self.shared.store.reader()?.accounts()?;
+        let budgets = Budgets::new(&configured, &accounts, now_ms());
+        let lacks = reserved.iter().filter(|one| !budgets.have_room(one));
+        let mut names: Vec<String> = lacks.map(|one| one.budget.clone()).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// The approvals that an effect waits for, where it is one that can wait, and is denied by policy.
+    fn approvals_that_permit(
+        &self,
+        admitted: &Admitted,
+        spend: Spend,
+        exhausted: &[String],
+        known: &Known,
+        refusal: &Refusal,
+    ) -> Vec<Need> {
+        if refusal.code != Code::Policy || !self.can_wait(known) {
             return Vec::new();
         }
-        self.asking(admitted, spend, &[], known, |facts| {
+        self.asking(admitted, spend, exhausted, known, |facts| {
             self.shared.policy.approvals_that_permit(facts)
         })
     }
@@ -624,7 +699,7 @@ impl CallEffects {
         question(&EffectFacts {
             call: CallFacts {
                 caller: self.grant.caller(),
-                run: None,
+                run: self.heading.run.as_deref(),
                 mode: self.mode,
                 tool: self.grant.tool().name(),
                 tool_digest: self.grant.tool().digest(),
@@ -647,25 +722,14 @@ impl CallEffects {
         let Permitted { admitted, spend } = permitted;
         let connection = admitted.connection().name().to_owned();
         let shared = Arc::clone(&self.shared);
-        let upstream = shared.upstreams.get(&connection).ok_or_else(|| {
-            Refusal::new(
-                Code::Binding,
-                format!("connection `{connection}` is not open in this process"),
-            )
-        })?;
+        let upstream = open_upstream(&shared, &connection)?;
         upstream.ready()?;
-        let limits = self.grant.limits();
-        let bounds = Bounds {
-            time: Duration::from_millis(limits.upstream_ms),
-            answer_bytes: usize::try_from(limits.response_body_bytes).unwrap_or(usize::MAX),
-        };
-        let idempotency = admitted
-            .idempotency_header()
-            .map(|header| (header.to_owned(), self.idempotency_key(known.ordinal)));
+        let bounds = self.bounds();
+        let idempotency = self.presented(known.ordinal, &admitted);
         let presented = idempotency
             .as_ref()
             .map(|(header, key)| (header.as_str(), key.as_str()));
-        let reserved = self.reservations(&admitted, spend, upstream, presented, bounds)?;
+        let reserved = self.reservations(known.ordinal, &admitted, spend)?;
         let (durable, reserved) = self.intend(known, &admitted, spend, reserved)?;
         let started = Instant::now();
         let sent = shared
@@ -675,6 +739,21 @@ impl CallEffects {
         self.settle(known, &admitted, reserved, spend, sent)
     }
 
+    /// How much of an answer is waited for.
+    fn bounds(&self) -> Bounds {
+        let limits = self.grant.limits();
+        Bounds {
+            time: Duration::from_millis(limits.upstream_ms),
+            answer_bytes: usize::try_from(limits.response_body_bytes).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// The header and the key by which the service knows a repeated request, where its route has one.
+    fn presented(&self, ordinal: u32, admitted: &Admitted) -> Option<(String, String)> {
+        let header = admitted.idempotency_header()?;
+        Some((header.to_owned(), self.idempotency_key(ordinal)))
+    }
+
     /// The key by which the service knows a repeated request: a function of call and effect, so that it is the same after a
     /// crash.
     fn idempotency_key(&self, ordinal: u32) -> String {
@@ -682,8 +761,8 @@ impl CallEffects {
         Digest::domain("ambit/idempotency/v1", &[call, &ordinal.to_be_bytes()]).to_hex()
     }
 
-    /// Commits the intent with everything the guest was given since the last one. A budget without room is one more fact:
-    /// policy decides once more, and what it then permits still does not pass the cap.
+    /// Commits the intent. A budget without room is one more fact: policy decides once more, and what it then permits passes the cap
+    /// only by approvals that are for it.
     fn intend(
         &mut self,
         known: &mut Known,
@@ -691,6 +770,37 @@ impl CallEffects {
         spend: Spend,
         mut reserved: Vec<Reservation>,
     ) -> Result<(Durable, Vec<Reservation>), Missed> {
+        // Each turn lets one more of the reservations pass its cap.
+        loop {
+            let error = match self.commit_intent(known, admitted, spend, &reserved) {
+                Ok(durable) => return Ok(durable),
+                Err(error) => error,
+            };
+            match error {
+                StoreError::Budget { ref name, .. } => {
+                    let name = name.clone();
+                    self.over_budget((&name, &error), admitted, spend, known, &mut reserved)?;
+                }
+                StoreError::Run { run, why } => return Err(why.refusal(&run).into()),
+                StoreError::Stopped(stop) => return Err(stopped(stop.refusal())),
+                StoreError::NoRoom { .. } => {
+                    return Err(Refusal::new(Code::Ledger, "the ledger has no room for another effect")
+                        .advise("free disk space, or raise the ledger's quota")
+                        .into());
+                }
+                error => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Commits the intent with everything the guest was given since the last one.
+    fn commit_intent(
+        &mut self,
+        known: &Known,
+        admitted: &Admitted,
+        spend: Spend,
+        reserved: &[Reservation],
+    ) -> Result<(Durable, Vec<Reservation>), StoreError> {
         let request = self.payload(format!("effect/{}/request", known.ordinal), &admitted.request().wire())?;
         let effect = effect_digest(admitted, spend, &request.commitment());
         let entry = self.heading.entry(EffectIntent {
@@ -702,7 +812,7 @@ impl CallEffects {
             import: known.import.clone(),
             ordinal: known.ordinal,
             request: request.commitment(),
-            reserved: reserved.clone(),
+            reserved: reserved.to_vec(),
             route: admitted.route().name().to_owned(),
             rules: known.rules.clone(),
             spend: amount(spend),
@@ -724,63 +834,88 @@ impl CallEffects {
             .push(self.row("effect", Some(effect), request.name().to_owned()));
         batch.entries.push(entry);
         batch.payloads.push(request);
-        match self.shared.store.commit(batch) {
-            Ok(committed) => {
-                self.pending = Batch::default();
-                self.steps += 1;
-                reserved.iter_mut().for_each(|one| place_one(one, committed.time_ms));
-                let durable = committed.durable.ok_or(StoreError::Unintended)?;
-                Ok((durable, reserved))
-            }
-            Err(error @ StoreError::Budget { .. }) => Err(self.over_budget(error, admitted, spend, known)),
-            Err(StoreError::Stopped(stop)) => Err(stopped(stop.refusal())),
-            Err(StoreError::NoRoom { .. }) => {
-                Err(Refusal::new(Code::Ledger, "the ledger has no room for another effect")
-                    .advise("free disk space, or raise the ledger's quota")
-                    .into())
-            }
-            Err(error) => Err(error.into()),
-        }
+        let committed = self.shared.store.commit(batch)?;
+        self.pending = Batch::default();
+        self.steps += 1;
+        let mut reserved = reserved.to_vec();
+        reserved.iter_mut().for_each(|one| place_one(one, committed.time_ms));
+        let durable = committed.durable.ok_or(StoreError::Unintended)?;
+        Ok((durable, reserved))
     }
 
-    fn over_budget(&self, error: StoreError, admitted: &Admitted, spend: Spend, known: &mut Known) -> Missed {
-        let message = error.to_string();
-        let StoreError::Budget { name, .. } = error else {
-            return Missed::Fault(error);
-        };
-        match self.decide(admitted, spend, std::slice::from_ref(&name), known) {
-            Err(refusal) => Missed::Refused(refusal),
-            Ok(()) => Missed::Refused(Refusal::new(Code::Budget, message).advise(format!(
-                "wait until budget `{name}` has room again, or ask the operator to raise its cap"
-            ))),
+    /// A budget has no room. Where the effect's approvals are for that, its reservation may pass the cap: `Ok`. Else it waits for those who
+    /// may say so, where the budget names them and policy permits it or asks for people too; or it is refused.
+    fn over_budget(
+        &mut self,
+        (name, error): (&str, &StoreError),
+        admitted: &Admitted,
+        spend: Spend,
+        known: &mut Known,
+        reserved: &mut [Reservation],
+    ) -> Result<(), Missed> {
+        let mut exhausted = self.without_room(reserved)?;
+        if !exhausted.iter().any(|one| one == name) {
+            exhausted.push(name.to_owned());
         }
+        let decided = self.decide(admitted, spend, &exhausted, known);
+        let one = reserved.iter_mut().find(|one| one.budget == name && one.over.is_none());
+        if let (Ok(()), Some(hold), Some(one)) = (&decided, known.hold, one)
+            && ambit_core::guard!("budget.over-approved", self.is_passed(name, known))
+        {
+            one.over = Some(hold);
+            return Ok(());
+        }
+        let ways = match &decided {
+            Ok(()) => vec![Need::new()],
+            Err(refusal) => self.approvals_that_permit(admitted, spend, &exhausted, known, refusal),
+        };
+        let waits = self.can_wait(known) && self.mode != Mode::DryRun && !ways.is_empty();
+        if let (true, Some(also)) = (waits, self.asked_for(&exhausted)) {
+            if decided.is_ok() {
+                // What permits it does not deny it.
+                known.rules.clear();
+            }
+            let needs = hold::combined(&ways, &also);
+            let asks = Asks { needs, over: exhausted };
+            return Err(Missed::Over(self.hold(known, admitted, spend, asks)?));
+        }
+        decided?;
+        Err(Refusal::new(Code::Budget, error.to_string())
+            .advise(format!(
+                "wait until budget `{name}` has room again, or ask the operator to raise its cap"
+            ))
+            .into())
+    }
+
+    /// Whether the effect's approvals let it pass the cap: its hold said so, and enough of those whom the budget asks said yes.
+    fn is_passed(&self, name: &str, known: &Known) -> bool {
+        let given = |group: &str| known.approvals.get(group).copied().unwrap_or_default();
+        let enough = self.over_of(name).is_some_and(|over| given(&over.ask) >= over.count);
+        enough && known.over.iter().any(|one| one == name)
     }
 
     /// What every budget that matches sets aside for the effect: of bytes, the most that can go.
-    fn reservations(
-        &self,
-        admitted: &Admitted,
-        spend: Spend,
-        upstream: &Upstream,
-        idempotency: Option<(&str, &str)>,
-        bounds: Bounds,
-    ) -> Result<Vec<Reservation>, Refusal> {
+    fn reservations(&self, ordinal: u32, admitted: &Admitted, spend: Spend) -> Result<Vec<Reservation>, Refusal> {
         let route = Some((admitted.connection().name(), admitted.route().name()));
-        let used = self.grant.used(self.heading.call.as_str(), route);
-        let budgets = self.shared.config.budgets();
-        let bytes = if budgets
-            .iter()
-            .any(|budget| budget.unit == Unit::Bytes && budget.covers.covers(&used))
-        {
-            upstream.most_bytes(admitted.request(), idempotency, bounds.answer_bytes)?
+        let (call, run) = (self.heading.call.as_str(), self.heading.run.as_deref());
+        let used = self.grant.used(call, run, route);
+        let counted = |budget: &Budget| budget.unit == Unit::Bytes && budget.covers.covers(&used);
+        let bytes = if self.budgets().any(counted) {
+            let upstream = open_upstream(&self.shared, admitted.connection().name())?;
+            let idempotency = self.presented(ordinal, admitted);
+            let presented = idempotency
+                .as_ref()
+                .map(|(header, key)| (header.as_str(), key.as_str()));
+            upstream.most_bytes(admitted.request(), presented, self.bounds().answer_bytes)?
         } else {
             0
         };
-        let reserved = budgets.iter().filter_map(|budget| {
+        let reserved = self.budgets().filter_map(|budget| {
             Some(Reservation {
                 amount: budget.of_effect(&used, &spend, bytes)?,
                 budget: budget.name.clone(),
                 cap: budget.cap,
+                over: None,
                 window: budget.period(&used).to_string(),
             })
         });
@@ -940,6 +1075,24 @@ impl CallEffects {
     }
 }
 
+/// What a held effect waits for.
+struct Asks {
+    /// The ways to its approval.
+    needs: Vec<Need>,
+    /// The budgets whose caps that lets it pass.
+    over: Vec<String>,
+}
+
+/// The way out through a connection.
+fn open_upstream<'s>(shared: &'s Shared, connection: &str) -> Result<&'s Upstream, Refusal> {
+    shared.upstreams.get(connection).ok_or_else(|| {
+        Refusal::new(
+            Code::Binding,
+            format!("connection `{connection}` is not open in this process"),
+        )
+    })
+}
+
 /// An effect that everything permits.
 struct Permitted {
     admitted: Admitted,
@@ -1052,6 +1205,7 @@ impl WaitingEffect {
         known.import = self.asked.label.clone();
         known.asked = self.commitment;
         known.hold = Some(self.hold.id);
+        known.over.clone_from(&self.held.over);
         known
     }
 

@@ -10,11 +10,13 @@ use ambit_core::ledger::body::{PersonEnrolled, PersonRevoked, ToolPinned, ToolRe
 use ambit_core::ledger::{EntryDraft, VerifierKey};
 use ambit_core::manifest::Manifest;
 use ambit_core::policy;
+use ambit_core::run::Run;
 use data_encoding::HEXLOWER;
 
 use crate::config::lock::{Lock, Pin};
 use crate::config::{self, Config};
 use crate::host::{self, OpenError};
+use crate::runs::{self, NewRun};
 use crate::store::{Batch, Erasure, Faults, Keys, Person, Store};
 
 /// What [`init`] made.
@@ -289,6 +291,23 @@ pub(crate) fn revoke(store: &Store, name: &str) -> Result<(), OpenError> {
         ..Batch::default()
     })?;
     Ok(())
+}
+
+/// Starts a run: what its principal may do in it, until when, and how much.
+///
+/// # Errors
+/// Where it cannot be started as asked, or the home cannot be written.
+pub fn start_run(home: &Path, asked: &NewRun) -> Result<Run, OpenError> {
+    let config = Config::load(home)?;
+    runs::start(&open_store(home)?, &config, asked)
+}
+
+/// Ends a run: what is under way in it finishes, and nothing more begins.
+///
+/// # Errors
+/// Where there is no such run, it is over already, or the home cannot be written.
+pub fn end_run(home: &Path, id: &str) -> Result<Run, OpenError> {
+    runs::end(&open_store(home)?, id)
 }
 
 /// What [`erase`] did.

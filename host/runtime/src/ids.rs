@@ -79,6 +79,16 @@ impl StopId {
     }
 }
 
+/// A run: `r_` and 26 characters of lower-case base32 (128 random bits and two zero bits).
+///
+/// # Errors
+/// Where the operating system gives no randomness.
+pub fn random_run() -> Result<String, getrandom::Error> {
+    let mut bytes = [0_u8; 16];
+    random::fill(&mut bytes)?;
+    Ok(format!("r_{}", BASE32_NOPAD.encode(&bytes).to_ascii_lowercase()))
+}
+
 /// A W3C trace id: 32 lower-case hex digits, not all zero (Trace Context, section 3.2.2.3).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -2,7 +2,7 @@
 //!
 //! [`call`] is the whole way of a call. [`sandbox`] runs guests and knows no policy; [`gate`] is the only way out and sends
 //! nothing without a [`store::Durable`]; [`store`] is the ledger and what stands beside it; [`config`] turns the
-//! operator's text into checked values. [`budgets`] says how budgets stand, [`stops`] what
+//! operator's text into checked values. [`budgets`] says how budgets stand, [`runs`] starts and ends agents' sessions, [`stops`] what
 //! operators stopped; [`operators`] is how they are heard while a host runs.
 
 #[cfg(windows)]
@@ -21,6 +21,7 @@ pub mod operators;
 mod random;
 pub mod recovery;
 pub mod replay;
+pub mod runs;
 pub mod sandbox;
 pub mod secret;
 pub mod stops;

@@ -185,6 +185,7 @@ const fn from_outside(code: Code) -> bool {
             | Code::Diverged
             | Code::Policy
             | Code::Caller
+            | Code::Run
             | Code::Stale
             | Code::Killed
     )

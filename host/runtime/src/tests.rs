@@ -153,6 +153,8 @@ fn component(port: u16) -> Vec<u8> {
 mod holds;
 #[path = "tests_recovery.rs"]
 mod recovery;
+#[path = "tests_runs.rs"]
+mod runs;
 #[path = "tests_stops.rs"]
 mod stops;
 
@@ -208,6 +210,7 @@ fn request(function: &str) -> CallRequest {
         agent: "assistant".to_owned(),
         user: Some("ada".to_owned()),
         mode: Mode::Execute,
+        run: None,
         trace: None,
         narrowing: Narrowing::default(),
         listener: None,

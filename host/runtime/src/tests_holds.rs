@@ -10,7 +10,7 @@ use crate::approvals::{ApprovalError, Waiting};
 use crate::replay::Replayer;
 
 /// Everything is permitted, and a change waits for one reviewer.
-const ONE: &str = r#"
+pub(super) const ONE: &str = r#"
 @id("all") permit (principal, action, resource);
 @id("reviewed") forbid (principal, action == Action::"commit", resource) unless { context.approvals.reviewer >= 1 };
 "#;
@@ -19,14 +19,14 @@ const TWO: &str = r#"
 @id("reviewed") forbid (principal, action == Action::"commit", resource) unless { context.approvals.reviewer >= 2 };
 "#;
 
-fn key(name: &str) -> SignerKey {
+pub(super) fn key(name: &str) -> SignerKey {
     let mut seed = [7; 32];
     name.bytes().zip(&mut seed).for_each(|(byte, seed)| *seed = byte);
     SignerKey::from_seed(name, &seed).unwrap()
 }
 
 /// A home where changes wait, with its people enrolled.
-fn reviewed(folder: &Path, service: &Service, policy: &str, more: &str) -> Host {
+pub(super) fn reviewed(folder: &Path, service: &Service, policy: &str, more: &str) -> Host {
     home(folder, service, more);
     std::fs::write(folder.join("policy/main.cedar"), policy).unwrap();
     for name in ["rita", "sam", "ada", "eve"] {
@@ -35,7 +35,7 @@ fn reviewed(folder: &Path, service: &Service, policy: &str, more: &str) -> Host 
     open(folder).unwrap()
 }
 
-fn held(answer: &Answer) -> crate::call::Held {
+pub(super) fn held(answer: &Answer) -> crate::call::Held {
     match &answer.outcome {
         Outcome::Held(held) => held.as_ref().clone(),
         other => panic!("{other:?}"),
@@ -66,7 +66,7 @@ fn refused(result: Result<Standing, ApprovalError>) -> String {
 }
 
 /// The ledger verifies, every value is the one committed to, and the call replays the same.
-fn in_order(folder: &Path, call: &str) {
+pub(super) fn in_order(folder: &Path, call: &str) {
     let keys = Keys::load(folder).unwrap();
     let reader = Reader::open(folder).unwrap().with_keys(&keys);
     let key = crate::store::verifier(folder).unwrap();

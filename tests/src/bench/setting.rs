@@ -134,6 +134,7 @@ pub(super) fn request(tool: &str, function: &str, args: &str) -> CallRequest {
         agent: "assistant".to_owned(),
         user: Some("ada".to_owned()),
         mode: Mode::Execute,
+        run: None,
         trace: None,
         narrowing: ambit_core::grant::Narrowing::default(),
         listener: None,

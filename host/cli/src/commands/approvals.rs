@@ -100,12 +100,14 @@ fn row(waiting: &Waiting, index: u64) -> Value {
         "ordinal": held.ordinal,
         "agent": waiting.hold.principal.agent,
         "user": waiting.hold.principal.user,
+        "run": waiting.story.run(),
         "connection": held.connection,
         "route": held.route,
         "tier": held.tier,
         "spend": held.spend,
         "rules": held.rules,
         "needs": held.needs,
+        "over": held.over,
         "standing": standing(&waiting.standing()).0,
         "missing": missing(waiting),
         "expires": utc(i64::try_from(held.expires).unwrap_or(i64::MAX)),
@@ -207,6 +209,9 @@ fn print(waiting: &Waiting, request: Option<&Value>, w: &mut dyn Write) -> io::R
     field("hold", &held.hold.to_string())?;
     field("call", &format!("{}, effect {}", waiting.story.call, held.ordinal))?;
     field("who", &who(waiting))?;
+    if let Some(run) = waiting.story.run() {
+        field("run", run)?;
+    }
     if let Opening::Accepted(accepted) = &waiting.story.opening.what {
         field("tool", &format!("{} {}", accepted.asked.tool, accepted.asked.function))?;
     }
@@ -222,7 +227,12 @@ fn print(waiting: &Waiting, request: Option<&Value>, w: &mut dyn Write) -> io::R
     if let Some(body) = text("body") {
         field("body", body)?;
     }
-    field("denied by", &held.rules.join(", "))?;
+    if !held.rules.is_empty() {
+        field("denied by", &held.rules.join(", "))?;
+    }
+    if !held.over.is_empty() {
+        field("passes", &format!("the cap of {}", held.over.join(", ")))?;
+    }
     field("needs", &told(&held.needs))?;
     for vote in waiting.votes.votes() {
         field(vote.verdict.as_str(), &format!("{} of {}", vote.person, vote.group))?;

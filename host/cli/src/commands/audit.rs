@@ -26,11 +26,13 @@ pub(crate) fn run(command: &Audit, home: &Path, out: Output) -> Result<Exit, Fai
             limit,
             tool,
             agent,
+            run,
             refused,
         } => {
             let filter = CallFilter {
                 tool: tool.clone(),
                 agent: agent.clone(),
+                run: run.clone(),
                 ..CallFilter::default()
             };
             list(home, filter, *limit, *refused, out)
@@ -209,6 +211,7 @@ fn row(story: &CallStory) -> Value {
         "function": function,
         "agent": story.principal.as_ref().map(|p| &p.agent),
         "user": story.principal.as_ref().and_then(|p| p.user.as_ref()),
+        "run": story.run(),
         "trace": story.trace,
     })
 }

@@ -47,6 +47,7 @@ fn standing(standing: &Standing) -> Value {
         "unit": budget.unit.to_string(),
         "window": budget.window.to_string(),
         "cap": budget.cap,
+        "over": budget.over.as_ref().map(|over| json!({ "ask": over.ask, "count": over.count })),
         "current": standing.current.iter().map(counted).collect::<Vec<_>>(),
         "earlier": standing.earlier.iter().map(|one| json!({
             "window": one.window,
@@ -147,11 +148,17 @@ fn print_standing(standing: &Standing, w: &mut dyn Write) -> io::Result<()> {
         budget.unit,
         length(budget.window),
     )?;
+    if let Some(over) = &budget.over {
+        writeln!(w, "  more with approvals: {} of {}", over.count, untrusted(&over.ask))?;
+    }
     for one in &standing.current {
         print_counted(one, budget.cap, w)?;
     }
     if standing.current.is_empty() {
-        writeln!(w, "  no call that uses it is under way")?;
+        match budget.window {
+            Window::Run => writeln!(w, "  no run that used it is open")?,
+            _ => writeln!(w, "  no call that uses it is under way")?,
+        }
     }
     for one in &standing.earlier {
         writeln!(w, "  other window {}: {}", untrusted(&one.window), amounts(one.account))?;
@@ -163,6 +170,7 @@ fn print_standing(standing: &Standing, w: &mut dyn Write) -> io::Result<()> {
 fn length(window: Window) -> String {
     match window {
         Window::Call => "a call".to_owned(),
+        Window::Run => "a run".to_owned(),
         Window::Hour => "an hour".to_owned(),
         Window::Day => "a day".to_owned(),
         Window::Month => "a month".to_owned(),

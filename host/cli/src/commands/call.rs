@@ -10,6 +10,7 @@ use ambit_core::ledger::body::Stage;
 use ambit_core::ledger::story::{CallStory, EffectStory, Opening};
 use ambit_core::ledger::utc;
 use ambit_core::policy::Mode;
+use ambit_core::run::Run;
 use ambit_core::scope::Tier;
 use ambit_runtime::approvals::told;
 use ambit_runtime::call::{Answer, CallRequest, Held, Outcome};
@@ -18,23 +19,22 @@ use ambit_runtime::host::{Host, HostOptions};
 use ambit_runtime::ids::TraceId;
 use serde_json::json;
 
+use super::run;
 use crate::args::{self, Call, Format};
 use crate::output::{self, Exit, Failure, Output, count, note, sentence, style, untrusted};
 use crate::proposal::{permit, quoted};
 
 pub(crate) fn run(args: &Call, home: &Path, out: Output) -> Result<Exit, Failure> {
     let config = Config::load(home)?;
+    let part_of = args.run.as_deref().map(|run| run::find(home, run)).transpose()?;
     let request = CallRequest {
         tool: args.tool.clone(),
         function: args.function.clone(),
         args: arguments(&args.args)?,
-        agent: agent(args, &config)?,
+        agent: agent(args.agent.as_deref(), &config)?,
         user: args.user.clone(),
-        mode: match args.mode {
-            args::Mode::Execute => Mode::Execute,
-            args::Mode::Suggest => Mode::Suggest,
-            args::Mode::DryRun => Mode::DryRun,
-        },
+        mode: mode(args.mode, part_of.as_ref()),
+        run: part_of.map(|run| run.id().to_owned()),
         trace: args
             .trace
             .as_deref()
@@ -64,8 +64,10 @@ pub(crate) fn run(args: &Call, home: &Path, out: Output) -> Result<Exit, Failure
 fn interrupted(host: &Host) -> Result<(), Failure> {
     let left = host.reader()?.unended()?.len() as u64;
     if left > 0 {
-        let calls = output::count(left, "call was", "calls were");
-        note(format!("{calls} interrupted earlier: `ambit calls` says what there is to do."));
+        let calls = count(left, "call was", "calls were");
+        note(format!(
+            "{calls} interrupted earlier: `ambit calls` says what there is to do."
+        ));
     }
     Ok(())
 }
@@ -170,10 +172,18 @@ fn arguments(given: &str) -> Result<String, Failure> {
     Ok(text)
 }
 
+/// What was asked for; else what the run has; else all.
+fn mode(asked: Option<args::Mode>, run: Option<&Run>) -> Mode {
+    match asked {
+        Some(mode) => mode.into(),
+        None => run.map_or(Mode::Execute, |run| run.started.mode),
+    }
+}
+
 /// The named agent, or the home's only one.
-fn agent(args: &Call, config: &Config) -> Result<String, Failure> {
-    if let Some(agent) = &args.agent {
-        return Ok(agent.clone());
+pub(crate) fn agent(named: Option<&str>, config: &Config) -> Result<String, Failure> {
+    if let Some(agent) = named {
+        return Ok(agent.to_owned());
     }
     let mut agents = config.agents().keys();
     match (agents.next(), agents.next()) {
@@ -232,8 +242,12 @@ fn waits(held: &Held) {
         .spend
         .map(|spend| format!(", {} {} (minor units)", spend.minor, spend.currency))
         .unwrap_or_default();
+    let over = match held.over.as_slice() {
+        [] => String::new(),
+        over => format!(", passes the cap of {}", untrusted(&over.join(", "))),
+    };
     note(format!(
-        "{}held{}: effect {}, {} {}/{}{spend}, waits for approvals: {}",
+        "{}held{}: effect {}, {} {}/{}{spend}{over}, waits for approvals: {}",
         style::WARN.render(),
         style::WARN.render_reset(),
         held.ordinal,

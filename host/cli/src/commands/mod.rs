@@ -16,5 +16,6 @@ pub(crate) mod person;
 pub(crate) mod policy;
 pub(crate) mod receipt;
 pub(crate) mod replay;
+pub(crate) mod run;
 pub(crate) mod story;
 pub(crate) mod tools;

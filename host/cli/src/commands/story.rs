@@ -94,6 +94,9 @@ impl Teller<'_> {
         )?;
         self.value(w, "arguments", "args")?;
         field(w, "trace", &story.trace)?;
+        if let Some(run) = story.run() {
+            field(w, "run", run)?;
+        }
         for (name, digest) in [("tool", story.tool), ("policy", story.policy), ("config", story.config)] {
             if let Some(digest) = digest {
                 field(w, name, &digest.to_string())?;
@@ -159,7 +162,12 @@ impl Teller<'_> {
             .unwrap_or_default();
         let what = format!("effect {ordinal}: {} {place}{spend}: held", held.tier);
         self.line(w, style::WARN, hold.held.stamp.time_ms(), &what)?;
-        rules("denied by", &held.rules, w)?;
+        if !held.rules.is_empty() {
+            rules("denied by", &held.rules, w)?;
+        }
+        if !held.over.is_empty() {
+            field(w, "passes", &format!("the cap of {}", held.over.join(", ")))?;
+        }
         field(w, "needs", &told(&held.needs))?;
         self.value(w, "would send", &format!("effect/{ordinal}/held"))?;
         for (nth, vote) in (1..).zip(&hold.votes) {
@@ -198,6 +206,9 @@ impl Teller<'_> {
                 "reserved",
                 &format!("{} of {} in budget {} ({})", r.amount, r.cap, r.budget, r.window),
             )?;
+            if let Some(hold) = r.over {
+                field(w, "passes", &format!("its cap, by the approvals of hold {hold}"))?;
+            }
         }
         Ok(())
     }

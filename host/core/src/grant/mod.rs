@@ -217,11 +217,12 @@ impl Grant {
         self.imports.get(&import).map(|import| import.label.as_str())
     }
 
-    /// What budgets look at: the call of this id, or an effect of it through a route of a connection.
+    /// What budgets look at: the call of this id, in this run, or an effect of it through a route of a connection.
     #[must_use]
-    pub fn used<'a>(&'a self, call: &'a str, route: Option<(&'a str, &'a str)>) -> Use<'a> {
+    pub fn used<'a>(&'a self, call: &'a str, run: Option<&'a str>, route: Option<(&'a str, &'a str)>) -> Use<'a> {
         Use {
             call,
+            run,
             tenant: self.caller.tenant(),
             team: self.caller.team(),
             agent: self.caller.agent(),

@@ -467,7 +467,7 @@ fn a_grant_says_whose_it_is() {
         (grant.label(STRIPE), grant.label(UNBOUND), grant.label(9)),
         (Some("stripe"), Some("announce"), None)
     );
-    let used = grant.used("c_1", Some(("stripe", "refunds.create")));
+    let used = grant.used("c_1", Some("r_1"), Some(("stripe", "refunds.create")));
     assert_eq!(
         (used.tenant, used.team, used.agent, used.user),
         ("acme", "support", "bot", Some("ana"))

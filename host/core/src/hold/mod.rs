@@ -22,6 +22,29 @@ use crate::ledger::{LedgerError, Principal, SignerKey, VerifierKey};
 /// Approvals that policy asks for: at least so many people of each group.
 pub type Need = BTreeMap<String, u32>;
 
+/// The ways to an approval where each of `ways` takes `also` besides: of a group the larger number, as one person's approval is a fact
+/// for whoever asks. Ways that ask for no less than another are left out.
+#[must_use]
+pub fn combined(ways: &[Need], also: &Need) -> Vec<Need> {
+    let both = |way: &Need| {
+        let mut both = way.clone();
+        for (group, count) in also {
+            let most = both.entry(group.clone()).or_default();
+            *most = (*most).max(*count);
+        }
+        both
+    };
+    let mut all: Vec<Need> = ways.iter().map(both).collect();
+    all.sort();
+    all.dedup();
+    let asks_for_all_of = |one: &Need, other: &Need| {
+        let mut other = other.iter();
+        other.all(|(group, count)| one.get(group).is_some_and(|mine| mine >= count))
+    };
+    let needed = |one: &&Need| !all.iter().any(|other| other != *one && asks_for_all_of(one, other));
+    all.iter().filter(needed).cloned().collect()
+}
+
 /// The first line of a vote: what is signed can be taken for nothing else.
 const VOTE: &str = "ambit vote v1";
 /// The longest vote that is read, in bytes.
@@ -42,6 +65,8 @@ pub struct Bound<'a> {
     pub connection: &'a str,
     /// Who asked.
     pub principal: &'a Principal,
+    /// The call's run, where it belongs to one.
+    pub run: Option<&'a str>,
 }
 
 impl Bound<'_> {
@@ -54,8 +79,9 @@ impl Bound<'_> {
             tenant,
             user,
         } = self.principal;
-        // A user's name is never empty, so none is told apart.
+        // A user's name is never empty, nor is a run's id, so none is told apart.
         let user = user.as_deref().unwrap_or_default();
+        let run = self.run.unwrap_or_default();
         Digest::domain(
             "ambit/hold/v1",
             &[
@@ -68,6 +94,7 @@ impl Bound<'_> {
                 team.as_bytes(),
                 tenant.as_bytes(),
                 user.as_bytes(),
+                run.as_bytes(),
             ],
         )
     }

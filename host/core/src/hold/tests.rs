@@ -159,6 +159,7 @@ fn trap_20_a_vote_is_about_one_hold() {
         tool: &Digest::of(b"tool"),
         connection: "stripe",
         principal: &principal(),
+        run: None,
     };
     let id = bound.id();
     let somebody_else = Principal {
@@ -184,9 +185,43 @@ fn trap_20_a_vote_is_about_one_hold() {
             principal: &somebody_else,
             ..bound
         },
+        Bound {
+            run: Some("r_1"),
+            ..bound
+        },
     ] {
         assert_ne!(other.id(), id);
     }
+}
+
+#[test]
+fn what_several_ask_for_is_asked_together() {
+    let need = |groups: &[(&str, u32)]| -> Need {
+        groups
+            .iter()
+            .map(|(group, count)| ((*group).to_owned(), *count))
+            .collect()
+    };
+    let both = |ways: &[&[(&str, u32)]], also: &[(&str, u32)]| {
+        let ways: Vec<Need> = ways.iter().map(|way| need(way)).collect();
+        combined(&ways, &need(also))
+    };
+    assert_eq!(both(&[&[]], &[("finance", 1)]), [need(&[("finance", 1)])]);
+    assert_eq!(both(&[&[("finance", 1)]], &[("finance", 2)]), [need(&[("finance", 2)])]);
+    assert_eq!(both(&[&[("finance", 2)]], &[("finance", 1)]), [need(&[("finance", 2)])]);
+    assert_eq!(
+        both(&[&[("legal", 1)], &[("reviewer", 2)]], &[("finance", 1)]),
+        [
+            need(&[("finance", 1), ("legal", 1)]),
+            need(&[("finance", 1), ("reviewer", 2)])
+        ]
+    );
+    // With finance asked anyway, the way that asks it too is no more than that.
+    assert_eq!(
+        both(&[&[("finance", 1)], &[("legal", 1)]], &[("finance", 1)]),
+        [need(&[("finance", 1)])]
+    );
+    assert_eq!(both(&[], &[("finance", 1)]), Vec::<Need>::new());
 }
 
 #[test]

@@ -11,12 +11,13 @@ use std::fmt;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::entry::Principal;
 use super::number::{self, Number};
 use crate::digest::Digest;
 use crate::error::{Code, Refusal};
 use crate::grant::Limits;
 use crate::hold::Need;
-use crate::money::{Currency, Spend};
+use crate::money::{Currency, Spend, Unit};
 use crate::policy::Mode;
 use crate::scope::Tier;
 use crate::stop::{self, Stop};
@@ -91,6 +92,12 @@ kinds! {
     StopSet = "stop-set",
     /// An operator lifted a stop.
     StopLifted = "stop-lifted",
+    /// The operator started a run.
+    RunStarted = "run-started",
+    /// The operator ended a run.
+    RunEnded = "run-ended",
+    /// Too much of a run failed: it only reads from here on.
+    RunDegraded = "run-degraded",
     /// A call was refused before its guest ran.
     CallDenied = "call-denied",
     /// A call was permitted; its guest may run.
@@ -141,7 +148,10 @@ impl Kind {
             | Self::VoteRefused
             | Self::ValuesErased
             | Self::StopSet
-            | Self::StopLifted => false,
+            | Self::StopLifted
+            | Self::RunStarted
+            | Self::RunEnded
+            | Self::RunDegraded => false,
         }
     }
 }
@@ -374,6 +384,69 @@ impl fmt::Display for Reason {
     }
 }
 
+/// The operator started a run. Calls that name it are its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunStarted {
+    /// The most that the run may use up, in the order of the units' names, each once.
+    pub caps: Vec<RunCap>,
+    /// How much of it may fail before it only reads. Absent where that is not looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub errors: Option<ErrorBound>,
+    /// From then on it is over, in milliseconds since 1970.
+    #[serde(with = "number")]
+    pub expires: u64,
+    /// What its calls may do at most.
+    pub mode: Mode,
+    /// Whose calls they are.
+    pub principal: Principal,
+    /// Its id.
+    pub run: String,
+}
+
+/// The most that a run may use up of something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunCap {
+    /// How much.
+    #[serde(with = "number")]
+    pub cap: u64,
+    /// Of what.
+    pub unit: Unit,
+}
+
+/// How much of a run may fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ErrorBound {
+    /// It is not looked at before so many calls and effects came to an end: at least 1.
+    pub least: u32,
+    /// The most of them that may fail, in percent: 1 to 100.
+    pub percent: u32,
+}
+
+/// The operator ended a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunEnded {
+    /// Its id.
+    pub run: String,
+}
+
+/// Too much of a run failed. It follows the entry that says so of the last one, in the same transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunDegraded {
+    /// How many of its calls and effects failed.
+    #[serde(with = "number")]
+    pub failed: u64,
+    /// How many came to an end.
+    #[serde(with = "number")]
+    pub finished: u64,
+    /// Its id.
+    pub run: String,
+}
+
 /// What was asked for: the same in a call's first and last entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -506,6 +579,8 @@ impl Refused {
 pub enum Stage {
     /// Its caller was not verified.
     Caller,
+    /// It may not be part of the run that it names.
+    Run,
     /// Its tool was not found, or is not the accepted one.
     Tool,
     /// An operator has stopped its agent, tool, connection or all.
@@ -536,6 +611,9 @@ pub struct CallDenied {
     pub refused: Refused,
     /// The `@id`s of all policies that decided.
     pub rules: Vec<String>,
+    /// The run that it named, where there is one of that id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
     /// How far it came.
     pub stage: Stage,
     /// The tool's name in the configuration.
@@ -553,6 +631,9 @@ pub struct CallAccepted {
     pub reserved: Vec<Reservation>,
     /// The `@id`s of the policies that permitted it.
     pub rules: Vec<String>,
+    /// The run that it belongs to. Absent where it belongs to none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
     /// Commitment to the seed of the guest's randomness.
     pub seed: Digest,
 }
@@ -605,6 +686,9 @@ pub struct Reservation {
     /// Its cap at that time.
     #[serde(with = "number")]
     pub cap: u64,
+    /// The hold by whose approvals it may pass the cap. Absent where it may not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub over: Option<Digest>,
     /// The window that it counts in.
     pub window: String,
 }
@@ -660,7 +744,7 @@ pub struct EffectRefused {
     pub tier: Option<Tier>,
 }
 
-/// An effect waits for approvals: policy denies it, and would permit it with some. The guest that asked for it has ended.
+/// An effect waits for approvals: policy denies it, or a budget has no room for it, and some would permit it. The guest that asked for it has ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EffectHeld {
@@ -683,6 +767,9 @@ pub struct EffectHeld {
     pub needs: Vec<Need>,
     /// Which of the call's effects.
     pub ordinal: u32,
+    /// The budgets whose caps the approvals let it pass: those that had no room for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub over: Vec<String>,
     /// Commitment to the request as it would be sent.
     pub request: Digest,
     /// The route's name.

@@ -178,6 +178,7 @@ impl EntryDraft {
             let bare = self.call.is_none() && self.principal.is_none();
             must(bare, "no call and no principal")?;
             self.check_erased()?;
+            self.check_run()?;
             return self.check_stop();
         }
         must(self.call.as_deref().is_some_and(is_call_id), "the id of its call")?;
@@ -208,6 +209,16 @@ impl EntryDraft {
             )));
         }
         Ok(())
+    }
+
+    /// A run is started with what a run can have.
+    fn check_run(&self) -> Result<(), LedgerError> {
+        match &self.body {
+            Body::RunStarted(started) => started
+                .check()
+                .map_err(|why| LedgerError::Entry(format!("a run-started entry: {why}"))),
+            _ => Ok(()),
+        }
     }
 
     /// An erasure names calls, each once, and no more than fit.

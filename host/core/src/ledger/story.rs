@@ -296,6 +296,15 @@ impl CallStory {
         self.holds.get(ordinal)
     }
 
+    /// The run that the call is part of, or, where it was refused, named.
+    #[must_use]
+    pub fn run(&self) -> Option<&str> {
+        match &self.opening.what {
+            Opening::Accepted(accepted) => accepted.run.as_deref(),
+            Opening::Denied(denied) => denied.run.as_deref(),
+        }
+    }
+
     /// What its effects came to so far.
     #[must_use]
     pub const fn tally(&self) -> &Tally {

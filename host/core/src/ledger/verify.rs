@@ -280,11 +280,13 @@ impl<'k> Pass<'k> {
             return Ok(());
         }
         let story = entry.call().and_then(|call| self.open.get(call));
-        let tool = story.and_then(|story| match &story.opening.what {
-            Opening::Accepted(accepted) => Some(accepted.asked.tool.clone()),
+        let accepted = story.and_then(|story| match &story.opening.what {
+            Opening::Accepted(accepted) => Some(accepted),
             Opening::Denied(_) => None,
         });
-        let subject = subject(entry, intent, tool);
+        let tool = accepted.map(|accepted| accepted.asked.tool.clone());
+        let run = accepted.and_then(|accepted| accepted.run.clone());
+        let subject = subject(entry, intent, tool, run);
         let stop = forbidding(self.stops.keys(), &subject, intent.tier);
         if let Some(stop) = stop
             && !guard!("ledger.intent-stopped", false)
@@ -393,17 +395,17 @@ impl<'k> Pass<'k> {
     }
 }
 
-/// What an intent is of, as stops look at it. `tool` is the name that its call was accepted for.
+/// What an intent is of, as stops look at it. `tool` is the name that its call was accepted for, `run` what it
+/// is part of.
 #[must_use]
-pub fn subject(entry: &Entry, intent: &EffectIntent, tool: Option<String>) -> Subject {
+pub fn subject(entry: &Entry, intent: &EffectIntent, tool: Option<String>, run: Option<String>) -> Subject {
     let principal = entry.principal();
     Subject {
         tenant: principal.map(|principal| principal.tenant.clone()).unwrap_or_default(),
         agent: principal.map(|principal| principal.agent.clone()).unwrap_or_default(),
         tool: tool.unwrap_or_default(),
         connections: BTreeSet::from([intent.connection.clone()]),
-        // Entries name no run yet.
-        run: None,
+        run,
     }
 }
 

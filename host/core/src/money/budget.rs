@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use super::{Currency, NotACurrency, Period, Spend, Window};
 use crate::guard;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The largest amount or cap that can be counted: more has no place in a row of the books.
 pub const MOST: u64 = i64::MAX as u64;
@@ -25,6 +26,17 @@ pub struct Budget {
     pub window: Window,
     /// The most that a window may have used and reserved together, in the unit.
     pub cap: u64,
+    /// Who may let one effect pass the cap. None where nobody may.
+    pub over: Option<Over>,
+}
+
+/// Whose approvals let one effect pass a cap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Over {
+    /// The group.
+    pub ask: String,
+    /// How many of its people: at least 1.
+    pub count: u32,
 }
 
 /// Whose use a budget counts: a part that is absent matches all.
@@ -75,6 +87,18 @@ impl fmt::Display for Unit {
     }
 }
 
+impl Serialize for Unit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Unit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
 impl FromStr for Unit {
     type Err = NotACurrency;
 
@@ -122,6 +146,8 @@ impl Unit {
 pub struct Use<'a> {
     /// The call's id, which a window can be of.
     pub call: &'a str,
+    /// The id of the call's run, likewise; none for a call outside of runs, which counts in no window of a run.
+    pub run: Option<&'a str>,
     /// Tenant of the caller.
     pub tenant: &'a str,
     /// Team of the agent.
@@ -191,7 +217,8 @@ impl Budget {
     }
 
     fn taken(&self, used: &Use<'_>, amount: u64) -> Option<u64> {
-        (amount > 0 && self.covers.covers(used)).then_some(amount)
+        let has_window = self.window != Window::Run || used.run.is_some();
+        (amount > 0 && has_window && self.covers.covers(used)).then_some(amount)
     }
 
     /// What `used` counts in, before the entry's time is known.
@@ -244,6 +271,14 @@ impl Account {
         Ok(Account { reserved, ..self })
     }
 
+    /// Sets `amount` aside though it may pass the cap, which people allowed for one effect.
+    ///
+    /// # Errors
+    /// [`AccountError::Over`] where it could not be added up, or counted.
+    pub fn reserve_over(self, amount: u64) -> Result<Account, AccountError> {
+        self.reserve(amount, MOST)
+    }
+
     /// Ends a reservation: `amount` of the `reserved` is used for good, the rest is free again.
     ///
     /// # Errors
@@ -281,6 +316,7 @@ mod tests {
     fn used(route: Option<(&'static str, &'static str)>) -> Use<'static> {
         Use {
             call: "c_1",
+            run: Some("r_1"),
             tenant: "acme",
             team: "support",
             agent: "bot",
@@ -363,6 +399,7 @@ mod tests {
             unit,
             window: Window::Day,
             cap: 100,
+            over: None,
         }
     }
 
@@ -432,6 +469,7 @@ mod tests {
             budget.period(&used(None)).to_string()
         };
         assert_eq!(said(Window::Call), "bytes call c_1");
+        assert_eq!(said(Window::Run), "bytes run r_1");
         assert_eq!(said(Window::Day), "bytes day");
         assert_eq!(said(Window::Rolling("7d".parse().unwrap())), "bytes rolling 7d");
     }

@@ -19,6 +19,8 @@ const DAY_MS: i64 = 24 * HOUR_MS;
 pub enum Window {
     /// One call.
     Call,
+    /// All calls of one run.
+    Run,
     /// An hour of the calendar in UTC.
     Hour,
     /// A day of the calendar in UTC.
@@ -128,6 +130,7 @@ impl Window {
     const fn word(self) -> &'static str {
         match self {
             Self::Call => "call",
+            Self::Run => "run",
             Self::Hour => "hour",
             Self::Day => "day",
             Self::Month => "month",
@@ -142,7 +145,7 @@ impl Window {
             Self::Hour => Some(format!("{}T{:02}", day(time_ms), time_ms.rem_euclid(DAY_MS) / HOUR_MS)),
             Self::Day => Some(day(time_ms)),
             Self::Month => Some(month(time_ms)),
-            Self::Call | Self::Rolling(_) => None,
+            Self::Call | Self::Run | Self::Rolling(_) => None,
         }
     }
 
@@ -158,7 +161,7 @@ impl Window {
                 let this = month(time_ms);
                 midnights.into_iter().find(|midnight| month(*midnight) != this)
             }
-            Self::Call | Self::Rolling(_) => None,
+            Self::Call | Self::Run | Self::Rolling(_) => None,
         }
     }
 }
@@ -173,7 +176,7 @@ impl fmt::Display for Window {
 }
 
 /// What a reservation counts in: a unit, in one window. Entries and books have it as text: `usd day 2026-11-21`,
-/// `fuel month 2026-11`, `calls call c_…`, `bytes rolling 24h`.
+/// `fuel month 2026-11`, `calls call c_…`, `usd run r_…`, `bytes rolling 24h`.
 ///
 /// Who reserves does not know the entry's time: it says `usd day`, and the ledger, when it gives the entry its place, says
 /// which ([`Period::at`]).
@@ -181,7 +184,7 @@ impl fmt::Display for Window {
 pub struct Period {
     unit: Unit,
     window: Window,
-    /// The call, or the calendar's name; none for a rolling window, and before the time is known.
+    /// The call, the run, or the calendar's name; none for a rolling window, and before the time is known.
     which: Option<String>,
 }
 
@@ -195,6 +198,7 @@ impl Period {
     pub(super) fn new(unit: Unit, window: Window, used: &Use<'_>) -> Self {
         let which = match window {
             Window::Call => Some(used.call.to_owned()),
+            Window::Run => used.run.map(str::to_owned),
             Window::Hour | Window::Day | Window::Month | Window::Rolling(_) => None,
         };
         Self { unit, window, which }
@@ -218,6 +222,12 @@ impl Period {
         self.which.as_deref().filter(|_| self.window == Window::Call)
     }
 
+    /// The run that it is of, where it is of one.
+    #[must_use]
+    pub fn run(&self) -> Option<&str> {
+        self.which.as_deref().filter(|_| self.window == Window::Run)
+    }
+
     /// The one that `time_ms` falls into, where it did not say which.
     #[must_use]
     pub fn at(self, time_ms: i64) -> Self {
@@ -225,14 +235,17 @@ impl Period {
         Self { which, ..self }
     }
 
-    /// Whether an entry of `call` at `time_ms` reserves in this window, and in no other of its kind.
+    /// Whether an entry of `call`, in `run` where it is in one, at `time_ms` reserves in this window, and in no other of its kind.
     #[must_use]
-    pub fn is_of(&self, call: &str, time_ms: i64) -> bool {
+    pub fn is_of(&self, call: &str, run: Option<&str>, time_ms: i64) -> bool {
         let which = match self.window {
             Window::Call => Some(call.to_owned()),
+            Window::Run => run.map(str::to_owned),
             window => window.name(time_ms),
         };
-        guard!("budget.window", self.which == which)
+        // A call outside of runs is in no window of one.
+        let some = self.window != Window::Run || run.is_some();
+        guard!("budget.window", some && self.which == which)
     }
 }
 
@@ -254,6 +267,7 @@ impl FromStr for Period {
         let unit = words.next().and_then(|word| word.parse().ok()).ok_or(NotAPeriod)?;
         let (window, which) = match (words.next(), words.next()) {
             (Some("call"), Some(call)) => (Window::Call, Some(call)),
+            (Some("run"), Some(run)) => (Window::Run, Some(run)),
             (Some("hour"), which) => (Window::Hour, which),
             (Some("day"), which) => (Window::Day, which),
             (Some("month"), which) => (Window::Month, which),
@@ -390,6 +404,7 @@ mod tests {
             "effects rolling 24h",
             "calls rolling 7d",
             "calls call c_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+            "usd run r_aaaaaaaaaaaaaaaaaaaaaaaaaa",
         ] {
             assert_eq!(text.parse::<Period>().unwrap().to_string(), text);
         }
@@ -404,7 +419,7 @@ mod tests {
             "usd rolling 1d",
             "usd rolling 24h 2026-11-21",
             "usd  day",
-            "usd run r_1",
+            "usd run",
         ] {
             assert_eq!(text.parse::<Period>(), Err(NotAPeriod), "{text}");
         }
@@ -435,7 +450,7 @@ mod tests {
             ("usd call c_1", true),
             ("usd call c_2", false),
         ] {
-            assert_eq!(period(text).is_of("c_1", NOON), is, "{text}");
+            assert_eq!(period(text).is_of("c_1", Some("r_1"), NOON), is, "{text}");
         }
     }
 }

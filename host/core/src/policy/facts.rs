@@ -38,6 +38,19 @@ impl Mode {
             Mode::DryRun => "dry-run",
         }
     }
+
+    /// Whether what is done in this mode is no more than the other allows: it is the other, or a stricter one.
+    #[must_use]
+    pub const fn is_within(self, other: Mode) -> bool {
+        const fn strictness(mode: Mode) -> u8 {
+            match mode {
+                Mode::Execute => 0,
+                Mode::Suggest => 1,
+                Mode::DryRun => 2,
+            }
+        }
+        strictness(self) >= strictness(other)
+    }
 }
 
 impl fmt::Display for Mode {

@@ -6,7 +6,7 @@ use std::ops::Range;
 use ambit_core::error::printable;
 use ambit_core::guard;
 use ambit_core::identity::AgentSpec;
-use ambit_core::money::{Budget, CURRENCIES, Currency, MOST, Match, NotASpan, Unit, Window};
+use ambit_core::money::{Budget, CURRENCIES, Currency, MOST, Match, NotASpan, Over, Unit, Window};
 use toml::de::DeValue;
 
 use super::reader::{Located, Table, nearest};
@@ -18,6 +18,8 @@ pub(super) struct Names<'a> {
     pub(super) connections: &'a BTreeMap<String, Connected>,
     pub(super) tools: &'a BTreeMap<String, ToolConfig>,
     pub(super) agents: &'a BTreeMap<String, AgentSpec>,
+    /// Groups with their members.
+    pub(super) groups: &'a BTreeMap<String, Vec<String>>,
 }
 
 /// `[budget.*]`
@@ -28,13 +30,7 @@ pub(super) fn budgets(root: &Table<'_>, names: &Names<'_>) -> Vec<Budget> {
         let unit = unit(&table, names.connections);
         let window = window(&table);
         let cap = cap(&table);
-        if let Some(over) = table.value("over") {
-            let message = format!("`over` of {} is not served yet", table.what());
-            let help = "without it the cap is the cap".to_owned();
-            table
-                .source()
-                .problem(over.span(), message, "not served yet", Some(help));
-        }
+        let over = over(&table, unit, names);
         if let Some(counted @ (Unit::Calls | Unit::Fuel)) = unit
             && (covers.connection.is_some() || covers.route.is_some())
         {
@@ -54,6 +50,7 @@ pub(super) fn budgets(root: &Table<'_>, names: &Names<'_>) -> Vec<Budget> {
             unit: unit?,
             window: window?,
             cap: cap?,
+            over,
         })
     });
     budgets.collect()
@@ -131,7 +128,7 @@ fn unit(table: &Table<'_>, connections: &BTreeMap<String, Connected>) -> Option<
 }
 
 /// Services may have currencies of their own: what a route's money names is one. A budget in another would cap nothing, silently.
-fn is_currency(currency: Currency, connections: &BTreeMap<String, Connected>) -> bool {
+pub(super) fn is_currency(currency: Currency, connections: &BTreeMap<String, Connected>) -> bool {
     let routes = connections
         .values()
         .filter_map(|connected| connected.routes.as_ref())
@@ -142,7 +139,69 @@ fn is_currency(currency: Currency, connections: &BTreeMap<String, Connected>) ->
             .any(|named| named == currency)
 }
 
-const WINDOWS: &str = "\"call\", \"hour\", \"day\" or \"month\" (by the calendar, UTC), or { rolling = \"24h\" }";
+/// `over = { ask = "finance", count = 2 }`: who may let one effect pass the cap.
+fn over(budget: &Table<'_>, unit: Option<Unit>, names: &Names<'_>) -> Option<Over> {
+    let span = budget.value("over")?.span();
+    if let Some(counted @ (Unit::Calls | Unit::Fuel)) = unit {
+        let message = format!(
+            "{} counts {counted}, and no call waits for people: only an effect does",
+            budget.what()
+        );
+        let help = "leave out `over`, or count what effects use: a currency, \"effects\" or \"bytes\"".to_owned();
+        budget.source().problem(span, message, "would ask nobody", Some(help));
+        return None;
+    }
+    let table = budget.table("over", format!("`over` of {}", budget.what()))?;
+    let ask = table.string("ask");
+    if ask.is_none() {
+        table.missing(
+            "ask",
+            "the group whose people may let one effect pass the cap: { ask = \"finance\" }",
+        );
+    }
+    let count = table.number("count");
+    let ask = ask.filter(|ask| {
+        let there = guard!("config.over-group", names.groups.contains_key(&ask.value));
+        if !there {
+            let message = format!(
+                "{} asks group `{}`, and there is none",
+                budget.what(),
+                printable(&ask.value)
+            );
+            unknown(&table, ask, message, "group", names.groups.keys());
+        }
+        there
+    });
+    let members = ask
+        .as_ref()
+        .and_then(|ask| names.groups.get(&ask.value))
+        .map_or(0, Vec::len);
+    let wanted = count.as_ref().map_or(1, |count| count.value);
+    // A group that nobody is in yet bounds nothing, as in policies.
+    let most = if members == 0 {
+        u64::from(u32::MAX)
+    } else {
+        members as u64
+    };
+    let reachable = (1..=most).contains(&wanted);
+    if let Some(count) = &count
+        && !guard!("config.over-count", reachable)
+    {
+        let message = format!("{} asks for {wanted} people of a group of {members}", budget.what());
+        let help = "at least 1, and no more than the group has".to_owned();
+        table
+            .source()
+            .problem(count.span.clone(), message, "out of range", Some(help));
+    }
+    table.done();
+    Some(Over {
+        ask: ask?.value,
+        count: u32::try_from(wanted).unwrap_or(u32::MAX),
+    })
+}
+
+const WINDOWS: &str =
+    "\"call\", \"run\", \"hour\", \"day\" or \"month\" (by the calendar, UTC), or { rolling = \"24h\" }";
 
 fn window(table: &Table<'_>) -> Option<Window> {
     let Some(value) = table.value("window") else {
@@ -152,16 +211,10 @@ fn window(table: &Table<'_>) -> Option<Window> {
     match value.get_ref() {
         DeValue::String(word) => match word.as_ref() {
             "call" => return Some(Window::Call),
+            "run" => return Some(Window::Run),
             "hour" => return Some(Window::Hour),
             "day" => return Some(Window::Day),
             "month" => return Some(Window::Month),
-            "run" => {
-                let help = format!("it comes with runs; until then: {WINDOWS}");
-                let message = format!("the window `run` of {} is not served yet", table.what());
-                table
-                    .source()
-                    .problem(value.span(), message, "not served yet", Some(help));
-            }
             other => not_a_window(table, value.span(), Some(other)),
         },
         DeValue::Table(_) => return rolling(table),
@@ -176,7 +229,7 @@ fn not_a_window(table: &Table<'_>, span: Range<usize>, word: Option<&str>) {
             .split(' ')
             .find(|part| part.parse::<ambit_core::money::Span>().is_ok());
         let rolling = length.map(|length| format!("{{ rolling = \"{length}\" }}"));
-        let near = || nearest(word, ["call", "hour", "day", "month"]).map(|near| format!("\"{near}\""));
+        let near = || nearest(word, ["call", "run", "hour", "day", "month"]).map(|near| format!("\"{near}\""));
         rolling.or_else(near)
     });
     let help = match meant {

@@ -26,7 +26,7 @@ use ambit_core::error::{Problem, printable};
 use ambit_core::grant::Limits;
 use ambit_core::guard;
 use ambit_core::identity::AgentSpec;
-use ambit_core::money::Budget;
+use ambit_core::money::{Budget, Currency};
 use ambit_core::policy::EntityKind;
 use ambit_core::route::Connection;
 use toml::de::DeTable;
@@ -186,6 +186,12 @@ impl Config {
             .collect()
     }
 
+    /// Whether money can be counted in it: ISO 4217 has it, or a route.
+    #[must_use]
+    pub fn has_currency(&self, currency: Currency) -> bool {
+        budgets::is_currency(currency, &self.connections)
+    }
+
     /// The budgets, by name.
     pub fn budgets(&self) -> &[Budget] {
         &self.budgets
@@ -254,6 +260,7 @@ fn check(home: &Path, source: &Source, document: &DeTable<'_>, ambient: &dyn Amb
         connections: &connections,
         tools: &tools,
         agents: &agents,
+        groups: &groups,
     };
     let budgets = budgets::budgets(&root, &names);
     let ledger = sections::ledger(&root, home);

@@ -665,7 +665,7 @@ unit = "dollars"
 window = "week"
 [budget.two]
 unit = "fuel"
-window = "run"
+window = "month "
 cap = -1
 over = { ask = "finance" }
 [budget.three]
@@ -737,34 +737,34 @@ cap = 1
                 ·             ╰── not known
              15 │ [budget.two]
                 ╰────
-              help: it is "call", "hour", "day" or "month" (by the calendar, UTC), or { rolling = "24h" }
-              × the window `run` of budget `two` is not served yet
+              help: it is "call", "run", "hour", "day" or "month" (by the calendar, UTC), or { rolling = "24h" }
+              × `window` of budget `two` is not a window
                 ╭─[ambit.toml:17:10]
              16 │ unit = "fuel"
-             17 │ window = "run"
-                ·          ──┬──
-                ·            ╰── not served yet
+             17 │ window = "month "
+                ·          ────┬───
+                ·              ╰── not known
              18 │ cap = -1
                 ╰────
-              help: it comes with runs; until then: "call", "hour", "day" or "month" (by the calendar, UTC), or
+              help: did you mean "month"? It is "call", "run", "hour", "day" or "month" (by the calendar, UTC), or
                     { rolling = "24h" }
               × `cap` of budget `two` is a whole number, zero or more, not -1
                 ╭─[ambit.toml:18:7]
-             17 │ window = "run"
+             17 │ window = "month "
              18 │ cap = -1
                 ·       ─┬
                 ·        ╰── expected a whole number, zero or more
              19 │ over = { ask = "finance" }
                 ╰────
-              × `over` of budget `two` is not served yet
+              × budget `two` counts fuel, and no call waits for people: only an effect does
                 ╭─[ambit.toml:19:8]
              18 │ cap = -1
              19 │ over = { ask = "finance" }
                 ·        ─────────┬─────────
-                ·                 ╰── not served yet
+                ·                 ╰── would ask nobody
              20 │ [budget.three]
                 ╰────
-              help: without it the cap is the cap
+              help: leave out `over`, or count what effects use: a currency, "effects" or "bytes"
               × budget `three` counts calls of a connection or route
                 ╭─[ambit.toml:22:1]
              21 │ connection = "stripe"
@@ -775,6 +775,114 @@ cap = 1
                 ╰────
               help: a connection has effects and bytes: unit = "effects" or "bytes"; or leave out connection and route
         "#]],
+    );
+}
+
+#[test]
+fn a_cap_is_passed_by_people_who_can_be_asked() {
+    let budget = |lines: &str| {
+        format!(
+            "[group.finance]\nmembers = [\"sam\", \"rita\"]\n[group.later]\nmembers = []\n[budget.b]\nunit = \"usd\"\n\
+             window = \"day\"\ncap = 5\n{lines}\n"
+        )
+    };
+    let over = |lines: &str| {
+        let config = parse(&budget(lines)).map_err(|problems| render(&problems)).unwrap();
+        let over = config.budgets()[0].over.clone();
+        over.map(|over| format!("{} of {}", over.count, over.ask))
+    };
+    assert_eq!(over(""), None);
+    assert_eq!(over("over = { ask = \"finance\" }").as_deref(), Some("1 of finance"));
+    assert_eq!(
+        over("over.ask = \"finance\"\nover.count = 2").as_deref(),
+        Some("2 of finance")
+    );
+    assert_eq!(
+        over("over = { ask = \"later\", count = 3 }").as_deref(),
+        Some("3 of later")
+    );
+    let bad = [
+        "over = { ask = \"finanz\" }",
+        "over = { ask = \"finance\", count = 3 }",
+        "over = { ask = \"finance\", count = 0 }",
+        "over = { count = 1 }",
+        "over = { ask = \"finance\", number = 2 }",
+        "over = \"finance\"",
+    ];
+    let told: String = bad
+        .iter()
+        .map(|lines| render(&parse(&budget(lines)).err().unwrap_or_default()))
+        .collect();
+    expect![[r#"
+        problems: 1
+          × budget `b` asks group `finanz`, and there is none
+           ╭─[ambit.toml:9:16]
+         8 │ cap = 5
+         9 │ over = { ask = "finanz" }
+           ·                ────┬───
+           ·                    ╰── no such group
+           ╰────
+          help: did you mean `finance`?
+        problems: 1
+          × budget `b` asks for 3 people of a group of 2
+           ╭─[ambit.toml:9:35]
+         8 │ cap = 5
+         9 │ over = { ask = "finance", count = 3 }
+           ·                                   ┬
+           ·                                   ╰── out of range
+           ╰────
+          help: at least 1, and no more than the group has
+        problems: 1
+          × budget `b` asks for 0 people of a group of 2
+           ╭─[ambit.toml:9:35]
+         8 │ cap = 5
+         9 │ over = { ask = "finance", count = 0 }
+           ·                                   ┬
+           ·                                   ╰── out of range
+           ╰────
+          help: at least 1, and no more than the group has
+        problems: 1
+          × `over` of budget `b` has no `ask`
+           ╭─[ambit.toml:9:8]
+         8 │ cap = 5
+         9 │ over = { count = 1 }
+           ·        ──────┬──────
+           ·              ╰── missing here
+           ╰────
+          help: the group whose people may let one effect pass the cap: { ask = "finance" }
+        problems: 1
+          × unknown key `number` in `over` of budget `b`
+           ╭─[ambit.toml:9:27]
+         8 │ cap = 5
+         9 │ over = { ask = "finance", number = 2 }
+           ·                           ───┬──
+           ·                              ╰── not known
+           ╰────
+          help: known here: ask, count
+        problems: 1
+          × `over` of budget `b` is a table, not a string
+           ╭─[ambit.toml:9:8]
+         8 │ cap = 5
+         9 │ over = "finance"
+           ·        ────┬────
+           ·            ╰── expected a table
+           ╰────
+    "#]]
+    .assert_eq(&told);
+    let calls = budget("over = { ask = \"finance\" }").replace("\"usd\"", "\"calls\"");
+    check(
+        &calls,
+        expect![[r#"
+        problems: 1
+          × budget `b` counts calls, and no call waits for people: only an effect does
+           ╭─[ambit.toml:9:8]
+         8 │ cap = 5
+         9 │ over = { ask = "finance" }
+           ·        ─────────┬─────────
+           ·                 ╰── would ask nobody
+           ╰────
+          help: leave out `over`, or count what effects use: a currency, "effects" or "bytes"
+    "#]],
     );
 }
 
@@ -799,6 +907,7 @@ fn budgets_count_what_can_be_counted_for_as_long_as_can_be_kept() {
         ("unit = \"bytes\"\nwindow = \"hour\"", "5 bytes hour"),
         ("unit = \"fuel\"\nwindow = \"month\"", "5 fuel month"),
         ("unit = \"effects\"\nwindow = \"call\"", "5 effects call"),
+        ("window = \"run\"", "5 calls run"),
         ("window = { rolling = \"24h\" }", "5 calls rolling 24h"),
         ("window = { rolling = \"7d\" }", "5 calls rolling 7d"),
         ("window.rolling = \"31d\"", "5 calls rolling 31d"),
@@ -815,7 +924,7 @@ fn budgets_count_what_can_be_counted_for_as_long_as_can_be_kept() {
         "window = \"24h rolling\"",
         "window = \"week\"",
         "window = 24",
-        "window = \"run\"",
+        "window = \"runs\"",
         "window = { rolling = \"90m\" }",
         "window = { rolling = \"0h\" }",
         "window = { rolling = \"32d\" }",
@@ -880,8 +989,8 @@ fn budgets_count_what_can_be_counted_for_as_long_as_can_be_kept() {
            ·          ────┬───
            ·              ╰── not known
            ╰────
-          help: did you mean "month"? It is "call", "hour", "day" or "month" (by the calendar, UTC), or { rolling =
-                "24h" }
+          help: did you mean "month"? It is "call", "run", "hour", "day" or "month" (by the calendar, UTC), or
+                { rolling = "24h" }
         problems: 1
           × `window` of budget `b` is not a window
            ╭─[ambit.toml:4:10]
@@ -890,8 +999,8 @@ fn budgets_count_what_can_be_counted_for_as_long_as_can_be_kept() {
            ·          ──────┬──────
            ·                ╰── not known
            ╰────
-          help: did you mean { rolling = "24h" }? It is "call", "hour", "day" or "month" (by the calendar, UTC), or
-                { rolling = "24h" }
+          help: did you mean { rolling = "24h" }? It is "call", "run", "hour", "day" or "month" (by the calendar,
+                UTC), or { rolling = "24h" }
         problems: 1
           × `window` of budget `b` is not a window
            ╭─[ambit.toml:4:10]
@@ -900,7 +1009,7 @@ fn budgets_count_what_can_be_counted_for_as_long_as_can_be_kept() {
            ·          ───┬──
            ·             ╰── not known
            ╰────
-          help: it is "call", "hour", "day" or "month" (by the calendar, UTC), or { rolling = "24h" }
+          help: it is "call", "run", "hour", "day" or "month" (by the calendar, UTC), or { rolling = "24h" }
         problems: 1
           × `window` of budget `b` is not a window
            ╭─[ambit.toml:4:10]
@@ -909,16 +1018,16 @@ fn budgets_count_what_can_be_counted_for_as_long_as_can_be_kept() {
            ·          ─┬
            ·           ╰── not known
            ╰────
-          help: it is "call", "hour", "day" or "month" (by the calendar, UTC), or { rolling = "24h" }
+          help: it is "call", "run", "hour", "day" or "month" (by the calendar, UTC), or { rolling = "24h" }
         problems: 1
-          × the window `run` of budget `b` is not served yet
+          × `window` of budget `b` is not a window
            ╭─[ambit.toml:4:10]
          3 │ cap = 5
-         4 │ window = "run"
-           ·          ──┬──
-           ·            ╰── not served yet
+         4 │ window = "runs"
+           ·          ───┬──
+           ·             ╰── not known
            ╰────
-          help: it comes with runs; until then: "call", "hour", "day" or "month" (by the calendar, UTC), or
+          help: did you mean "run"? It is "call", "run", "hour", "day" or "month" (by the calendar, UTC), or
                 { rolling = "24h" }
         problems: 1
           × `rolling` of the window of budget `b` is `90m`: it is not a whole number of hours or days, such as "24h"

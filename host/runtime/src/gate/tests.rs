@@ -256,6 +256,7 @@ fn durable(request: HttpRequest, time: Duration) -> Durable {
         asked,
         reserved: vec![],
         rules: vec!["may-call".into()],
+        run: None,
         seed: Digest::of(b"seed"),
     };
     let wire = request.wire().to_canonical().into_bytes();

@@ -6,17 +6,19 @@
 //! Time is that of the entries. What reserves says in which kind of window; [`place`] says in which one, when the entry gets
 //! its time, and [`post`] holds entries to that. An account is what one budget has used and reserved in one window, and
 //! stays for as long as anything can count in it: until its window is over and all that it reserved is settled. That of a
-//! rolling window stays. Its use stands in slices by the time at which it was settled, and leaves with them.
+//! rolling window stays, and so does that of a run, which is what is known of it when it is over. Its use stands in slices by the time at which it was settled, and leaves with them.
 
 use ambit_core::digest::Digest;
 use ambit_core::guard;
 use ambit_core::hold::{self, Vote};
 use ambit_core::ledger::body::{
-    EffectIntent, HoldVoted, PersonEnrolled, PersonRevoked, Reservation, Settlement, StopLifted, StopSet,
+    CallAccepted, EffectIntent, HoldVoted, PersonEnrolled, PersonRevoked, Reservation, RunDegraded, RunEnded,
+    RunStarted, Settlement, StopLifted, StopSet,
 };
 use ambit_core::ledger::verify::subject;
-use ambit_core::ledger::{Body, Entry, VerifierKey};
+use ambit_core::ledger::{Body, Entry, EntryDraft, VerifierKey};
 use ambit_core::money::{Account, MOST, Period, Span, Window as Kind};
+use ambit_core::run::{self, Run, RunError};
 use ambit_core::stop::{Scope, Stop, forbidding};
 
 use super::StoreError;
@@ -140,6 +142,17 @@ pub(super) trait Books {
     fn keys(&mut self) -> Result<Vec<String>, Self::Error>;
     /// Forgets a person.
     fn revoke(&mut self, name: &str) -> Result<(), Self::Error>;
+
+    /// The run of this id.
+    fn run(&mut self, id: &str) -> Result<Option<Run>, Self::Error>;
+    /// Sets what a run is now.
+    fn set_run(&mut self, run: &Run) -> Result<(), Self::Error>;
+    /// Notes that a call under way belongs to a run.
+    fn join(&mut self, call: &str, run: &str) -> Result<(), Self::Error>;
+    /// The run that a call under way belongs to.
+    fn run_of(&mut self, call: &str) -> Result<Option<String>, Self::Error>;
+    /// Notes that a call is under way no more.
+    fn leave(&mut self, call: &str) -> Result<(), Self::Error>;
 }
 
 /// Says, of what an entry at `time_ms` reserves, in which window of its kind that counts: whoever made the entry could not know its
@@ -163,36 +176,53 @@ pub(crate) fn place_one(reservation: &mut Reservation, time_ms: i64) {
     }
 }
 
-/// Brings the books up to date with an entry.
+/// Brings the books up to date with an entry, and says what entry has to follow it in the same transaction.
 ///
 /// # Errors
-/// [`StoreError::Budget`] where a reservation passes its cap, [`StoreError::Batch`] where the entry contradicts those before it: an
+/// [`StoreError::Budget`] where a reservation passes its cap, [`StoreError::Run`] where the entry's run does not allow it,
+/// [`StoreError::Batch`] where the entry contradicts those before it: an
 /// outcome without an intent, a finish before every intent has an outcome, more settled than was reserved, a window of another time, a
 /// vote that no enrolled person signed, an intent after its hold has expired; [`StoreError::Stopped`] where a stop that is in force
 /// forbids an intent.
-pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<(), B::Error> {
+pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<EntryDraft>, B::Error> {
     let work = || Work {
         call: entry.call().unwrap_or_default().to_owned(),
         ordinal: entry.body().ordinal(),
     };
     match entry.body() {
         Body::CallAccepted(body) => {
-            let work = work();
+            let (work, run) = (work(), join(books, entry, body)?);
             books.note_tool(&work.call, Some(&body.asked.tool))?;
-            begin(books, &work, entry, false, &body.reserved)
+            let begins = Begins {
+                changes: false,
+                reserved: &body.reserved,
+                hold: None,
+            };
+            begin(books, &work, entry, run.as_ref(), begins)?;
         }
         Body::EffectIntent(body) => {
             let work = work();
-            not_stopped(books, entry, body)?;
+            let run = run_of(books, &work)?;
+            not_stopped(books, entry, body, run.as_ref())?;
             if let Some(hold) = body.hold {
                 end_hold(books, &work, hold, Some(time(entry)))?;
             }
-            begin(books, &work, entry, body.changes(), &body.reserved)
+            if let Some(run) = &run {
+                let admitted = run.admits_effect(body.tier, entry.time_ms());
+                admitted.map_err(|why| not_of_run(run.id(), why))?;
+            }
+            let begins = Begins {
+                changes: body.changes(),
+                reserved: &body.reserved,
+                hold: body.hold,
+            };
+            begin(books, &work, entry, run.as_ref(), begins)?;
         }
-        Body::EffectRefused(body) => match body.hold {
-            Some(hold) => end_hold(books, &work(), hold, None),
-            None => Ok(()),
-        },
+        Body::EffectRefused(body) => {
+            if let Some(hold) = body.hold {
+                end_hold(books, &work(), hold, None)?;
+            }
+        }
         Body::EffectHeld(body) => {
             let held = Held {
                 hold: body.hold,
@@ -202,35 +232,51 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<(), B::Erro
             if !books.hold(&work(), &held)? {
                 return Err(contradiction(&work(), "is held already"));
             }
-            Ok(())
         }
-        Body::HoldVoted(body) => check_vote(books, &work(), body),
-        Body::PersonEnrolled(body) => enrol(books, body),
-        Body::PersonRevoked(body) => revoke(books, body),
-        Body::StopSet(body) => set_stop(books, entry.index(), body),
-        Body::StopLifted(body) => lift_stop(books, body),
+        Body::HoldVoted(body) => check_vote(books, &work(), body)?,
+        Body::PersonEnrolled(body) => enrol(books, body)?,
+        Body::PersonRevoked(body) => revoke(books, body)?,
+        Body::StopSet(body) => set_stop(books, entry.index(), body)?,
+        Body::StopLifted(body) => lift_stop(books, body)?,
         Body::EffectOutcome(body) => {
             let work = work();
             let begun = end(books, &work, entry, &body.settled)?;
             if body.is_in_doubt() && begun.changes {
                 books.doubt(&work, entry.index())?;
             }
-            Ok(())
+            return count(books, &work, run::effect_failed(body));
         }
-        Body::EffectResolved(body) => resolve(books, &work(), entry, &body.settled),
+        Body::EffectResolved(body) => resolve(books, &work(), entry, &body.settled)?,
         Body::CallFinished(body) => {
             let work = work();
             no_effect_open(books, &work)?;
             no_effect_held(books, &work)?;
             books.note_tool(&work.call, None)?;
-            end(books, &work, entry, &body.settled).map(|_| ())
+            end(books, &work, entry, &body.settled)?;
+            return count(books, &work, run::call_failed(body));
         }
-        _ => Ok(()),
+        Body::RunStarted(body) => start_run(books, entry, body)?,
+        Body::RunEnded(body) => end_run(books, entry, body)?,
+        Body::RunDegraded(body) => degrade_run(books, body)?,
+        _ => {}
     }
+    Ok(None)
+}
+
+/// What an entry begins: whether it changes something, what is set aside for it, and the hold whose approvals it uses up.
+struct Begins<'a> {
+    changes: bool,
+    reserved: &'a [Reservation],
+    hold: Option<Digest>,
 }
 
 /// No intent is written under a stop: a stop comes before or after it, never beside it.
-fn not_stopped<B: Books>(books: &mut B, entry: &Entry, intent: &EffectIntent) -> Result<(), B::Error> {
+fn not_stopped<B: Books>(
+    books: &mut B,
+    entry: &Entry,
+    intent: &EffectIntent,
+    run: Option<&Run>,
+) -> Result<(), B::Error> {
     let stops = books.stops()?;
     if stops.is_empty() {
         return Ok(());
@@ -241,7 +287,11 @@ fn not_stopped<B: Books>(books: &mut B, entry: &Entry, intent: &EffectIntent) ->
         true => books.tool_of(entry.call().unwrap_or_default())?,
         false => None,
     };
-    match forbidding(&stops, &subject(entry, intent, tool), intent.tier) {
+    match forbidding(
+        &stops,
+        &subject(entry, intent, tool, run.map(|run| run.id().to_owned())),
+        intent.tier,
+    ) {
         Some(stop) if !guard!("stop.intent", false) => Err(StoreError::Stopped(stop.clone()).into()),
         _ => Ok(()),
     }
@@ -268,13 +318,19 @@ fn lift_stop<B: Books>(books: &mut B, lifted: &StopLifted) -> Result<(), B::Erro
     Ok(())
 }
 
+/// Something begins, in its run where it is part of one.
 fn begin<B: Books>(
     books: &mut B,
     work: &Work,
     entry: &Entry,
-    changes: bool,
-    reserved: &[Reservation],
+    run: Option<&Run>,
+    begins: Begins<'_>,
 ) -> Result<(), B::Error> {
+    let Begins {
+        changes,
+        reserved,
+        hold,
+    } = begins;
     let begun = Begun {
         index: entry.index(),
         changes,
@@ -282,9 +338,107 @@ fn begin<B: Books>(
     if !books.begin(work, begun)? {
         return Err(contradiction(work, "has begun already"));
     }
+    let whole = match run {
+        Some(run) => run.is_reserved(entry.body()),
+        None => !reserved.iter().any(|one| run::is_own(&one.budget)),
+    };
+    if !guard!("run.reserved", whole) {
+        return Err(contradiction(work, "does not reserve what the limits of its run say"));
+    }
+    let within = Within {
+        work,
+        run: run.map(Run::id),
+        hold,
+        time_ms: entry.time_ms(),
+    };
     reserved
         .iter()
-        .try_for_each(|reservation| reserve(books, work, entry.time_ms(), reservation))
+        .try_for_each(|reservation| reserve(books, &within, reservation))
+}
+
+/// What a reservation is part of.
+struct Within<'a> {
+    work: &'a Work,
+    run: Option<&'a str>,
+    hold: Option<Digest>,
+    time_ms: i64,
+}
+
+/// The run of a call under way, or of an effect of it.
+fn run_of<B: Books>(books: &mut B, work: &Work) -> Result<Option<Run>, B::Error> {
+    match books.run_of(&work.call)? {
+        None => Ok(None),
+        Some(id) => Ok(Some(known_run(books, &id)?)),
+    }
+}
+
+fn known_run<B: Books>(books: &mut B, id: &str) -> Result<Run, B::Error> {
+    let run = books.run(id)?;
+    run.ok_or_else(|| not_of_run(id, RunError::Unknown))
+}
+
+fn not_of_run<E: From<StoreError>>(run: &str, why: RunError) -> E {
+    let run = run.to_owned();
+    StoreError::Run { run, why }.into()
+}
+
+/// A call that names a run becomes part of it, where it may.
+fn join<B: Books>(books: &mut B, entry: &Entry, accepted: &CallAccepted) -> Result<Option<Run>, B::Error> {
+    let Some(id) = &accepted.run else { return Ok(None) };
+    let run = known_run(books, id)?;
+    let Some(principal) = entry.principal() else {
+        return Err(not_of_run(id, RunError::Another));
+    };
+    run.admits_call(principal, accepted.asked.mode, entry.time_ms())
+        .map_err(|why| not_of_run(id, why))?;
+    books.join(entry.call().unwrap_or_default(), id)?;
+    Ok(Some(run))
+}
+
+/// Counts a call or an effect that came to an end towards its run, and says so where that was one failure too many.
+fn count<B: Books>(books: &mut B, work: &Work, failed: bool) -> Result<Option<EntryDraft>, B::Error> {
+    let Some(mut run) = run_of(books, work)? else {
+        return Ok(None);
+    };
+    run.count(failed);
+    books.set_run(&run)?;
+    if work.ordinal.is_none() {
+        books.leave(&work.call)?;
+    }
+    Ok(run.degrades().map(EntryDraft::of_ledger))
+}
+
+fn start_run<B: Books>(books: &mut B, entry: &Entry, started: &RunStarted) -> Result<(), B::Error> {
+    let refuse = |why: &str| StoreError::batch(format!("run {} {why}", started.run));
+    if books.run(&started.run)?.is_some() {
+        return Err(refuse("was started already").into());
+    }
+    let now = time(entry);
+    let length = started.expires.saturating_sub(now);
+    // The clock that said when it expires can be a little ahead of the ledger's.
+    if !guard!("run.length", (1..=run::LONGEST_MS + 60_000).contains(&length)) {
+        return Err(refuse("would be over already, or be open for more than 31 days").into());
+    }
+    books.set_run(&Run::new(started.clone(), entry.index(), entry.time_ms()))
+}
+
+fn end_run<B: Books>(books: &mut B, entry: &Entry, ended: &RunEnded) -> Result<(), B::Error> {
+    let mut run = known_run(books, &ended.run)?;
+    run.is_open(entry.time_ms())
+        .map_err(|why| not_of_run(&ended.run, why))?;
+    run.ended = true;
+    books.set_run(&run)
+}
+
+/// A run degrades when as much of it failed as the entry says, and not otherwise.
+fn degrade_run<B: Books>(books: &mut B, degraded: &RunDegraded) -> Result<(), B::Error> {
+    let mut run = known_run(books, &degraded.run)?;
+    if !guard!("run.degrades", run.degrades().as_ref() == Some(degraded)) {
+        let why = format!("run {} is said to have degraded, and has not", degraded.run);
+        return Err(StoreError::batch(why).into());
+    }
+    run.degraded = true;
+    books.set_run(&run)
 }
 
 fn end<B: Books>(books: &mut B, work: &Work, entry: &Entry, settled: &[Settlement]) -> Result<Begun, B::Error> {
@@ -389,7 +543,8 @@ fn time(entry: &Entry) -> u64 {
     u64::try_from(entry.time_ms()).unwrap_or_default()
 }
 
-fn reserve<B: Books>(books: &mut B, work: &Work, time_ms: i64, asked: &Reservation) -> Result<(), B::Error> {
+fn reserve<B: Books>(books: &mut B, within: &Within<'_>, asked: &Reservation) -> Result<(), B::Error> {
+    let (work, time_ms) = (within.work, within.time_ms);
     if asked.amount == 0 || asked.cap.max(asked.amount) > MOST {
         return Err(contradiction(work, "reserves nothing, or more than can be counted"));
     }
@@ -397,12 +552,16 @@ fn reserve<B: Books>(books: &mut B, work: &Work, time_ms: i64, asked: &Reservati
         budget: asked.budget.clone(),
         window: asked.window.clone(),
     };
-    let period = window.period().filter(|period| period.is_of(&work.call, time_ms));
+    let period = window
+        .period()
+        .filter(|period| period.is_of(&work.call, within.run, time_ms));
     let kind = period.map(|period| period.window());
     let kind = kind.ok_or_else(|| contradiction::<B::Error>(work, "reserves in a window that is not its own"))?;
     let account = match (books.account(&window)?, kind) {
         (Some(account), Kind::Rolling(span)) => aged(books, work, &window, span, account, time_ms)?,
         (Some(account), _) => account,
+        // Those of other runs stay.
+        (None, Kind::Run) => Account::default(),
         (None, _) => {
             prune(books, work, &window.budget, time_ms)?;
             Account::default()
@@ -415,7 +574,16 @@ fn reserve<B: Books>(books: &mut B, work: &Work, time_ms: i64, asked: &Reservati
         reserved: account.reserved,
         asked: asked.amount,
     };
-    let after = account.reserve(asked.amount, asked.cap).map_err(|_| over())?;
+    let after = match asked.over {
+        None => account.reserve(asked.amount, asked.cap),
+        Some(hold) => {
+            if !guard!("budget.overdraft", within.hold == Some(hold)) {
+                return Err(contradiction(work, "passes a cap by a hold that does not end with it"));
+            }
+            account.reserve_over(asked.amount)
+        }
+    };
+    let after = after.map_err(|_| over())?;
     books.set_account(&window, after, Some(asked.cap))?;
     if !books.reserve(work, &window, asked.amount)? {
         return Err(contradiction(work, "reserves twice in one budget"));
@@ -491,8 +659,10 @@ fn is_over<B: Books>(books: &mut B, work: &Work, window: &Window, time_ms: i64) 
             };
             Ok(!books.under_way(&call)?)
         }
+        // What a run used is kept with it.
+        (Kind::Run, _) => Ok(false),
         // Time does not come back to another one than it is in.
-        _ => Ok(!period.is_of(&work.call, time_ms)),
+        _ => Ok(!period.is_of(&work.call, None, time_ms)),
     }
 }
 

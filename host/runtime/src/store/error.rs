@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ambit_core::error::{Code, Refusal};
 use ambit_core::ledger::{Bad, LedgerError};
+use ambit_core::run::RunError;
 use ambit_core::stop::Stop;
 
 use super::Erased;
@@ -134,6 +135,14 @@ pub enum StoreError {
         /// What this effect asked for.
         asked: u64,
     },
+    /// A call or an effect is not part of the run that it would be of.
+    #[error("run {run} {why}")]
+    Run {
+        /// The run.
+        run: String,
+        /// Why not.
+        why: RunError,
+    },
     /// What is left of the disk is kept for the outcomes of effects that are under way.
     #[error("only {free} bytes are left for the ledger, and {reserve} are kept for the outcomes of what is under way")]
     NoRoom {
@@ -238,6 +247,7 @@ impl StoreError {
             Self::NoRoom { .. } => "Free disk space, or raise the ledger's quota.".into(),
             Self::Erased { .. } => "Nobody can bring it back. The entries of the call, and proofs of them, stand as before.".into(),
             Self::Failed { .. } => "Nothing leaves this host any more. Look after the disk, then start Ambit again.".into(),
+            Self::Run { run, why } => return why.refusal(run).advice,
             Self::Stopped(_) | Self::Ledger(_) | Self::Bad(_) | Self::Keys { .. } | Self::Batch { .. } | Self::Unintended | Self::Expired { .. } | Self::Payload { .. } | Self::Io { .. } => return None,
         })
     }
@@ -250,6 +260,7 @@ impl From<StoreError> for Refusal {
         }
         let code = match error {
             StoreError::Budget { .. } => Code::Budget,
+            StoreError::Run { .. } => Code::Run,
             StoreError::Expired { .. } => Code::Time,
             _ => Code::Ledger,
         };

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use ambit_core::money::Account;
+use ambit_core::run::Run;
 use ambit_core::stop::Stop;
 
 use super::StoreError;
@@ -23,6 +24,9 @@ pub(super) struct MapBooks {
     pub(super) stops: HashMap<Stop, InForce>,
     /// The tools of calls under way.
     tools: HashMap<String, String>,
+    pub(super) runs: HashMap<String, Run>,
+    /// The runs of calls under way.
+    pub(super) run_calls: HashMap<String, String>,
     /// What rolling windows used, by the beginning of the slice.
     pub(super) slices: BTreeMap<(Window, i64), u64>,
     undo: Vec<Before>,
@@ -38,6 +42,8 @@ enum Before {
     Person(String, Option<String>),
     Stop(Stop, Option<InForce>),
     Tool(String, Option<String>),
+    Run(String, Option<Run>),
+    RunCall(String, Option<String>),
     Slice((Window, i64), Option<u64>),
 }
 
@@ -59,6 +65,8 @@ impl MapBooks {
                 Before::Person(key, row) => put_back(&mut self.persons, key, row),
                 Before::Stop(key, row) => put_back(&mut self.stops, key, row),
                 Before::Tool(key, row) => put_back(&mut self.tools, key, row),
+                Before::Run(key, row) => put_back(&mut self.runs, key, row),
+                Before::RunCall(key, row) => put_back(&mut self.run_calls, key, row),
                 Before::Slice(key, Some(row)) => drop(self.slices.insert(key, row)),
                 Before::Slice(key, None) => drop(self.slices.remove(&key)),
             }
@@ -251,6 +259,32 @@ impl Books for MapBooks {
     fn revoke(&mut self, name: &str) -> Result<(), StoreError> {
         let before = self.persons.remove(name);
         self.undo.push(Before::Person(name.to_owned(), before));
+        Ok(())
+    }
+
+    fn run(&mut self, id: &str) -> Result<Option<Run>, StoreError> {
+        Ok(self.runs.get(id).cloned())
+    }
+
+    fn set_run(&mut self, run: &Run) -> Result<(), StoreError> {
+        let before = self.runs.insert(run.id().to_owned(), run.clone());
+        self.undo.push(Before::Run(run.id().to_owned(), before));
+        Ok(())
+    }
+
+    fn join(&mut self, call: &str, run: &str) -> Result<(), StoreError> {
+        let before = self.run_calls.insert(call.to_owned(), run.to_owned());
+        self.undo.push(Before::RunCall(call.to_owned(), before));
+        Ok(())
+    }
+
+    fn run_of(&mut self, call: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.run_calls.get(call).cloned())
+    }
+
+    fn leave(&mut self, call: &str) -> Result<(), StoreError> {
+        let before = self.run_calls.remove(call);
+        self.undo.push(Before::RunCall(call.to_owned(), before));
         Ok(())
     }
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use ambit_core::ledger::{Checkpoint, Entry};
+use ambit_core::ledger::{Checkpoint, Entry, EntryDraft};
 use parking_lot::Mutex;
 
 use super::batch::{Batch, TranscriptRow};
@@ -61,11 +61,13 @@ impl Memory {
         let State { tail, books, kept } = &mut *state;
         let mut next = tail.clone();
         let changes = Change::of(&batch.entries);
-        let entries = next.seal(batch.entries, clock_ms)?;
-        if let Err(error) = entries.iter().try_for_each(|entry| books::post(books, entry)) {
-            books.take_back();
-            return Err(error);
-        }
+        let entries = match posted(&mut next, books, batch.entries, clock_ms) {
+            Ok(entries) => entries,
+            Err(error) => {
+                books.take_back();
+                return Err(error);
+            }
+        };
         books.keep();
         self.board.apply(&changes);
         entries
@@ -116,6 +118,24 @@ impl Memory {
         drop(tables);
         Ok(Reader::over(connection, None, Some(vault)))
     }
+}
+
+/// Seals and posts entries, and those that have to follow them.
+fn posted(
+    tail: &mut Tail,
+    books: &mut MapBooks,
+    drafts: Vec<EntryDraft>,
+    clock_ms: i64,
+) -> Result<Vec<Entry>, StoreError> {
+    let (mut drafts, mut written) = (drafts, Vec::new());
+    while !drafts.is_empty() {
+        let entries = tail.seal(std::mem::take(&mut drafts), clock_ms)?;
+        for entry in &entries {
+            drafts.extend(books::post(books, entry)?);
+        }
+        written.extend(entries);
+    }
+    Ok(written)
 }
 
 fn in_row(sealed: Sealed) -> StoredPayload {

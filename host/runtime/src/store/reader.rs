@@ -17,13 +17,14 @@ use ambit_core::ledger::{
     verify,
 };
 use ambit_core::money::Account;
+use ambit_core::run::Run;
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, ToSql, params};
 
 use super::batch::TranscriptRow;
 use super::books::{self, Held, InForce, Window, Work};
 use super::erasure::Values;
 use super::map_books::MapBooks;
-use super::tables::{self, CALL, begun, held, index};
+use super::tables::{self, CALL, begun, held, index, run_of_row};
 use super::vault::{Payload, Vault};
 use super::{Keys, StoreError, home, schema};
 
@@ -42,6 +43,8 @@ pub struct CallFilter {
     pub agent: Option<String>,
     /// For this user.
     pub user: Option<String>,
+    /// Of this run.
+    pub run: Option<String>,
     /// To the tool of this name.
     pub tool: Option<String>,
     /// To this function.
@@ -89,6 +92,8 @@ pub struct Accounts {
     pub slices: Vec<Slice>,
     /// Calls that are under way.
     pub calls: BTreeSet<String>,
+    /// Runs that are open.
+    pub runs: BTreeSet<String>,
 }
 
 /// A call that has not finished, or an intent without an outcome.
@@ -325,8 +330,14 @@ impl Reader {
             .map(|last| entry(&moment, last))
             .transpose()?;
         let calls = self.unfinished()?.into_iter().map(|unfinished| unfinished.work);
+        let time_ms = last.map_or(0, |last| last.time_ms());
+        let open = self.runs("", usize::MAX)?.into_iter();
         Ok(Accounts {
-            time_ms: last.map_or(0, |last| last.time_ms()),
+            time_ms,
+            runs: open
+                .filter(|run| run.is_open(time_ms).is_ok())
+                .map(|run| run.id().to_owned())
+                .collect(),
             states: self.budgets()?,
             slices: self.slices()?,
             calls: calls
@@ -522,6 +533,37 @@ impl Reader {
             })
         };
         rows.into_iter().map(in_force).collect()
+    }
+
+    /// The run of this id.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn run(&self, id: &str) -> Result<Option<Run>, StoreError> {
+        let state: Option<String> = self.one("SELECT state FROM runs WHERE run = ?1", [id], |row| row.get(0))?;
+        state.map(|state| run_of_row(&state)).transpose()
+    }
+
+    /// The runs whose id begins with `prefix`, the newest first: at most `limit`.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn runs(&self, prefix: &str, limit: usize) -> Result<Vec<Run>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        // Ids are ASCII, so `~` comes after all of them.
+        let sql = "SELECT state FROM runs WHERE run >= ?1 AND run < ?1 || '~' ORDER BY idx DESC LIMIT ?2";
+        let states: Vec<String> = self.all(sql, params![prefix, limit], |row| row.get(0))?;
+        states.iter().map(|state| run_of_row(state)).collect()
+    }
+
+    /// The runs of calls under way, by call.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn run_calls(&self) -> Result<Vec<(String, String)>, StoreError> {
+        self.all("SELECT call, run FROM run_calls ORDER BY call", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
     }
 
     /// The last signed checkpoint.
@@ -848,6 +890,7 @@ impl CallFilter {
         let is = |wanted: &Option<String>, found: Option<&String>| wanted.is_none() || wanted.as_ref() == found;
         is(&self.agent, agent)
             && is(&self.user, user)
+            && (self.run.is_none() || self.run.as_deref() == story.run())
             && is(&self.tool, tool)
             && is(&self.function, function)
             && self.until_ms.is_none_or(|until| story.opening.stamp.time_ms() < until)
@@ -914,6 +957,14 @@ impl Audit {
         let stops = stops.map(|row| (row.stop.clone(), row)).collect();
         self.same("the stops", |books| books.stops == stops);
         let persons = reader.persons()?.into_iter().map(|row| (row.name, row.key)).collect();
+        let runs = reader
+            .runs("", usize::MAX)?
+            .into_iter()
+            .map(|run| (run.id().to_owned(), run))
+            .collect();
+        self.same("the runs", |books| books.runs == runs);
+        let run_calls = reader.run_calls()?.into_iter().collect();
+        self.same("the runs of calls under way", |books| books.run_calls == run_calls);
         self.same("the people who may approve", |books| books.persons == persons);
         self.wrong.map_or(Ok(()), |what| Err(StoreError::damaged(what)))
     }

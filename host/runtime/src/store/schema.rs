@@ -146,6 +146,19 @@ CREATE TABLE stops(
   PRIMARY KEY (kind, scope)
 ) STRICT, WITHOUT ROWID;
 
+-- Runs, over or not, as their entries made them: JSON.
+CREATE TABLE runs(
+  run TEXT PRIMARY KEY,
+  idx INTEGER NOT NULL UNIQUE,
+  state TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The runs of calls under way.
+CREATE TABLE run_calls(
+  call TEXT PRIMARY KEY,
+  run TEXT NOT NULL REFERENCES runs(run)
+) STRICT, WITHOUT ROWID;
+
 -- People who may approve, with the text of their public key.
 CREATE TABLE persons(
   name TEXT PRIMARY KEY,

@@ -6,8 +6,9 @@ use ambit_core::digest::Digest;
 use ambit_core::error::Refusal;
 use ambit_core::guard;
 use ambit_core::ledger::body::ValuesErased;
-use ambit_core::ledger::{Body, Entry, Frontier, Hash, Node};
+use ambit_core::ledger::{Body, Entry, EntryDraft, Frontier, Hash, Node};
 use ambit_core::money::Account;
+use ambit_core::run::Run;
 use ambit_core::stop::Stop;
 use rusqlite::{Connection, OptionalExtension as _, Statement, ToSql, ffi, params};
 
@@ -110,6 +111,11 @@ pub(super) struct Tables<'c> {
     key_of: Statement<'c>,
     keys: Statement<'c>,
     revoke: Statement<'c>,
+    run: Statement<'c>,
+    set_run: Statement<'c>,
+    join: Statement<'c>,
+    run_of: Statement<'c>,
+    leave: Statement<'c>,
 }
 
 impl<'c> Tables<'c> {
@@ -177,28 +183,37 @@ impl<'c> Tables<'c> {
             key_of: prepare("SELECT key FROM persons WHERE name = ?1")?,
             keys: prepare("SELECT key FROM persons")?,
             revoke: prepare("DELETE FROM persons WHERE name = ?1")?,
+            run: prepare("SELECT state FROM runs WHERE run = ?1")?,
+            set_run: prepare(
+                "INSERT INTO runs(run, idx, state) VALUES (?1, ?2, ?3) ON CONFLICT (run) DO UPDATE SET state = excluded.state",
+            )?,
+            join: prepare("INSERT INTO run_calls(call, run) VALUES (?1, ?2)")?,
+            run_of: prepare("SELECT run FROM run_calls WHERE call = ?1")?,
+            leave: prepare("DELETE FROM run_calls WHERE call = ?1")?,
         })
     }
 
-    /// Writes a batch: what its entries commit to, the entries, what follows from them, and the tree that they make grow.
+    /// Writes a batch: what its entries commit to, the entries, what follows from them, and the tree that they make grow. Gives back
+    /// the entries that have to follow in the same transaction.
     pub(super) fn write(
         &mut self,
         tree: &mut Frontier,
         entries: &[Entry],
         payloads: &[StoredPayload],
         transcript: &[TranscriptRow],
-    ) -> Result<(), Fail> {
+    ) -> Result<Vec<EntryDraft>, Fail> {
+        let mut follow = Vec::new();
         payloads.iter().try_for_each(|payload| self.add_payload(payload))?;
         transcript.iter().try_for_each(|row| self.add_transcript(row))?;
         for entry in entries {
-            self.add_entry(entry)?;
+            follow.extend(self.add_entry(entry)?);
             let mut nodes = Vec::new();
             tree.append(entry.leaf(), |node, hash| nodes.push((node, hash)));
             nodes
                 .into_iter()
                 .try_for_each(|(node, hash)| self.add_node(node, hash))?;
         }
-        Ok(())
+        Ok(follow)
     }
 
     /// Writes the nodes that the reader can't compute from others: every eighth level, the leaves apart, which are in their entries' rows.
@@ -215,7 +230,7 @@ impl<'c> Tables<'c> {
         Ok(())
     }
 
-    fn add_entry(&mut self, entry: &Entry) -> Result<(), Fail> {
+    fn add_entry(&mut self, entry: &Entry) -> Result<Option<EntryDraft>, Fail> {
         let (at, leaf) = (index(entry.index())?, entry.leaf());
         self.entry.execute(params![
             at,
@@ -446,6 +461,36 @@ impl Books for Tables<'_> {
         self.revoke.execute([name])?;
         Ok(())
     }
+
+    fn run(&mut self, id: &str) -> Result<Option<Run>, Fail> {
+        let state: Option<String> = self.run.query_row([id], |row| row.get(0)).optional()?;
+        Ok(state.map(|state| run_of_row(&state)).transpose()?)
+    }
+
+    fn set_run(&mut self, run: &Run) -> Result<(), Fail> {
+        let state = serde_json::to_string(run).map_err(|error| StoreError::batch(error.to_string()))?;
+        self.set_run.execute(params![run.id(), index(run.index)?, state])?;
+        Ok(())
+    }
+
+    fn join(&mut self, call: &str, run: &str) -> Result<(), Fail> {
+        self.join.execute([call, run])?;
+        Ok(())
+    }
+
+    fn run_of(&mut self, call: &str) -> Result<Option<String>, Fail> {
+        Ok(self.run_of.query_row([call], |row| row.get(0)).optional()?)
+    }
+
+    fn leave(&mut self, call: &str) -> Result<(), Fail> {
+        self.leave.execute([call])?;
+        Ok(())
+    }
+}
+
+/// A run as its row has it.
+pub(super) fn run_of_row(state: &str) -> Result<Run, StoreError> {
+    serde_json::from_str(state).map_err(|error| StoreError::damaged(format!("a run's row cannot be read: {error}")))
 }
 
 /// A hold from three columns of a row, from `first` on: its id, its expiry and its index.

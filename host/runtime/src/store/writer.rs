@@ -354,10 +354,21 @@ impl Scribe<'_> {
 
     fn apply(&mut self, batch: Prepared) -> Result<(u64, u64, i64), Fail> {
         let first_index = self.tail.frontier.size();
-        let entries = self.tail.seal(batch.entries, (self.clock)())?;
-        self.tables
-            .write(&mut self.tail.frontier, &entries, &batch.payloads, &batch.transcript)?;
-        Ok((first_index, entries.len() as u64, self.tail.time_ms()))
+        let mut written = 0;
+        let (mut drafts, mut payloads, mut transcript) = (batch.entries, batch.payloads, batch.transcript);
+        // What has to follow an entry is an entry of the same transaction.
+        loop {
+            let entries = self.tail.seal(drafts, (self.clock)())?;
+            written += entries.len() as u64;
+            drafts = self
+                .tables
+                .write(&mut self.tail.frontier, &entries, &payloads, &transcript)?;
+            if drafts.is_empty() {
+                return Ok((first_index, written, self.tail.time_ms()));
+            }
+            payloads.clear();
+            transcript.clear();
+        }
     }
 
     /// Copies the write-ahead log into the database. SQLite would do so by itself, and ignore a failed sync of the database.

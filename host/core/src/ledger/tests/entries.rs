@@ -20,6 +20,9 @@ fn every_kind_reads_back_and_is_canonical() {
     assert!(holds.verify().is_ok());
     log.push(of_call('b', resolved(1, Found::Done)));
     log.push(erased(&['a', 'd']));
+    for draft in run() {
+        log.push(draft);
+    }
     let mut kinds = std::collections::BTreeSet::new();
     for entry in log.entries.iter().chain(&holds.entries) {
         is_canonical(&entry.text());
@@ -45,6 +48,12 @@ fn the_format_stays() {
         erased(&['a', 'd']),
         expect![[
             r#"{"body":{"calls":["c_aaaaaaaaaaaaaaaaaaaaaaaaaa","c_dddddddddddddddddddddddddd"],"values":5,"why":{"age":{"days":90}}},"index":0,"kind":"values-erased","time":1795228800000}"#
+        ]],
+    );
+    check(
+        run().swap_remove(0),
+        expect![[
+            r#"{"body":{"caps":[{"cap":100,"unit":"calls"},{"cap":50000,"unit":"usd"}],"errors":{"least":20,"percent":50},"expires":1795257600000,"mode":"suggest","principal":{"agent":"support-bot","team":"support","tenant":"acme","user":"alice"},"run":"r_aaaaaaaaaaaaaaaaaaaaaaaaaa"},"index":0,"kind":"run-started","time":1795228800000}"#
         ]],
     );
     check(
@@ -113,6 +122,7 @@ fn absent_values_are_left_out() {
             rule: None,
         },
         rules: vec![],
+        run: None,
         stage: Stage::Caller,
         tool: None,
     };

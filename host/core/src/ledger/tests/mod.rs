@@ -250,6 +250,31 @@ fn refusal(code: Code) -> Refused {
     }
 }
 
+/// A run from its beginning to its end.
+fn run() -> Vec<EntryDraft> {
+    let run = "r_aaaaaaaaaaaaaaaaaaaaaaaaaa".to_owned();
+    let cap = |cap, unit: &str| RunCap {
+        cap,
+        unit: unit.parse().unwrap(),
+    };
+    vec![
+        EntryDraft::of_ledger(RunStarted {
+            caps: vec![cap(100, "calls"), cap(50_000, "usd")],
+            errors: Some(ErrorBound { least: 20, percent: 50 }),
+            expires: 1_795_257_600_000,
+            mode: Mode::Suggest,
+            principal: principal(),
+            run: run.clone(),
+        }),
+        EntryDraft::of_ledger(RunDegraded {
+            failed: 11,
+            finished: 21,
+            run: run.clone(),
+        }),
+        EntryDraft::of_ledger(RunEnded { run }),
+    ]
+}
+
 fn asked() -> Asked {
     Asked {
         args: digest("args"),
@@ -269,12 +294,14 @@ fn accepted() -> Body {
         amount: 1,
         budget: "calls".into(),
         cap: 1000,
+        over: None,
         window: "day 2026-11-21".into(),
     }];
     CallAccepted {
         asked: asked(),
         reserved,
         rules: vec!["support-calls".into()],
+        run: None,
         seed: digest("seed"),
     }
     .into()
@@ -286,6 +313,7 @@ fn denied() -> Body {
         function: Some("refunds.create".into()),
         refused: refusal(Code::Policy),
         rules: vec![],
+        run: None,
         stage: Stage::Policy,
         tool: Some("refunds".into()),
     }
@@ -306,6 +334,7 @@ fn intent(ordinal: u32) -> Body {
             amount: 5000,
             budget: "refunds".into(),
             cap: 50_000,
+            over: None,
             window: "day 2026-11-21".into(),
         }],
         route: "refunds.create".into(),
@@ -318,6 +347,7 @@ fn intent(ordinal: u32) -> Body {
 
 fn held(ordinal: u32) -> Body {
     EffectHeld {
+        over: vec![],
         asked: Some(digest("asked")),
         connection: "stripe".into(),
         effect: digest("effect"),

@@ -11,7 +11,8 @@ use ambit_core::error::Code;
 use ambit_core::grant::Limits;
 use ambit_core::ledger::body::{
     Answered, Asked, CallAccepted, CallFinished, Cause, ConfigChanged, Doubt, EffectHeld, EffectIntent, EffectOutcome,
-    EffectRefused, EffectResolved, End, Found, HoldVoted, Outcome, Refused, Reservation, Returned, Settlement,
+    EffectRefused, EffectResolved, End, ErrorBound, Found, HoldVoted, Outcome, Refused, Reservation, Returned, RunCap,
+    RunEnded, RunStarted, Settlement,
 };
 use ambit_core::ledger::{Body, EntryDraft, Principal, Tally};
 use ambit_core::policy::Mode;
@@ -54,6 +55,10 @@ impl Home {
     /// Everything about the ledger holds.
     pub(super) fn verify(&self) {
         self.reader().verify(self.keys().verifier(), &[], |_| ()).unwrap();
+    }
+
+    pub(super) fn try_verify(&self) -> Result<(), StoreError> {
+        self.reader().verify(self.keys().verifier(), &[], |_| ()).map(drop)
     }
 
     /// The database, for whoever does to it what nobody should.
@@ -101,6 +106,7 @@ pub(super) fn reserve_in(window: &str, budget: &str, amount: u64, cap: u64) -> R
         amount,
         budget: budget.into(),
         cap,
+        over: None,
         window: window.into(),
     }
 }
@@ -229,8 +235,30 @@ impl Call {
             asked: Self::asked(),
             reserved,
             rules: vec!["may-call".into()],
+            run: None,
             seed,
         })
+    }
+
+    /// The same, as part of a run.
+    pub(super) fn accepted_in(&self, run: &str, reserved: Vec<Reservation>) -> EntryDraft {
+        let mut draft = self.accepted(reserved);
+        if let Body::CallAccepted(accepted) = &mut draft.body {
+            accepted.run = Some(run.into());
+        }
+        draft
+    }
+
+    /// A run of the one who makes these calls, that is open until a time.
+    pub(super) fn run(&self, run: &str, expires_ms: i64, caps: Vec<RunCap>) -> RunStarted {
+        RunStarted {
+            caps,
+            errors: Some(ErrorBound { least: 4, percent: 50 }),
+            expires: expires_ms.unsigned_abs(),
+            mode: Mode::Execute,
+            principal: self.draft(RunEnded { run: run.into() }).principal.unwrap(),
+            run: run.into(),
+        }
     }
 
     /// The intent to send a request, with the payload that it commits to and leave to send it asked for.
@@ -272,6 +300,7 @@ impl Call {
 
     pub(super) fn held(&self, ordinal: u32, hold: &[u8], expires: u64) -> EntryDraft {
         self.draft(EffectHeld {
+            over: vec![],
             asked: None,
             connection: "stripe".into(),
             effect: Digest::of(b"effect"),
@@ -385,6 +414,15 @@ impl Call {
             spent: self.tally.spent(),
             upstream: 4,
         })
+    }
+
+    /// An end that is no result.
+    pub(super) fn failed(&self) -> EntryDraft {
+        let mut draft = self.finished(vec![]);
+        if let Body::CallFinished(finished) = &mut draft.body {
+            finished.outcome = End::Interrupted;
+        }
+        draft
     }
 
     /// A call from its beginning to its end.

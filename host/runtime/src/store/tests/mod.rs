@@ -16,4 +16,5 @@ mod faults;
 mod fixture;
 mod holds;
 mod opening;
+mod runs;
 mod stops;

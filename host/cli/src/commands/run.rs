@@ -1,0 +1,296 @@
+//! `ambit run`: an agent's sessions, started and ended by the operator.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ambit_core::ledger::body::{ErrorBound, RunCap};
+use ambit_core::ledger::{CallStory, utc};
+use ambit_core::money::{Account, Unit};
+use ambit_core::run::{Run, RunError, is_own};
+use ambit_runtime::config::Config;
+use ambit_runtime::home;
+use ambit_runtime::runs::NewRun;
+use ambit_runtime::store::{BudgetState, CallFilter, Reader};
+use serde_json::{Value, json};
+
+use super::{audit, call};
+use crate::args::{self, RunStart};
+use crate::output::{Exit, Failure, Output, note, style, untrusted};
+
+pub(crate) fn run(command: &args::Run, home: &Path, out: Output) -> Result<Exit, Failure> {
+    match command {
+        args::Run::Start(asked) => start(home, asked, out),
+        args::Run::Show { run, limit } => show(home, run, *limit, out),
+        args::Run::List { limit, open } => list(home, *limit, *open, out),
+        args::Run::End { run } => end(home, run, out),
+    }
+}
+
+/// The run that `given` names: its id, or a beginning of it.
+pub(crate) fn find(home: &Path, given: &str) -> Result<Run, Failure> {
+    named(&audit::open(home)?, given)
+}
+
+fn named(reader: &Reader, given: &str) -> Result<Run, Failure> {
+    let runs = if given.starts_with("r_") {
+        reader.runs(given, 2)?
+    } else {
+        Vec::new()
+    };
+    match runs.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => Err(RunError::Unknown.refusal(given).into()),
+        _ => Err(Failure::usage(format!("`{}` begins several runs", untrusted(given)))
+            .advise("Write more of it: `ambit run list` prints them whole.")),
+    }
+}
+
+fn start(home: &Path, asked: &RunStart, out: Output) -> Result<Exit, Failure> {
+    let config = Config::load(home)?;
+    let run = home::start_run(
+        home,
+        &NewRun {
+            agent: call::agent(asked.agent.as_deref(), &config)?,
+            user: asked.user.clone(),
+            mode: asked.mode.into(),
+            length_ms: asked.expires,
+            caps: caps(asked)?,
+            errors: Some(ErrorBound {
+                least: asked.errors_of,
+                percent: asked.errors,
+            }),
+        },
+    )?;
+    out.result(&document(&run), |w| writeln!(w, "{}", run.id()))?;
+    note(format!(
+        "Open until {}. Calls are part of it with `ambit call --run {}`; `ambit run end` ends it.",
+        utc(i64::try_from(run.started.expires).unwrap_or(i64::MAX)),
+        run.id()
+    ));
+    Ok(Exit::Done)
+}
+
+/// The limits as they were asked for.
+fn caps(asked: &RunStart) -> Result<Vec<RunCap>, Failure> {
+    let counted = [
+        (Unit::Calls, asked.calls),
+        (Unit::Effects, asked.effects),
+        (Unit::Fuel, asked.fuel),
+    ];
+    let counted = counted
+        .into_iter()
+        .filter_map(|(unit, cap)| Some(RunCap { cap: cap?, unit }));
+    let money = asked.money.iter().map(|text| money(text));
+    counted.map(Ok).chain(money).collect()
+}
+
+fn money(text: &str) -> Result<RunCap, Failure> {
+    let read = || {
+        let (currency, amount) = text.split_once('=')?;
+        Some(RunCap {
+            cap: amount.parse().ok()?,
+            unit: Unit::Money(currency.parse().ok()?),
+        })
+    };
+    read().ok_or_else(|| {
+        Failure::usage(format!("--money {} is no amount of a currency", untrusted(text)))
+            .advise("It takes a currency and a whole number of minor units: --money usd=50000 is 500.00 usd.")
+    })
+}
+
+fn end(home: &Path, given: &str, out: Output) -> Result<Exit, Failure> {
+    let run = home::end_run(home, find(home, given)?.id())?;
+    out.result(&document(&run), |w| {
+        writeln!(
+            w,
+            "ended {}: what is under way finishes, and nothing more begins",
+            run.id()
+        )
+    })?;
+    Ok(Exit::Done)
+}
+
+fn clock_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A word for where a run stands, and how to colour it.
+fn standing(run: &Run) -> (&'static str, anstyle::Style) {
+    match run.is_open(clock_ms()) {
+        Ok(()) if run.degraded => ("degraded", style::WARN),
+        Ok(()) => ("open", style::GOOD),
+        Err(RunError::Expired) => ("expired", style::DIM),
+        Err(_) => ("ended", style::DIM),
+    }
+}
+
+fn who(run: &Run) -> String {
+    let principal = &run.started.principal;
+    let user = principal.user.as_deref().map(|user| format!(" for {user}"));
+    format!("{}{}", principal.agent, user.unwrap_or_default())
+}
+
+/// What a budget counted in a run: its own limits first, used or not.
+struct Used {
+    budget: String,
+    unit: String,
+    cap: u64,
+    account: Account,
+}
+
+fn used(reader: &Reader, run: &Run) -> Result<Vec<Used>, Failure> {
+    let of_run = |state: &BudgetState| {
+        let period = state.window.period();
+        period.is_some_and(|period| period.run() == Some(run.id()))
+    };
+    let mut states = reader.budgets()?;
+    states.retain(of_run);
+    let own = run.started.caps.iter().map(|cap| Used {
+        budget: cap.budget(),
+        unit: cap.unit.to_string(),
+        cap: cap.cap,
+        account: states
+            .iter()
+            .find(|state| state.window.budget == cap.budget())
+            .map_or_else(Account::default, |state| state.account),
+    });
+    let others = states
+        .iter()
+        .filter(|state| !is_own(&state.window.budget))
+        .map(|state| Used {
+            budget: state.window.budget.clone(),
+            unit: state
+                .window
+                .period()
+                .map(|period| period.unit().to_string())
+                .unwrap_or_default(),
+            cap: state.cap,
+            account: state.account,
+        });
+    Ok(own.chain(others).collect())
+}
+
+fn document(run: &Run) -> Value {
+    let principal = &run.started.principal;
+    json!({
+        "run": run.id(),
+        "standing": standing(run).0,
+        "agent": principal.agent,
+        "user": principal.user,
+        "mode": run.started.mode,
+        "started": utc(run.time_ms),
+        "expires": utc(i64::try_from(run.started.expires).unwrap_or(i64::MAX)),
+        "limits": run.started.caps,
+        "errors": run.started.errors,
+        "finished": run.finished,
+        "failed": run.failed,
+    })
+}
+
+fn counted(one: &Used) -> Value {
+    json!({
+        "budget": one.budget,
+        "unit": one.unit,
+        "cap": one.cap,
+        "used": one.account.used,
+        "reserved": one.account.reserved,
+        "left": one.account.left(one.cap),
+    })
+}
+
+fn list(home: &Path, limit: u32, open: bool, out: Output) -> Result<Exit, Failure> {
+    let reader = audit::open(home)?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let now = clock_ms();
+    let all = reader.runs("", if open { usize::MAX } else { limit })?;
+    let wanted = all.into_iter().filter(|run| !open || run.is_open(now).is_ok());
+    let runs: Vec<Run> = wanted.take(limit).collect();
+    let rows: Vec<Value> = runs.iter().map(document).collect();
+    out.result(&rows, |w| {
+        if runs.is_empty() {
+            return writeln!(w, "no runs");
+        }
+        runs.iter().try_for_each(|run| {
+            let (word, colour) = standing(run);
+            writeln!(
+                w,
+                "{} {} {}{word:<8}{} {:<8} until {}",
+                run.id(),
+                untrusted(&who(run)),
+                colour.render(),
+                colour.render_reset(),
+                run.started.mode.as_str(),
+                utc(i64::try_from(run.started.expires).unwrap_or(i64::MAX)),
+            )
+        })
+    })?;
+    Ok(Exit::Done)
+}
+
+fn show(home: &Path, given: &str, limit: u32, out: Output) -> Result<Exit, Failure> {
+    let reader = audit::open(home)?;
+    let run = named(&reader, given)?;
+    let used = used(&reader, &run)?;
+    let calls = reader.calls(&CallFilter {
+        run: Some(run.id().to_owned()),
+        since_ms: Some(run.time_ms),
+        limit: Some(usize::try_from(limit).unwrap_or(usize::MAX)),
+        ..CallFilter::default()
+    })?;
+    let mut document = document(&run);
+    if let Some(document) = document.as_object_mut() {
+        document.insert("budgets".to_owned(), used.iter().map(counted).collect());
+        let calls = calls.iter().map(|story| story.call.as_str()).collect::<Vec<_>>();
+        document.insert("calls".to_owned(), json!(calls));
+    }
+    out.result(&document, |w| print(&run, &used, &calls, w))?;
+    Ok(Exit::Done)
+}
+
+fn print(run: &Run, used: &[Used], calls: &[CallStory], w: &mut dyn Write) -> io::Result<()> {
+    let (word, colour) = standing(run);
+    let (dim, reset) = (style::DIM.render(), style::DIM.render_reset());
+    writeln!(
+        w,
+        "{}run {}{} {}{word}{}",
+        style::HEAD.render(),
+        run.id(),
+        style::HEAD.render_reset(),
+        colour.render(),
+        colour.render_reset()
+    )?;
+    let mut field = |name: &str, value: &str| writeln!(w, "{dim}{name:<10}{reset} {}", untrusted(value));
+    let principal = &run.started.principal;
+    field(
+        "who",
+        &format!("{} (team {}, tenant {})", who(run), principal.team, principal.tenant),
+    )?;
+    field("mode", run.started.mode.as_str())?;
+    field("started", &utc(run.time_ms))?;
+    field("expires", &utc(i64::try_from(run.started.expires).unwrap_or(i64::MAX)))?;
+    let bound = run.started.errors.map(|bound| {
+        let ErrorBound { least, percent } = bound;
+        format!("; above {percent} percent of at least {least} it only reads")
+    });
+    field(
+        "failed",
+        &format!("{} of {}{}", run.failed, run.finished, bound.unwrap_or_default()),
+    )?;
+    for one in used {
+        let Account { used, reserved } = one.account;
+        let left = one.account.left(one.cap);
+        field(
+            "budget",
+            &format!(
+                "{}: {used} used, {reserved} reserved, {left} left of {}",
+                one.budget, one.cap
+            ),
+        )?;
+    }
+    for story in calls {
+        field("call", &story.call)?;
+    }
+    Ok(())
+}

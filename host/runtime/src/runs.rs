@@ -1,0 +1,117 @@
+//! Runs, as operators start and end them. What a run allows is decided in [`ambit_core::run`].
+
+use ambit_core::error::{Code, Refusal};
+use ambit_core::identity::Directory;
+use ambit_core::ledger::body::{ErrorBound, RunCap, RunEnded, RunStarted};
+use ambit_core::ledger::{EntryDraft, Principal};
+use ambit_core::money::Unit;
+use ambit_core::policy::Mode;
+use ambit_core::run::{LONGEST_MS, Run, RunError};
+
+use crate::config::Config;
+use crate::host::{Host, OpenError, now_ms};
+use crate::ids;
+use crate::store::{Batch, Store, StoreError};
+
+/// What a run is started with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRun {
+    /// The agent whose calls they are.
+    pub agent: String,
+    /// The user it acts for.
+    pub user: Option<String>,
+    /// What its calls may do at most.
+    pub mode: Mode,
+    /// How long it is open, in milliseconds: at most 31 days.
+    pub length_ms: u64,
+    /// The most that it may use up, each unit once.
+    pub caps: Vec<RunCap>,
+    /// How much of it may fail before it only reads.
+    pub errors: Option<ErrorBound>,
+}
+
+impl Host {
+    /// Starts a run: what its principal may do in it, until when, and how much.
+    ///
+    /// # Errors
+    /// Where it cannot be started as asked, or the ledger takes no more.
+    pub fn start_run(&self, asked: &NewRun) -> Result<Run, OpenError> {
+        start(&self.shared.store, &self.shared.config, asked)
+    }
+
+    /// Ends a run: what is under way in it finishes, and nothing more begins.
+    ///
+    /// # Errors
+    /// Where there is no such run, it is over already, or the ledger takes no more.
+    pub fn end_run(&self, id: &str) -> Result<Run, OpenError> {
+        end(&self.shared.store, id)
+    }
+}
+
+pub(crate) fn start(store: &Store, config: &Config, asked: &NewRun) -> Result<Run, OpenError> {
+    let directory = Directory::new(config.agents().clone())?;
+    let caller = directory.caller(&asked.agent, asked.user.as_deref())?;
+    if !ambit_core::guard!("run.length", (1..=LONGEST_MS).contains(&asked.length_ms)) {
+        return Err(refused(
+            "a run is open for some time, and for 31 days at most".to_owned(),
+        ));
+    }
+    for cap in &asked.caps {
+        check_currency(config, cap.unit)?;
+    }
+    let mut caps = asked.caps.clone();
+    caps.sort_by_key(|cap| cap.unit.to_string());
+    let now = u64::try_from(now_ms()).unwrap_or_default();
+    let started = RunStarted {
+        caps,
+        errors: asked.errors,
+        expires: now.saturating_add(asked.length_ms),
+        mode: asked.mode,
+        principal: Principal::from(&caller),
+        run: ids::random_run().map_err(|error| refused(error.to_string()))?,
+    };
+    started.check().map_err(|error| refused(error.to_string()))?;
+    let id = started.run.clone();
+    written(store, &id, EntryDraft::of_ledger(started))
+}
+
+/// A limit in a currency that nothing spends would limit nothing, silently.
+fn check_currency(config: &Config, unit: Unit) -> Result<(), OpenError> {
+    let known = match unit {
+        Unit::Money(currency) => config.has_currency(currency),
+        Unit::Calls | Unit::Effects | Unit::Bytes | Unit::Fuel => true,
+    };
+    if ambit_core::guard!("run.currency", known) {
+        return Ok(());
+    }
+    let message = format!("the limit is in `{unit}`, which is no currency");
+    Err(Refusal::new(Code::Config, message)
+        .advise("it takes the code of a currency, such as usd, or one that a route of this home names")
+        .into())
+}
+
+pub(crate) fn end(store: &Store, id: &str) -> Result<Run, OpenError> {
+    if store.reader()?.run(id)?.is_none() {
+        return Err(RunError::Unknown.refusal(id).into());
+    }
+    written(store, id, EntryDraft::of_ledger(RunEnded { run: id.to_owned() }))
+}
+
+/// The run as an entry about it leaves it.
+fn written(store: &Store, id: &str, entry: EntryDraft) -> Result<Run, OpenError> {
+    let batch = Batch {
+        entries: vec![entry],
+        ..Batch::default()
+    };
+    match store.commit(batch) {
+        Ok(_) => {}
+        Err(StoreError::Run { run, why }) => return Err(why.refusal(&run).into()),
+        Err(error) => return Err(error.into()),
+    }
+    let run = store.reader()?.run(id)?;
+    run.ok_or_else(|| RunError::Unknown.refusal(id).into())
+}
+
+fn refused(why: String) -> OpenError {
+    Refusal::new(Code::Config, why).into()
+}
