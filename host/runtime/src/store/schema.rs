@@ -15,7 +15,7 @@ use super::{StoreError, home};
 /// `Ambt`, in the database's header.
 const APPLICATION: i64 = 0x416d_6274;
 /// The only format that this version reads and writes.
-pub(super) const FORMAT: i64 = 2;
+pub(super) const FORMAT: i64 = 3;
 /// Bytes of a database page. Fixed, so that a quota in bytes is a number of pages.
 pub(super) const PAGE: u64 = 4096;
 /// How long to wait for a reader that recovers the write-ahead log.
@@ -124,13 +124,27 @@ CREATE TABLE holds(
   hold BLOB NOT NULL UNIQUE CHECK (length(hold) = 32),
   expires INTEGER NOT NULL,
   idx INTEGER NOT NULL UNIQUE,
+  agent TEXT NOT NULL,
   PRIMARY KEY (call, ordinal)
 ) STRICT, WITHOUT ROWID;
+-- How many of an agent's effects wait.
+CREATE INDEX holds_by_agent ON holds(agent);
 
 -- People who may approve, with the text of their public key.
 CREATE TABLE persons(
   name TEXT PRIMARY KEY,
   key TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What each person last said about who votes in their stead. A row stays when it is over: what was said before does not count again.
+CREATE TABLE delegations(
+  person TEXT NOT NULL,
+  delegate TEXT NOT NULL,
+  grp TEXT NOT NULL,
+  made INTEGER NOT NULL,
+  until INTEGER NOT NULL,
+  note TEXT NOT NULL,
+  PRIMARY KEY (person, delegate, grp)
 ) STRICT, WITHOUT ROWID;
 ";
 
