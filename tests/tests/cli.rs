@@ -367,7 +367,7 @@ fn changed(
 }
 
 fn help(place: &mut Place) -> Verdict {
-    let commands: [&[&str]; 42] = [
+    let commands: [&[&str]; 46] = [
         &[],
         &["init"],
         &["build"],
@@ -382,6 +382,10 @@ fn help(place: &mut Place) -> Verdict {
         &["policy", "check"],
         &["policy", "init"],
         &["policy", "schema"],
+        &["calls"],
+        &["calls", "resume"],
+        &["calls", "resolve"],
+        &["calls", "end"],
         &["approvals"],
         &["approvals", "list"],
         &["approvals", "show"],
@@ -831,6 +835,14 @@ fn holds(place: &mut Place) -> Verdict {
     place.run(2, Leaves::Record, &["replay", "c_abc"])?;
     place.run(1, Leaves::Record, &["call", "shop", "nothing"])?;
     place.run(0, Leaves::Record, &["replay"])?;
+    place.run(0, Leaves::Record, &["calls"])?;
+    place.run(0, Leaves::Record, &["calls", "--in-doubt"])?;
+    place.run(2, Leaves::Record, &["calls", "resume"])?;
+    place.run(0, Leaves::Record, &["calls", "resume", "--all"])?;
+    place.run(2, Leaves::Record, &["calls", "resume", "c_abc"])?;
+    place.run(2, Leaves::Record, &["calls", "resolve", "c_abc"])?;
+    place.run(2, Leaves::Record, &["calls", "resolve", "c_abc", "--done", "--not-done"])?;
+    place.run(2, Leaves::Record, &["calls", "end", "c_abc"])?;
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use ambit_core::money::Account;
 
 use super::StoreError;
-use super::books::{Books, Delegated, Held, Window, Work};
+use super::books::{Begun, Books, Delegated, Held, Window, Work};
 
 /// An account and the cap it was last held against.
 type Row = (Account, u64);
@@ -13,12 +13,13 @@ type Row = (Account, u64);
 /// The rows, and how to take back what was done to them since the last [`MapBooks::keep`].
 #[derive(Default)]
 pub(super) struct MapBooks {
-    pub(super) unfinished: HashMap<Work, u64>,
+    pub(super) unfinished: HashMap<Work, Begun>,
     pub(super) accounts: HashMap<Window, Row>,
     pub(super) reservations: HashMap<(Work, Window), u64>,
     pub(super) holds: BTreeMap<Work, Held>,
     /// How many of each agent's effects are held.
     waiting: HashMap<String, u64>,
+    pub(super) doubts: HashMap<Work, u64>,
     pub(super) persons: HashMap<String, String>,
     /// What people last said, by whom and what it is about.
     pub(super) delegations: HashMap<[String; 3], Delegated>,
@@ -29,10 +30,11 @@ pub(super) struct MapBooks {
 
 /// What a row was before it was changed.
 enum Before {
-    Unfinished(Work, Option<u64>),
+    Unfinished(Work, Option<Begun>),
     Account(Window, Option<Row>),
     Reservation((Work, Window), Option<u64>),
     Hold(Work, Option<Held>),
+    Doubt(Work, Option<u64>),
     Person(String, Option<String>),
     Delegation([String; 3], Option<Delegated>),
     Slice((Window, i64), Option<u64>),
@@ -53,6 +55,7 @@ impl MapBooks {
                 Before::Reservation(key, row) => put_back(&mut self.reservations, key, row),
                 Before::Hold(key, row) => drop(self.set_hold(key, row)),
                 Before::Delegation(key, row) => put_back(&mut self.delegations, key, row),
+                Before::Doubt(key, row) => put_back(&mut self.doubts, key, row),
                 Before::Person(key, row) => put_back(&mut self.persons, key, row),
                 Before::Slice(key, Some(row)) => drop(self.slices.insert(key, row)),
                 Before::Slice(key, None) => drop(self.slices.remove(&key)),
@@ -88,16 +91,16 @@ fn put_back<K: Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>, key: K, row: Op
 impl Books for MapBooks {
     type Error = StoreError;
 
-    fn begin(&mut self, work: &Work, index: u64) -> Result<bool, StoreError> {
-        let before = self.unfinished.insert(work.clone(), index);
+    fn begin(&mut self, work: &Work, begun: Begun) -> Result<bool, StoreError> {
+        let before = self.unfinished.insert(work.clone(), begun);
         self.undo.push(Before::Unfinished(work.clone(), before));
         Ok(before.is_none())
     }
 
-    fn end(&mut self, work: &Work) -> Result<bool, StoreError> {
+    fn end(&mut self, work: &Work) -> Result<Option<Begun>, StoreError> {
         let before = self.unfinished.remove(work);
         self.undo.push(Before::Unfinished(work.clone(), before));
-        Ok(before.is_some())
+        Ok(before)
     }
 
     fn effects(&mut self, call: &str) -> Result<u64, StoreError> {
@@ -227,6 +230,18 @@ impl Books for MapBooks {
             said.until_ms = 0;
         }
         Ok(())
+    }
+
+    fn doubt(&mut self, work: &Work, index: u64) -> Result<(), StoreError> {
+        let before = self.doubts.insert(work.clone(), index);
+        self.undo.push(Before::Doubt(work.clone(), before));
+        Ok(())
+    }
+
+    fn undoubt(&mut self, work: &Work) -> Result<bool, StoreError> {
+        let before = self.doubts.remove(work);
+        self.undo.push(Before::Doubt(work.clone(), before));
+        Ok(before.is_some())
     }
 
     fn enrol(&mut self, name: &str, key: &str) -> Result<bool, StoreError> {

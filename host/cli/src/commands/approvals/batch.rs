@@ -30,6 +30,7 @@ pub(super) fn vote(home: &Path, many: &Many, voter: &Voter<'_>, out: Output) -> 
         _ => "approve",
     };
     each(home, many, verb, undecided, out, |host, people, pending| {
+        let pending = pending.ok_or_else(|| Failure::refused("it was decided meanwhile"))?;
         let (_, signed) = voter.sign(pending, people)?;
         let (_, standing) = host.vote(&signed, voter.reason)?;
         let went_on = match standing {
@@ -38,6 +39,7 @@ pub(super) fn vote(home: &Path, many: &Many, voter: &Voter<'_>, out: Output) -> 
         };
         Ok(Done {
             said: voter.said(),
+            came_to: "waits for more",
             went_on,
             // That a tool ends with an error is what a no comes to.
             bad: voter.verdict != Verdict::Reject,
@@ -49,8 +51,18 @@ pub(super) fn vote(home: &Path, many: &Many, voter: &Voter<'_>, out: Output) -> 
 pub(super) fn resume(home: &Path, many: &Many, out: Output) -> Result<Exit, Failure> {
     let decided = |standing: &Standing| !matches!(standing, Standing::Waiting(_));
     each(home, many, "go on with", decided, out, |host, _, pending| {
+        // A host that opens ends what has expired.
+        let Some(pending) = pending else {
+            return Ok(Done {
+                said: "ended",
+                came_to: "expired",
+                went_on: None,
+                bad: false,
+            });
+        };
         Ok(Done {
             said: "gone on",
+            came_to: "",
             went_on: Some(host.resume(&pending.call, None)?),
             bad: matches!(pending.standing(), Standing::Approved),
         })
@@ -60,6 +72,8 @@ pub(super) fn resume(home: &Path, many: &Many, out: Output) -> Result<Exit, Fail
 /// What was done about one hold.
 struct Done {
     said: &'static str,
+    /// Where its call stands, if it did not go on.
+    came_to: &'static str,
     went_on: Option<Answer>,
     /// Whether a call that ended otherwise than with a result is a failure here.
     bad: bool,
@@ -72,7 +86,7 @@ fn each(
     verb: &str,
     meant: impl Fn(&Standing) -> bool,
     out: Output,
-    act: impl Fn(&Host, &People<'_>, &Pending) -> Result<Done, Failure>,
+    act: impl Fn(&Host, &People<'_>, Option<&Pending>) -> Result<Done, Failure>,
 ) -> Result<Exit, Failure> {
     let config = Config::load(home)?;
     let reader = reader(home)?;
@@ -91,8 +105,7 @@ fn each(
     let (mut failed, mut held) = (0_usize, false);
     for (work, row) in &found.holds {
         let done = match Pending::of(&reader, &people, work, row) {
-            Ok(Some(pending)) => act(&host, &people, &pending),
-            Ok(None) => Err(Failure::refused("it was decided meanwhile")),
+            Ok(pending) => act(&host, &people, pending.as_ref()),
             Err(error) => Err(error.into()),
         };
         if let Ok(done) = &done {
@@ -200,7 +213,7 @@ fn told(work: &Work, row: &Held, done: Result<Done, Failure>) -> Value {
     let (said, call, why) = match done {
         Ok(done) => {
             let (call, why) = match done.went_on.map(|answer| answer.outcome) {
-                None => ("waits for more", None),
+                None => (done.came_to, None),
                 Some(Outcome::Ok(_)) => ("ok", None),
                 Some(Outcome::ToolError(_)) => ("tool-error", None),
                 Some(Outcome::Stopped(refusal)) => ("refused", Some(refusal.message)),
