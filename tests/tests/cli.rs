@@ -841,7 +841,11 @@ fn holds(place: &mut Place) -> Verdict {
     place.run(0, Leaves::Record, &["calls", "resume", "--all"])?;
     place.run(2, Leaves::Record, &["calls", "resume", "c_abc"])?;
     place.run(2, Leaves::Record, &["calls", "resolve", "c_abc"])?;
-    place.run(2, Leaves::Record, &["calls", "resolve", "c_abc", "--done", "--not-done"])?;
+    place.run(
+        2,
+        Leaves::Record,
+        &["calls", "resolve", "c_abc", "--done", "--not-done"],
+    )?;
     place.run(2, Leaves::Record, &["calls", "end", "c_abc"])?;
     Ok(())
 }
