@@ -194,7 +194,7 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<(), B::Erro
             None => Ok(()),
         },
         Body::EffectHeld(body) => hold_effect(books, &work(), entry, body),
-        Body::HoldVoted(body) => check_vote(books, &work(), body),
+        Body::HoldVoted(body) => check_vote(books, &work(), body, time(entry)),
         Body::PersonEnrolled(body) => enrol(books, body),
         Body::PersonRevoked(body) => revoke(books, body),
         Body::PersonDelegated(body) => delegate(books, body, time(entry)),
@@ -312,8 +312,8 @@ fn end_hold<B: Books>(books: &mut B, work: &Work, hold: Digest, before_ms: Optio
     books.unhold(work)
 }
 
-/// A vote is about a hold that waits, and signed by a person who is enrolled.
-fn check_vote<B: Books>(books: &mut B, work: &Work, body: &HoldVoted) -> Result<(), B::Error> {
+/// A vote is about a hold that waits, and signed by a person who is enrolled; one in another's stead by whom they gave their vote.
+fn check_vote<B: Books>(books: &mut B, work: &Work, body: &HoldVoted, now_ms: u64) -> Result<(), B::Error> {
     let wrong = |why: &str| StoreError::batch(format!("a vote on a hold of call {} {why}", work.call));
     let waits = books.held(work)?.is_some_and(|held| held.hold == body.hold);
     if !guard!("hold.waits", waits) {
@@ -324,9 +324,20 @@ fn check_vote<B: Books>(books: &mut B, work: &Work, body: &HoldVoted) -> Result<
     let vote = key
         .and_then(|key| VerifierKey::parse(&key).ok())
         .and_then(|key| Vote::open(&body.vote, &key).ok());
+    let stead = vote.as_ref().and_then(|vote| {
+        let member = vote.in_stead_of.clone()?;
+        Some([member, vote.person.clone(), vote.group.clone()])
+    });
+    let given = match stead {
+        Some(about) => books.delegation(&about)?.is_some_and(|given| given.until_ms > now_ms),
+        None => true,
+    };
     let breaks = vote.as_ref().is_some_and(|vote| vote.verdict == Verdict::BreakGlass);
     if !guard!("hold.signed", vote.is_some_and(|vote| vote.hold == body.hold)) {
         return Err(wrong("is not signed by a person who is enrolled").into());
+    }
+    if !guard!("hold.stead-given", given) {
+        return Err(wrong("is in the stead of somebody who did not give their vote").into());
     }
     let marked = body.instead.is_some() == breaks && (body.reason.is_some() || !breaks);
     if !guard!("hold.glass-marked", marked) {

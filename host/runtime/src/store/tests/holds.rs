@@ -266,6 +266,27 @@ fn what_was_said_before_does_not_count_again() {
 }
 
 #[test]
+fn a_vote_in_another_s_stead_follows_their_word_for_it() {
+    with_hold(LATE, |store, call| {
+        store.commit(enrolled("ben")).unwrap();
+        let vote = Vote {
+            person: "ben".into(),
+            hold: Digest::of(b"hold"),
+            verdict: Verdict::Approve,
+            group: "finance".into(),
+            expires_ms: LATE,
+            in_stead_of: Some("ann".into()),
+        };
+        let voted = || store.commit(batch([call.voted(0, b"hold", vote.sign(&key("ben")).unwrap())]));
+        refused(voted(), "did not give their vote");
+        store.commit(entered(&said(-1_000, HOUR), &key("ann"))).unwrap();
+        voted().unwrap();
+        store.commit(entered(&said(-500, -500), &key("ann"))).unwrap();
+        refused(voted(), "did not give their vote");
+    });
+}
+
+#[test]
 fn a_broken_glass_is_marked_and_has_a_reason() {
     with_hold(LATE, |store, call| {
         let vote = |verdict| Vote {
