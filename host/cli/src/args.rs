@@ -287,8 +287,6 @@ pub(crate) struct Cast {
     /// The hold or its call, or a beginning of either.
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     pub(crate) hold: Option<String>,
-    #[command(flatten)]
-    pub(crate) many: Many,
     /// The file with your secret key.
     #[arg(long, env = "AMBIT_PERSON_KEY", hide_env_values = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) key: PathBuf,
@@ -304,6 +302,8 @@ pub(crate) struct Cast {
     /// For how many minutes your yes counts [default: as long as the hold].
     #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..=129_600))]
     pub(crate) minutes: Option<u32>,
+    #[command(flatten)]
+    pub(crate) many: Many,
 }
 
 /// Everything that waits, or what of it is meant.

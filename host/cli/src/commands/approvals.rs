@@ -435,7 +435,7 @@ fn break_glass(home: &Path, hold: &str, key: &Path, reason: &str, out: Output) -
     let config = Config::load(home)?;
     let Some(group) = config.break_glass() else {
         return Err(Failure::refused("nobody may break the glass in this home")
-            .advise("ambit.toml names the group that may: [approvals] break_glass = \"incident\""));
+            .advise("The operator names the group that may, in ambit.toml: [approvals] break_glass = \"incident\""));
     };
     let voter = Voter {
         key: approvals::read_person_key(key).map_err(unusable)?,
