@@ -347,6 +347,7 @@ const ALL: &str = POLICY;
 
 fn approve(host: &Host, held: &crate::call::Held, person: &str, group: &str) {
     let vote = Vote {
+        in_stead_of: None,
         person: person.to_owned(),
         hold: held.hold,
         verdict: Verdict::Approve,

@@ -217,6 +217,7 @@ fn approved(folder: &Path, service: &Service, function: &str) -> (Host, Answer) 
         panic!("{answer:?}");
     };
     let vote = Vote {
+        in_stead_of: None,
         person: "rita".to_owned(),
         hold: held.hold,
         verdict: Verdict::Approve,

@@ -92,6 +92,7 @@ fn held_and_approved(host: &Host, key: &SignerKey) -> Measured<()> {
         hold: held.hold,
         verdict: Verdict::Approve,
         group: "reviewer".to_owned(),
+        in_stead_of: None,
         expires_ms: held.expires_ms,
     };
     host.vote(&vote.sign(key)?, None)?;

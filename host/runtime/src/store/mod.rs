@@ -46,7 +46,7 @@ use ambit_core::ledger::VerifierKey;
 pub use batch::{Batch, TranscriptRow};
 pub(crate) use board::{Board, Entered, Leave, Running};
 pub(crate) use books::place_one;
-pub use books::{Held, InForce, Window, Work};
+pub use books::{Delegated, Held, InForce, Window, Work};
 pub use durable::{Durable, Intent};
 pub use erasure::{Erased, Erasure, Values};
 pub use error::StoreError;
