@@ -65,7 +65,9 @@ fn interrupted(host: &Host) -> Result<(), Failure> {
     let left = host.reader()?.unended()?.len() as u64;
     if left > 0 {
         let calls = count(left, "call was", "calls were");
-        note(format!("{calls} interrupted earlier: `ambit calls` says what there is to do."));
+        note(format!(
+            "{calls} interrupted earlier: `ambit calls` says what there is to do."
+        ));
     }
     Ok(())
 }
