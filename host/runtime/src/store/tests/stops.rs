@@ -130,7 +130,7 @@ fn a_stop_is_in_force_once_and_lifted_once() {
         let left = store.reader().unwrap().stops().unwrap();
         assert_eq!(
             left.iter().map(|known| known.stop.clone()).collect::<Vec<_>>(),
-            [safe.clone()]
+            std::slice::from_ref(&safe)
         );
     });
 }
