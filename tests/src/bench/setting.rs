@@ -210,7 +210,7 @@ tenant = "acme"
 users = ["ada"]
 
 [group.reviewer]
-members = []
+members = ["rita"]
 
 [tool.effects.bind]
 stripe = "known"
