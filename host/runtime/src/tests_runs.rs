@@ -93,13 +93,13 @@ fn a_call_is_part_of_no_run_that_is_not_its_own_or_not_open() {
         ..new_run()
     };
     let short = NewRun {
-        length_ms: 1,
+        length_ms: 2_000,
         ..new_run()
     };
     let ended = start(&host, &new_run());
     host.end_run(ended.id()).unwrap();
     let expired = start(&host, &short);
-    thread::sleep(Duration::from_millis(20));
+    thread::sleep(Duration::from_millis(2_100));
     let unknown = "r_zzzzzzzzzzzzzzzzzzzzzzzzzz";
     let denied = |id: &str, mode: Mode| {
         let call = CallRequest {
