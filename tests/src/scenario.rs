@@ -3,7 +3,8 @@
 //! ```text
 //! case.toml      [tools] name = "component", and [[call]]: function, args (or args-text), agent, user, tool; or, after a call that
 //!                is held, approve = "person" or reject = "person", people = ["person"] are enrolled; or, after a call with
-//!                an effect in doubt, found = "done" or "not-done"
+//!                an effect in doubt, found = "done" or "not-done"; or operator = ["…"]: any command, where ${hold} is the
+//!                first that waits and ${key NAME} a person's key file
 //! ambit.toml     ${port}, ${admin_port} and ${ca} stand for the service's; without it, the one for all scenarios
 //! policy.cedar   in force beside the shipped policy; without it, the one for all scenarios
 //! expect.toml    [[call]]: outcome, code, message, value, refused, receipt, and [[call.request]]: what arrived;
@@ -69,6 +70,9 @@ struct Call {
     approve: Option<String>,
     /// In place of a call: this person says no to what is held.
     reject: Option<String>,
+    /// In place of a call: an operator's command.
+    #[serde(default)]
+    operator: Vec<String>,
     /// In place of a call: the operator says this of the effect in doubt.
     found: Option<String>,
     #[serde(default)]
@@ -108,7 +112,7 @@ struct Expectations {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Expected {
     /// `ok`, `tool-error`, `refused` or `held`; `waiting` where a vote is not the last one needed; or `error`: the command ended
-    /// before there was a call.
+    /// before there was a call. Of an operator's command also `done` or `failed`, for what it tells people.
     outcome: String,
     /// The refusal's code.
     code: Option<String>,
@@ -243,8 +247,8 @@ impl Stage {
         file.display().to_string()
     }
 
-    /// A person's word on the only effect that is held.
-    fn vote(&self, word: &str, person: &str) -> Result<Run, String> {
+    /// The first effect that is held.
+    fn first_held(&self) -> Result<String, String> {
         let listed = self
             .home
             .done(["approvals", "list", "--format", "json"])
@@ -252,7 +256,28 @@ impl Stage {
         let hold = listed
             .json()
             .and_then(|holds| holds[0]["hold"].as_str().map(str::to_owned));
-        let hold = hold.unwrap_or_else(|| "none".to_owned());
+        Ok(hold.unwrap_or_else(|| "none".to_owned()))
+    }
+
+    /// An operator's command, with what stands for a hold and for people's keys.
+    fn operate(&self, command: &[String]) -> Result<Run, String> {
+        let mut arguments = Vec::new();
+        for argument in command {
+            let person = argument.strip_prefix("${key ").and_then(|rest| rest.strip_suffix('}'));
+            arguments.push(match person {
+                Some(person) => self.key(person),
+                None if argument == "${hold}" => self.first_held()?,
+                None => argument.clone(),
+            });
+        }
+        let run = self.home.run(arguments, "").map_err(|error| error.to_string())?;
+        self.check_output(&run)?;
+        Ok(run)
+    }
+
+    /// A person's word on the only effect that is held.
+    fn vote(&self, word: &str, person: &str) -> Result<Run, String> {
+        let hold = self.first_held()?;
         let arguments = ["approvals", word, &hold, "--key", &self.key(person), "--format", "json"];
         let run = self.home.run(arguments, "").map_err(|error| error.to_string())?;
         self.check_output(&run)?;
@@ -348,11 +373,14 @@ impl Stage {
             (Some(person), _, _) => self.vote("approve", person)?,
             (None, Some(person), _) => self.vote("reject", person)?,
             (None, None, Some(found)) => self.settle_doubt(found)?,
+            (None, None, None) if !call.operator.is_empty() => self.operate(&call.operator)?,
             (None, None, None) => self.call(call)?,
         };
-        let answer = Answer::of(&run);
         let told = |why: String| format!("{why}\n{}", run.text());
-        answer.check(expected, &run).map_err(told)?;
+        match expected.outcome.as_str() {
+            "done" | "failed" => expected.check_told(&run).map_err(told)?,
+            _ => Answer::of(&run).check(expected, &run).map_err(told)?,
+        }
         let requests = self.requests()?.split_off(before);
         check_requests(&requests, &expected.request).map_err(told)
     }
@@ -391,6 +419,7 @@ impl Stage {
             function: matrix.function.clone(),
             approve: None,
             reject: None,
+            operator: Vec::new(),
             found: None,
             args: Some(serde_json::json!({ &matrix.argument: name })),
             args_text: None,
@@ -547,6 +576,21 @@ struct Answer {
     value: Value,
     refused: Vec<String>,
     entry: Value,
+}
+
+impl Expected {
+    /// What an operator's command tells people, on either stream.
+    fn check_told(&self, run: &Run) -> Result<(), String> {
+        let codes = if self.outcome == "done" { [0, 0] } else { [1, 2] };
+        if !codes.map(Some).contains(&run.code) {
+            return Err(format!("exit code is {:?}, not of {codes:?}", run.code));
+        }
+        let told = format!("{}{}", run.out, run.err);
+        match self.message.iter().find(|part| !told.contains(part.as_str())) {
+            Some(missing) => Err(format!("nobody is told `{missing}`")),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Answer {

@@ -367,7 +367,7 @@ fn changed(
 }
 
 fn help(place: &mut Place) -> Verdict {
-    let commands: [&[&str]; 43] = [
+    let commands: [&[&str]; 46] = [
         &[],
         &["init"],
         &["build"],
@@ -391,11 +391,14 @@ fn help(place: &mut Place) -> Verdict {
         &["approvals", "show"],
         &["approvals", "approve"],
         &["approvals", "reject"],
+        &["approvals", "break-glass"],
         &["approvals", "resume"],
         &["person"],
         &["person", "key"],
         &["person", "enrol"],
         &["person", "revoke"],
+        &["person", "delegate"],
+        &["person", "undelegate"],
         &["person", "list"],
         &["replay"],
         &["budgets"],
@@ -759,6 +762,28 @@ fn people(place: &mut Place) -> Verdict {
     place.run(0, Leaves::Record, &["person", "enrol", made.out.trim()])?;
     place.run(1, Leaves::Record, &["person", "enrol", made.out.trim()])?;
     place.run(0, Leaves::Record, &["person", "list"])?;
+    let given = |place: &mut Place, code, to: &str, until: &str| {
+        let command = [
+            "person", "delegate", "--to", to, "--group", "reviewer", "--until", until, "--key", &key,
+        ];
+        place.run(code, Leaves::Record, &command).map(drop)
+    };
+    given(place, 1, "sam", "8h")?;
+    given(place, 1, "rita", "8h")?;
+    given(place, 2, "sam", "tomorrow")?;
+    given(place, 2, "sam", "91d")?;
+    given(place, 2, "sam", "2026-01-01")?;
+    let back = [
+        "person",
+        "undelegate",
+        "--to",
+        "sam",
+        "--group",
+        "reviewer",
+        "--key",
+        &key,
+    ];
+    place.run(1, Leaves::Record, &back)?;
     place.run(1, Leaves::Record, &["person", "revoke", "sam"])?;
     place.run(0, Leaves::Record, &["person", "revoke", "rita"])?;
     Ok(())
@@ -778,6 +803,26 @@ fn holds(place: &mut Place) -> Verdict {
     place.run(2, Leaves::Record, &["approvals", "approve", "abc"])?;
     place.run(2, Leaves::Record, &["approvals", "approve", "abc", "--key", "missing"])?;
     place.run(1, Leaves::Record, &["approvals", "approve", "abc", "--key", &key])?;
+    let glass = ["approvals", "break-glass", "abc", "--key", &key, "--reason", "fire"];
+    place.run(1, Leaves::Record, &glass)?;
+    place.run(2, Leaves::Record, &["approvals", "break-glass", "abc", "--key", &key])?;
+    place.run(0, Leaves::Record, &["approvals", "approve", "--all", "--key", &key])?;
+    place.run(0, Leaves::Record, &["approvals", "resume", "--all"])?;
+    place.run(
+        2,
+        Leaves::Record,
+        &["approvals", "approve", "abc", "--all", "--key", &key],
+    )?;
+    place.run(
+        2,
+        Leaves::Record,
+        &["approvals", "reject", "--tool", "shop", "--key", &key],
+    )?;
+    place.run(
+        2,
+        Leaves::Record,
+        &["approvals", "reject", "--all", "--max-minor", "9", "--key", &key],
+    )?;
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
     place.run(2, Leaves::Record, &["approvals", "reject", "abc", "--key", &key])?;
     place.run(

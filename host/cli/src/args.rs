@@ -258,29 +258,82 @@ pub(crate) enum Approvals {
     Approve(Cast),
     /// Say no with your own key. The tool is told, and ends.
     Reject(Cast),
+    /// BREAK-GLASS: let an effect pass alone, in place of the approvals that are missing, and say why.
+    ///
+    /// Only for members of the group that `break_glass` in ambit.toml names, and never for one's own request. What no approval
+    /// would permit, and what passes a budget, stays refused. The ledger, lists and audits show it as what it is, for ever.
+    BreakGlass {
+        /// The hold or its call, or a beginning of either.
+        hold: String,
+        /// The file with your secret key.
+        #[arg(long, env = "AMBIT_PERSON_KEY", hide_env_values = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        key: PathBuf,
+        /// Why, for those who read the ledger.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
     /// Go on with a call that is decided and has not gone on: after a crash, or when nobody decided in time.
     Resume {
         /// The hold or its call, or a beginning of either.
-        hold: String,
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        hold: Option<String>,
+        #[command(flatten)]
+        many: Many,
     },
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Cast {
     /// The hold or its call, or a beginning of either.
-    pub(crate) hold: String,
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) hold: Option<String>,
     /// The file with your secret key.
     #[arg(long, env = "AMBIT_PERSON_KEY", hide_env_values = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) key: PathBuf,
     /// The group you speak for [default: the only one of yours that is asked].
     #[arg(long, value_name = "GROUP")]
     pub(crate) group: Option<String>,
+    /// The member in whose stead you vote: they gave you their vote (ambit person delegate).
+    #[arg(long, value_name = "NAME")]
+    pub(crate) in_stead_of: Option<String>,
     /// Why, for those who read the ledger.
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
     /// For how many minutes your yes counts [default: as long as the hold].
     #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..=129_600))]
     pub(crate) minutes: Option<u32>,
+    #[command(flatten)]
+    pub(crate) many: Many,
+}
+
+/// Everything that waits, or what of it is meant.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Many at once")]
+pub(crate) struct Many {
+    /// All that waits and all these are true of, each one by itself.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Asked for by calls of this tool.
+    #[arg(long, requires = "all")]
+    pub(crate) tool: Option<String>,
+    /// Asked for by this agent.
+    #[arg(long, requires = "all")]
+    pub(crate) agent: Option<String>,
+    /// Through this connection.
+    #[arg(long, requires = "all")]
+    pub(crate) connection: Option<String>,
+    /// Through this route: its name, or CONNECTION/ROUTE.
+    #[arg(long, requires = "all")]
+    pub(crate) route: Option<String>,
+    /// Moving money of this currency.
+    #[arg(long, requires = "all")]
+    pub(crate) currency: Option<String>,
+    /// Moving at most this much of it, in minor units.
+    #[arg(long, value_name = "AMOUNT", requires = "currency")]
+    pub(crate) max_minor: Option<u64>,
+    /// Do not ask.
+    #[arg(long, requires = "all")]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -303,7 +356,37 @@ pub(crate) enum Person {
         /// The person's name.
         name: String,
     },
-    /// List who is enrolled, and in which groups.
+    /// Give your vote for a group to another person for a time: signed with your own key.
+    ///
+    /// It stays one vote: whichever of you casts it, it counts once. It is yours to give, so it cannot be given on; it counts for no
+    /// request of yours or of theirs, and no longer than you are in the group.
+    Delegate {
+        /// Who votes in your stead.
+        #[arg(long, value_name = "NAME")]
+        to: String,
+        /// The group.
+        #[arg(long)]
+        group: String,
+        /// Until when: a time in UTC such as 2026-11-30T18:00Z, or from now on, such as 8h or 14d. At most 90 days.
+        #[arg(long, value_name = "TIME")]
+        until: String,
+        /// The file with your secret key.
+        #[arg(long, env = "AMBIT_PERSON_KEY", hide_env_values = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        key: PathBuf,
+    },
+    /// Take back a vote that you gave to another: what they said in your stead counts no longer.
+    Undelegate {
+        /// Who votes in your stead.
+        #[arg(long, value_name = "NAME")]
+        to: String,
+        /// The group.
+        #[arg(long)]
+        group: String,
+        /// The file with your secret key.
+        #[arg(long, env = "AMBIT_PERSON_KEY", hide_env_values = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        key: PathBuf,
+    },
+    /// List who is enrolled, in which groups, and who votes in whose stead.
     List,
 }
 

@@ -42,6 +42,17 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// What it is, in one sentence: for one of several things that were done.
+    pub(crate) fn sentence(&self) -> String {
+        match self {
+            Failure::Message { message, .. } => message.clone(),
+            Failure::Problems(problems) => {
+                let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                all.join("; ")
+            }
+        }
+    }
+
     pub(crate) fn usage(message: impl Into<String>) -> Failure {
         Failure::Message {
             exit: Exit::Usage,

@@ -11,12 +11,12 @@ use std::path::Path;
 use std::time::Instant;
 
 use ambit_core::error::{Code, Refusal};
-use ambit_core::hold::{self, Hold, HoldError, Progress, Standing, Verdict, Vote};
+use ambit_core::hold::{self, Delegation, Electorate, Hold, HoldError, Progress, Standing, Verdict, Vote};
 use ambit_core::ledger::body::{
     Asked, CallAccepted, Cause, EffectHeld, EffectRefused, End, HoldVoted, Refused, VoteRefused,
 };
 use ambit_core::ledger::story::{HoldStory, Opening};
-use ambit_core::ledger::{CallStory, EntryDraft, Principal, SignerKey, VerifierKey};
+use ambit_core::ledger::{Body, CallStory, EntryDraft, Principal, SignerKey, VerifierKey};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use zeroize::Zeroizing;
@@ -27,20 +27,112 @@ use crate::effects::{Beginning, Heading, Held, Resumption, WaitingEffect, not_ap
 use crate::host::{Host, ended_without_its_guest, now_ms};
 use crate::ids::{CallId, TraceId};
 use crate::random;
-use crate::store::{Batch, Payload, Reader, StoreError};
+use crate::store::{Batch, Delegated, Held as HeldRow, Payload, Reader, StoreError, Work};
 use crate::transcript::{self, AskedFor, Record, Transcript, Unreadable};
 
-/// A held effect with all that people and the host decide on.
+/// A held effect with what people decide on, and without the story of its call: what a list needs.
 #[derive(Debug, Clone)]
-pub struct Waiting {
+pub struct Pending {
     /// Its call.
-    pub story: CallStory,
+    pub call: String,
+    /// The ledger index of the entry that holds it.
+    pub index: u64,
+    /// What the call was asked to do, and under which policies it was permitted.
+    pub accepted: CallAccepted,
     /// What is held.
     pub held: EffectHeld,
     /// The hold, as votes are about it.
     pub hold: Hold,
     /// The votes that count, by the people and groups of today.
     pub votes: Progress,
+}
+
+impl Pending {
+    /// The effect of a row of [`Reader::holds`]; none where it was decided meanwhile.
+    ///
+    /// # Errors
+    /// Where the ledger cannot be read.
+    pub fn of(reader: &Reader, people: &People<'_>, work: &Work, row: &HeldRow) -> Result<Option<Pending>, StoreError> {
+        let entries = reader.entries_of_hold(&work.call, row.index)?;
+        let mut entries = entries.iter();
+        let (Some(first), Some(held)) = (entries.next(), entries.next()) else {
+            return Ok(None);
+        };
+        let (Body::CallAccepted(accepted), Body::EffectHeld(held), Some(principal)) =
+            (first.body(), held.body(), held.principal())
+        else {
+            return Ok(None);
+        };
+        let mut voted = Vec::new();
+        for entry in entries {
+            let ends = match entry.body() {
+                Body::HoldVoted(vote) => {
+                    voted.push(vote);
+                    None
+                }
+                Body::EffectIntent(intent) => intent.hold,
+                Body::EffectRefused(refused) => refused.hold,
+                // What the host looked up when the call went on, and it waits still.
+                _ => None,
+            };
+            if ends == Some(held.hold) {
+                return Ok(None);
+            }
+        }
+        let of_call = (work.call.clone(), row.index, accepted.clone());
+        Ok(Some(Pending::new(
+            of_call,
+            held.clone(),
+            principal.clone(),
+            voted,
+            people,
+        )))
+    }
+
+    fn new<'v>(
+        (call, index, accepted): (String, u64, CallAccepted),
+        held: EffectHeld,
+        principal: Principal,
+        voted: impl IntoIterator<Item = &'v HoldVoted>,
+        people: &People<'_>,
+    ) -> Pending {
+        let votes = voted.into_iter().filter_map(|vote| people.signed(&vote.vote)).collect();
+        let hold = Hold {
+            id: held.hold,
+            principal,
+            needs: held.needs.clone(),
+            expires_ms: held.expires,
+        };
+        Pending {
+            votes: Progress::of(votes, None).among(&people.electorate, clock()),
+            call,
+            index,
+            accepted,
+            held,
+            hold,
+        }
+    }
+
+    /// Where it stands now.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.votes.standing(&self.hold, clock())
+    }
+
+    /// Who broke the glass for it, if somebody did.
+    #[must_use]
+    pub fn broken_by(&self) -> Option<&Vote> {
+        self.votes.broken_by(clock())
+    }
+}
+
+/// A held effect with all that people and the host decide on.
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    /// Its call.
+    pub story: CallStory,
+    /// The effect.
+    pub pending: Pending,
 }
 
 impl Waiting {
@@ -50,56 +142,90 @@ impl Waiting {
     /// Where the ledger cannot be read, or has no such call.
     pub fn of(reader: &Reader, config: &Config, call: &str) -> Result<Option<Waiting>, StoreError> {
         let story = reader.story(call)?;
-        let (Some(HoldStory { held, votes }), Some(principal)) = (story.waiting().cloned(), story.principal.clone())
+        let (Some(HoldStory { held, votes }), Some(principal), Opening::Accepted(accepted)) =
+            (story.waiting().cloned(), story.principal.clone(), &story.opening.what)
         else {
             return Ok(None);
         };
-        let people = people(reader)?;
-        let votes = votes.iter().filter_map(|vote| counted(&vote.what, &people, config));
-        let hold = Hold {
-            id: held.what.hold,
-            principal,
-            needs: held.what.needs.clone(),
-            expires_ms: held.what.expires,
-        };
-        Ok(Some(Waiting {
-            votes: Progress::of(votes.collect(), None),
-            held: held.what,
-            hold,
-            story,
-        }))
+        let people = People::of(reader, config)?;
+        let of_call = (story.call.clone(), held.stamp.index(), accepted.clone());
+        let voted = votes.iter().map(|vote| &vote.what);
+        let pending = Pending::new(of_call, held.what, principal, voted, &people);
+        Ok(Some(Waiting { story, pending }))
     }
 
     /// Where it stands now.
     #[must_use]
     pub fn standing(&self) -> Standing {
-        self.votes.standing(&self.hold, clock())
+        self.pending.standing()
     }
 }
 
-/// A vote as it counts today. A yes needs its person to be enrolled and in the group still; a no stands, whatever became of its person.
-fn counted(vote: &HoldVoted, people: &BTreeMap<String, VerifierKey>, config: &Config) -> Option<Vote> {
-    let claimed = Vote::claimed(&vote.vote).ok()?;
-    if claimed.verdict == Verdict::Reject {
-        return Some(claimed);
+/// The people who may say something, with their keys, and what each of them may say.
+#[derive(Debug)]
+pub struct People<'c> {
+    keys: BTreeMap<String, VerifierKey>,
+    electorate: Electorate<'c>,
+}
+
+impl<'c> People<'c> {
+    /// Those of today, by the ledger and the configuration.
+    ///
+    /// # Errors
+    /// Where the ledger cannot be read.
+    pub fn of(reader: &Reader, config: &'c Config) -> Result<People<'c>, StoreError> {
+        let keys: BTreeMap<String, VerifierKey> = reader
+            .persons()?
+            .into_iter()
+            .filter_map(|person| Some((person.name, VerifierKey::parse(&person.key).ok()?)))
+            .collect();
+        let said = reader.delegations()?;
+        let ledger = if said.is_empty() {
+            String::new()
+        } else {
+            reader.origin()?
+        };
+        let delegations = said.iter().filter_map(|said| given(said, &keys, &ledger)).collect();
+        Ok(People {
+            keys,
+            electorate: Electorate {
+                groups: Some(config.groups()),
+                delegations,
+                break_glass: config.break_glass(),
+            },
+        })
     }
-    let key = people.get(&claimed.person)?;
-    let vote = Vote::open(&vote.vote, key).ok()?;
-    let counts = is_member(config, &vote.person, &vote.group);
-    ambit_core::guard!("hold.member-still", counts).then_some(vote)
+
+    /// Who may say something.
+    #[must_use]
+    pub fn electorate(&self) -> &Electorate<'c> {
+        &self.electorate
+    }
+
+    /// A vote that its person's key signed; a no whoever signed it, as it stands whatever became of its person.
+    fn signed(&self, note: &str) -> Option<Vote> {
+        let claimed = Vote::claimed(note).ok()?;
+        if claimed.verdict == Verdict::Reject {
+            return Some(claimed);
+        }
+        self.opened(note, &claimed)
+    }
+
+    fn opened(&self, note: &str, claimed: &Vote) -> Option<Vote> {
+        Vote::open(note, self.keys.get(&claimed.person)?).ok()
+    }
 }
 
-fn is_member(config: &Config, person: &str, group: &str) -> bool {
-    let members = config.groups().get(group);
-    members.is_some_and(|members| members.iter().any(|member| member == person))
-}
-
-/// The people who may approve, with their keys.
-fn people(reader: &Reader) -> Result<BTreeMap<String, VerifierKey>, StoreError> {
-    let people = reader.persons()?.into_iter();
-    Ok(people
-        .filter_map(|person| Some((person.name, VerifierKey::parse(&person.key).ok()?)))
-        .collect())
+/// A delegation as it counts: for this ledger, of people who are enrolled, and not ended by a revocation since.
+fn given(said: &Delegated, keys: &BTreeMap<String, VerifierKey>, ledger: &str) -> Option<Delegation> {
+    let [person, delegate, _] = &said.about;
+    let given = Delegation::open(&said.note, keys.get(person)?).ok()?;
+    let here = ambit_core::guard!("hold.delegation-ledger", given.ledger == ledger);
+    let there = keys.contains_key(delegate);
+    (here && there).then_some(Delegation {
+        until_ms: given.until_ms.min(said.until_ms),
+        ..given
+    })
 }
 
 fn clock() -> u64 {
@@ -142,34 +268,59 @@ impl Host {
         let claimed = Vote::claimed(note).map_err(|error| Refusal::new(Code::Approval, error.to_string()))?;
         let reader = self.reader()?;
         let Some((work, _)) = reader.hold(&claimed.hold)? else {
-            return Err(self.uncounted(&claimed, None, HoldError::Ended)?);
+            return Err(self.uncounted(&claimed, None, HoldError::NoSuchHold)?);
         };
         // One thing at a time about a call: what is read from here on still holds when it is written.
         let Some(_alone) = self.shared.alone(&work.call) else {
             return Err(self.uncounted(&claimed, None, HoldError::Ended)?);
         };
         let Some(waiting) = Waiting::of(&reader, &self.shared.config, &work.call)? else {
-            return Err(self.uncounted(&claimed, None, HoldError::Ended)?);
+            return Err(self.uncounted(&claimed, None, HoldError::NoSuchHold)?);
         };
-        let people = people(&reader)?;
-        let Some(vote) = people.get(&claimed.person).and_then(|key| Vote::open(note, key).ok()) else {
+        let people = People::of(&reader, &self.shared.config)?;
+        let Some(vote) = people.opened(note, &claimed) else {
             return Err(self.uncounted(&claimed, None, HoldError::Unsigned)?);
         };
         let person = Some(vote.person.clone());
-        let members = |person: &str, group: &str| is_member(&self.shared.config, person, group);
-        let votes = match waiting.votes.cast(&waiting.hold, vote, clock(), members) {
+        let pending = &waiting.pending;
+        let breaks = vote.verdict == Verdict::BreakGlass;
+        let said = reason.is_some_and(|reason| !reason.trim().is_empty());
+        if !ambit_core::guard!("hold.glass-reason", said || !breaks) {
+            return Err(self.uncounted(&claimed, person, HoldError::NoReason)?);
+        }
+        let votes = match pending.votes.cast(&pending.hold, vote, clock(), people.electorate()) {
             Ok(votes) => votes,
             Err(error) => return Err(self.uncounted(&claimed, person, error)?),
         };
-        self.write_vote(&waiting, note, reason)?;
-        let waiting = Waiting { votes, ..waiting };
+        self.write_vote(&waiting, note, breaks, reason)?;
+        if breaks {
+            tracing::warn!(
+                call = %pending.call,
+                hold = %pending.hold.id,
+                person = %claimed.person,
+                group = %claimed.group,
+                "BREAK-GLASS: one person stands for all approvals that are missing"
+            );
+        }
+        let pending = Pending {
+            votes,
+            ..waiting.pending
+        };
+        let waiting = Waiting { pending, ..waiting };
         let standing = waiting.standing();
         Ok((waiting, standing))
     }
 
-    fn write_vote(&self, waiting: &Waiting, note: &str, reason: Option<&str>) -> Result<(), ApprovalError> {
+    fn write_vote(
+        &self,
+        waiting: &Waiting,
+        note: &str,
+        breaks: bool,
+        reason: Option<&str>,
+    ) -> Result<(), ApprovalError> {
         let heading = self.heading_of(&waiting.story)?;
-        let ordinal = waiting.held.ordinal;
+        let hold = &waiting.pending.hold;
+        let ordinal = waiting.pending.held.ordinal;
         let nth = waiting.story.waiting().map_or(0, |hold| hold.votes.len()) + 1;
         let reason = reason
             .map(|reason| {
@@ -178,7 +329,8 @@ impl Host {
             })
             .transpose()?;
         let entry = heading.entry(HoldVoted {
-            hold: waiting.hold.id,
+            hold: hold.id,
+            instead: hold.instead().filter(|_| breaks).cloned(),
             ordinal,
             reason: reason.as_ref().map(Payload::commitment),
             vote: note.to_owned(),
@@ -285,7 +437,7 @@ impl Host {
         let of_call = Payload::new(call, "refused", text())?;
         let mut tally = stopped.story().tally().clone();
         let mut batch = Batch::default();
-        if let Some(Waiting { held, .. }) = stopped.waiting() {
+        if let Some(held) = stopped.waiting().map(|waiting| &waiting.pending.held) {
             let of_effect = Payload::new(call, format!("effect/{}/refused", held.ordinal), text())?;
             tally.refused();
             batch
@@ -423,7 +575,7 @@ impl Recorded {
             text.ok_or_else(|| Unreadable::value(format!("its value `{name}` is gone")))
         };
         let wire = match stopped.waiting() {
-            Some(waiting) => Some(there(&format!("effect/{}/held", waiting.held.ordinal))?),
+            Some(waiting) => Some(there(&format!("effect/{}/held", waiting.pending.held.ordinal))?),
             None => None,
         };
         Ok(Recorded {
@@ -520,7 +672,7 @@ fn going_on<'h>(
 }
 
 fn waiting_effect(waiting: Waiting, (asked, wire): (AskedFor, String), clock_ms: u64) -> WaitingEffect {
-    let Waiting { held, hold, votes, .. } = waiting;
+    let Pending { held, hold, votes, .. } = waiting.pending;
     WaitingEffect {
         asked,
         clock_ms,

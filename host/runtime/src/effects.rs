@@ -376,7 +376,16 @@ impl CallEffects {
         let now_ms = u64::try_from(now_ms()).unwrap_or_default();
         let outcome = match waiting.votes.standing(&waiting.hold, now_ms) {
             Standing::Approved => {
-                known.approvals = waiting.votes.approvals(now_ms);
+                known.approvals = waiting.votes.approvals(&waiting.hold, now_ms);
+                if let Some(vote) = waiting.votes.broken_by(now_ms) {
+                    tracing::warn!(
+                        call = %self.heading.call,
+                        hold = %waiting.hold.id,
+                        person = %vote.person,
+                        group = %vote.group,
+                        "BREAK-GLASS: an effect goes on without the approvals that policy asks for"
+                    );
+                }
                 self.permitted(&mut known, import, guest)
                     .and_then(|permitted| waiting.still(permitted))
                     .and_then(|permitted| self.send(&mut known, permitted))
@@ -399,11 +408,19 @@ impl CallEffects {
         stop
     }
 
-    /// Notes that the effect waits for approvals, and ends the guest: nothing of the call is kept but rows.
-    fn hold(&mut self, known: &Known, admitted: &Admitted, spend: Spend, needs: Vec<Need>) -> Result<Stop, StoreError> {
+    /// Notes that the effect waits for approvals, and ends the guest: nothing of the call is kept but rows. Where as many of the agent's
+    /// effects wait as may, it is refused, and the guest goes on.
+    fn hold(
+        &mut self,
+        known: &Known,
+        admitted: &Admitted,
+        spend: Spend,
+        needs: Vec<Need>,
+    ) -> Result<Missed, StoreError> {
         let ordinal = known.ordinal;
         let (principal, tool) = (Principal::from(self.grant.caller()), self.grant.tool().digest());
-        let request = self.keep(format!("effect/{ordinal}/held"), &admitted.request().wire())?;
+        let kept = self.payload(format!("effect/{ordinal}/held"), &admitted.request().wire())?;
+        let request = kept.commitment();
         let effect = effect_digest(admitted, spend, &request);
         let connection = admitted.connection().name().to_owned();
         let bound = Bound {
@@ -426,7 +443,6 @@ impl CallEffects {
             rules: known.rules.clone(),
             expires_ms: now_ms.saturating_add(self.grant.limits().hold_ms),
         };
-        self.step("held", Some(effect), format!("effect/{ordinal}/held"));
         let entry = self.heading.entry(EffectHeld {
             asked: known.asked,
             connection: held.connection.clone(),
@@ -434,6 +450,7 @@ impl CallEffects {
             expires: held.expires_ms,
             hold: held.hold,
             import: known.import.clone(),
+            most: self.grant.limits().open_holds,
             needs: held.needs.clone(),
             ordinal,
             request,
@@ -442,11 +459,28 @@ impl CallEffects {
             spend: held.spend,
             tier: held.tier,
         });
-        self.pending.entries.push(entry);
-        self.shared.store.commit(std::mem::take(&mut self.pending))?;
+        // A copy: a batch that is refused, as there is no room for one more, leaves what is pending to the next one.
+        let mut batch = Batch {
+            entries: self.pending.entries.clone(),
+            payloads: self.pending.payloads.clone(),
+            transcript: self.pending.transcript.clone(),
+            intent: None,
+        };
+        batch
+            .transcript
+            .push(self.row("held", Some(effect), kept.name().to_owned()));
+        batch.entries.push(entry);
+        batch.payloads.push(kept);
+        match self.shared.store.commit(batch) {
+            Ok(_) => {}
+            Err(full @ StoreError::Holds { .. }) => return Ok(Missed::Refused(full.into())),
+            Err(error) => return Err(error),
+        }
+        self.pending = Batch::default();
+        self.steps += 1;
         let message = format!("effect {ordinal} waits for approvals");
         self.held = Some(held);
-        Ok(Refusal::new(Code::Held, message))
+        Ok(Missed::Over(Refusal::new(Code::Held, message)))
     }
 
     /// Refuses what is larger than any request that could be sent, before it is kept or looked at.
@@ -474,7 +508,7 @@ impl CallEffects {
             Ok(()) => Ok(Permitted { admitted, spend }),
             Err(refusal) => match self.approvals_that_permit(&admitted, spend, known, &refusal) {
                 needs if needs.is_empty() => Err(refusal.into()),
-                needs => Err(Missed::Over(self.hold(known, &admitted, spend, needs)?)),
+                needs => Err(self.hold(known, &admitted, spend, needs)?),
             },
         }
     }

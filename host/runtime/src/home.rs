@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Refusal};
-use ambit_core::ledger::body::{PersonEnrolled, PersonRevoked, ToolPinned, ToolRemoved};
+use ambit_core::hold::Delegation;
+use ambit_core::ledger::body::{PersonDelegated, PersonEnrolled, PersonRevoked, ToolPinned, ToolRemoved};
 use ambit_core::ledger::{EntryDraft, VerifierKey};
 use ambit_core::manifest::Manifest;
 use ambit_core::policy;
@@ -258,7 +259,7 @@ pub fn enrol_person(home: &Path, key: &str) -> Result<String, OpenError> {
     Ok(name)
 }
 
-/// Revokes a person's key: it signs no more votes that count, and those it signed count no longer.
+/// Revokes a person's key: it signs no more votes that count, and those it signed count no longer. Delegations by and to them end.
 ///
 /// # Errors
 /// Where there is no such person, or the home cannot be written.
@@ -283,6 +284,55 @@ pub fn revoke_person(home: &Path, name: &str) -> Result<(), OpenError> {
         ..Batch::default()
     })?;
     Ok(())
+}
+
+/// Enters what a person signed about who votes in their stead; returns what it says.
+///
+/// # Errors
+/// Where it is not signed by a person who is enrolled, who is in the group; where it is about nobody else who is enrolled, of another
+/// ledger, for longer than can be given, or older than what they said before. Where the home cannot be written.
+pub fn delegate(home: &Path, note: &str) -> Result<Delegation, OpenError> {
+    let refuse = |why: String| Refusal::new(Code::Approval, why);
+    let claimed = Delegation::claimed(note).map_err(|error| refuse(error.to_string()))?;
+    let config = Config::load(home)?;
+    let store = open_store(home)?;
+    let people = store.reader()?.persons()?;
+    let enrolled = |name: &str| {
+        let person = people.iter().find(|person| person.name == name);
+        person.ok_or_else(|| {
+            refuse(format!(
+                "no person `{}` is enrolled",
+                ambit_core::error::printable(name)
+            ))
+            .advise("`ambit person list` prints who is")
+        })
+    };
+    let person = enrolled(&claimed.person)?;
+    let key = VerifierKey::parse(&person.key).map_err(|error| refuse(error.to_string()))?;
+    let said = Delegation::open(note, &key).map_err(|error| refuse(error.to_string()))?;
+    enrolled(&said.delegate)?;
+    let members = config.groups().get(&said.group);
+    let member = members.is_some_and(|members| members.contains(&said.person));
+    // What was given can be taken back also by whoever left the group.
+    if !ambit_core::guard!("hold.delegator-member", member || said.takes_back()) {
+        let group = ambit_core::error::printable(&said.group);
+        return Err(refuse(format!(
+            "{} is not in group `{group}`, and has no vote there to give",
+            said.person
+        ))
+        .advise("a vote that was given by somebody else cannot be given on")
+        .into());
+    }
+    if said.ledger != store.verifier().name() {
+        return Err(refuse("the delegation was signed for another home's ledger".to_owned()).into());
+    }
+    store.commit(Batch {
+        entries: vec![EntryDraft::of_ledger(PersonDelegated {
+            delegation: note.to_owned(),
+        })],
+        ..Batch::default()
+    })?;
+    Ok(said)
 }
 
 /// What [`erase`] did.

@@ -343,6 +343,7 @@ pub(crate) fn sandbox(config: &Config, keys: &Keys, compiler: Option<Compiler>) 
     options.cache = Some(CompileCache::new(cache, *keys.cache_key()));
     of_the_home(config, "stack_bytes", |limits| limits.stack_bytes)?;
     of_the_home(config, "concurrent_calls", |limits| limits.concurrent_calls.into())?;
+    of_the_home(config, "open_holds", |limits| limits.open_holds.into())?;
     options.slots = config.limits().concurrent_calls;
     options.stack_bytes = stack_bytes(config.limits())?;
     Ok(Sandbox::new(options)?)
@@ -361,7 +362,8 @@ fn stack_bytes(limits: &Limits) -> Result<usize, Refusal> {
     Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
 }
 
-/// All calls share one engine and its places, so these limits are the home's and no tool has one of its own.
+/// All calls share one engine and its places, and an agent's holds are counted over all tools: these limits are the home's, and no tool
+/// has one of its own.
 fn of_the_home(config: &Config, name: &str, limit: impl Fn(&Limits) -> u64) -> Result<(), Refusal> {
     let whole = limit(config.limits());
     let other = config.tools().iter().find(|(_, tool)| limit(&tool.limits) != whole);

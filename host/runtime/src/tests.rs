@@ -467,7 +467,12 @@ fn a_stack_larger_than_a_thread_s_is_refused() {
 
 #[test]
 fn the_stack_and_the_places_are_the_home_s() {
-    for (key, opens) in [("effects", true), ("stack_bytes", false), ("concurrent_calls", false)] {
+    for (key, opens) in [
+        ("effects", true),
+        ("stack_bytes", false),
+        ("concurrent_calls", false),
+        ("open_holds", false),
+    ] {
         let folder = tempfile::tempdir().unwrap();
         let more = format!("[tool.things.limits]\n{key} = 65536\n").replace("effects = 65536", "effects = 1");
         let more = more.replace("concurrent_calls = 65536", "concurrent_calls = 3");

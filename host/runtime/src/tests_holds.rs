@@ -1,13 +1,15 @@
 //! Effects that wait for people, in whole calls: held, voted on, gone on with, replayed.
 
-use ambit_core::hold::{Standing, Verdict, Vote};
-use ambit_core::ledger::SignerKey;
+use ambit_core::hold::{Delegation, Standing, Verdict, Vote};
+use ambit_core::ledger::body::PersonDelegated;
 use ambit_core::ledger::story::EffectStory;
+use ambit_core::ledger::{EntryDraft, SignerKey};
 use ambit_core::scope::HttpScope;
 
 use super::*;
 use crate::approvals::{ApprovalError, Waiting};
 use crate::replay::Replayer;
+use crate::store::Batch;
 
 /// Everything is permitted, and a change waits for one reviewer.
 const ONE: &str = r#"
@@ -49,6 +51,7 @@ fn vote(held: &crate::call::Held, person: &str, verdict: Verdict) -> String {
         verdict,
         group: "reviewer".to_owned(),
         expires_ms: held.expires_ms,
+        in_stead_of: None,
     };
     vote.sign(&key(person)).unwrap()
 }
@@ -63,6 +66,16 @@ fn refused(result: Result<Standing, ApprovalError>) -> String {
         Err(ApprovalError::Refused(refusal)) => refusal.message,
         other => panic!("{other:?}"),
     }
+}
+
+/// Why votes did not count, as the ledger has it.
+fn uncounted(host: &Host) -> Vec<String> {
+    let entries = host.reader().unwrap().entries(0, 1_000).unwrap();
+    let why = entries.iter().filter_map(|entry| match entry.body() {
+        Body::VoteRefused(body) => Some(body.why.clone()),
+        _ => None,
+    });
+    why.collect()
 }
 
 /// The ledger verifies, every value is the one committed to, and the call replays the same.
@@ -149,18 +162,16 @@ fn trap_22_votes_that_do_not_count_change_nothing_and_are_recorded() {
         ..held.clone()
     };
     assert!(refused(approve(&host, &other, "sam")).contains("over"));
-    let reader = host.reader().unwrap();
-    let entries = reader.entries(0, 1_000).unwrap();
-    let recorded: Vec<&str> = entries
-        .iter()
-        .filter_map(|entry| match entry.body() {
-            Body::VoteRefused(body) => Some(body.why.as_str()),
-            _ => None,
-        })
-        .collect();
     assert_eq!(
-        recorded,
-        ["twice", "own-request", "not-a-member", "unsigned", "unsigned", "ended"]
+        uncounted(&host),
+        [
+            "twice",
+            "own-request",
+            "not-a-member",
+            "unsigned",
+            "unsigned",
+            "no-such-hold"
+        ]
     );
     assert_eq!(service.requests(), 0);
     assert_eq!(approve(&host, &held, "sam").unwrap(), Standing::Approved);
@@ -264,6 +275,7 @@ fn a_hold_that_nobody_decides_expires() {
     approve(&host, &held, "rita").unwrap();
     thread::sleep(Duration::from_millis(1_100));
     assert!(refused(approve(&host, &held, "sam")).contains("expired"));
+    assert_eq!(uncounted(&host), ["expired"]);
     let ended = host.resume(answer.call.as_str(), None).unwrap();
     assert_eq!(ended.refused_effects[0].code, Code::Approval);
     assert_eq!(service.requests(), 0);
@@ -280,6 +292,203 @@ fn nothing_waits_in_a_dry_run() {
     };
     assert_eq!(host.call(dry).unwrap().refused_effects[0].code, Code::Tier);
     assert!(host.reader().unwrap().holds(None, 10).unwrap().is_empty());
+}
+
+/// What `person` says about `delegate`, in force for an hour from now, or taken back.
+fn delegate(folder: &Path, person: &str, delegate: &str, takes_back: bool) -> Result<Delegation, OpenError> {
+    let made_ms = u64::try_from(crate::host::now_ms()).unwrap();
+    let said = Delegation {
+        ledger: Reader::open(folder).unwrap().origin().unwrap(),
+        person: person.to_owned(),
+        delegate: delegate.to_owned(),
+        group: "reviewer".to_owned(),
+        made_ms,
+        until_ms: made_ms + if takes_back { 0 } else { 3_600_000 },
+    };
+    home::delegate(folder, &said.sign(&key(person)).unwrap())
+}
+
+fn in_stead_of(held: &crate::call::Held, member: &str, person: &str) -> String {
+    let vote = Vote {
+        person: person.to_owned(),
+        hold: held.hold,
+        verdict: Verdict::Approve,
+        group: "reviewer".to_owned(),
+        expires_ms: held.expires_ms,
+        in_stead_of: Some(member.to_owned()),
+    };
+    vote.sign(&key(person)).unwrap()
+}
+
+fn say(host: &Host, note: &str) -> Result<Standing, ApprovalError> {
+    host.vote(note, Some("the house is on fire"))
+        .map(|(_, standing)| standing)
+}
+
+#[test]
+fn a_member_gives_their_vote_and_takes_it_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    let host = reviewed(folder.path(), &service, TWO, "");
+    let answer = host.call(request("post")).unwrap();
+    let held = held(&answer);
+    assert!(refused(say(&host, &in_stead_of(&held, "rita", "eve"))).contains("no delegation says so"));
+    drop(host);
+    // Who has no vote has none to give: nobody gives one on.
+    let on = delegate(folder.path(), "eve", "sam", false).unwrap_err().to_string();
+    assert!(on.contains("has no vote there to give"), "{on}");
+    let unknown = delegate(folder.path(), "rita", "nobody", false)
+        .unwrap_err()
+        .to_string();
+    assert!(unknown.contains("no person `nobody` is enrolled"), "{unknown}");
+    delegate(folder.path(), "rita", "eve", false).unwrap();
+    // Ada asked, so her vote counts for this in nobody's hands.
+    delegate(folder.path(), "ada", "eve", false).unwrap();
+    let host = open(folder.path()).unwrap();
+    assert!(refused(say(&host, &in_stead_of(&held, "ada", "eve"))).contains("their own request"));
+    assert!(matches!(
+        say(&host, &in_stead_of(&held, "rita", "eve")).unwrap(),
+        Standing::Waiting(_)
+    ));
+    assert!(refused(approve(&host, &held, "rita")).contains("was given by eve"));
+    assert!(refused(say(&host, &in_stead_of(&held, "rita", "eve"))).contains("counts once"));
+    assert_eq!(
+        uncounted(&host),
+        ["not-delegated", "own-request", "seat-twice", "twice"]
+    );
+    drop(host);
+    delegate(folder.path(), "rita", "eve", true).unwrap();
+    let host = open(folder.path()).unwrap();
+    assert!(matches!(approve(&host, &held, "sam").unwrap(), Standing::Waiting(_)));
+    assert!(refused(host.resume(answer.call.as_str(), None).map(|_| Standing::Approved)).contains("1 of reviewer"));
+    drop(host);
+    delegate(folder.path(), "rita", "eve", false).unwrap();
+    let host = open(folder.path()).unwrap();
+    assert!(matches!(
+        host.resume(answer.call.as_str(), None).unwrap().outcome,
+        Outcome::Ok(_)
+    ));
+    assert_eq!(service.requests(), 1);
+    drop(host);
+    in_order(folder.path(), answer.call.as_str());
+}
+
+#[test]
+fn a_delegation_ends_with_either_of_its_people_and_with_its_group() {
+    let left_group = |folder: &Path| {
+        let path = folder.join("ambit.toml");
+        let text = std::fs::read_to_string(&path).unwrap().replace("\"rita\", ", "");
+        std::fs::write(path, text).unwrap();
+    };
+    let revoked = |folder: &Path| home::revoke_person(folder, "rita").unwrap();
+    let revoked_and_back = |folder: &Path| {
+        home::revoke_person(folder, "rita").unwrap();
+        home::enrol_person(folder, &key("rita").verifier().to_string()).unwrap();
+    };
+    let taken_back = |folder: &Path| drop(delegate(folder, "rita", "eve", true).unwrap());
+    let changes: [Change<'_>; 4] = [&left_group, &revoked, &revoked_and_back, &taken_back];
+    for change in changes {
+        let folder = tempfile::tempdir().unwrap();
+        let service = Service::start();
+        let host = reviewed(folder.path(), &service, ONE, "");
+        let answer = host.call(request("post")).unwrap();
+        let held = held(&answer);
+        drop(host);
+        delegate(folder.path(), "rita", "eve", false).unwrap();
+        let host = open(folder.path()).unwrap();
+        assert_eq!(
+            say(&host, &in_stead_of(&held, "rita", "eve")).unwrap(),
+            Standing::Approved
+        );
+        drop(host);
+        change(folder.path());
+        let host = open(folder.path()).unwrap();
+        let still = refused(host.resume(answer.call.as_str(), None).map(|_| Standing::Approved));
+        assert!(still.contains("still waits"), "{still}");
+        assert_eq!(service.requests(), 0);
+        let key = crate::store::verifier(folder.path()).unwrap();
+        host.reader().unwrap().verify(&key, &[], |_| {}).unwrap();
+    }
+}
+
+#[test]
+fn a_delegation_for_one_home_says_nothing_in_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    let host = reviewed(folder.path(), &service, ONE, "");
+    let answer = host.call(request("post")).unwrap();
+    let made_ms = u64::try_from(crate::host::now_ms()).unwrap();
+    let said = Delegation {
+        ledger: "another/home".to_owned(),
+        person: "rita".to_owned(),
+        delegate: "eve".to_owned(),
+        group: "reviewer".to_owned(),
+        made_ms,
+        until_ms: made_ms + 3_600_000,
+    };
+    let delegation = said.sign(&key("rita")).unwrap();
+    // However it came to be on the ledger.
+    let entries = vec![EntryDraft::of_ledger(PersonDelegated {
+        delegation: delegation.clone(),
+    })];
+    let entered = Batch {
+        entries,
+        ..Batch::default()
+    };
+    host.shared.store.commit(entered).unwrap();
+    assert!(refused(say(&host, &in_stead_of(&held(&answer), "rita", "eve"))).contains("no delegation says so"));
+    drop(host);
+    let refused = home::delegate(folder.path(), &delegation).unwrap_err().to_string();
+    assert!(refused.contains("another home"), "{refused}");
+}
+
+/// A group of one who may break the glass.
+const GLASS: &str = "[group.incident]\nmembers = [\"ivy\", \"ada\"]\n[approvals]\nbreak_glass = \"incident\"\n";
+
+fn broken(held: &crate::call::Held, person: &str) -> String {
+    let vote = Vote {
+        person: person.to_owned(),
+        hold: held.hold,
+        verdict: Verdict::BreakGlass,
+        group: "incident".to_owned(),
+        expires_ms: held.expires_ms,
+        in_stead_of: None,
+    };
+    vote.sign(&key(person)).unwrap()
+}
+
+#[test]
+fn one_who_breaks_the_glass_says_why_and_is_on_the_ledger() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    let host = reviewed(folder.path(), &service, TWO, GLASS);
+    drop(host);
+    home::enrol_person(folder.path(), &key("ivy").verifier().to_string()).unwrap();
+    let host = open(folder.path()).unwrap();
+    let answer = host.call(request("post")).unwrap();
+    let held = held(&answer);
+    for reason in [None, Some(""), Some("  ")] {
+        let without = host.vote(&broken(&held, "ivy"), reason).map(|(_, standing)| standing);
+        assert!(refused(without).contains("needs a reason"));
+    }
+    assert!(refused(say(&host, &broken(&held, "ada"))).contains("their own request"));
+    assert!(refused(say(&host, &broken(&held, "rita"))).contains("not in group"));
+    assert_eq!(
+        uncounted(&host),
+        ["no-reason", "no-reason", "no-reason", "own-request", "not-a-member"]
+    );
+    assert_eq!(say(&host, &broken(&held, "ivy")).unwrap(), Standing::Approved);
+    let story = host.reader().unwrap().story(answer.call.as_str()).unwrap();
+    let vote = &story.holds[&1].votes[0].what;
+    assert_eq!(vote.instead.as_ref(), held.needs.first());
+    assert!(vote.reason.is_some() && vote.vote.contains("verdict break-glass"));
+    assert!(matches!(
+        host.resume(answer.call.as_str(), None).unwrap().outcome,
+        Outcome::Ok(_)
+    ));
+    assert_eq!(service.requests(), 1);
+    drop(host);
+    in_order(folder.path(), answer.call.as_str());
 }
 
 /// What a caller gave up is recorded, and the call goes on without it.
@@ -310,6 +519,78 @@ fn a_call_that_waits_goes_on_without_what_its_caller_gave_up() {
     assert_eq!(service.requests(), 2);
     drop(host);
     in_order(folder.path(), answer.call.as_str());
+}
+
+#[test]
+fn a_broken_glass_passes_neither_a_budget_nor_what_no_approval_would_permit() {
+    let forbidden = |folder: &Path| {
+        let policy = format!("{TWO}\n@id(\"stop\") forbid (principal, action == Action::\"commit\", resource);");
+        std::fs::write(folder.join("policy/main.cedar"), policy).unwrap();
+    };
+    let three = |folder: &Path| {
+        let policy = TWO.replace(">= 2", ">= 3");
+        std::fs::write(folder.join("policy/main.cedar"), policy).unwrap();
+    };
+    let budget = |folder: &Path| {
+        let path = folder.join("ambit.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let more = "[budget.none]\nunit = \"bytes\"\nwindow = \"day\"\ncap = 1\n";
+        std::fs::write(path, format!("{text}{more}")).unwrap();
+    };
+    let no_glass = |folder: &Path| {
+        let path = folder.join("ambit.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, text.replace("[approvals]\nbreak_glass = \"incident\"\n", "")).unwrap();
+    };
+    let changes: [(Change<'_>, Option<Code>); 4] = [
+        (&forbidden, Some(Code::Policy)),
+        (&three, Some(Code::Policy)),
+        (&budget, Some(Code::Budget)),
+        (&no_glass, None),
+    ];
+    for (change, code) in changes {
+        let folder = tempfile::tempdir().unwrap();
+        let service = Service::start();
+        let host = reviewed(folder.path(), &service, TWO, GLASS);
+        drop(host);
+        home::enrol_person(folder.path(), &key("ivy").verifier().to_string()).unwrap();
+        let host = open(folder.path()).unwrap();
+        let answer = host.call(request("post")).unwrap();
+        assert_eq!(say(&host, &broken(&held(&answer), "ivy")).unwrap(), Standing::Approved);
+        drop(host);
+        change(folder.path());
+        let host = open(folder.path()).unwrap();
+        let ended = host.resume(answer.call.as_str(), None);
+        assert_eq!(service.requests(), 0);
+        match (ended, code) {
+            (Ok(ended), Some(code)) => assert_eq!(ended.refused_effects[0].code, code),
+            (Err(ApprovalError::Refused(refusal)), None) => assert!(refusal.message.contains("still waits")),
+            (other, _) => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn no_more_effects_of_an_agent_wait_than_the_home_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    let host = reviewed(folder.path(), &service, ONE, "[limits]\nopen_holds = 1\n");
+    let first = host.call(request("post")).unwrap();
+    held(&first);
+    let second = host.call(request("both")).unwrap();
+    assert!(matches!(second.outcome, Outcome::Ok(_)), "{second:?}");
+    assert_eq!(second.refused_effects[0].code, Code::Limit);
+    assert!(
+        second.refused_effects[0]
+            .message
+            .contains("1 effects of agent assistant wait")
+    );
+    approve(&host, &held(&first), "rita").unwrap();
+    host.resume(first.call.as_str(), None).unwrap();
+    held(&host.call(request("post")).unwrap());
+    drop(host);
+    in_order(folder.path(), second.call.as_str());
+    in_order(folder.path(), first.call.as_str());
 }
 
 #[test]

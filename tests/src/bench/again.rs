@@ -93,6 +93,7 @@ fn held_and_approved(host: &Host, key: &SignerKey) -> Measured<()> {
         verdict: Verdict::Approve,
         group: "reviewer".to_owned(),
         expires_ms: held.expires_ms,
+        in_stead_of: None,
     };
     host.vote(&vote.sign(key)?, None)?;
     match host.resume(answer.call.as_str(), None)?.outcome {

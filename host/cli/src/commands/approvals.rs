@@ -1,5 +1,7 @@
 //! `ambit approvals`: effects that wait for people, and what people say to them.
 
+mod batch;
+
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -7,9 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ambit_core::error::Refusal;
 use ambit_core::hold::{Standing, Verdict, Vote};
 use ambit_core::ledger::body::Amount;
-use ambit_core::ledger::story::Opening;
-use ambit_core::ledger::utc;
-use ambit_runtime::approvals::{self, ApprovalError, Waiting, told};
+use ambit_core::ledger::{SignerKey, utc};
+use ambit_runtime::approvals::{self, ApprovalError, Pending, People, told};
 use ambit_runtime::config::Config;
 use ambit_runtime::host::{Host, HostOptions};
 use ambit_runtime::store::{Held, Keys, Reader, Work};
@@ -25,7 +26,9 @@ pub(crate) fn run(command: &Approvals, home: &Path, out: Output) -> Result<Exit,
         Approvals::Show { hold } => show(home, hold, out),
         Approvals::Approve(cast) => vote(home, cast, Verdict::Approve, out),
         Approvals::Reject(cast) => vote(home, cast, Verdict::Reject, out),
-        Approvals::Resume { hold } => resume(home, hold, out),
+        Approvals::BreakGlass { hold, key, reason } => break_glass(home, hold, key, reason, out),
+        Approvals::Resume { hold: Some(hold), .. } => resume(home, hold, out),
+        Approvals::Resume { hold: None, many } => batch::resume(home, many, out),
     }
 }
 
@@ -64,39 +67,48 @@ fn resolve(reader: &Reader, given: &str) -> Result<(Work, Held), Failure> {
     }
 }
 
-fn waiting(reader: &Reader, config: &Config, call: &str) -> Result<Waiting, Failure> {
-    Waiting::of(reader, config, call)?.ok_or_else(|| Failure::refused(format!("call {call} waits for nothing")))
+/// The hold that `given` names, as it stands.
+fn waiting(reader: &Reader, people: &People<'_>, given: &str) -> Result<Pending, Failure> {
+    let (work, held) = resolve(reader, given)?;
+    Pending::of(reader, people, &work, &held)?
+        .ok_or_else(|| Failure::refused(format!("call {} waits for nothing", work.call)))
 }
 
 fn list(home: &Path, limit: u32, after: Option<u64>, out: Output) -> Result<Exit, Failure> {
     let config = Config::load(home)?;
     let reader = reader(home)?;
+    let people = People::of(&reader, &config)?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let holds = reader.holds(after, limit)?;
     let mut all = Vec::with_capacity(holds.len());
     for (work, held) in &holds {
-        all.push((waiting(&reader, &config, &work.call)?, held.index));
+        // What was decided since the page was read is no more on it.
+        all.extend(Pending::of(&reader, &people, work, held)?);
     }
-    let rows: Vec<Value> = all.iter().map(|(waiting, index)| row(waiting, *index)).collect();
+    let rows: Vec<Value> = all.iter().map(row).collect();
     out.result(&rows, |w| {
         if all.is_empty() {
             return writeln!(w, "nothing waits for approval");
         }
-        all.iter().try_for_each(|(waiting, _)| line(waiting, w))
+        all.iter().try_for_each(|waiting| line(waiting, w))
     })?;
-    if let Some((_, last)) = all.last().filter(|_| all.len() == limit && out.format == Format::Human) {
-        note(format!("There may be more: --after {last}"));
+    if let Some((_, last)) = holds
+        .last()
+        .filter(|_| holds.len() == limit && out.format == Format::Human)
+    {
+        note(format!("There may be more: --after {}", last.index));
     }
     Ok(Exit::Done)
 }
 
 /// One hold for programs.
-fn row(waiting: &Waiting, index: u64) -> Value {
+fn row(waiting: &Pending) -> Value {
     let held = &waiting.held;
     json!({
         "hold": held.hold,
-        "index": index,
-        "call": waiting.story.call,
+        "index": waiting.index,
+        "call": waiting.call,
+        "tool": waiting.accepted.asked.tool,
         "ordinal": held.ordinal,
         "agent": waiting.hold.principal.agent,
         "user": waiting.hold.principal.user,
@@ -108,14 +120,15 @@ fn row(waiting: &Waiting, index: u64) -> Value {
         "needs": held.needs,
         "standing": standing(&waiting.standing()).0,
         "missing": missing(waiting),
+        "break_glass": waiting.broken_by().map(|vote| &vote.person),
         "expires": utc(i64::try_from(held.expires).unwrap_or(i64::MAX)),
         "votes": waiting.votes.votes().iter().map(|vote| json!({
-            "person": vote.person, "group": vote.group, "verdict": vote.verdict,
+            "person": vote.person, "group": vote.group, "verdict": vote.verdict, "in_stead_of": vote.in_stead_of,
         })).collect::<Vec<_>>(),
     })
 }
 
-fn missing(waiting: &Waiting) -> Value {
+fn missing(waiting: &Pending) -> Value {
     match waiting.standing() {
         Standing::Waiting(missing) => json!(missing),
         _ => json!([]),
@@ -139,13 +152,13 @@ fn money(spend: Option<&Amount>) -> String {
     })
 }
 
-fn effect(waiting: &Waiting) -> String {
+fn effect(waiting: &Pending) -> String {
     let held = &waiting.held;
     let spend = money(held.spend.as_ref());
     format!("{} {}/{}{spend}", held.tier, held.connection, held.route)
 }
 
-fn who(waiting: &Waiting) -> String {
+fn who(waiting: &Pending) -> String {
     let principal = &waiting.hold.principal;
     let user = principal
         .user
@@ -155,16 +168,20 @@ fn who(waiting: &Waiting) -> String {
     format!("{}{user}", principal.agent)
 }
 
-fn line(waiting: &Waiting, w: &mut dyn Write) -> io::Result<()> {
+fn line(waiting: &Pending, w: &mut dyn Write) -> io::Result<()> {
     let (word, colour) = standing(&waiting.standing());
     let needs = match waiting.standing() {
         Standing::Waiting(missing) => format!(": {}", told(&missing)),
         _ => String::new(),
     };
     let id: String = waiting.held.hold.to_hex().chars().take(12).collect();
+    let glass = match waiting.broken_by() {
+        Some(vote) => format!("  BREAK-GLASS by {}", untrusted(&vote.person)),
+        None => String::new(),
+    };
     writeln!(
         w,
-        "{id} {} by {}  {}{word}{}{}  until {}",
+        "{id} {} by {}  {}{word}{}{}{glass}  until {}",
         untrusted(&effect(waiting)),
         untrusted(&who(waiting)),
         colour.render(),
@@ -177,13 +194,13 @@ fn line(waiting: &Waiting, w: &mut dyn Write) -> io::Result<()> {
 fn show(home: &Path, given: &str, out: Output) -> Result<Exit, Failure> {
     let config = Config::load(home)?;
     let reader = reader(home)?;
-    let (work, held) = resolve(&reader, given)?;
-    let waiting = waiting(&reader, &config, &work.call)?;
+    let people = People::of(&reader, &config)?;
+    let waiting = waiting(&reader, &people, given)?;
     let name = format!("effect/{}/held", waiting.held.ordinal);
     let request = reader
-        .payload(&work.call, &name)?
+        .payload(&waiting.call, &name)?
         .and_then(|payload| serde_json::from_slice::<Value>(payload.bytes()).ok());
-    let mut document = row(&waiting, held.index);
+    let mut document = row(&waiting);
     if let Some(document) = document.as_object_mut() {
         document.insert("request".to_owned(), request.clone().unwrap_or(Value::Null));
     }
@@ -192,7 +209,7 @@ fn show(home: &Path, given: &str, out: Output) -> Result<Exit, Failure> {
 }
 
 /// A hold for whoever has to decide: what exactly would be sent, for whom, and what is missing.
-fn print(waiting: &Waiting, request: Option<&Value>, w: &mut dyn Write) -> io::Result<()> {
+fn print(waiting: &Pending, request: Option<&Value>, w: &mut dyn Write) -> io::Result<()> {
     let held = &waiting.held;
     let mut field = |name: &str, value: &str| {
         let dim = style::DIM;
@@ -205,11 +222,10 @@ fn print(waiting: &Waiting, request: Option<&Value>, w: &mut dyn Write) -> io::R
         )
     };
     field("hold", &held.hold.to_string())?;
-    field("call", &format!("{}, effect {}", waiting.story.call, held.ordinal))?;
+    field("call", &format!("{}, effect {}", waiting.call, held.ordinal))?;
     field("who", &who(waiting))?;
-    if let Opening::Accepted(accepted) = &waiting.story.opening.what {
-        field("tool", &format!("{} {}", accepted.asked.tool, accepted.asked.function))?;
-    }
+    let asked = &waiting.accepted.asked;
+    field("tool", &format!("{} {}", asked.tool, asked.function))?;
     field("effect", &effect(waiting))?;
     let text = |name: &str| request.and_then(|request| request.get(name)?.as_str());
     match (text("method"), text("origin"), text("target")) {
@@ -225,7 +241,7 @@ fn print(waiting: &Waiting, request: Option<&Value>, w: &mut dyn Write) -> io::R
     field("denied by", &held.rules.join(", "))?;
     field("needs", &told(&held.needs))?;
     for vote in waiting.votes.votes() {
-        field(vote.verdict.as_str(), &format!("{} of {}", vote.person, vote.group))?;
+        field(verdict(vote.verdict), &voter(vote))?;
     }
     let missing = match waiting.standing() {
         Standing::Waiting(missing) => format!("waits for {}", told(&missing)),
@@ -236,6 +252,23 @@ fn print(waiting: &Waiting, request: Option<&Value>, w: &mut dyn Write) -> io::R
     };
     field("stands", &missing)?;
     field("until", &utc(i64::try_from(held.expires).unwrap_or(i64::MAX)))
+}
+
+/// A verdict for people: the one that nobody may overlook stands out.
+pub(crate) const fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::BreakGlass => "BREAK-GLASS",
+        other => other.as_str(),
+    }
+}
+
+/// Who voted, for which group, in whose stead.
+pub(crate) fn voter(vote: &Vote) -> String {
+    let instead = match &vote.in_stead_of {
+        Some(member) => format!(", in the stead of {member}"),
+        None => String::new(),
+    };
+    format!("{} of {}{instead}", vote.person, vote.group)
 }
 
 /// A request's headers: those that the tool sets, and what its body is.
@@ -253,7 +286,7 @@ fn headers(request: Option<&Value>) -> Vec<(String, String)> {
 }
 
 /// A file that cannot be used is a slip in the arguments.
-fn unusable(refusal: Refusal) -> Failure {
+pub(crate) fn unusable(refusal: Refusal) -> Failure {
     let failure = Failure::usage(refusal.message);
     match refusal.advice {
         Some(advice) => failure.advise(advice),
@@ -266,23 +299,24 @@ fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The group to speak for: the one that is named, or the only one of the person's that the hold asks for.
-fn group(given: Option<&str>, waiting: &Waiting, config: &Config, person: &str) -> Result<String, Failure> {
+/// The group to speak for: the one that is named, or the only one of the voter's, or of whose stead it is, that the hold asks for.
+fn group(
+    given: Option<&str>,
+    waiting: &Pending,
+    people: &People<'_>,
+    seat: &str,
+    person: &str,
+) -> Result<String, Failure> {
     if let Some(given) = given {
         return Ok(given.to_owned());
     }
-    let is_member = |group: &&String| {
-        config
-            .groups()
-            .get(*group)
-            .is_some_and(|all| all.iter().any(|one| one == person))
-    };
+    let electorate = people.electorate();
     let mut groups: Vec<&String> = waiting
         .held
         .needs
         .iter()
         .flat_map(|need| need.keys())
-        .filter(is_member)
+        .filter(|group| electorate.is_member(seat, group))
         .collect();
     groups.sort();
     groups.dedup();
@@ -290,13 +324,13 @@ fn group(given: Option<&str>, waiting: &Waiting, config: &Config, person: &str) 
         [one] => Ok((*one).clone()),
         [] => Err(Failure::refused(format!(
             "{} is in none of the groups that this waits for: {}",
-            untrusted(person),
+            untrusted(seat),
             told(&waiting.held.needs)
         ))
-        .advise("Groups are in ambit.toml: [group.NAME] members = […].")),
+        .advise(instead(people, person, seat))),
         several => Err(Failure::usage(format!(
             "{} is in several of the groups that this waits for",
-            untrusted(person)
+            untrusted(seat)
         ))
         .advise(format!(
             "Say for which: --group {}",
@@ -305,55 +339,148 @@ fn group(given: Option<&str>, waiting: &Waiting, config: &Config, person: &str) 
     }
 }
 
-fn vote(home: &Path, cast: &Cast, verdict: Verdict, out: Output) -> Result<Exit, Failure> {
-    let key = approvals::read_person_key(&cast.key).map_err(unusable)?;
-    let person = key.verifier().name().to_owned();
-    let config = Config::load(home)?;
-    let reader = reader(home)?;
-    let (work, _) = resolve(&reader, &cast.hold)?;
-    let hold = waiting(&reader, &config, &work.call)?;
-    drop(reader);
-    let vote = Vote {
-        group: group(cast.group.as_deref(), &hold, &config, &person)?,
-        hold: hold.held.hold,
-        verdict,
-        // A vote counts no longer than its hold.
-        expires_ms: match cast.minutes {
-            Some(minutes) => now_ms()
-                .saturating_add(u64::from(minutes) * 60_000)
-                .min(hold.held.expires),
-            None => hold.held.expires,
-        },
-        person,
-    };
-    let note = vote.sign(&key).map_err(|e| Failure::usage(e.to_string()))?;
-    let host = open(config, &hold)?;
-    let (hold, standing) = host.vote(&note, cast.reason.as_deref())?;
-    let said = match verdict {
-        Verdict::Approve => "approved",
-        Verdict::Reject => "rejected",
-    };
-    output::note(format!(
-        "{said} by {} for {}",
-        untrusted(&vote.person),
-        untrusted(&vote.group)
-    ));
-    match standing {
-        Standing::Waiting(missing) => {
-            out.result(&row(&hold, 0), |w| writeln!(w, "still waits for {}", told(&missing)))?;
-            Ok(Exit::Done)
-        }
-        _ => go_on(&host, &hold, out),
+/// What a person can do who is in no group that is asked: vote in another's stead, if somebody gave them their vote.
+fn instead(people: &People<'_>, person: &str, seat: &str) -> String {
+    let now = now_ms();
+    let given = people.electorate().delegations.iter();
+    let given = given.filter(|given| given.delegate == person && given.person != seat && given.until_ms > now);
+    let given: Vec<String> = given
+        .map(|given| {
+            format!(
+                "--in-stead-of {} (of {})",
+                untrusted(&given.person),
+                untrusted(&given.group)
+            )
+        })
+        .collect();
+    match given.as_slice() {
+        [] => "Groups are in ambit.toml: [group.NAME] members = […].".to_owned(),
+        given => format!(
+            "{} votes in the stead of others: {}",
+            untrusted(person),
+            given.join(", ")
+        ),
     }
 }
 
-fn open(config: Config, waiting: &Waiting) -> Result<Host, Failure> {
-    let tool = match &waiting.story.opening.what {
-        Opening::Accepted(accepted) => accepted.asked.tool.as_str(),
-        Opening::Denied(_) => "",
+/// What a person says with their key about one hold.
+struct Voter<'a> {
+    key: SignerKey,
+    verdict: Verdict,
+    group: Option<&'a str>,
+    in_stead_of: Option<&'a str>,
+    reason: Option<&'a str>,
+    minutes: Option<u32>,
+}
+
+impl<'a> Voter<'a> {
+    fn new(cast: &'a Cast, verdict: Verdict) -> Result<Voter<'a>, Failure> {
+        Ok(Voter {
+            key: approvals::read_person_key(&cast.key).map_err(unusable)?,
+            verdict,
+            group: cast.group.as_deref(),
+            in_stead_of: cast.in_stead_of.as_deref(),
+            reason: cast.reason.as_deref(),
+            minutes: cast.minutes,
+        })
+    }
+
+    fn person(&self) -> &str {
+        self.key.verifier().name()
+    }
+
+    /// The vote about one hold, and its signed note. It counts no longer than its hold, and than the delegation it is cast by.
+    fn sign(&self, waiting: &Pending, people: &People<'_>) -> Result<(Vote, String), Failure> {
+        let person = self.person();
+        let seat = self.in_stead_of.unwrap_or(person);
+        let group = group(self.group, waiting, people, seat, person)?;
+        let now = now_ms();
+        let given = self
+            .in_stead_of
+            .and_then(|member| people.electorate().delegation(person, member, &group, now));
+        let minutes = self
+            .minutes
+            .map(|minutes| now.saturating_add(u64::from(minutes) * 60_000));
+        let ends = [Some(waiting.held.expires), minutes, given.map(|given| given.until_ms)];
+        let vote = Vote {
+            person: person.to_owned(),
+            hold: waiting.held.hold,
+            verdict: self.verdict,
+            group,
+            expires_ms: ends.into_iter().flatten().min().unwrap_or_default(),
+            in_stead_of: self.in_stead_of.map(str::to_owned),
+        };
+        let note = vote.sign(&self.key).map_err(|e| Failure::usage(e.to_string()))?;
+        Ok((vote, note))
+    }
+
+    const fn said(&self) -> &'static str {
+        match self.verdict {
+            Verdict::Approve => "approved",
+            Verdict::Reject => "rejected",
+            Verdict::BreakGlass => "BREAK-GLASS",
+        }
+    }
+}
+
+fn vote(home: &Path, cast: &Cast, verdict: Verdict, out: Output) -> Result<Exit, Failure> {
+    let voter = Voter::new(cast, verdict)?;
+    match &cast.hold {
+        Some(hold) => vote_one(home, hold, &voter, out),
+        None => batch::vote(home, &cast.many, &voter, out),
+    }
+}
+
+fn break_glass(home: &Path, hold: &str, key: &Path, reason: &str, out: Output) -> Result<Exit, Failure> {
+    let config = Config::load(home)?;
+    let Some(group) = config.break_glass() else {
+        return Err(Failure::refused("nobody may break the glass in this home")
+            .advise("The operator names the group that may, in ambit.toml: [approvals] break_glass = \"incident\""));
     };
+    let voter = Voter {
+        key: approvals::read_person_key(key).map_err(unusable)?,
+        verdict: Verdict::BreakGlass,
+        group: Some(group),
+        in_stead_of: None,
+        reason: Some(reason),
+        minutes: None,
+    };
+    vote_one(home, hold, &voter, out)
+}
+
+fn vote_one(home: &Path, given: &str, voter: &Voter<'_>, out: Output) -> Result<Exit, Failure> {
+    let config = Config::load(home)?;
+    let reader = reader(home)?;
+    let people = People::of(&reader, &config)?;
+    let hold = waiting(&reader, &people, given)?;
+    let (vote, signed) = voter.sign(&hold, &people)?;
+    drop((people, reader));
+    let host = open(config, [hold.accepted.asked.tool.as_str()])?;
+    let (hold, standing) = host.vote(&signed, voter.reason)?;
+    note(format!("{} by {}", voter.said(), untrusted(&voter_of(&vote))));
+    match standing {
+        Standing::Waiting(missing) => {
+            out.result(&row(&hold.pending), |w| {
+                writeln!(w, "still waits for {}", told(&missing))
+            })?;
+            Ok(Exit::Done)
+        }
+        _ => go_on(&host, &hold.pending, out),
+    }
+}
+
+/// Who voted, as a sentence has it: `rita for finance`.
+fn voter_of(vote: &Vote) -> String {
+    let instead = match &vote.in_stead_of {
+        Some(member) => format!(", in the stead of {member}"),
+        None => String::new(),
+    };
+    format!("{} for {}{instead}", vote.person, vote.group)
+}
+
+fn open<'a>(config: Config, tools: impl IntoIterator<Item = &'a str>) -> Result<Host, Failure> {
     let opening = output::working("opening the home");
-    let host = Host::open(config, HostOptions::for_tools([tool]))?;
+    let host = Host::open(config, HostOptions::for_tools(tools))?;
     drop(opening);
     host.warnings().iter().for_each(output::warn);
     Ok(host)
@@ -362,21 +489,17 @@ fn open(config: Config, waiting: &Waiting) -> Result<Host, Failure> {
 fn resume(home: &Path, given: &str, out: Output) -> Result<Exit, Failure> {
     let config = Config::load(home)?;
     let reader = reader(home)?;
-    let (work, _) = resolve(&reader, given)?;
-    let hold = waiting(&reader, &config, &work.call)?;
-    drop(reader);
-    let host = open(config, &hold)?;
+    let people = People::of(&reader, &config)?;
+    let hold = waiting(&reader, &people, given)?;
+    drop((people, reader));
+    let host = open(config, [hold.accepted.asked.tool.as_str()])?;
     go_on(&host, &hold, out)
 }
 
 /// Runs the call on, and tells its end as `ambit call` does.
-fn go_on(host: &Host, waiting: &Waiting, out: Output) -> Result<Exit, Failure> {
+fn go_on(host: &Host, waiting: &Pending, out: Output) -> Result<Exit, Failure> {
     let going = output::working("the call goes on");
-    let answer = host.resume(&waiting.story.call, Some(going.listener()))?;
+    let answer = host.resume(&waiting.call, Some(going.listener()))?;
     drop(going);
-    let tool = match &waiting.story.opening.what {
-        Opening::Accepted(accepted) => accepted.asked.tool.as_str(),
-        Opening::Denied(_) => "",
-    };
-    call::tell(host, &answer, tool, None, out)
+    call::tell(host, &answer, &waiting.accepted.asked.tool, None, out)
 }

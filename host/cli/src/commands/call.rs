@@ -64,8 +64,10 @@ pub(crate) fn run(args: &Call, home: &Path, out: Output) -> Result<Exit, Failure
 fn interrupted(host: &Host) -> Result<(), Failure> {
     let left = host.reader()?.unended()?.len() as u64;
     if left > 0 {
-        let calls = output::count(left, "call was", "calls were");
-        note(format!("{calls} interrupted earlier: `ambit calls` says what there is to do."));
+        let calls = count(left, "call was", "calls were");
+        note(format!(
+            "{calls} interrupted earlier: `ambit calls` says what there is to do."
+        ));
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use ambit_core::ledger::{CallStory, utc};
 use ambit_runtime::approvals::told;
 use anstyle::Style;
 
+use super::approvals::{verdict, voter};
 use crate::output::{style, untrusted};
 
 /// Looks up a payload of the call by name; none where it is not to be shown or is gone.
@@ -167,11 +168,10 @@ impl Teller<'_> {
                 continue;
             };
             let when = utc(vote.stamp.time_ms());
-            field(
-                w,
-                said.verdict.as_str(),
-                &format!("{} of {}, {when}", said.person, said.group),
-            )?;
+            field(w, verdict(said.verdict), &format!("{}, {when}", voter(&said)))?;
+            if let Some(instead) = &vote.what.instead {
+                field(w, "alone for", &told(std::slice::from_ref(instead)))?;
+            }
             self.value(w, "because", &format!("effect/{ordinal}/reason/{nth}"))?;
         }
         Ok(())

@@ -46,6 +46,8 @@ pub struct Limits {
     pub concurrent_calls: u32,
     /// How long an effect waits for approvals, in milliseconds.
     pub hold_ms: u64,
+    /// Effects of one agent that wait for approvals at a time, all its calls together: the next one is refused.
+    pub open_holds: u32,
 }
 
 impl Default for Limits {
@@ -65,6 +67,7 @@ impl Default for Limits {
             json_depth: 64,
             concurrent_calls: 64,
             hold_ms: 72 * HOUR_MS,
+            open_holds: 1_000,
         }
     }
 }

@@ -8,6 +8,8 @@
 //! A hold ends once: with the intent that its approvals permitted, or with a refusal. That what was approved is still what
 //! policy would permit is not decided here: at the end everything is decided anew, with the approvals as facts.
 
+mod delegation;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
@@ -18,6 +20,8 @@ use crate::digest::Digest;
 use crate::error::{Code, Refusal, printable};
 use crate::guard;
 use crate::ledger::{LedgerError, Principal, SignerKey, VerifierKey};
+
+pub use delegation::{Delegation, Electorate, LONGEST_DELEGATION_MS};
 
 /// Approvals that policy asks for: at least so many people of each group.
 pub type Need = BTreeMap<String, u32>;
@@ -73,7 +77,7 @@ impl Bound<'_> {
     }
 }
 
-/// Yes or no.
+/// Yes or no, or yes alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
@@ -81,6 +85,9 @@ pub enum Verdict {
     Approve,
     /// It must not. One such vote ends the hold.
     Reject,
+    /// It happens now, in place of the approvals that are missing: for the group that the operator keeps for that, and never
+    /// without a reason.
+    BreakGlass,
 }
 
 impl Verdict {
@@ -90,6 +97,7 @@ impl Verdict {
         match self {
             Verdict::Approve => "approve",
             Verdict::Reject => "reject",
+            Verdict::BreakGlass => "break-glass",
         }
     }
 }
@@ -107,7 +115,10 @@ impl FromStr for Verdict {
         match text {
             "approve" => Ok(Verdict::Approve),
             "reject" => Ok(Verdict::Reject),
-            _ => Err(malformed("its verdict is neither `approve` nor `reject`")),
+            "break-glass" => Ok(Verdict::BreakGlass),
+            _ => Err(malformed(
+                "its verdict is none of `approve`, `reject` and `break-glass`",
+            )),
         }
     }
 }
@@ -125,20 +136,33 @@ pub struct Vote {
     pub group: String,
     /// From then on it no longer counts, in milliseconds since 1970.
     pub expires_ms: u64,
+    /// The member of the group in whose stead the person votes, by a [`Delegation`]; none where it is the person's own vote.
+    pub in_stead_of: Option<String>,
 }
 
 impl Vote {
-    /// Whether it is a yes that has not expired.
-    fn counts(&self, now_ms: u64) -> bool {
-        self.verdict == Verdict::Approve && self.expires_ms > now_ms
+    /// Whose vote it is: the member's, whoever cast it.
+    #[must_use]
+    pub fn seat(&self) -> &str {
+        self.in_stead_of.as_deref().unwrap_or(&self.person)
     }
 
-    /// The text that is signed: six lines. The person is one of them, as a signature's line is not signed.
+    /// Whether it is a yes that has not expired.
+    fn counts(&self, now_ms: u64) -> bool {
+        self.verdict != Verdict::Reject && self.expires_ms > now_ms
+    }
+
+    /// The text that is signed: six lines, and one more for a vote in another's stead. The person is one of them, as a
+    /// signature's line is not signed.
     fn text(&self) -> String {
-        format!(
+        let mut text = format!(
             "{VOTE}\nhold {}\nverdict {}\nperson {}\ngroup {}\nexpires {}\n",
             self.hold, self.verdict, self.person, self.group, self.expires_ms
-        )
+        );
+        if let Some(member) = &self.in_stead_of {
+            text.push_str(&format!("in-stead-of {member}\n"));
+        }
+        text
     }
 
     /// Signs it with the person's own key: a C2SP signed note.
@@ -191,7 +215,7 @@ impl Vote {
             let value = line.strip_prefix(name).and_then(|rest| rest.strip_prefix(' '));
             value.ok_or_else(|| malformed("a line of it is missing"))
         };
-        Ok(Self {
+        let mut vote = Self {
             hold: member("hold")?
                 .parse()
                 .map_err(|_| malformed("its hold is no digest"))?,
@@ -201,7 +225,13 @@ impl Vote {
             expires_ms: member("expires")?
                 .parse()
                 .map_err(|_| malformed("its expiry is no time"))?,
-        })
+            in_stead_of: None,
+        };
+        if let Some(line) = lines.next() {
+            let member = line.strip_prefix("in-stead-of ").filter(|member| !member.is_empty());
+            vote.in_stead_of = Some(member.ok_or_else(|| malformed("a line of it is no vote's"))?.to_owned());
+        }
+        Ok(vote)
     }
 }
 
@@ -238,6 +268,12 @@ impl Hold {
     /// Whether any way to its approval asks for the group.
     fn asks_for(&self, group: &str) -> bool {
         self.needs.iter().any(|need| need.contains_key(group))
+    }
+
+    /// What a vote that breaks the glass stands for: the first of the sets that were shown.
+    #[must_use]
+    pub fn instead(&self) -> Option<&Need> {
+        self.needs.first()
     }
 
     /// Whether the person is the one who asked, or for whom it is done.
@@ -326,6 +362,14 @@ pub enum HoldError {
     /// The person has voted.
     #[error("{0} has voted on this hold; a person counts once")]
     Twice(String),
+    /// The member's approval has been given, by another.
+    #[error("{seat}'s approval was given by {by}; a member counts once, whoever votes in their stead")]
+    Seat {
+        /// The member.
+        seat: String,
+        /// Who gave it.
+        by: String,
+    },
     /// The person asked for the effect, or it is done for them.
     #[error("{0} asked for the effect, or it is done for {0}: nobody approves their own request")]
     Own(String),
@@ -340,6 +384,25 @@ pub enum HoldError {
         /// The group.
         group: String,
     },
+    /// Nobody gave the person their vote.
+    #[error("{person} does not vote in the stead of {member} for group `{group}`: no delegation says so now")]
+    NotDelegated {
+        /// Who.
+        person: String,
+        /// In whose stead.
+        member: String,
+        /// The group.
+        group: String,
+    },
+    /// The glass is not the group's to break.
+    #[error("group `{0}` may not break the glass, and nobody does so in another's stead")]
+    NoGlass(String),
+    /// The glass was to be broken without a word.
+    #[error("breaking the glass needs a reason")]
+    NoReason,
+    /// It waits for nothing: over, or never there.
+    #[error("no effect waits under that hold: it is over, or its request is another one")]
+    NoSuchHold,
     /// It has too few approvals.
     #[error("the hold waits for approvals")]
     Waiting,
@@ -359,6 +422,11 @@ impl HoldError {
             Self::VoteExpired => "vote-expired",
             Self::Another => "another-hold",
             Self::Twice(_) => "twice",
+            Self::Seat { .. } => "seat-twice",
+            Self::NotDelegated { .. } => "not-delegated",
+            Self::NoGlass(_) => "no-glass",
+            Self::NoReason => "no-reason",
+            Self::NoSuchHold => "no-such-hold",
             Self::Own(_) => "own-request",
             Self::NotAsked(_) => "group-not-asked",
             Self::NotAMember { .. } => "not-a-member",
@@ -387,64 +455,97 @@ impl Progress {
         &self.votes
     }
 
-    /// Counts a vote. `members` says whether a person is in a group, by the configuration in force.
+    /// The same without the votes that no longer count: their person left the group, or was revoked, or a delegation is over. A no
+    /// stays.
+    #[must_use]
+    pub fn among(&self, electorate: &Electorate<'_>, now_ms: u64) -> Self {
+        let stays = |vote: &&Vote| vote.verdict == Verdict::Reject || electorate.counts(vote, now_ms);
+        Self {
+            votes: self.votes.iter().filter(stays).cloned().collect(),
+            ended: self.ended,
+        }
+    }
+
+    /// Counts a vote. `electorate` is who may say something now.
     ///
     /// # Errors
     /// Why it does not count; nothing has changed.
-    pub fn cast(
-        &self,
-        hold: &Hold,
-        vote: Vote,
-        now_ms: u64,
-        members: impl Fn(&str, &str) -> bool,
-    ) -> Result<Self, HoldError> {
+    pub fn cast(&self, hold: &Hold, vote: Vote, now_ms: u64, electorate: &Electorate<'_>) -> Result<Self, HoldError> {
         match self.standing(hold, now_ms) {
             Standing::Ended(_) => return Err(HoldError::Ended),
             Standing::Rejected { by } => return Err(HoldError::Rejected { by }),
             Standing::Expired => return Err(HoldError::Expired),
             Standing::Waiting(_) | Standing::Approved => {}
         }
-        let (person, group) = (&vote.person, &vote.group);
         if !guard!("hold.bound", vote.hold == hold.id) {
             return Err(HoldError::Another);
         }
         if !guard!("hold.vote-expiry", vote.expires_ms > now_ms) {
             return Err(HoldError::VoteExpired);
         }
-        if !guard!("hold.own", !hold.is_own(person)) {
-            return Err(HoldError::Own(person.clone()));
+        if !guard!("hold.own", !hold.is_own(&vote.person)) {
+            return Err(HoldError::Own(vote.person));
         }
-        if !guard!("hold.member", members(person, group)) {
-            return Err(HoldError::NotAMember {
-                person: person.clone(),
-                group: printable(group),
-            });
+        // Nobody gets their own request approved by handing their vote to somebody else.
+        if !guard!("hold.own-seat", !hold.is_own(vote.seat())) {
+            return Err(HoldError::Own(vote.seat().to_owned()));
         }
-        if !guard!("hold.asked", hold.asks_for(group)) {
-            return Err(HoldError::NotAsked(printable(group)));
-        }
-        // A yes that no longer counts may be given again, and one's own yes be taken back by a no.
-        let stands = |cast: &Vote| cast.counts(now_ms) && vote.verdict == Verdict::Approve && cast.person == *person;
-        if !guard!("hold.once", !self.votes.iter().any(stands)) {
-            return Err(HoldError::Twice(person.clone()));
-        }
+        check_right(hold, &vote, now_ms, electorate)?;
+        self.check_once(&vote, now_ms)?;
         let mut after = self.clone();
         after.votes.push(vote);
         Ok(after)
     }
 
-    /// How many people of each group say yes now.
+    /// One person is one yes, and so is one member. A yes that no longer counts may be given again, and one's own yes be taken
+    /// back by a no. To break the glass is no approval: whoever approved may do it too, once.
+    fn check_once(&self, vote: &Vote, now_ms: u64) -> Result<(), HoldError> {
+        let alike =
+            |cast: &&Vote| cast.counts(now_ms) && vote.verdict != Verdict::Reject && cast.verdict == vote.verdict;
+        let own = self.votes.iter().filter(alike).any(|cast| cast.person == vote.person);
+        if !guard!("hold.once", !own) {
+            return Err(HoldError::Twice(vote.person.clone()));
+        }
+        let taken = self.votes.iter().filter(alike).find(|cast| cast.seat() == vote.seat());
+        if let Some(cast) = taken
+            && !guard!("hold.one-seat", false)
+        {
+            return Err(HoldError::Seat {
+                seat: vote.seat().to_owned(),
+                by: cast.person.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// How many people of each group say yes now. Where the glass is broken, also all that one of the sets asks for.
     #[must_use]
-    pub fn approvals(&self, now_ms: u64) -> BTreeMap<String, u32> {
-        let mut given = BTreeMap::new();
-        let mut people = BTreeSet::new();
-        for vote in self.votes.iter().filter(|vote| vote.counts(now_ms)) {
-            // Whatever was voted while a group was another one: one person is one approval, in one group.
-            if guard!("hold.one-group", people.insert(vote.person.as_str())) {
+    pub fn approvals(&self, hold: &Hold, now_ms: u64) -> BTreeMap<String, u32> {
+        let mut given: BTreeMap<String, u32> = BTreeMap::new();
+        let (mut people, mut seats) = (BTreeSet::new(), BTreeSet::new());
+        let counting = self.votes.iter().filter(|vote| vote.counts(now_ms));
+        for vote in counting.filter(|vote| vote.verdict == Verdict::Approve) {
+            // Whatever was voted while a group was another one: one person is one approval, in one group, and so is one member.
+            let once = guard!("hold.one-group", people.insert(vote.person.as_str()))
+                && guard!("hold.seat-counted", seats.insert(vote.seat()));
+            if once {
                 *given.entry(vote.group.clone()).or_default() += 1;
             }
         }
+        if self.broken_by(now_ms).is_some() {
+            for (group, wanted) in hold.instead().into_iter().flatten() {
+                let count = given.entry(group.clone()).or_default();
+                *count = (*count).max(*wanted);
+            }
+        }
         given
+    }
+
+    /// Who broke the glass, if somebody did and it counts now.
+    #[must_use]
+    pub fn broken_by(&self, now_ms: u64) -> Option<&Vote> {
+        let broken = |vote: &&Vote| vote.verdict == Verdict::BreakGlass && vote.counts(now_ms);
+        self.votes.iter().find(broken)
     }
 
     /// Where the hold stands at a time.
@@ -460,7 +561,7 @@ impl Progress {
         if !guard!("hold.expiry", hold.expires_ms > now_ms) {
             return Standing::Expired;
         }
-        let given = self.approvals(now_ms);
+        let given = self.approvals(hold, now_ms);
         let missing: Vec<Need> = hold.needs.iter().map(|need| still_missing(need, &given)).collect();
         if guard!("hold.quorum", missing.iter().any(BTreeMap::is_empty)) {
             Standing::Approved
@@ -490,6 +591,38 @@ impl Progress {
         };
         Ok((after, end))
     }
+}
+
+/// Whether who signed may say that for whom they say it.
+fn check_right(hold: &Hold, vote: &Vote, now_ms: u64, electorate: &Electorate<'_>) -> Result<(), HoldError> {
+    let group = &vote.group;
+    if vote.verdict == Verdict::BreakGlass {
+        let may = electorate.breaks_glass(group) && vote.in_stead_of.is_none();
+        if !guard!("hold.glass-group", may) {
+            return Err(HoldError::NoGlass(printable(group)));
+        }
+    }
+    if !guard!("hold.member", electorate.is_member(vote.seat(), group)) {
+        return Err(HoldError::NotAMember {
+            person: vote.seat().to_owned(),
+            group: printable(group),
+        });
+    }
+    if let Some(member) = &vote.in_stead_of {
+        let given = electorate.delegation(&vote.person, member, group, now_ms);
+        if !guard!("hold.delegated", given.is_some()) {
+            return Err(HoldError::NotDelegated {
+                person: vote.person.clone(),
+                member: printable(member),
+                group: printable(group),
+            });
+        }
+    }
+    let asked = vote.verdict == Verdict::BreakGlass || hold.asks_for(group);
+    if !guard!("hold.asked", asked) {
+        return Err(HoldError::NotAsked(printable(group)));
+    }
+    Ok(())
 }
 
 /// What a need lacks of what is given.

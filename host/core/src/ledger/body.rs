@@ -82,6 +82,8 @@ kinds! {
     PersonEnrolled = "person-enrolled",
     /// The operator revoked a person's key.
     PersonRevoked = "person-revoked",
+    /// A person gave their vote for a group to another, for a time, or took it back.
+    PersonDelegated = "person-delegated",
     /// A vote on a hold did not count.
     VoteRefused = "vote-refused",
     /// The operator had the values of calls erased.
@@ -133,6 +135,7 @@ impl Kind {
             | Self::ToolRemoved
             | Self::PersonEnrolled
             | Self::PersonRevoked
+            | Self::PersonDelegated
             | Self::VoteRefused
             | Self::ValuesErased => false,
         }
@@ -234,6 +237,14 @@ pub struct PersonRevoked {
     pub key: String,
     /// The person.
     pub name: String,
+}
+
+/// A person gave their vote for a group to another, for a time, or took it back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PersonDelegated {
+    /// What the person signed: who votes in their stead, for which group and until when are in it.
+    pub delegation: String,
 }
 
 /// A vote on a hold did not count. It changed nothing.
@@ -363,6 +374,7 @@ impl From<&Limits> for LimitList {
             json_depth,
             concurrent_calls,
             hold_ms,
+            open_holds,
         } = *limits;
         let sorted = [
             ("args_bytes", args_bytes),
@@ -373,6 +385,7 @@ impl From<&Limits> for LimitList {
             ("json_depth", json_depth.into()),
             ("log_bytes", log_bytes),
             ("memory_bytes", memory_bytes),
+            ("open_holds", open_holds.into()),
             ("request_body_bytes", request_body_bytes),
             ("response_body_bytes", response_body_bytes),
             ("result_bytes", result_bytes),
@@ -619,6 +632,8 @@ pub struct EffectHeld {
     /// The label of the guest's import.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub import: Option<String>,
+    /// How many effects of the agent may wait at a time, this one among them.
+    pub most: u32,
     /// The smallest sets of approvals that would permit it, each by group: any of them.
     pub needs: Vec<Need>,
     /// Which of the call's effects.
@@ -642,6 +657,9 @@ pub struct EffectHeld {
 pub struct HoldVoted {
     /// The hold.
     pub hold: Digest,
+    /// BREAK-GLASS: the approvals that this vote alone stands for. Absent where it is a vote like others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instead: Option<Need>,
     /// Which of the call's effects is held.
     pub ordinal: u32,
     /// Commitment to the person's reason, where they gave one.

@@ -37,7 +37,7 @@ pub use merkle::{Frontier, Hash, Node};
 pub use note::{SignerKey, VerifierKey};
 pub use receipt::Receipt;
 pub use story::{CallStory, story};
-pub use time::utc;
+pub use time::{parse_utc, utc};
 pub use verify::{Bad, Verified, verify};
 
 /// The format that this Ambit reads and writes.

@@ -12,6 +12,7 @@ use super::entry::{Entry, Principal};
 use super::{LedgerError, Stamp};
 use crate::digest::Digest;
 use crate::guard;
+use crate::hold::{Verdict, Vote};
 
 /// What one call's entries say, from the first to the last there is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -191,6 +192,10 @@ impl CallStory {
             Body::HoldVoted(vote) => {
                 let waits = matches!(self.effects.get(&vote.ordinal), Some(EffectStory::Held(held)) if held.what.hold == vote.hold);
                 require(guard!("ledger.story-vote-waits", waits), "no such hold waits for it")?;
+                require(
+                    guard!("ledger.story-glass", self.says_for_what(vote)),
+                    "it does not say for which approvals the glass was broken, or says so without that",
+                )?;
                 if let Some(hold) = self.holds.get_mut(&vote.ordinal) {
                     hold.votes.push(told(entry, vote.clone()));
                 }
@@ -313,6 +318,14 @@ impl CallStory {
             && entry.trace() == Some(&self.trace)
             && entry.principal() == self.principal.as_ref()
             && entry.tool() == self.tool
+    }
+
+    /// Whether a vote that breaks the glass says what it stands for, and no other does.
+    fn says_for_what(&self, voted: &HoldVoted) -> bool {
+        let breaks = Vote::claimed(&voted.vote).is_ok_and(|vote| vote.verdict == Verdict::BreakGlass);
+        let needs = self.holds.get(&voted.ordinal).map(|hold| &hold.held.what.needs);
+        let first = needs.and_then(|needs| needs.first()).filter(|_| breaks);
+        voted.instead.as_ref() == first
     }
 
     /// Whether an effect of that number can begin: it is the first, or ends the hold that it names.

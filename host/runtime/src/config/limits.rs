@@ -26,6 +26,7 @@ const RANGES: &[(&str, u64, u64)] = &[
     ("json_depth", 1, 64),
     ("concurrent_calls", 1, 1000),
     ("hold_ms", 1000, 90 * 24 * 60 * MINUTE),
+    ("open_holds", 0, 100_000),
 ];
 
 /// The limits that a table sets, over `base` for what it does not say.

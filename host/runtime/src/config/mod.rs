@@ -53,6 +53,7 @@ pub struct Config {
     tools: BTreeMap<String, ToolConfig>,
     agents: BTreeMap<String, AgentSpec>,
     groups: BTreeMap<String, Vec<String>>,
+    break_glass: Option<String>,
     budgets: Vec<Budget>,
     limits: Limits,
     ledger: LedgerConfig,
@@ -186,6 +187,11 @@ impl Config {
             .collect()
     }
 
+    /// The group whose members may let an effect pass alone, in place of the approvals that are missing; none where nobody may.
+    pub fn break_glass(&self) -> Option<&str> {
+        self.break_glass.as_deref()
+    }
+
     /// The budgets, by name.
     pub fn budgets(&self) -> &[Budget] {
         &self.budgets
@@ -250,6 +256,7 @@ fn check(home: &Path, source: &Source, document: &DeTable<'_>, ambient: &dyn Amb
     let tools = sections::tools(&root, &limits, &connections);
     let agents = sections::agents(&root);
     let groups = sections::groups(&root);
+    let break_glass = sections::break_glass(&root, &groups);
     let names = budgets::Names {
         connections: &connections,
         tools: &tools,
@@ -274,6 +281,7 @@ fn check(home: &Path, source: &Source, document: &DeTable<'_>, ambient: &dyn Amb
         tools,
         agents,
         groups,
+        break_glass,
         budgets,
         limits,
         ledger,

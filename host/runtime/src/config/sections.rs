@@ -1,4 +1,4 @@
-//! The sections that are neither connections nor budgets: tools, agents, groups, ledger, policy.
+//! The sections that are neither connections nor budgets: tools, agents, groups, approvals, ledger, policy.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -126,6 +126,23 @@ pub(super) fn groups(root: &Table<'_>) -> BTreeMap<String, Vec<String>> {
         (name.value, members)
     });
     groups.collect()
+}
+
+/// `[approvals]`: the group that may break the glass.
+pub(super) fn break_glass(root: &Table<'_>, groups: &BTreeMap<String, Vec<String>>) -> Option<String> {
+    let table = root.table("approvals", "the settings of approvals")?;
+    let group = table.string("break_glass");
+    if let Some(group) = &group
+        && !guard!("config.break-glass", groups.contains_key(&group.value))
+    {
+        let message = format!(
+            "group `{}` is to break the glass, and there is none",
+            printable(&group.value)
+        );
+        unknown(&table, group, message, "group", groups.keys());
+    }
+    table.done();
+    group.map(|group| group.value)
 }
 
 /// An array of names, each once: a person counts once.

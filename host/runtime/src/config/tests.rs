@@ -1066,6 +1066,17 @@ fn people_and_teams_are_unambiguous() {
 }
 
 #[test]
+fn the_glass_is_for_a_group_that_exists() {
+    let text = |group: &str| format!("[group.incident]\nmembers = [\"ivy\"]\n[approvals]\nbreak_glass = \"{group}\"\n");
+    assert_eq!(parse(&text("incident")).unwrap().break_glass(), Some("incident"));
+    assert_eq!(parse("").unwrap().break_glass(), None);
+    let problems = parse(&text("incidents")).unwrap_err();
+    assert_eq!(problems.len(), 1);
+    let unknown = parse("[approvals]\nbreakglass = \"incident\"\n").unwrap_err();
+    assert_eq!(unknown.len(), 1);
+}
+
+#[test]
 fn retention_is_an_age_in_days() {
     let retention = |text: &str| parse(&format!("[retention]\n{text}\n")).map(|config| config.retention());
     assert_eq!(retention("values = \"90d\"").unwrap(), Some(90));

@@ -10,8 +10,10 @@
 
 use ambit_core::digest::Digest;
 use ambit_core::guard;
-use ambit_core::hold::{self, Vote};
-use ambit_core::ledger::body::{HoldVoted, PersonEnrolled, PersonRevoked, Reservation, Settlement};
+use ambit_core::hold::{self, Delegation, Verdict, Vote};
+use ambit_core::ledger::body::{
+    EffectHeld, HoldVoted, PersonDelegated, PersonEnrolled, PersonRevoked, Reservation, Settlement,
+};
 use ambit_core::ledger::{Body, Entry, VerifierKey};
 use ambit_core::money::{Account, MOST, Period, Span, Window as Kind};
 
@@ -44,7 +46,25 @@ pub struct Held {
     pub expires_ms: u64,
     /// The ledger index of the entry that began it.
     pub index: u64,
+    /// Whose effect waits.
+    pub agent: String,
 }
+
+/// What a person last said about another who votes in their stead for a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delegated {
+    /// The person, the delegate and the group.
+    pub about: [String; 3],
+    /// When it was said, in milliseconds since 1970.
+    pub made_ms: u64,
+    /// From then on it is over, in milliseconds since 1970; 0 where one of the two was revoked since.
+    pub until_ms: u64,
+    /// What the person signed.
+    pub note: String,
+}
+
+/// How far a statement's time may be after its entry's, in milliseconds: clocks differ, and nothing else should.
+const AHEAD_MS: u64 = 10 * 60_000;
 
 /// Since when something is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +122,16 @@ pub(super) trait Books {
     /// How many of a call's effects are held.
     fn holds(&mut self, call: &str) -> Result<u64, Self::Error>;
 
+    /// How many effects of an agent are held.
+    fn holds_of_agent(&mut self, agent: &str) -> Result<u64, Self::Error>;
+
+    /// What a person last said about a delegate and a group.
+    fn delegation(&mut self, about: &[String; 3]) -> Result<Option<Delegated>, Self::Error>;
+    /// Puts a statement in place of the last one about the same.
+    fn delegate(&mut self, said: &Delegated) -> Result<(), Self::Error>;
+    /// Ends all delegations by and to a person.
+    fn end_delegations(&mut self, name: &str) -> Result<(), Self::Error>;
+
     /// Notes that an effect is in doubt since the entry at `index`.
     fn doubt(&mut self, work: &Work, index: u64) -> Result<(), Self::Error>;
     /// Notes that it is no longer; false where it was not.
@@ -143,7 +173,8 @@ pub(crate) fn place_one(reservation: &mut Reservation, time_ms: i64) {
 /// # Errors
 /// [`StoreError::Budget`] where a reservation passes its cap, [`StoreError::Batch`] where the entry contradicts those before it: an
 /// outcome without an intent, a finish before every intent has an outcome, more settled than was reserved, a window of another time, a
-/// vote that no enrolled person signed, an intent after its hold has expired.
+/// vote or a delegation that no enrolled person signed, an intent after its hold has expired; [`StoreError::Holds`] where as many effects
+/// of an agent wait as may.
 pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<(), B::Error> {
     let work = || Work {
         call: entry.call().unwrap_or_default().to_owned(),
@@ -162,20 +193,11 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<(), B::Erro
             Some(hold) => end_hold(books, &work(), hold, None),
             None => Ok(()),
         },
-        Body::EffectHeld(body) => {
-            let held = Held {
-                hold: body.hold,
-                expires_ms: body.expires,
-                index: entry.index(),
-            };
-            if !books.hold(&work(), &held)? {
-                return Err(contradiction(&work(), "is held already"));
-            }
-            Ok(())
-        }
-        Body::HoldVoted(body) => check_vote(books, &work(), body),
+        Body::EffectHeld(body) => hold_effect(books, &work(), entry, body),
+        Body::HoldVoted(body) => check_vote(books, &work(), body, time(entry)),
         Body::PersonEnrolled(body) => enrol(books, body),
         Body::PersonRevoked(body) => revoke(books, body),
+        Body::PersonDelegated(body) => delegate(books, body, time(entry)),
         Body::EffectOutcome(body) => {
             let work = work();
             let begun = end(books, &work, entry, &body.settled)?;
@@ -254,6 +276,29 @@ fn no_effect_held<B: Books>(books: &mut B, work: &Work) -> Result<(), B::Error> 
     Ok(())
 }
 
+/// An effect waits, where its agent has room for one more that does.
+fn hold_effect<B: Books>(books: &mut B, work: &Work, entry: &Entry, body: &EffectHeld) -> Result<(), B::Error> {
+    let agent = entry.principal().map(|principal| principal.agent.clone());
+    let held = Held {
+        hold: body.hold,
+        expires_ms: body.expires,
+        index: entry.index(),
+        agent: agent.unwrap_or_default(),
+    };
+    let waiting = books.holds_of_agent(&held.agent)?;
+    if !guard!("hold.open-holds", waiting < u64::from(body.most)) {
+        return Err(StoreError::Holds {
+            agent: held.agent,
+            most: body.most,
+        }
+        .into());
+    }
+    if !books.hold(work, &held)? {
+        return Err(contradiction(work, "is held already"));
+    }
+    Ok(())
+}
+
 /// A hold ends once, by the entry that names it; with an intent before it expires.
 fn end_hold<B: Books>(books: &mut B, work: &Work, hold: Digest, before_ms: Option<u64>) -> Result<(), B::Error> {
     let held = books.held(work)?;
@@ -267,8 +312,8 @@ fn end_hold<B: Books>(books: &mut B, work: &Work, hold: Digest, before_ms: Optio
     books.unhold(work)
 }
 
-/// A vote is about a hold that waits, and signed by a person who is enrolled.
-fn check_vote<B: Books>(books: &mut B, work: &Work, body: &HoldVoted) -> Result<(), B::Error> {
+/// A vote is about a hold that waits, and signed by a person who is enrolled; one in another's stead by whom they gave their vote.
+fn check_vote<B: Books>(books: &mut B, work: &Work, body: &HoldVoted, now_ms: u64) -> Result<(), B::Error> {
     let wrong = |why: &str| StoreError::batch(format!("a vote on a hold of call {} {why}", work.call));
     let waits = books.held(work)?.is_some_and(|held| held.hold == body.hold);
     if !guard!("hold.waits", waits) {
@@ -279,10 +324,61 @@ fn check_vote<B: Books>(books: &mut B, work: &Work, body: &HoldVoted) -> Result<
     let vote = key
         .and_then(|key| VerifierKey::parse(&key).ok())
         .and_then(|key| Vote::open(&body.vote, &key).ok());
+    let stead = vote.as_ref().and_then(|vote| {
+        let member = vote.in_stead_of.clone()?;
+        Some([member, vote.person.clone(), vote.group.clone()])
+    });
+    let given = match stead {
+        Some(about) => books.delegation(&about)?.is_some_and(|given| given.until_ms > now_ms),
+        None => true,
+    };
+    let breaks = vote.as_ref().is_some_and(|vote| vote.verdict == Verdict::BreakGlass);
     if !guard!("hold.signed", vote.is_some_and(|vote| vote.hold == body.hold)) {
         return Err(wrong("is not signed by a person who is enrolled").into());
     }
+    if !guard!("hold.stead-given", given) {
+        return Err(wrong("is in the stead of somebody who did not give their vote").into());
+    }
+    let marked = body.instead.is_some() == breaks && (body.reason.is_some() || !breaks);
+    if !guard!("hold.glass-marked", marked) {
+        return Err(wrong("does not say what the glass was broken for, or says it without that").into());
+    }
     Ok(())
+}
+
+/// A delegation is signed by the person who gives their vote, to another who is enrolled, and newer than what they said before.
+fn delegate<B: Books>(books: &mut B, body: &PersonDelegated, now_ms: u64) -> Result<(), B::Error> {
+    let wrong = |why: &str| StoreError::batch(format!("a delegation {why}"));
+    let person = hold::signer_name(&body.delegation).unwrap_or_default();
+    let key = books.key_of(person)?;
+    let said = key
+        .and_then(|key| VerifierKey::parse(&key).ok())
+        .and_then(|key| Delegation::open(&body.delegation, &key).ok());
+    let said = said.ok_or_else(|| wrong("is not signed by a person who is enrolled"))?;
+    let other = said.delegate != said.person && books.key_of(&said.delegate)?.is_some();
+    if !guard!("hold.delegate-enrolled", other) {
+        return Err(wrong("is to nobody else who is enrolled").into());
+    }
+    if !guard!(
+        "hold.delegation-time",
+        said.is_for_a_time() && said.made_ms <= now_ms.saturating_add(AHEAD_MS)
+    ) {
+        return Err(wrong("is for longer than 90 days, or said in the future").into());
+    }
+    let about = [said.person, said.delegate, said.group];
+    let before = books.delegation(&about)?;
+    if !guard!(
+        "hold.delegation-newer",
+        before.is_none_or(|before| before.made_ms < said.made_ms)
+    ) {
+        return Err(wrong("is no newer than what the person said about it last").into());
+    }
+    books.delegate(&Delegated {
+        about,
+        made_ms: said.made_ms,
+        until_ms: said.until_ms,
+        note: body.delegation.clone(),
+    })
 }
 
 fn enrol<B: Books>(books: &mut B, person: &PersonEnrolled) -> Result<(), B::Error> {
@@ -309,6 +405,7 @@ fn revoke<B: Books>(books: &mut B, person: &PersonRevoked) -> Result<(), B::Erro
     if books.key_of(&person.name)?.as_ref() != Some(&person.key) {
         return Err(StoreError::batch(format!("no person {} has that key", person.name)).into());
     }
+    books.end_delegations(&person.name)?;
     books.revoke(&person.name)
 }
 

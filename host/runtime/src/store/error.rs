@@ -133,6 +133,14 @@ pub enum StoreError {
         /// What this effect asked for.
         asked: u64,
     },
+    /// As many effects of an agent wait for approvals as may.
+    #[error("{most} effects of agent {agent} wait for approvals, and no more may")]
+    Holds {
+        /// The agent.
+        agent: String,
+        /// How many may wait.
+        most: u32,
+    },
     /// What is left of the disk is kept for the outcomes of effects that are under way.
     #[error("only {free} bytes are left for the ledger, and {reserve} are kept for the outcomes of what is under way")]
     NoRoom {
@@ -231,6 +239,7 @@ impl StoreError {
             }
             Self::Damaged { .. } => "`ambit audit verify` names the first bad entry. Put back a good copy.".into(),
             Self::Budget { .. } => "Ask for less, wait for the budget's next window, or have its cap raised.".into(),
+            Self::Holds { .. } => "Decide what waits (`ambit approvals list`), end what has expired (`ambit approvals resume --all`), or raise `open_holds` in [limits].".into(),
             Self::NoRoom { .. } => "Free disk space, or raise the ledger's quota.".into(),
             Self::Erased { .. } => "Nobody can bring it back. The entries of the call, and proofs of them, stand as before.".into(),
             Self::Failed { .. } => "Nothing leaves this host any more. Look after the disk, then start Ambit again.".into(),
@@ -243,6 +252,7 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         let code = match error {
             StoreError::Budget { .. } => Code::Budget,
+            StoreError::Holds { .. } => Code::Limit,
             StoreError::Expired { .. } => Code::Time,
             _ => Code::Ledger,
         };

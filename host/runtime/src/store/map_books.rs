@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use ambit_core::money::Account;
 
 use super::StoreError;
-use super::books::{Begun, Books, Held, Window, Work};
+use super::books::{Begun, Books, Delegated, Held, Window, Work};
 
 /// An account and the cap it was last held against.
 type Row = (Account, u64);
@@ -16,9 +16,13 @@ pub(super) struct MapBooks {
     pub(super) unfinished: HashMap<Work, Begun>,
     pub(super) accounts: HashMap<Window, Row>,
     pub(super) reservations: HashMap<(Work, Window), u64>,
-    pub(super) holds: HashMap<Work, Held>,
+    pub(super) holds: BTreeMap<Work, Held>,
+    /// How many of each agent's effects are held.
+    waiting: HashMap<String, u64>,
     pub(super) doubts: HashMap<Work, u64>,
     pub(super) persons: HashMap<String, String>,
+    /// What people last said, by whom and what it is about.
+    pub(super) delegations: HashMap<[String; 3], Delegated>,
     /// What rolling windows used, by the beginning of the slice.
     pub(super) slices: BTreeMap<(Window, i64), u64>,
     undo: Vec<Before>,
@@ -32,6 +36,7 @@ enum Before {
     Hold(Work, Option<Held>),
     Doubt(Work, Option<u64>),
     Person(String, Option<String>),
+    Delegation([String; 3], Option<Delegated>),
     Slice((Window, i64), Option<u64>),
 }
 
@@ -48,13 +53,31 @@ impl MapBooks {
                 Before::Unfinished(key, row) => put_back(&mut self.unfinished, key, row),
                 Before::Account(key, row) => put_back(&mut self.accounts, key, row),
                 Before::Reservation(key, row) => put_back(&mut self.reservations, key, row),
-                Before::Hold(key, row) => put_back(&mut self.holds, key, row),
+                Before::Hold(key, row) => drop(self.set_hold(key, row)),
+                Before::Delegation(key, row) => put_back(&mut self.delegations, key, row),
                 Before::Doubt(key, row) => put_back(&mut self.doubts, key, row),
                 Before::Person(key, row) => put_back(&mut self.persons, key, row),
                 Before::Slice(key, Some(row)) => drop(self.slices.insert(key, row)),
                 Before::Slice(key, None) => drop(self.slices.remove(&key)),
             }
         }
+    }
+
+    /// Puts a hold in the place of what is there, counts it, and gives back what was there.
+    fn set_hold(&mut self, work: Work, held: Option<Held>) -> Option<Held> {
+        if let Some(held) = &held {
+            *self.waiting.entry(held.agent.clone()).or_default() += 1;
+        }
+        let before = match held {
+            Some(held) => self.holds.insert(work, held),
+            None => self.holds.remove(&work),
+        };
+        if let Some(before) = &before
+            && let Some(count) = self.waiting.get_mut(&before.agent)
+        {
+            *count = count.saturating_sub(1);
+        }
+        before
     }
 }
 
@@ -158,7 +181,7 @@ impl Books for MapBooks {
     }
 
     fn hold(&mut self, work: &Work, held: &Held) -> Result<bool, StoreError> {
-        let before = self.holds.insert(work.clone(), held.clone());
+        let before = self.set_hold(work.clone(), Some(held.clone()));
         let new = before.is_none();
         self.undo.push(Before::Hold(work.clone(), before));
         Ok(new)
@@ -169,13 +192,44 @@ impl Books for MapBooks {
     }
 
     fn unhold(&mut self, work: &Work) -> Result<(), StoreError> {
-        let before = self.holds.remove(work);
+        let before = self.set_hold(work.clone(), None);
         self.undo.push(Before::Hold(work.clone(), before));
         Ok(())
     }
 
     fn holds(&mut self, call: &str) -> Result<u64, StoreError> {
-        Ok(self.holds.keys().filter(|work| work.call == call).count() as u64)
+        let work = |ordinal| Work {
+            call: call.to_owned(),
+            ordinal,
+        };
+        Ok(self.holds.range(work(None)..=work(Some(u32::MAX))).count() as u64)
+    }
+
+    fn holds_of_agent(&mut self, agent: &str) -> Result<u64, StoreError> {
+        Ok(self.waiting.get(agent).copied().unwrap_or_default())
+    }
+
+    fn delegation(&mut self, about: &[String; 3]) -> Result<Option<Delegated>, StoreError> {
+        Ok(self.delegations.get(about).cloned())
+    }
+
+    fn delegate(&mut self, said: &Delegated) -> Result<(), StoreError> {
+        let before = self.delegations.insert(said.about.clone(), said.clone());
+        self.undo.push(Before::Delegation(said.about.clone(), before));
+        Ok(())
+    }
+
+    fn end_delegations(&mut self, name: &str) -> Result<(), StoreError> {
+        let of_person = |said: &&mut Delegated| {
+            let [person, delegate, _] = &said.about;
+            person == name || delegate == name
+        };
+        for said in self.delegations.values_mut().filter(of_person) {
+            self.undo
+                .push(Before::Delegation(said.about.clone(), Some(said.clone())));
+            said.until_ms = 0;
+        }
+        Ok(())
     }
 
     fn doubt(&mut self, work: &Work, index: u64) -> Result<(), StoreError> {

@@ -43,7 +43,7 @@ use ambit_core::ledger::VerifierKey;
 
 pub use batch::{Batch, TranscriptRow};
 pub(crate) use books::place_one;
-pub use books::{Held, Window, Work};
+pub use books::{Delegated, Held, Window, Work};
 pub use durable::{Durable, Intent};
 pub use erasure::{Erased, Erasure, Values};
 pub use error::StoreError;

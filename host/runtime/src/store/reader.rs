@@ -20,10 +20,10 @@ use ambit_core::money::Account;
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, ToSql, params};
 
 use super::batch::TranscriptRow;
-use super::books::{self, Held, Window, Work};
+use super::books::{self, Delegated, Held, Window, Work};
 use super::erasure::Values;
 use super::map_books::MapBooks;
-use super::tables::{CALL, begun, held, index};
+use super::tables::{CALL, begun, delegated, held, index};
 use super::vault::{Payload, Vault};
 use super::{Keys, StoreError, home, schema};
 
@@ -462,7 +462,7 @@ impl Reader {
     pub fn holds(&self, after: Option<u64>, limit: usize) -> Result<Vec<(Work, Held)>, StoreError> {
         let after = after.map_or(Ok(-1), index)?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let sql = "SELECT call, ordinal, hold, expires, idx FROM holds WHERE idx > ?1 ORDER BY idx LIMIT ?2";
+        let sql = "SELECT call, ordinal, hold, expires, idx, agent FROM holds WHERE idx > ?1 ORDER BY idx LIMIT ?2";
         self.all(sql, [after, limit], |row| Ok((work(row)?, held(row, 2)?)))
     }
 
@@ -471,7 +471,7 @@ impl Reader {
     /// # Errors
     /// Where reading fails.
     pub fn hold(&self, id: &Digest) -> Result<Option<(Work, Held)>, StoreError> {
-        let sql = "SELECT call, ordinal, hold, expires, idx FROM holds WHERE hold = ?1";
+        let sql = "SELECT call, ordinal, hold, expires, idx, agent FROM holds WHERE hold = ?1";
         self.one(sql, [id.as_bytes()], |row| Ok((work(row)?, held(row, 2)?)))
     }
 
@@ -480,8 +480,16 @@ impl Reader {
     /// # Errors
     /// Where reading fails.
     pub fn holds_like(&self, prefix: &str) -> Result<Vec<(Work, Held)>, StoreError> {
-        let sql = "SELECT call, ordinal, hold, expires, idx FROM holds WHERE lower(hex(hold)) LIKE ?1 || '%' ORDER BY idx LIMIT 3";
-        self.all(sql, [prefix], |row| Ok((work(row)?, held(row, 2)?)))
+        // The first and the last id that begin so: looked up, where a comparison of text would read every hold.
+        let ends = (
+            data_encoding::HEXLOWER.decode(format!("{prefix:0<64}").as_bytes()),
+            data_encoding::HEXLOWER.decode(format!("{prefix:f<64}").as_bytes()),
+        );
+        let (Ok(first), Ok(last)) = ends else {
+            return Ok(Vec::new());
+        };
+        let sql = "SELECT call, ordinal, hold, expires, idx, agent FROM holds WHERE hold BETWEEN ?1 AND ?2 LIMIT 3";
+        self.all(sql, [first, last], |row| Ok((work(row)?, held(row, 2)?)))
     }
 
     /// The holds that wait in calls whose id begins with `prefix`, at most three.
@@ -489,7 +497,8 @@ impl Reader {
     /// # Errors
     /// Where reading fails.
     pub fn holds_of_calls_like(&self, prefix: &str) -> Result<Vec<(Work, Held)>, StoreError> {
-        let sql = "SELECT call, ordinal, hold, expires, idx FROM holds WHERE call >= ?1 AND call < ?1 || '~' LIMIT 3";
+        let sql =
+            "SELECT call, ordinal, hold, expires, idx, agent FROM holds WHERE call >= ?1 AND call < ?1 || '~' LIMIT 3";
         self.all(sql, [prefix], |row| Ok((work(row)?, held(row, 2)?)))
     }
 
@@ -504,6 +513,40 @@ impl Reader {
                 key: row.get(1)?,
             })
         })
+    }
+
+    /// What people last said about who votes in their stead, by name; what is over too.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn delegations(&self) -> Result<Vec<Delegated>, StoreError> {
+        let sql = "SELECT person, delegate, grp, made, until, note FROM delegations ORDER BY person, delegate, grp";
+        self.all(sql, [], delegated)
+    }
+
+    /// The ledger's name.
+    ///
+    /// # Errors
+    /// Where its first entry cannot be read, or does not open it.
+    pub fn origin(&self) -> Result<String, StoreError> {
+        match self.entry(0)?.body() {
+            Body::LedgerOpened(opened) => Ok(opened.origin.clone()),
+            _ => Err(StoreError::damaged("its first entry does not open it")),
+        }
+    }
+
+    /// The entries of a call that waits from that on which holds it, in order; the entry that began it comes first. What came between is
+    /// not read.
+    ///
+    /// # Errors
+    /// [`StoreError::Ledger`] where a row is not an entry.
+    pub(crate) fn entries_of_hold(&self, call: &str, held: u64) -> Result<Vec<Entry>, StoreError> {
+        let sql = "SELECT bytes FROM (SELECT idx, bytes FROM entries WHERE call = ?1 ORDER BY idx LIMIT 1)
+                   UNION ALL SELECT bytes FROM entries WHERE call = ?1 AND idx >= ?2";
+        let rows: Vec<Vec<u8>> = self.all(sql, params![call, index(held)?], |row| row.get(0))?;
+        let mut entries = parse(&rows)?;
+        entries.sort_by_key(Entry::index);
+        Ok(entries)
     }
 
     /// The last signed checkpoint.
@@ -864,6 +907,9 @@ impl Audit {
         self.same("the effects in doubt", |books| books.doubts == doubts);
         let persons = reader.persons()?.into_iter().map(|row| (row.name, row.key)).collect();
         self.same("the people who may approve", |books| books.persons == persons);
+        let delegations = reader.delegations()?.into_iter();
+        let delegations = delegations.map(|said| (said.about.clone(), said)).collect();
+        self.same("the delegations", |books| books.delegations == delegations);
         self.wrong.map_or(Ok(()), |what| Err(StoreError::damaged(what)))
     }
 

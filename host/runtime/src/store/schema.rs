@@ -133,14 +133,28 @@ CREATE TABLE holds(
   hold BLOB NOT NULL UNIQUE CHECK (length(hold) = 32),
   expires INTEGER NOT NULL,
   idx INTEGER NOT NULL UNIQUE,
+  agent TEXT NOT NULL,
   PRIMARY KEY (call, ordinal)
 ) STRICT, WITHOUT ROWID;
+-- How many of an agent's effects wait.
+CREATE INDEX holds_by_agent ON holds(agent);
 CREATE INDEX holds_by_expiry ON holds(expires);
 
 -- People who may approve, with the text of their public key.
 CREATE TABLE persons(
   name TEXT PRIMARY KEY,
   key TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What each person last said about who votes in their stead. A row stays when it is over: what was said before does not count again.
+CREATE TABLE delegations(
+  person TEXT NOT NULL,
+  delegate TEXT NOT NULL,
+  grp TEXT NOT NULL,
+  made INTEGER NOT NULL,
+  until INTEGER NOT NULL,
+  note TEXT NOT NULL,
+  PRIMARY KEY (person, delegate, grp)
 ) STRICT, WITHOUT ROWID;
 ";
 

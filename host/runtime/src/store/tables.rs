@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension as _, Statement, ToSql, ffi, params
 
 use super::StoreError;
 use super::batch::TranscriptRow;
-use super::books::{self, Begun, Books, Held, Window, Work};
+use super::books::{self, Begun, Books, Delegated, Held, Window, Work};
 use super::erasure::ERASING;
 
 /// The `ordinal` of a row that is of the call itself.
@@ -98,6 +98,10 @@ pub(super) struct Tables<'c> {
     held: Statement<'c>,
     unhold: Statement<'c>,
     holds: Statement<'c>,
+    holds_of_agent: Statement<'c>,
+    delegation: Statement<'c>,
+    delegate: Statement<'c>,
+    end_delegations: Statement<'c>,
     doubt: Statement<'c>,
     undoubt: Statement<'c>,
     enrol: Statement<'c>,
@@ -152,11 +156,22 @@ impl<'c> Tables<'c> {
                  RETURNING amount",
             )?,
             hold: prepare(
-                "INSERT INTO holds(call, ordinal, hold, expires, idx) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
+                "INSERT INTO holds(call, ordinal, hold, expires, idx, agent) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT DO NOTHING",
             )?,
-            held: prepare("SELECT hold, expires, idx FROM holds WHERE call = ?1 AND ordinal = ?2")?,
+            held: prepare("SELECT hold, expires, idx, agent FROM holds WHERE call = ?1 AND ordinal = ?2")?,
             unhold: prepare("DELETE FROM holds WHERE call = ?1 AND ordinal = ?2")?,
             holds: prepare("SELECT count(*) FROM holds WHERE call = ?1")?,
+            holds_of_agent: prepare("SELECT count(*) FROM holds WHERE agent = ?1")?,
+            delegation: prepare(
+                "SELECT person, delegate, grp, made, until, note FROM delegations
+                 WHERE person = ?1 AND delegate = ?2 AND grp = ?3",
+            )?,
+            delegate: prepare(
+                "INSERT INTO delegations(person, delegate, grp, made, until, note) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT DO UPDATE SET made = excluded.made, until = excluded.until, note = excluded.note",
+            )?,
+            end_delegations: prepare("UPDATE delegations SET until = 0 WHERE person = ?1 OR delegate = ?1")?,
             doubt: prepare("INSERT INTO doubts(call, ordinal, idx) VALUES (?1, ?2, ?3)")?,
             undoubt: prepare("DELETE FROM doubts WHERE call = ?1 AND ordinal = ?2")?,
             enrol: prepare("INSERT INTO persons(name, key) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?,
@@ -351,7 +366,7 @@ impl Books for Tables<'_> {
         let (hold, at) = (held.hold.as_bytes(), index(held.index)?);
         Ok(self
             .hold
-            .execute(params![work.call, ordinal(work), hold, held.expires_ms, at])?
+            .execute(params![work.call, ordinal(work), hold, held.expires_ms, at, held.agent])?
             == 1)
     }
 
@@ -369,6 +384,30 @@ impl Books for Tables<'_> {
 
     fn holds(&mut self, call: &str) -> Result<u64, Fail> {
         Ok(self.holds.query_row([call], |row| row.get(0))?)
+    }
+
+    fn holds_of_agent(&mut self, agent: &str) -> Result<u64, Fail> {
+        Ok(self.holds_of_agent.query_row([agent], |row| row.get(0))?)
+    }
+
+    fn delegation(&mut self, about: &[String; 3]) -> Result<Option<Delegated>, Fail> {
+        let [person, delegate, group] = about;
+        Ok(self
+            .delegation
+            .query_row([person, delegate, group], delegated)
+            .optional()?)
+    }
+
+    fn delegate(&mut self, said: &Delegated) -> Result<(), Fail> {
+        let [person, delegate, group] = &said.about;
+        self.delegate
+            .execute(params![person, delegate, group, said.made_ms, said.until_ms, said.note])?;
+        Ok(())
+    }
+
+    fn end_delegations(&mut self, name: &str) -> Result<(), Fail> {
+        self.end_delegations.execute([name])?;
+        Ok(())
     }
 
     fn doubt(&mut self, work: &Work, at: u64) -> Result<(), Fail> {
@@ -398,13 +437,24 @@ impl Books for Tables<'_> {
     }
 }
 
-/// A hold from three columns of a row, from `first` on: its id, its expiry and its index.
+/// A delegation from a row of all columns.
+pub(super) fn delegated(row: &rusqlite::Row<'_>) -> rusqlite::Result<Delegated> {
+    Ok(Delegated {
+        about: [row.get(0)?, row.get(1)?, row.get(2)?],
+        made_ms: row.get(3)?,
+        until_ms: row.get(4)?,
+        note: row.get(5)?,
+    })
+}
+
+/// A hold from four columns of a row, from `first` on: its id, its expiry, its index and whose it is.
 pub(super) fn held(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Held> {
     let id: [u8; 32] = row.get(first)?;
     Ok(Held {
         hold: Digest::from_bytes(id),
         expires_ms: row.get(first + 1)?,
         index: row.get(first + 2)?,
+        agent: row.get(first + 3)?,
     })
 }
 

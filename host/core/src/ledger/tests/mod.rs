@@ -119,6 +119,9 @@ impl Log {
             key: key.clone(),
             name: name.clone(),
         }));
+        log.push(EntryDraft::of_ledger(PersonDelegated {
+            delegation: "a signed note".into(),
+        }));
         log.push(of_call('a', accepted()));
         log.push(of_call('a', held(0)));
         log.push(of_call('a', voted(0)));
@@ -307,6 +310,7 @@ fn held(ordinal: u32) -> Body {
         expires: 1_795_228_900_000,
         hold: digest("hold"),
         import: Some("stripe".into()),
+        most: 1_000,
         needs: vec![[("finance".to_owned(), 2), ("legal".to_owned(), 1)].into()],
         ordinal,
         request: digest("request"),
@@ -321,6 +325,7 @@ fn held(ordinal: u32) -> Body {
 fn voted(ordinal: u32) -> Body {
     HoldVoted {
         hold: digest("hold"),
+        instead: None,
         ordinal,
         reason: Some(digest("reason")),
         vote: "a signed note".into(),

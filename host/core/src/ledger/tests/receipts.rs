@@ -35,7 +35,7 @@ fn the_summary_is_for_people() {
         effects: 1 answered, 1 refused, 0 in doubt, 0 not sent
         spent: 5000 minor units of usd
         used: 123456 fuel, 1179648 bytes of memory, 3 ms, and 12 ms waiting for services
-        limits: args_bytes 1048576, concurrent_calls 64, effects 64, fuel 1000000000, hold_ms 259200000, json_depth 64, log_bytes 65536, memory_bytes 18446744073709551615, request_body_bytes 1048576, response_body_bytes 1048576, result_bytes 1048576, stack_bytes 524288, upstream_ms 30000, wall_ms 30000
+        limits: args_bytes 1048576, concurrent_calls 64, effects 64, fuel 1000000000, hold_ms 259200000, json_depth 64, log_bytes 65536, memory_bytes 18446744073709551615, open_holds 1000, request_body_bytes 1048576, response_body_bytes 1048576, result_bytes 1048576, stack_bytes 524288, upstream_ms 30000, wall_ms 30000
         component sha256:7c9bbe5ec9b3fb774e8fa0f54247e93c34ddf8e5d16fe3073420de0ae81a262d
         under policy sha256:823412d1eacb67956220e532959f0104603057c88704863ca38e7cd188fda812, configuration sha256:b79606fb3afea5bd1609ed40b622142f1c98125abcfe89a76a661b0e8e343910"#]].assert_eq(&summary(&log.entries[FINISHED]).unwrap().join("\n"));
     expect![[r#"

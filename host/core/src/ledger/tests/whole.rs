@@ -337,6 +337,40 @@ fn what_became_of_a_doubt_is_said_once() {
 }
 
 #[test]
+fn a_broken_glass_says_what_it_was_broken_for() {
+    let with = |more: Body| [accepted(), held(0), more].map(|body| of_call('a', body));
+    let voted = |verdict, instead| {
+        let vote = crate::hold::Vote {
+            person: "ann".into(),
+            hold: digest("hold"),
+            verdict,
+            group: "incident".into(),
+            expires_ms: 1_795_228_900_000,
+            in_stead_of: None,
+        };
+        let Body::HoldVoted(mut body) = voted(0) else {
+            unreachable!()
+        };
+        body.vote = vote.sign(&SignerKey::from_seed("ann", &[7; 32]).unwrap()).unwrap();
+        body.instead = instead;
+        Body::from(body)
+    };
+    let (breaks, approves) = (crate::hold::Verdict::BreakGlass, crate::hold::Verdict::Approve);
+    let all = Some([("finance".to_owned(), 2), ("legal".to_owned(), 1)].into());
+    let less = Some([("finance".to_owned(), 1)].into());
+    for (verdict, instead) in [(breaks, None), (breaks, less), (approves, all.clone())] {
+        refuses(with(voted(verdict, instead)), 3, "which approvals the glass was broken");
+    }
+    for (verdict, instead) in [(breaks, all), (approves, None)] {
+        let mut log = Log::new();
+        with(voted(verdict, instead))
+            .into_iter()
+            .for_each(|draft| log.push(draft));
+        log.verify().unwrap();
+    }
+}
+
+#[test]
 fn values_are_erased_once_and_of_calls_that_are_over() {
     let mut log = Log::of_everything();
     log.push(erased(&['a', 'd']));

@@ -278,6 +278,7 @@ impl Call {
             expires,
             hold: Digest::of(hold),
             import: Some("stripe".into()),
+            most: 1_000,
             needs: vec![[("finance".to_owned(), 1)].into()],
             ordinal,
             request: Digest::of(b"request"),
@@ -291,6 +292,7 @@ impl Call {
     pub(super) fn voted(&self, ordinal: u32, hold: &[u8], vote: String) -> EntryDraft {
         self.draft(HoldVoted {
             hold: Digest::of(hold),
+            instead: None,
             ordinal,
             reason: None,
             vote,
