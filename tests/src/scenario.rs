@@ -13,7 +13,7 @@
 //! function that lists its cases, and the argument that chooses one) and `[matrix]` in `expect.toml`: each case with the
 //! code it must be refused with, or `ok: 200` where it must return something that begins with 200. A case that the guest has and the table has not is a failure.
 //!
-//! After every scenario the ledger is verified, the last receipt is verified offline, and no two requests may have had the
+//! After every scenario the ledger is verified, its calls are replayed and decided once more, the last receipt is verified offline, and no two requests may have had the
 //! same idempotency key. Neither the home, nor any output, nor a request's readable part may contain the service's token,
 //! and no output, of people's commands neither, a character that a terminal obeys.
 
@@ -392,6 +392,7 @@ impl Stage {
         let verified = self.home.done(["audit", "verify"]).map_err(|error| error.to_string())?;
         self.check_output(&verified)?;
         self.check_replay()?;
+        self.check_what_if()?;
         self.check_newest_calls()?;
         self.check_arrived()?;
         let files = self
@@ -420,6 +421,35 @@ impl Stage {
         match left.iter().find(|left| !by_time(left)) {
             Some(left) => Err(format!("not replayed: {left}")),
             None => Ok(()),
+        }
+    }
+
+    /// Decided once more under the very policies in force, all comes to what it came to: facts are rebuilt as they were.
+    fn check_what_if(&self) -> Result<(), String> {
+        let policy = self.home.folder().join("policy").display().to_string();
+        let run = self
+            .home
+            .done(["what-if", "--policy", &policy, "--format", "json"])
+            .map_err(|error| error.to_string())?;
+        self.check_output(&run)?;
+        let document = run.json().unwrap_or_default();
+        let undecided = document["undecided"].as_array().is_none_or(|undecided| !undecided.is_empty());
+        let otherwise = document["other_rules"] != 0;
+        if undecided || otherwise {
+            return Err(format!("decided again, not all is as it was: {}", run.text()));
+        }
+        self.check_lessons()
+    }
+
+    /// What agents asked for can be learned from: a proposal is not given out that would not permit it.
+    fn check_lessons(&self) -> Result<(), String> {
+        let learned = self.home.run(["policy", "learn", "--since", "1970-01-01"], "");
+        let learned = learned.map_err(|error| error.to_string())?;
+        self.check_output(&learned)?;
+        match learned.code {
+            Some(0) => Ok(()),
+            Some(1) if learned.err.contains("nothing to learn from") => Ok(()),
+            _ => Err(format!("nothing was learned: {}", learned.text())),
         }
     }
 

@@ -27,7 +27,7 @@ use crate::host::{Host, ended_without_its_guest, now_ms};
 use crate::ids::{CallId, TraceId};
 use crate::random;
 use crate::store::{Batch, Payload, Reader, StoreError};
-use crate::transcript::{self, Record, Transcript, Unreadable};
+use crate::transcript::{self, Record, Transcript, Unreadable, tampered};
 
 /// A held effect with all that people and the host decide on.
 #[derive(Debug, Clone)]
@@ -134,6 +134,7 @@ impl From<Unreadable> for ApprovalError {
         match error {
             Unreadable::Store(error) => error.into(),
             Unreadable::Value(_) => Self::Refused(Refusal::new(Code::Stale, error.to_string())),
+            Unreadable::Tampered(_) => Self::Refused(tampered(&error)),
         }
     }
 }
@@ -284,6 +285,7 @@ impl Host {
             cause: Cause::Guest,
             connection: Some(held.connection.clone()),
             effect: Some(held.effect),
+            exhausted: Vec::new(),
             hold: Some(held.hold),
             import: held.import.clone(),
             ordinal: held.ordinal,
@@ -312,7 +314,7 @@ impl Host {
 
 /// What a call goes on with: what its guest was told, its arguments, and the request that was approved, word for word.
 fn recorded(reader: &Reader, waiting: &Waiting) -> Result<(Transcript, String, String), Unreadable> {
-    let record = Record::new(reader, &waiting.story.call);
+    let record = Record::new(reader, &waiting.story);
     let transcript = Transcript::read(&record, &waiting.story)?;
     let there = |name: &str| {
         let text = record.text(name)?;

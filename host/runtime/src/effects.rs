@@ -209,6 +209,8 @@ struct Known {
     effect: Option<Digest>,
     spend: Option<Amount>,
     rules: Vec<String>,
+    /// The budgets that policy was told have no room for it.
+    exhausted: Vec<String>,
     /// The hold that ends with what becomes of the effect, and who approved it.
     hold: Option<Digest>,
     approvals: BTreeMap<String, u32>,
@@ -227,6 +229,7 @@ impl Known {
             effect: None,
             spend: None,
             rules: Vec::new(),
+            exhausted: Vec::new(),
             hold: None,
             approvals: BTreeMap::new(),
         }
@@ -680,6 +683,7 @@ impl CallEffects {
         let StoreError::Budget { name, .. } = error else {
             return Missed::Fault(error);
         };
+        known.exhausted = vec![name.clone()];
         match self.decide(admitted, spend, std::slice::from_ref(&name), known) {
             Err(refusal) => Missed::Refused(refusal),
             Ok(()) => Missed::Refused(Refusal::new(Code::Budget, message).advise(format!(
@@ -781,6 +785,7 @@ impl CallEffects {
             cause: known.cause,
             connection: known.connection,
             effect: known.effect,
+            exhausted: known.exhausted,
             hold: known.hold,
             import: known.import,
             ordinal: known.ordinal,

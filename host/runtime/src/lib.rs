@@ -22,6 +22,7 @@ pub mod sandbox;
 pub mod secret;
 pub mod store;
 pub mod transcript;
+pub mod whatif;
 
 #[cfg(test)]
 mod tests;

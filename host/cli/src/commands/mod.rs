@@ -16,3 +16,4 @@ pub(crate) mod receipt;
 pub(crate) mod replay;
 pub(crate) mod story;
 pub(crate) mod tools;
+pub(crate) mod what_if;

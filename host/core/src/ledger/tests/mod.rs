@@ -267,6 +267,7 @@ fn denied() -> Body {
     CallDenied {
         args: Some(digest("args")),
         function: Some("refunds.create".into()),
+        mode: Some(Mode::Execute),
         refused: refusal(Code::Policy),
         rules: vec![],
         stage: Stage::Policy,
@@ -352,6 +353,7 @@ fn refused(ordinal: u32) -> Body {
         cause: Cause::Guest,
         connection: Some("stripe".into()),
         effect: Some(digest("effect")),
+        exhausted: vec![],
         hold: None,
         import: Some("stripe".into()),
         ordinal,
