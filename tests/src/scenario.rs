@@ -433,7 +433,9 @@ impl Stage {
             .map_err(|error| error.to_string())?;
         self.check_output(&run)?;
         let document = run.json().unwrap_or_default();
-        let undecided = document["undecided"].as_array().is_none_or(|undecided| !undecided.is_empty());
+        let undecided = document["undecided"]
+            .as_array()
+            .is_none_or(|undecided| !undecided.is_empty());
         let otherwise = document["other_rules"] != 0;
         if undecided || otherwise {
             return Err(format!("decided again, not all is as it was: {}", run.text()));
@@ -477,7 +479,44 @@ impl Stage {
         done(&["audit", "prove", newest, "--output", &receipt])?;
         let nowhere = self.home.moved(&file("no-home"));
         let verified = nowhere.done(["receipt", "verify", &receipt, "--key", &key]);
-        self.check_output(&verified.map_err(|error| error.to_string())?)
+        self.check_output(&verified.map_err(|error| error.to_string())?)?;
+        self.check_bundle(newest, &nowhere, &key)
+    }
+
+    /// A call that can be replayed can be replayed elsewhere, by whoever has the public key alone.
+    fn check_bundle(&self, call: &str, nowhere: &Home, key: &str) -> Result<(), String> {
+        let file = self.home.folder().with_file_name("bundle.json").display().to_string();
+        let written = self.home.run(["replay", "--bundle", &file, call], "");
+        let written = written.map_err(|error| error.to_string())?;
+        self.check_output(&written)?;
+        if written.code == Some(1) && written.err.contains("the call cannot be replayed") {
+            return Ok(());
+        }
+        let replayed = nowhere.run(["replay", "--from", &file, "--key", key], "");
+        let replayed = replayed.map_err(|error| error.to_string())?;
+        self.check_output(&replayed)?;
+        if replayed.code != Some(0) {
+            return Err(format!(
+                "its bundle is not replayed: {}\n{}",
+                written.text(),
+                replayed.text()
+            ));
+        }
+        let text = fs::read_to_string(&file).map_err(|error| error.to_string())?;
+        let bundle: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        let values = bundle["values"].as_object().into_iter().flatten();
+        let plain: Vec<String> = values
+            .filter_map(|(_, value)| BASE64.decode(value["value"].as_str()?.as_bytes()).ok())
+            .map(|value| String::from_utf8_lossy(&value).into_owned())
+            .collect();
+        let tokens = spellings(&self.service.token);
+        if plain
+            .iter()
+            .any(|value| tokens.iter().any(|token| value.contains(token)))
+        {
+            return Err("the service's token is in a bundle".to_owned());
+        }
+        Ok(())
     }
 
     fn check_arrived(&self) -> Result<(), String> {

@@ -149,7 +149,9 @@ impl Replayer {
         let component = home::read_component_of(&self.home, &asked.tool, &digest)?;
         let key = crate::store::verifier(&self.home)?;
         let checkpoint = self.reader.checkpoint()?;
-        let size = Checkpoint::parse_verified(&checkpoint, &key).map_err(StoreError::from)?.size();
+        let size = Checkpoint::parse_verified(&checkpoint, &key)
+            .map_err(StoreError::from)?
+            .size();
         let entries = self.reader.entries_of(call)?.into_iter().map(|entry| {
             let proof = self.reader.inclusion(entry.index(), size)?;
             Ok(Proven { entry, proof })
@@ -258,7 +260,11 @@ fn again(sandbox: &Sandbox, tool: &LoadedTool, record: &Record<'_>, story: &Call
     let count = transcript.answers.len();
     let effects = Recorded::new(transcript, tool.manifest(), &limits, finished)?;
     let Ok(function) = tool.manifest().function(&asked.function) else {
-        let gone = divergence("function", asked.function.clone(), "the component has none of that name".to_owned());
+        let gone = divergence(
+            "function",
+            asked.function.clone(),
+            "the component has none of that name".to_owned(),
+        );
         return Ok(Again {
             behaviour: Some(gone),
             log: None,
@@ -276,7 +282,9 @@ fn again(sandbox: &Sandbox, tool: &LoadedTool, record: &Record<'_>, story: &Call
     let log = log_difference(&record.text("log")?.unwrap_or_default(), &effects.log);
     let behaviour = match effects.diverged {
         Some(divergence) => Some(divergence),
-        None => effects.left_over().or(end_difference(record, finished, &ended.outcome)?),
+        None => effects
+            .left_over()
+            .or(end_difference(record, finished, &ended.outcome)?),
     };
     Ok(Again {
         behaviour,

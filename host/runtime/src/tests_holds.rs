@@ -349,7 +349,10 @@ fn a_replay_believes_what_the_ledger_commits_to() {
         let before = reader().payload(call.as_str(), name).unwrap().unwrap();
         put(&Payload::new(call.as_str(), name, bytes.to_vec()).unwrap());
         let refused = replayed().unwrap_err();
-        assert!(refused.contains("is not the one that the ledger commits to"), "{refused}");
+        assert!(
+            refused.contains("is not the one that the ledger commits to"),
+            "{refused}"
+        );
         assert!(refused.contains(&format!("`{name}`")), "{refused}");
         put(&before);
         assert_eq!(replayed().unwrap().diverged, None);

@@ -59,7 +59,11 @@ fn under_the_same_policy_nothing_changes() {
     let service = Service::start();
     every_kind(folder.path(), &service);
     let same = weighed(folder.path(), ONE);
-    assert_eq!((same.changed.len(), same.undecided.len(), same.other_rules), (0, 0, 0), "{same:?}");
+    assert_eq!(
+        (same.changed.len(), same.undecided.len(), same.other_rules),
+        (0, 0, 0),
+        "{same:?}"
+    );
     // Reads of two calls, three holds, one of which was then sent; apart are the rejection, the dry run and the unknown caller.
     assert_eq!((same.calls, same.effects, same.apart), (5, 6, 3), "{same:?}");
 }
@@ -131,11 +135,15 @@ fn requests_are_rebuilt_where_a_rule_looks_into_them() {
     let keys = Keys::load(folder.path()).unwrap();
     let reader = Reader::open(folder.path()).unwrap().with_keys(&keys);
     let asked = reader.payload(call.as_str(), "effect/1/asked").unwrap().unwrap();
-    let other = String::from_utf8(asked.bytes().to_vec()).unwrap().replace("/things/1", "/things/2");
+    let other = String::from_utf8(asked.bytes().to_vec())
+        .unwrap()
+        .replace("/things/1", "/things/2");
     let other = Payload::new(call.as_str(), "effect/1/asked", other.into_bytes()).unwrap();
     let sql = "UPDATE payloads SET sealed = ?1 WHERE call = ?2 AND name = 'effect/1/asked'";
     let database = rusqlite::Connection::open(folder.path().join("ledger.db")).unwrap();
-    database.execute(sql, (reader.sealed(&other, call.as_str()), call.as_str())).unwrap();
+    database
+        .execute(sql, (reader.sealed(&other, call.as_str()), call.as_str()))
+        .unwrap();
     drop((reader, database));
     let tampered = weighed(folder.path(), NOT_TWO);
     assert_eq!((tampered.changed.len(), tampered.undecided.len()), (1, 1));
@@ -159,18 +167,29 @@ fn what_cannot_be_decided_again_is_told() {
     let erased = weighed(folder.path(), NOT_TWO);
     assert!(erased.undecided[0].why.contains("erased"), "{erased:?}");
     let path = folder.path().join("ambit.toml");
-    let text = std::fs::read_to_string(&path).unwrap().replace("things.get", "things.read");
+    let text = std::fs::read_to_string(&path)
+        .unwrap()
+        .replace("things.get", "things.read");
     std::fs::write(path, text).unwrap();
     let gone = weighed(folder.path(), ALL);
     assert_eq!(gone.undecided[0].place.what, "read things/things.get");
-    assert!(gone.undecided[0].why.contains("has no route things/things.get any more"), "{gone:?}");
+    assert!(
+        gone.undecided[0]
+            .why
+            .contains("has no route things/things.get any more"),
+        "{gone:?}"
+    );
 }
 
 #[test]
 fn a_budget_that_refused_would_refuse_under_any_policy() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start();
-    home(folder.path(), &service, "[budget.one]\nunit = \"effects\"\nwindow = \"day\"\ncap = 1\n");
+    home(
+        folder.path(),
+        &service,
+        "[budget.one]\nunit = \"effects\"\nwindow = \"day\"\ncap = 1\n",
+    );
     let policy = format!(
         "{ALL}\n@id(\"told\") forbid (principal, action == Action::\"read\", resource) when {{ context.exhausted.contains(\"one\") }};"
     );
@@ -181,7 +200,11 @@ fn a_budget_that_refused_would_refuse_under_any_policy() {
     drop(host);
     for policy in [policy.as_str(), ALL] {
         let weighed = weighed(folder.path(), policy);
-        assert_eq!((weighed.effects, weighed.apart, weighed.changed.len()), (1, 1, 0), "{weighed:?}");
+        assert_eq!(
+            (weighed.effects, weighed.apart, weighed.changed.len()),
+            (1, 1, 0),
+            "{weighed:?}"
+        );
     }
 }
 
@@ -204,12 +227,23 @@ fn another_build_is_told_by_its_first_difference() {
     drop(host);
     let head = r#"(export "get") (param i32 i32) (result i32) "#;
     let (_, module) = source(service.port);
-    let send = module.split(head).nth(1).unwrap().split(" (i32.load8_u").next().unwrap();
+    let send = module
+        .split(head)
+        .nth(1)
+        .unwrap()
+        .split(" (i32.load8_u")
+        .next()
+        .unwrap();
     let get = format!("{head}{send} (i32.load8_u (i32.const 64))");
     let first = |body: String| {
-        let rebuilt = rebuilt(folder.path(), service.port, |module| module.replace(&get, &format!("{head}{body}")));
+        let rebuilt = rebuilt(folder.path(), service.port, |module| {
+            module.replace(&get, &format!("{head}{body}"))
+        });
         assert_eq!(rebuilt.calls, 1);
-        (rebuilt.changed.into_iter().next().map(|changed| changed.first), rebuilt.other_fuel)
+        (
+            rebuilt.changed.into_iter().next().map(|changed| changed.first),
+            rebuilt.other_fuel,
+        )
     };
     let end = "(i32.load8_u (i32.const 64))";
     let (same, fuel) = first(format!("{send} {end}"));
@@ -217,7 +251,10 @@ fn another_build_is_told_by_its_first_difference() {
     let (slower, fuel) = first(format!("(drop (i32.add (i32.const 1) (i32.const 2))) {send} {end}"));
     assert_eq!((slower, fuel), (None, 1), "fuel alone is no change");
     let cases = [
-        (format!("{} {end}", send.replace("$send (i32.const 0)", "$send (i32.const 2)")), "effect 1"),
+        (
+            format!("{} {end}", send.replace("$send (i32.const 0)", "$send (i32.const 2)")),
+            "effect 1",
+        ),
         (format!("{send} (i32.const 7)"), "result"),
         (format!("{send} {send} {end}"), "an effect"),
         (end.to_owned(), "effect 1"),
@@ -239,10 +276,16 @@ fn what_another_build_declares_is_told() {
     host.call(request("get")).unwrap();
     drop(host);
     let (world, module) = source(service.port);
-    let world = world.replace("GET,POST", "GET,POST,DELETE").replace("export get:", "export fetch:");
+    let world = world
+        .replace("GET,POST", "GET,POST,DELETE")
+        .replace("export get:", "export fetch:");
     let build = crate::sandbox::tests::component(&world, &module.replace("\"get\"", "\"fetch\""));
     let rerun = Rerun::open(folder.path(), "things", &build, Some(Compiler::InProcess)).unwrap();
-    assert!(rerun.changes().iter().any(|change| change.widens()), "{:?}", rerun.changes());
+    assert!(
+        rerun.changes().iter().any(|change| change.widens()),
+        "{:?}",
+        rerun.changes()
+    );
     let calls = rerun.reader().begun_since(None).unwrap();
     let rebuilt = rerun.run(&calls, |_| {}).unwrap();
     assert_eq!(rebuilt.changed[0].first.what, "function");
@@ -291,18 +334,37 @@ fn every_part_of_a_bundle_is_checked() {
         change(&mut document);
         refused(&format!("{document:#}\n"))
     };
-    assert_eq!(format!("{document:#}\n"), text, "the tests write as bundles are written");
+    assert_eq!(
+        format!("{document:#}\n"),
+        text,
+        "the tests write as bundles are written"
+    );
     let zeros = "A".repeat(44);
     let cases: [(&dyn Fn(&mut serde_json::Value), &str); 9] = [
         (&|d| d["bundle"] = 2.into(), "of format 2"),
         (&|d| d["call"] = "c_another".into(), "those of another call"),
         (&|d| d["component"] = "AGFzbQ==".into(), "its component is another one"),
-        (&|d| d["entries"].as_array_mut().unwrap().swap(1, 2), "is not in its place"),
-        (&|d| d["entries"].as_array_mut().unwrap().truncate(2), "the end of the call"),
+        (
+            &|d| d["entries"].as_array_mut().unwrap().swap(1, 2),
+            "is not in its place",
+        ),
+        (
+            &|d| d["entries"].as_array_mut().unwrap().truncate(2),
+            "the end of the call",
+        ),
         (&|d| drop(d["entries"].as_array_mut().unwrap().remove(0)), "of one call"),
-        (&|d| d["values"]["args"]["value"] = "e30=".into(), "not the one that its entry commits to"),
-        (&|d| d["values"]["zz"] = document["values"]["args"].clone(), "no entry commits to its value `zz`"),
-        (&|d| drop(d["values"].as_object_mut().unwrap().remove("start")), "`start` is missing"),
+        (
+            &|d| d["values"]["args"]["value"] = "e30=".into(),
+            "not the one that its entry commits to",
+        ),
+        (
+            &|d| d["values"]["zz"] = document["values"]["args"].clone(),
+            "no entry commits to its value `zz`",
+        ),
+        (
+            &|d| drop(d["values"].as_object_mut().unwrap().remove("start")),
+            "`start` is missing",
+        ),
     ];
     for (change, why) in cases {
         let told = with(change);
@@ -320,7 +382,10 @@ fn no_byte_of_a_bundle_can_be_another_one() {
     let (text, key) = bundled(folder.path());
     // Each of the first bytes of every line, and every seventh of the rest: all members, all their parts.
     let lines = text.match_indices('\n').flat_map(|(at, _)| at..at + 40);
-    let flipped: std::collections::BTreeSet<usize> = lines.chain((0..text.len()).step_by(7)).filter(|at| *at < text.len()).collect();
+    let flipped: std::collections::BTreeSet<usize> = lines
+        .chain((0..text.len()).step_by(7))
+        .filter(|at| *at < text.len())
+        .collect();
     for at in flipped {
         let mut bytes = text.clone().into_bytes();
         bytes[at] ^= 1;
@@ -342,7 +407,9 @@ fn a_bundle_s_limits_are_those_that_a_home_could_set() {
         ..ambit_core::grant::Limits::default()
     };
     accepted.asked.limits = (&limits).into();
-    let refused = replay_bundle(&opened, Some(Compiler::InProcess)).unwrap_err().to_string();
+    let refused = replay_bundle(&opened, Some(Compiler::InProcess))
+        .unwrap_err()
+        .to_string();
     assert!(refused.contains("`wall_ms`"), "{refused}");
 }
 
@@ -354,7 +421,11 @@ fn the_least_policy_is_learned_from_what_was_asked_for() {
     let mut what_if = WhatIf::open(folder.path()).unwrap();
     let calls = what_if.reader().begun_since(None).unwrap();
     let learned = what_if.learn(&calls).unwrap();
-    let told: Vec<_> = learned.rules.iter().map(|rule| (rule.what.as_str(), rule.asked, rule.denied, rule.held)).collect();
+    let told: Vec<_> = learned
+        .rules
+        .iter()
+        .map(|rule| (rule.what.as_str(), rule.asked, rule.denied, rule.held))
+        .collect();
     assert_eq!(
         told,
         [
@@ -371,7 +442,10 @@ fn the_least_policy_is_learned_from_what_was_asked_for() {
     assert_eq!(learned.left_out, []);
     // Alone it permits all that was asked for, and nobody else.
     let alone = weighed(folder.path(), &learned.text);
-    assert!(alone.changed.iter().all(|changed| changed.now.word == Word::Permitted), "{alone:?}");
+    assert!(
+        alone.changed.iter().all(|changed| changed.now.word == Word::Permitted),
+        "{alone:?}"
+    );
     let nothing = what_if.learn(&[]).unwrap_err().to_string();
     assert!(nothing.contains("nothing to learn"), "{nothing}");
 }

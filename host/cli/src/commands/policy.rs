@@ -70,17 +70,27 @@ fn learn(
     let mut calls = what_if::named(what_if.reader(), from)?;
     if let Some(since) = since {
         let more = what_if.reader().begun_since(Some(what_if::ms(since)))?;
-        calls.extend(more.into_iter().filter(|call| !from.iter().any(|given| call.starts_with(given.as_str()))));
+        calls.extend(
+            more.into_iter()
+                .filter(|call| !from.iter().any(|given| call.starts_with(given.as_str()))),
+        );
     }
     let reading = working("learning");
     let learned = what_if.learn(&calls)?;
     drop(reading);
     for left in &learned.left_out {
-        note(format!("left out {}: {}", what_if::place(&left.place), untrusted(&left.why)));
+        note(format!(
+            "left out {}: {}",
+            what_if::place(&left.place),
+            untrusted(&left.why)
+        ));
     }
     for still in &learned.still {
         let verdict = what_if::verdict(&still.verdict);
-        note(format!("{} would still be {verdict}, with the policies in force beside it", what_if::place(&still.place)));
+        note(format!(
+            "{} would still be {verdict}, with the policies in force beside it",
+            what_if::place(&still.place)
+        ));
     }
     let Some(file) = output else {
         return match out.format {
@@ -94,7 +104,10 @@ fn learn(
     let value = json!({ "file": file, "learned": learned });
     out.result(&value, |w| {
         writeln!(w, "wrote {}: {rules}, in force nowhere", file.display())?;
-        writeln!(w, "Read each rule: that it was asked for does not mean that it should be permitted.")
+        writeln!(
+            w,
+            "Read each rule: that it was asked for does not mean that it should be permitted."
+        )
     })?;
     Ok(Exit::Done)
 }

@@ -63,7 +63,9 @@ fn bundle(replayer: &Replayer, given: &str, file: &Path, out: Output) -> Result<
     out.result(&json!({ "call": call, "file": file, "bytes": text.len() }), |w| {
         writeln!(w, "wrote {} bytes of {call} to {}", text.len(), file.display())
     })?;
-    note("It has the call's arguments, requests, answers and result in plain text: give it to those who may read them.");
+    note(
+        "It has the call's arguments, requests, answers and result in plain text: give it to those who may read them.",
+    );
     Ok(Exit::Done)
 }
 
@@ -74,8 +76,9 @@ fn from_bundle(file: &Path, key: &Path, out: Output) -> Result<Exit, Failure> {
     let read = fs::File::open(file).and_then(|file| file.take(MAX_BUNDLE as u64 + 1).read_to_string(&mut text));
     read.map_err(|error| Failure::usage(format!("{} cannot be read: {error}", file.display())))?;
     let opened = Bundle::open(&text, &key).map_err(|why| {
-        Failure::refused(format!("{} was not replayed: {why}", file.display()))
-            .advise("Ask for the bundle again (`ambit replay --bundle FILE CALL`), and check that the key is the ledger's own.")
+        Failure::refused(format!("{} was not replayed: {why}", file.display())).advise(
+            "Ask for the bundle again (`ambit replay --bundle FILE CALL`), and check that the key is the ledger's own.",
+        )
     })?;
     let replayed = replay_bundle(&opened, None)?;
     print(&replayed, out)?;
@@ -153,7 +156,10 @@ fn all(replayer: &mut Replayer, out: Output) -> Result<Exit, Failure> {
     }
     bar.finish_and_clear();
     let told = |calls: &[(&String, String)]| -> Vec<_> {
-        calls.iter().map(|(call, why)| json!({ "call": call, "why": why })).collect()
+        calls
+            .iter()
+            .map(|(call, why)| json!({ "call": call, "why": why }))
+            .collect()
     };
     let document = json!({
         "same": same,

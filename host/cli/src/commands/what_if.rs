@@ -27,6 +27,10 @@ pub(crate) fn run(args: &args::WhatIf, home: &Path, out: Output) -> Result<Exit,
 
 fn policy(home: &Path, folder: &Path, calls: &Calls, out: Output) -> Result<Exit, Failure> {
     let mut what_if = WhatIf::open(home)?;
+    if !folder.is_dir() {
+        return Err(Failure::usage(format!("{} is no folder", folder.display()))
+            .advise("Name a folder of policies, such as a copy of the home's `policy` folder."));
+    }
     let sources = read_policies(folder)?;
     if sources.is_empty() {
         return Err(Failure::usage(format!("{} has no *.cedar file", folder.display()))
@@ -85,7 +89,12 @@ fn print(weighed: &Weighed, w: &mut dyn std::io::Write) -> std::io::Result<()> {
         } else {
             format!(" with {}", approvals::told(std::slice::from_ref(approvals)))
         };
-        writeln!(w, "{on}changed{off} {}{}: {then} then, {now} now", place(at), untrusted(&with))?;
+        writeln!(
+            w,
+            "{on}changed{off} {}{}: {then} then, {now} now",
+            place(at),
+            untrusted(&with)
+        )?;
     }
     for Undecided { place: at, why } in &weighed.undecided {
         let (on, off) = (style::WARN.render(), style::WARN.render_reset());
@@ -106,7 +115,10 @@ fn print(weighed: &Weighed, w: &mut dyn std::io::Write) -> std::io::Result<()> {
 
 /// What is meant, on one line.
 pub(super) fn place(place: &Place) -> String {
-    let effect = place.effect.map(|effect| format!(" effect {effect}")).unwrap_or_default();
+    let effect = place
+        .effect
+        .map(|effect| format!(" effect {effect}"))
+        .unwrap_or_default();
     untrusted(&format!("{}{effect} ({})", place.call, place.what))
 }
 
@@ -184,8 +196,11 @@ fn only_tool(config: &Config, world: &str, file: &Path) -> Result<String, Failur
         ([one], _) | (_, [one]) => Ok((*one).to_owned()),
         ([], _) => Err(Failure::usage("the home has no tool")),
         _ => Err(
-            Failure::usage(format!("it is not clear which tool {} is a build of", file.display()))
-                .advise(format!("Say it: --tool NAME={}. The tools here: {}", file.display(), all.join(", "))),
+            Failure::usage(format!("it is not clear which tool {} is a build of", file.display())).advise(format!(
+                "Say it: --tool NAME={}. The tools here: {}",
+                file.display(),
+                all.join(", ")
+            )),
         ),
     }
 }

@@ -196,7 +196,9 @@ impl File {
         let file: Self = serde_json::from_str(text).map_err(|error| wrong(printable(&error.to_string())))?;
         if file.bundle != FORMAT {
             let found = file.bundle;
-            return Err(wrong(format!("it is of format {found}, and this Ambit reads format {FORMAT}")));
+            return Err(wrong(format!(
+                "it is of format {found}, and this Ambit reads format {FORMAT}"
+            )));
         }
         if !guard!("replay.bundle-print", file.print()? == text) {
             return Err(wrong("it is not written as a bundle is: something was changed in it"));
@@ -209,7 +211,13 @@ impl File {
         let mut entries: Vec<Entry> = Vec::new();
         for FileEntry { entry, proof } in &self.entries {
             let entry = Entry::parse(entry.as_bytes())?;
-            verify_inclusion(&entry.leaf(), entry.index(), checkpoint.size(), &checkpoint.root(), proof)?;
+            verify_inclusion(
+                &entry.leaf(),
+                entry.index(),
+                checkpoint.size(),
+                &checkpoint.root(),
+                proof,
+            )?;
             let follows = entries.last().is_none_or(|last| last.index() < entry.index());
             if !guard!("replay.bundle-order", follows) {
                 return Err(wrong(format!("entry {} is not in its place", entry.index())));
@@ -246,15 +254,16 @@ fn opened_values(
         let salt = salt.ok_or_else(|| wrong(format!("the salt of its value `{name}` is none")))?;
         let value = decode(&name, &found.value)?;
         if !guard!("replay.bundle-value", commitment(&salt, &value) == committed) {
-            return Err(wrong(format!("its value `{name}` is not the one that its entry commits to")));
+            return Err(wrong(format!(
+                "its value `{name}` is not the one that its entry commits to"
+            )));
         }
         opened.insert(name, value);
     }
     match values.keys().next() {
-        Some(name) if !guard!("replay.bundle-added", false) => Err(wrong(format!(
-            "no entry commits to its value `{}`",
-            printable(name)
-        ))),
+        Some(name) if !guard!("replay.bundle-added", false) => {
+            Err(wrong(format!("no entry commits to its value `{}`", printable(name))))
+        }
         _ => Ok(opened),
     }
 }

@@ -134,9 +134,10 @@ impl WhatIf {
             let story = self.reader.story(&call)?;
             let verdict = self.decide(&alone, &story, &item, &mut memo_alone)?;
             let permitted = verdict.as_ref().is_ok_and(|verdict| verdict.word == Word::Permitted);
-            if !ambit_core::guard!("whatif.learned", permitted) {
+            if !permitted {
                 let what = item.place(&story).what;
-                let message = format!("the proposal would not permit {what} of call {call}, and was not given out: {verdict:?}");
+                let message =
+                    format!("the proposal would not permit {what} of call {call}, and was not given out: {verdict:?}");
                 return Err(Refusal::new(Code::Internal, message).into());
             }
             if let Ok(verdict) = self.decide(&together, &story, &item, &mut memo_together)?
@@ -170,8 +171,14 @@ impl WhatIf {
             match &item.about {
                 About::Call => asked.push(item),
                 About::Effect(effect) => {
-                    let held = effects.get(&effect.ordinal).is_some_and(|first| first.then.word == Word::Held);
-                    let then = if held { effects.remove(&effect.ordinal).map(|first| first.then) } else { None };
+                    let held = effects
+                        .get(&effect.ordinal)
+                        .is_some_and(|first| first.then.word == Word::Held);
+                    let then = if held {
+                        effects.remove(&effect.ordinal).map(|first| first.then)
+                    } else {
+                        None
+                    };
                     let item = Item {
                         then: then.unwrap_or_else(|| item.then.clone()),
                         ..item.clone()
@@ -193,9 +200,7 @@ impl WhatIf {
                 tool: item.tool.clone(),
                 asks: match &item.about {
                     About::Call => Asks::Call(item.function.clone()),
-                    About::Effect(effect) => {
-                        Asks::Effect(effect.connection.clone(), effect.route.clone(), effect.tier)
-                    }
+                    About::Effect(effect) => Asks::Effect(effect.connection.clone(), effect.route.clone(), effect.tier),
                 },
             };
             learned.push(match (known, item.mode) {
@@ -214,7 +219,9 @@ impl WhatIf {
         };
         let Some((origin, route)) = self.route(effect) else {
             let EffectOf { connection, route, .. } = effect;
-            return Ok(Err(format!("the configuration has no route {connection}/{route} any more")));
+            return Ok(Err(format!(
+                "the configuration has no route {connection}/{route} any more"
+            )));
         };
         if effect.spend.is_some() || !route.moves_money() {
             return Ok(Ok(()));
@@ -290,7 +297,9 @@ impl Subject {
         match &self.asks {
             Asks::Call(function) => {
                 let resource = quoted(&format!("{}/{function}", self.tool));
-                format!("permit (principal in Team::{team}, action == Action::\"call\", resource == Function::{resource});")
+                format!(
+                    "permit (principal in Team::{team}, action == Action::\"call\", resource == Function::{resource});"
+                )
             }
             Asks::Effect(connection, route, tier) => {
                 let resource = quoted(&format!("{connection}/{route}"));

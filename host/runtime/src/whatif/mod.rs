@@ -23,9 +23,9 @@ use ambit_core::policy::{CallFacts, EffectFacts, FieldFacts, PolicySet};
 use ambit_core::route::Route;
 use serde::Serialize;
 
+use self::items::{About, EffectOf, Item};
 pub use self::learn::{Learned, Lesson};
 pub use self::tool::{Behaviour, Rebuilt, Rerun};
-use self::items::{About, EffectOf, Item};
 use crate::config::Config;
 use crate::host::OpenError;
 use crate::store::{Keys, Reader, StoreError};
@@ -243,7 +243,11 @@ impl WhatIf {
         let About::Effect(effect) = &item.about else {
             let decision = policy.decide_call(&call);
             return Ok(Ok(Verdict {
-                word: if decision.allowed() { Word::Permitted } else { Word::Denied },
+                word: if decision.allowed() {
+                    Word::Permitted
+                } else {
+                    Word::Denied
+                },
                 rules: decision.rules().to_vec(),
                 needs: Vec::new(),
             }));
@@ -352,9 +356,9 @@ impl WhatIf {
             return Ok(Err("its limits are not known here".to_owned()));
         };
         let guest: Result<GuestRequest, _> = serde_json::from_slice(value.bytes());
-        Ok(guest.map_err(|error| error.to_string()).and_then(|guest| {
-            HttpRequest::parse(origin, &guest, &limits.wire()).map_err(|refusal| refusal.message)
-        }))
+        Ok(guest
+            .map_err(|error| error.to_string())
+            .and_then(|guest| HttpRequest::parse(origin, &guest, &limits.wire()).map_err(|refusal| refusal.message)))
     }
 }
 
@@ -407,6 +411,8 @@ fn spend(amount: Option<Amount>) -> Spend {
 
 impl std::fmt::Debug for WhatIf {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WhatIf").field("home", &self.config.home()).finish_non_exhaustive()
+        f.debug_struct("WhatIf")
+            .field("home", &self.config.home())
+            .finish_non_exhaustive()
     }
 }

@@ -142,6 +142,8 @@ impl Rerun {
 
 impl std::fmt::Debug for Rerun {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rerun").field("tool", &self.name).finish_non_exhaustive()
+        f.debug_struct("Rerun")
+            .field("tool", &self.name)
+            .finish_non_exhaustive()
     }
 }
