@@ -368,7 +368,7 @@ fn changed(
 }
 
 fn help(place: &mut Place) -> Verdict {
-    let commands: [&[&str]; 41] = [
+    let commands: [&[&str]; 45] = [
         &[],
         &["init"],
         &["build"],
@@ -384,6 +384,10 @@ fn help(place: &mut Place) -> Verdict {
         &["policy", "init"],
         &["policy", "learn"],
         &["policy", "schema"],
+        &["calls"],
+        &["calls", "resume"],
+        &["calls", "resolve"],
+        &["calls", "end"],
         &["approvals"],
         &["approvals", "list"],
         &["approvals", "show"],
@@ -789,6 +793,18 @@ fn holds(place: &mut Place) -> Verdict {
     place.run(2, Leaves::Record, &["replay", "c_abc"])?;
     place.run(1, Leaves::Record, &["call", "shop", "nothing"])?;
     place.run(0, Leaves::Record, &["replay"])?;
+    place.run(0, Leaves::Record, &["calls"])?;
+    place.run(0, Leaves::Record, &["calls", "--in-doubt"])?;
+    place.run(2, Leaves::Record, &["calls", "resume"])?;
+    place.run(0, Leaves::Record, &["calls", "resume", "--all"])?;
+    place.run(2, Leaves::Record, &["calls", "resume", "c_abc"])?;
+    place.run(2, Leaves::Record, &["calls", "resolve", "c_abc"])?;
+    place.run(
+        2,
+        Leaves::Record,
+        &["calls", "resolve", "c_abc", "--done", "--not-done"],
+    )?;
+    place.run(2, Leaves::Record, &["calls", "end", "c_abc"])?;
     Ok(())
 }
 
@@ -860,7 +876,7 @@ fn what_if(place: &mut Place) -> Verdict {
 fn ledgers(place: &mut Place) -> Verdict {
     let ledger = place.home.folder().join("ledger.db");
     let other = rusqlite::Connection::open(&ledger).unwrap();
-    other.pragma_update(None, "user_version", 3).unwrap();
+    other.pragma_update(None, "user_version", 99).unwrap();
     drop(other);
     place.run(3, Leaves::Record, &["audit", "list"])?;
     place.run(3, Leaves::Record, &["audit", "verify"])?;

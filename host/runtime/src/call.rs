@@ -151,8 +151,8 @@ pub enum Fault {
     /// The operating system gave no randomness.
     #[error("the operating system gives no randomness: {0}")]
     Random(#[from] getrandom::Error),
-    /// The sandbox gave back other effects than it was given.
-    #[error("the call's record was lost in the sandbox")]
+    /// The sandbox gave back other effects than it was given, or what begins a call cannot be written.
+    #[error("the call's record was lost")]
     Lost,
 }
 
@@ -206,6 +206,7 @@ impl Host {
     /// A [`Fault`] where the host cannot do its work. A refusal is an [`Answer`].
     pub fn call(&self, request: CallRequest) -> Result<Answer, Fault> {
         let asking = self.ask(request)?;
+        let _alone = self.shared.alone(asking.heading.call.as_str());
         let place = match self.shared.place() {
             Ok(place) => place,
             Err(refusal) => {
@@ -342,10 +343,14 @@ impl Host {
         let start = Payload::new(
             heading.call.as_str(),
             "start",
-            Start::new(&seed, clock_ms, self.shared.sandbox.engine_id())
-                .to_json()
-                .to_canonical()
-                .into_bytes(),
+            Start::new(
+                &seed,
+                clock_ms,
+                self.shared.sandbox.engine_id(),
+                &asking.request.narrowing,
+            )
+            .to_text()
+            .map_err(|_| Fault::Lost)?,
         )?;
         let asked = Asked {
             args: asking.args.commitment(),
@@ -394,7 +399,6 @@ impl Host {
             pending,
             clock_ms,
             random,
-            may_wait: asking.request.narrowing == Narrowing::default(),
             listener: asking.request.listener,
             resumption: None,
         };

@@ -151,6 +151,8 @@ fn source(port: u16) -> (String, String) {
 
 #[path = "tests_holds.rs"]
 mod holds;
+#[path = "tests_recovery.rs"]
+mod recovery;
 #[path = "tests_whatif.rs"]
 mod whatif;
 
@@ -722,5 +724,9 @@ fn an_interrupted_call_has_used_all_that_it_could() {
     assert_eq!(accounts(&host), expected([("calls", 0, 1), ("fuel", 0, 1_000_000_000)]));
     drop(host);
     let host = open(folder.path()).unwrap();
+    assert_eq!(accounts(&host), expected([("calls", 0, 1), ("fuel", 0, 1_000_000_000)]));
+    for unended in host.unended().unwrap() {
+        host.end(&unended.story.call).unwrap();
+    }
     assert_eq!(accounts(&host), expected([("calls", 1, 0), ("fuel", 1_000_000_000, 0)]));
 }

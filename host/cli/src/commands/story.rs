@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use ambit_core::hold::Vote;
 use ambit_core::ledger::body::{
-    Amount, CallFinished, Cause, Doubt, EffectIntent, EffectOutcome, End, Outcome, Refused, Stage,
+    Amount, CallFinished, Cause, Doubt, EffectIntent, EffectOutcome, End, Found, Outcome, Refused, Stage,
 };
 use ambit_core::ledger::story::{EffectStory, HoldStory, Opening, Told};
 use ambit_core::ledger::{CallStory, utc};
@@ -127,13 +127,24 @@ impl Teller<'_> {
                 )?;
                 self.value(w, "asked", &format!("effect/{ordinal}/asked"))
             }
-            EffectStory::Intended { intent, outcome } => {
+            EffectStory::Intended {
+                intent,
+                outcome,
+                resolved,
+            } => {
                 self.intent(ordinal, intent, w)?;
                 self.value(w, "left", &format!("effect/{ordinal}/request"))?;
                 match outcome {
-                    Some(outcome) => self.outcome(ordinal, &outcome.what, w),
-                    None => field(w, "outcome", "none yet: in flight, or the host ended"),
+                    Some(outcome) => self.outcome(ordinal, &outcome.what, w)?,
+                    None => field(w, "outcome", "none yet: in flight, or the host ended")?,
                 }
+                let Some(resolved) = resolved else { return Ok(()) };
+                let found = match resolved.what.found {
+                    Found::Done => "it was done",
+                    Found::NotDone => "it was not done",
+                };
+                field(w, "found", &format!("{found}, {}", utc(resolved.stamp.time_ms())))?;
+                self.value(w, "because", &format!("effect/{ordinal}/found"))
             }
         }
     }

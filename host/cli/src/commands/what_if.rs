@@ -12,7 +12,7 @@ use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::{audit, tools};
-use crate::args::{self, Calls, Since};
+use crate::args::{self, Recorded, Since};
 use crate::output::{self, Exit, Failure, Output, count, style, untrusted, working};
 
 pub(crate) fn run(args: &args::WhatIf, home: &Path, out: Output) -> Result<Exit, Failure> {
@@ -25,7 +25,7 @@ pub(crate) fn run(args: &args::WhatIf, home: &Path, out: Output) -> Result<Exit,
     }
 }
 
-fn policy(home: &Path, folder: &Path, calls: &Calls, out: Output) -> Result<Exit, Failure> {
+fn policy(home: &Path, folder: &Path, calls: &Recorded, out: Output) -> Result<Exit, Failure> {
     let mut what_if = WhatIf::open(home)?;
     if !folder.is_dir() {
         return Err(Failure::usage(format!("{} is no folder", folder.display()))
@@ -50,7 +50,7 @@ fn policy(home: &Path, folder: &Path, calls: &Calls, out: Output) -> Result<Exit
 }
 
 /// The calls that are meant, the oldest first.
-fn which(reader: &Reader, calls: &Calls) -> Result<Vec<String>, Failure> {
+fn which(reader: &Reader, calls: &Recorded) -> Result<Vec<String>, Failure> {
     if calls.call.is_empty() {
         return Ok(reader.begun_since(calls.since.map(ms))?);
     }
@@ -140,7 +140,7 @@ pub(super) fn verdict(verdict: &Verdict) -> String {
     untrusted(&format!("{word}{needs} ({rules})"))
 }
 
-fn other_build(home: &Path, given: &str, calls: &Calls, out: Output) -> Result<Exit, Failure> {
+fn other_build(home: &Path, given: &str, calls: &Recorded, out: Output) -> Result<Exit, Failure> {
     let config = Config::load(home)?;
     let (name, file) = tool(&config, given);
     let (bytes, manifest) = tools::read_component(&file)?;

@@ -100,6 +100,8 @@ kinds! {
     EffectIntent = "effect-intent",
     /// What became of an intent.
     EffectOutcome = "effect-outcome",
+    /// An operator said what became of an effect that was in doubt.
+    EffectResolved = "effect-resolved",
     /// A call's end. A receipt proves this entry.
     CallFinished = "call-finished",
 }
@@ -122,6 +124,7 @@ impl Kind {
             | Self::HoldVoted
             | Self::EffectIntent
             | Self::EffectOutcome
+            | Self::EffectResolved
             | Self::CallFinished => true,
             Self::LedgerOpened
             | Self::ConfigChanged
@@ -146,6 +149,7 @@ impl Body {
             Self::HoldVoted(body) => Some(body.ordinal),
             Self::EffectIntent(body) => Some(body.ordinal),
             Self::EffectOutcome(body) => Some(body.ordinal),
+            Self::EffectResolved(body) => Some(body.ordinal),
             _ => None,
         }
     }
@@ -689,6 +693,14 @@ pub struct EffectIntent {
     pub tier: Tier,
 }
 
+impl EffectIntent {
+    /// Whether it matters that nobody knows if it happened: it is no read, and not the host's own.
+    #[must_use]
+    pub fn changes(&self) -> bool {
+        self.cause == Cause::Guest && self.tier != Tier::Read
+    }
+}
+
 /// What became of an intent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -746,6 +758,57 @@ pub struct EffectOutcome {
     /// What became of its reservations. Those not named stay reserved.
     pub settled: Vec<Settlement>,
     /// The money that counts as spent: the intent's where the effect happened or may have, none where it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spent: Option<Amount>,
+}
+
+impl EffectOutcome {
+    /// Whether nobody knows if the effect happened.
+    #[must_use]
+    pub const fn is_in_doubt(&self) -> bool {
+        matches!(self.outcome, Outcome::InDoubt(_))
+    }
+}
+
+/// What an operator found out about an effect that was in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Found {
+    /// It happened, and its answer was not seen.
+    Done,
+    /// It did not happen.
+    NotDone,
+}
+
+impl Found {
+    /// The word, as it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::NotDone => "not-done",
+        }
+    }
+}
+
+/// An operator said what became of an effect whose outcome is that it is in doubt. It may come after the call's end: what its budgets
+/// set aside for it waits for this.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EffectResolved {
+    /// Commitment to what the guest is told when its call goes on; none where it was told something at that time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Digest>,
+    /// What was found out.
+    pub found: Found,
+    /// The intent's number.
+    pub ordinal: u32,
+    /// Commitment to the operator's reason, where they gave one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Digest>,
+    /// What became of its reservations: of all that were still set aside.
+    pub settled: Vec<Settlement>,
+    /// The money that counts as spent: the outcome's, where it happened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spent: Option<Amount>,
 }
@@ -844,6 +907,15 @@ impl Tally {
             let sum = self.spent.entry(*currency).or_default();
             *sum = sum.saturating_add(*minor);
         }
+    }
+
+    /// Takes back the money of an outcome that was in doubt and turned out not to have happened. Its count stays: it ended in doubt.
+    pub fn not_done(&mut self, outcome: &EffectOutcome) {
+        if let Some(Amount { currency, minor }) = &outcome.spent {
+            let sum = self.spent.entry(*currency).or_default();
+            *sum = sum.saturating_sub(*minor);
+        }
+        self.spent.retain(|_, sum| *sum > 0);
     }
 
     /// The counts so far.

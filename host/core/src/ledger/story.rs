@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use super::body::{
-    Amount, Body, CallAccepted, CallDenied, CallFinished, EffectHeld, EffectIntent, EffectOutcome, EffectRefused, End,
-    HoldVoted, Kind, Outcome, Tally,
+    Amount, Body, CallAccepted, CallDenied, CallFinished, EffectHeld, EffectIntent, EffectOutcome, EffectRefused,
+    EffectResolved, End, Found, HoldVoted, Kind, Outcome, Tally,
 };
 use super::entry::{Entry, Principal};
 use super::{LedgerError, Stamp};
@@ -79,7 +79,23 @@ pub enum EffectStory {
         intent: Told<EffectIntent>,
         /// What became of it. None while it is under way, and after the host died in it.
         outcome: Option<Told<EffectOutcome>>,
+        /// What an operator said of it later, where it was in doubt.
+        resolved: Option<Told<EffectResolved>>,
     },
+}
+
+impl EffectStory {
+    /// The outcome of an effect that is in doubt, and where to put what became of it.
+    fn in_doubt(&mut self) -> Option<(&EffectOutcome, &mut Option<Told<EffectResolved>>)> {
+        match self {
+            Self::Intended {
+                intent,
+                outcome: Some(outcome),
+                resolved: resolved @ None,
+            } if outcome.what.is_in_doubt() && intent.what.changes() => Some((&outcome.what, resolved)),
+            _ => None,
+        }
+    }
 }
 
 /// Puts a call's entries together, in the ledger's order.
@@ -128,8 +144,10 @@ impl CallStory {
             guard!("ledger.story-same-call", self.is_of(entry)),
             "its call, trace, principal or tool is another one",
         )?;
+        // What became of an effect in doubt may be found out long after the call.
+        let later = matches!(entry.body(), Body::EffectResolved(_));
         require(
-            guard!("ledger.story-finished-once", !self.is_over()),
+            guard!("ledger.story-finished-once", later || !self.is_over()),
             "the call is already over",
         )?;
         match entry.body() {
@@ -147,9 +165,14 @@ impl CallStory {
                     guard!("ledger.story-ordinal-once", self.is_new(intent.ordinal, intent.hold)),
                     "the call had an effect of that number",
                 )?;
-                let intent = told(entry, intent.clone());
-                self.effects
-                    .insert(intent.what.ordinal, EffectStory::Intended { intent, outcome: None });
+                let (ordinal, intent) = (intent.ordinal, told(entry, intent.clone()));
+                let (outcome, resolved) = (None, None);
+                let intended = EffectStory::Intended {
+                    intent,
+                    outcome,
+                    resolved,
+                };
+                self.effects.insert(ordinal, intended);
             }
             Body::EffectHeld(held) => {
                 require(
@@ -174,7 +197,7 @@ impl CallStory {
             }
             Body::EffectOutcome(ended) => {
                 let effect = self.effects.get_mut(&ended.ordinal);
-                let Some(EffectStory::Intended { intent, outcome }) = effect else {
+                let Some(EffectStory::Intended { intent, outcome, .. }) = effect else {
                     return require(
                         guard!("ledger.story-intent-first", false),
                         "no effect-intent of its number comes before it",
@@ -191,6 +214,30 @@ impl CallStory {
                 )?;
                 self.tally.outcome(ended);
                 *outcome = Some(told(entry, ended.clone()));
+            }
+            Body::EffectResolved(found) => {
+                let effect = self.effects.get_mut(&found.ordinal);
+                let doubt = effect.and_then(EffectStory::in_doubt);
+                let Some((outcome, resolved)) = doubt else {
+                    return require(
+                        guard!("ledger.story-doubt", false),
+                        "no effect of that number is in doubt",
+                    );
+                };
+                let spent = (found.found == Found::Done).then_some(outcome.spent).flatten();
+                require(
+                    guard!("ledger.story-found-spend", found.spent == spent),
+                    "it spent what its outcome did not say",
+                )?;
+                let told_then = outcome.answer.is_some();
+                require(
+                    guard!("ledger.story-told-once", !(told_then && found.answer.is_some())),
+                    "the guest was told something else of it before",
+                )?;
+                if found.found == Found::NotDone && self.finished.is_none() {
+                    self.tally.not_done(outcome);
+                }
+                *resolved = Some(told(entry, found.clone()));
             }
             Body::CallFinished(finished) => {
                 require(
@@ -221,6 +268,23 @@ impl CallStory {
     pub fn open(&self) -> impl Iterator<Item = u32> {
         self.effects.iter().filter_map(|(ordinal, effect)| {
             matches!(effect, EffectStory::Intended { outcome: None, .. }).then_some(*ordinal)
+        })
+    }
+
+    /// Numbers of effects that are in doubt, and of which nobody has said what became of them. A read that got no answer is none: nothing
+    /// depends on it.
+    pub fn doubts(&self) -> impl Iterator<Item = u32> {
+        self.effects.iter().filter_map(|(ordinal, effect)| {
+            let EffectStory::Intended {
+                intent,
+                outcome,
+                resolved,
+            } = effect
+            else {
+                return None;
+            };
+            let doubt = outcome.as_ref().is_some_and(|told| told.what.is_in_doubt());
+            (doubt && resolved.is_none() && intent.what.changes()).then_some(*ordinal)
         })
     }
 
@@ -276,11 +340,18 @@ impl CallStory {
                     add(&name("asked"), refused.what.asked);
                     add(&name("refused"), refused.what.refused.detail);
                 }
-                EffectStory::Intended { intent, outcome } => {
+                EffectStory::Intended {
+                    intent,
+                    outcome,
+                    resolved,
+                } => {
                     add(&name("asked"), intent.what.asked);
                     add(&name("request"), Some(intent.what.request));
                     let outcome = outcome.as_ref().map(|outcome| &outcome.what);
-                    add(&name("answer"), outcome.and_then(|outcome| outcome.answer));
+                    let resolved = resolved.as_ref().map(|resolved| &resolved.what);
+                    let found = resolved.and_then(|resolved| resolved.answer);
+                    add(&name("answer"), outcome.and_then(|outcome| outcome.answer).or(found));
+                    add(&name("found"), resolved.and_then(|resolved| resolved.reason));
                     if let Some(Outcome::NotSent(refused)) = outcome.map(|outcome| &outcome.outcome) {
                         add(&name("refused"), refused.detail);
                     }

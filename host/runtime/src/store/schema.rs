@@ -15,7 +15,7 @@ use super::{StoreError, home};
 /// `Ambt`, in the database's header.
 const APPLICATION: i64 = 0x416d_6274;
 /// The only format that this version reads and writes.
-pub(super) const FORMAT: i64 = 2;
+pub(super) const FORMAT: i64 = 3;
 /// Bytes of a database page. Fixed, so that a quota in bytes is a number of pages.
 pub(super) const PAGE: u64 = 4096;
 /// How long to wait for a reader that recovers the write-ahead log.
@@ -53,11 +53,12 @@ CREATE TABLE checkpoints(
   note TEXT NOT NULL
 ) STRICT;
 
--- Accepted calls without a finish (ordinal -1) and intents without an outcome.
+-- Accepted calls without a finish (ordinal -1) and intents without an outcome; of these, whether they change something.
 CREATE TABLE unfinished(
   call TEXT NOT NULL,
   ordinal INTEGER NOT NULL,
   idx INTEGER NOT NULL,
+  changes INTEGER NOT NULL CHECK (changes IN (0, 1)),
   PRIMARY KEY (call, ordinal)
 ) STRICT, WITHOUT ROWID;
 
@@ -117,6 +118,14 @@ CREATE TABLE reservations(
   FOREIGN KEY (budget, window) REFERENCES accounts(budget, window)
 ) STRICT, WITHOUT ROWID;
 
+-- Effects that ended in doubt, and of which nobody has said what became of them.
+CREATE TABLE doubts(
+  call TEXT NOT NULL,
+  ordinal INTEGER NOT NULL,
+  idx INTEGER NOT NULL UNIQUE,
+  PRIMARY KEY (call, ordinal)
+) STRICT, WITHOUT ROWID;
+
 -- Effects that wait for approvals.
 CREATE TABLE holds(
   call TEXT NOT NULL,
@@ -126,6 +135,7 @@ CREATE TABLE holds(
   idx INTEGER NOT NULL UNIQUE,
   PRIMARY KEY (call, ordinal)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX holds_by_expiry ON holds(expires);
 
 -- People who may approve, with the text of their public key.
 CREATE TABLE persons(

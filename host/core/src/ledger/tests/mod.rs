@@ -387,6 +387,19 @@ fn outcome(ordinal: u32, outcome: Outcome) -> Body {
     .into()
 }
 
+/// What an operator said of an effect in doubt, of which its guest had been told something.
+fn resolved(ordinal: u32, found: Found) -> Body {
+    EffectResolved {
+        answer: None,
+        found,
+        ordinal,
+        reason: Some(digest("found")),
+        settled: vec![],
+        spent: (found == Found::Done).then(|| usd(5000)),
+    }
+    .into()
+}
+
 fn answered(ordinal: u32) -> Body {
     outcome(ordinal, Outcome::Answered(Answered { status: 200 }))
 }

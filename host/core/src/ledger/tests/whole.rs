@@ -267,6 +267,75 @@ fn a_hold_ends_once_with_what_names_it() {
     refuses(with(vec![held(0), finished(&[])]), 3, "is held");
 }
 
+/// A call whose one effect is in doubt, and what comes after that.
+fn doubtful(more: Vec<Body>) -> impl Iterator<Item = EntryDraft> {
+    let doubt = outcome(0, Outcome::InDoubt(Doubt::Timeout));
+    [accepted(), intent(0), doubt]
+        .into_iter()
+        .chain(more)
+        .map(|body| of_call('a', body))
+}
+
+fn ended_in_doubt(cents: u64) -> Body {
+    let Body::CallFinished(mut body) = finished(&[]) else {
+        unreachable!()
+    };
+    body.effects.in_doubt = 1;
+    body.spent = if cents == 0 { vec![] } else { vec![usd(cents)] };
+    body.into()
+}
+
+#[test]
+fn what_became_of_a_doubt_is_said_once() {
+    let said = |change: &dyn Fn(&mut EffectResolved)| {
+        let Body::EffectResolved(mut body) = resolved(0, Found::Done) else {
+            unreachable!()
+        };
+        change(&mut body);
+        Body::from(body)
+    };
+    for (found, cents) in [(Found::Done, 5000), (Found::NotDone, 0)] {
+        let mut log = Log::new();
+        doubtful(vec![resolved(0, found), ended_in_doubt(cents)]).for_each(|draft| log.push(draft));
+        assert_eq!(log.verify().unwrap().doubtful, 0);
+        // It may come after the end, which said what was known then.
+        let mut log = Log::new();
+        doubtful(vec![ended_in_doubt(5000)]).for_each(|draft| log.push(draft));
+        assert_eq!(log.verify().unwrap().doubtful, 1);
+        log.push(of_call('a', resolved(0, found)));
+        assert_eq!(log.verify().unwrap().doubtful, 0);
+    }
+    let twice = vec![resolved(0, Found::Done), resolved(0, Found::Done)];
+    refuses(doubtful(twice), 5, "no effect of that number is in doubt");
+    refuses(
+        doubtful(vec![resolved(1, Found::Done)]),
+        4,
+        "no effect of that number is in doubt",
+    );
+    refuses(
+        doubtful(vec![said(&|said| said.spent = Some(usd(5001)))]),
+        4,
+        "its outcome did not say",
+    );
+    refuses(
+        doubtful(vec![said(&|said| said.found = Found::NotDone)]),
+        4,
+        "its outcome did not say",
+    );
+    refuses(
+        doubtful(vec![said(&|said| said.answer = Some(digest("answer")))]),
+        4,
+        "told something else",
+    );
+    refuses(doubtful(vec![ended_in_doubt(5000), intent(1)]), 5, "already over");
+    let known = [accepted(), intent(0), answered(0), resolved(0, Found::Done)];
+    refuses(
+        known.map(|body| of_call('a', body)),
+        4,
+        "no effect of that number is in doubt",
+    );
+}
+
 #[test]
 fn values_are_erased_once_and_of_calls_that_are_over() {
     let mut log = Log::of_everything();
@@ -406,7 +475,7 @@ fn the_story_of_a_call() {
     assert!(matches!(&told.opening.what, Opening::Accepted(accepted) if accepted.rules == ["support-calls"]));
     assert!(matches!(
         &told.effects[&0],
-        EffectStory::Intended { intent, outcome: Some(outcome) } if intent.stamp.index() == 5 && outcome.stamp.index() == 7
+        EffectStory::Intended { intent, outcome: Some(outcome), .. } if intent.stamp.index() == 5 && outcome.stamp.index() == 7
     ));
     assert!(matches!(&told.effects[&1], EffectStory::Refused(refused) if refused.what.refused.code == Code::Money));
     assert_eq!(told.finished.as_ref().unwrap().what.fuel, 123_456);

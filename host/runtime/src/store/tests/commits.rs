@@ -165,6 +165,29 @@ fn a_call_finishes_after_its_effects() {
 }
 
 #[test]
+fn a_doubt_ends_once() {
+    check(|store| {
+        let (mut call, request) = (Call::new(), request("/v1/refunds"));
+        store.commit(call.begins(&request, vec![])).unwrap();
+        assert!(
+            store.commit(batch([call.resolved(0, vec![])])).is_err(),
+            "it is under way"
+        );
+        store.commit(batch([call.in_doubt(0)])).unwrap();
+        let doubts = || -> Vec<Option<u32>> {
+            let doubts = store.reader().unwrap().doubts().unwrap();
+            doubts.into_iter().map(|(work, _)| work.ordinal).collect()
+        };
+        assert_eq!(doubts(), [Some(0)]);
+        store.commit(batch([call.finished(vec![])])).unwrap();
+        assert!(store.commit(batch([call.resolved(1, vec![])])).is_err());
+        store.commit(batch([call.resolved(0, vec![])])).unwrap();
+        assert_eq!(doubts(), []);
+        assert!(store.commit(batch([call.resolved(0, vec![])])).is_err(), "it was said");
+    });
+}
+
+#[test]
 fn trap_13_only_what_is_on_the_ledger_may_leave() {
     check(|store| {
         let call = Call::new();

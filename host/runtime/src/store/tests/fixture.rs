@@ -10,8 +10,8 @@ use ambit_core::effect::{GuestBody, GuestRequest, HttpRequest, WireLimits};
 use ambit_core::error::Code;
 use ambit_core::grant::Limits;
 use ambit_core::ledger::body::{
-    Answered, Asked, CallAccepted, CallFinished, Cause, ConfigChanged, EffectHeld, EffectIntent, EffectOutcome,
-    EffectRefused, End, HoldVoted, Outcome, Refused, Reservation, Returned, Settlement,
+    Answered, Asked, CallAccepted, CallFinished, Cause, ConfigChanged, Doubt, EffectHeld, EffectIntent, EffectOutcome,
+    EffectRefused, EffectResolved, End, Found, HoldVoted, Outcome, Refused, Reservation, Returned, Settlement,
 };
 use ambit_core::ledger::{Body, EntryDraft, Principal, Tally};
 use ambit_core::policy::Mode;
@@ -343,6 +343,32 @@ impl Call {
         };
         self.tally.outcome(&body);
         self.draft(body)
+    }
+
+    pub(super) fn in_doubt(&mut self, ordinal: u32) -> EntryDraft {
+        let body = EffectOutcome {
+            answer: None,
+            ms: 0,
+            ordinal,
+            outcome: Outcome::InDoubt(Doubt::Restart),
+            received: 0,
+            sent: 0,
+            settled: vec![],
+            spent: None,
+        };
+        self.tally.outcome(&body);
+        self.draft(body)
+    }
+
+    pub(super) fn resolved(&self, ordinal: u32, settled: Vec<Settlement>) -> EntryDraft {
+        self.draft(EffectResolved {
+            answer: None,
+            found: Found::Done,
+            ordinal,
+            reason: None,
+            settled,
+            spent: None,
+        })
     }
 
     pub(super) fn finished(&self, settled: Vec<Settlement>) -> EntryDraft {
