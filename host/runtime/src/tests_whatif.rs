@@ -323,6 +323,9 @@ fn a_bundle_is_replayed_without_its_home() {
     assert!(refused.contains("not signed by"), "{refused}");
 }
 
+/// Something that is done to a bundle's document.
+type Tamper<'a> = &'a dyn Fn(&mut serde_json::Value);
+
 #[test]
 fn every_part_of_a_bundle_is_checked() {
     let folder = tempfile::tempdir().unwrap();
@@ -340,7 +343,7 @@ fn every_part_of_a_bundle_is_checked() {
         "the tests write as bundles are written"
     );
     let zeros = "A".repeat(44);
-    let cases: [(&dyn Fn(&mut serde_json::Value), &str); 9] = [
+    let cases: [(Tamper<'_>, &str); 9] = [
         (&|d| d["bundle"] = 2.into(), "of format 2"),
         (&|d| d["call"] = "c_another".into(), "those of another call"),
         (&|d| d["component"] = "AGFzbQ==".into(), "its component is another one"),
