@@ -80,7 +80,7 @@ pub enum EffectStory {
     /// Permitted.
     Intended {
         /// What was to be sent.
-        intent: Told<EffectIntent>,
+        intent: Box<Told<EffectIntent>>,
         /// What became of it. None while it is under way, and after the host died in it.
         outcome: Option<Told<EffectOutcome>>,
         /// What an operator said of it later, where it was in doubt.
@@ -169,7 +169,7 @@ impl CallStory {
                     guard!("ledger.story-ordinal-once", self.is_new(intent.ordinal, intent.hold)),
                     "the call had an effect of that number",
                 )?;
-                let (ordinal, intent) = (intent.ordinal, told(entry, intent.clone()));
+                let (ordinal, intent) = (intent.ordinal, Box::new(told(entry, intent.clone())));
                 let (outcome, resolved) = (None, None);
                 let intended = EffectStory::Intended {
                     intent,
