@@ -16,7 +16,7 @@
 //! function that lists its cases, and the argument that chooses one) and `[matrix]` in `expect.toml`: each case with the
 //! code it must be refused with, or `ok: 200` where it must return something that begins with 200. A case that the guest has and the table has not is a failure.
 //!
-//! After every scenario the ledger is verified, the last receipt is verified offline, and no two requests may have had the
+//! After every scenario the ledger is verified, its calls are replayed and decided once more, the last receipt is verified offline, and no two requests may have had the
 //! same idempotency key. Neither the home, nor any output, nor a request's readable part may contain the service's token,
 //! and no output, of people's commands neither, a character that a terminal obeys.
 
@@ -486,6 +486,7 @@ impl Stage {
         let verified = self.home.done(["audit", "verify"]).map_err(|error| error.to_string())?;
         self.check_output(&verified)?;
         self.check_replay()?;
+        self.check_what_if()?;
         self.check_newest_calls()?;
         self.check_arrived()?;
         let files = self
@@ -522,6 +523,37 @@ impl Stage {
         }
     }
 
+    /// Decided once more under the very policies in force, all comes to what it came to: facts are rebuilt as they were.
+    fn check_what_if(&self) -> Result<(), String> {
+        let policy = self.home.folder().join("policy").display().to_string();
+        let run = self
+            .home
+            .done(["what-if", "--policy", &policy, "--format", "json"])
+            .map_err(|error| error.to_string())?;
+        self.check_output(&run)?;
+        let document = run.json().unwrap_or_default();
+        let undecided = document["undecided"]
+            .as_array()
+            .is_none_or(|undecided| !undecided.is_empty());
+        let otherwise = document["other_rules"] != 0;
+        if undecided || otherwise {
+            return Err(format!("decided again, not all is as it was: {}", run.text()));
+        }
+        self.check_lessons()
+    }
+
+    /// What agents asked for can be learned from: a proposal is not given out that would not permit it.
+    fn check_lessons(&self) -> Result<(), String> {
+        let learned = self.home.run(["policy", "learn", "--since", "1970-01-01"], "");
+        let learned = learned.map_err(|error| error.to_string())?;
+        self.check_output(&learned)?;
+        match learned.code {
+            Some(0) => Ok(()),
+            Some(1) if learned.err.contains("nothing to learn from") => Ok(()),
+            _ => Err(format!("nothing was learned: {}", learned.text())),
+        }
+    }
+
     /// The newest call's receipt proves it to whoever has the public key alone; the newest three can be looked at.
     fn check_newest_calls(&self) -> Result<(), String> {
         let done = |arguments: &[&str]| self.home.done(arguments).map_err(|error| error.to_string());
@@ -546,7 +578,44 @@ impl Stage {
         done(&["audit", "prove", newest, "--output", &receipt])?;
         let nowhere = self.home.moved(&file("no-home"));
         let verified = nowhere.done(["receipt", "verify", &receipt, "--key", &key]);
-        self.check_output(&verified.map_err(|error| error.to_string())?)
+        self.check_output(&verified.map_err(|error| error.to_string())?)?;
+        self.check_bundle(newest, &nowhere, &key)
+    }
+
+    /// A call that can be replayed can be replayed elsewhere, by whoever has the public key alone.
+    fn check_bundle(&self, call: &str, nowhere: &Home, key: &str) -> Result<(), String> {
+        let file = self.home.folder().with_file_name("bundle.json").display().to_string();
+        let written = self.home.run(["replay", "--bundle", &file, call], "");
+        let written = written.map_err(|error| error.to_string())?;
+        self.check_output(&written)?;
+        if written.code == Some(1) && written.err.contains("the call cannot be replayed") {
+            return Ok(());
+        }
+        let replayed = nowhere.run(["replay", "--from", &file, "--key", key], "");
+        let replayed = replayed.map_err(|error| error.to_string())?;
+        self.check_output(&replayed)?;
+        if replayed.code != Some(0) {
+            return Err(format!(
+                "its bundle is not replayed: {}\n{}",
+                written.text(),
+                replayed.text()
+            ));
+        }
+        let text = fs::read_to_string(&file).map_err(|error| error.to_string())?;
+        let bundle: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        let values = bundle["values"].as_object().into_iter().flatten();
+        let plain: Vec<String> = values
+            .filter_map(|(_, value)| BASE64.decode(value["value"].as_str()?.as_bytes()).ok())
+            .map(|value| String::from_utf8_lossy(&value).into_owned())
+            .collect();
+        let tokens = spellings(&self.service.token);
+        if plain
+            .iter()
+            .any(|value| tokens.iter().any(|token| value.contains(token)))
+        {
+            return Err("the service's token is in a bundle".to_owned());
+        }
+        Ok(())
     }
 
     fn check_arrived(&self) -> Result<(), String> {

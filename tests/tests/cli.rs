@@ -69,6 +69,7 @@ const CASES: &[Case] = &[
     ("escapes", escapes),
     ("people", people),
     ("holds", holds),
+    ("what_if", what_if),
     ("budgets", budgets),
     ("stops", stops),
     ("stopped", stopped),
@@ -397,7 +398,7 @@ fn changed(
 }
 
 fn help(place: &mut Place) -> Verdict {
-    let commands: [&[&str]; 54] = [
+    let commands: [&[&str]; 56] = [
         &[],
         &["init"],
         &["build"],
@@ -411,6 +412,7 @@ fn help(place: &mut Place) -> Verdict {
         &["policy"],
         &["policy", "check"],
         &["policy", "init"],
+        &["policy", "learn"],
         &["policy", "schema"],
         &["calls"],
         &["calls", "resume"],
@@ -439,6 +441,7 @@ fn help(place: &mut Place) -> Verdict {
         &["run", "list"],
         &["run", "end"],
         &["replay"],
+        &["what-if"],
         &["budgets"],
         &["audit"],
         &["audit", "show"],
@@ -959,6 +962,71 @@ fn runs(place: &mut Place) -> Verdict {
         &["run", "show", &run, "--limit", "0", "--format", "json"],
     )?;
     place.run(0, Leaves::Record, &["audit", "verify"])?;
+    Ok(())
+}
+
+/// Another policy, another build, what can be learned, and calls that are taken elsewhere.
+fn what_if(place: &mut Place) -> Verdict {
+    place.ready();
+    let path = |place: &Place, name: &str| place.path(name).display().to_string();
+    place.run(2, Leaves::Nothing, &["what-if"])?;
+    place.run(2, Leaves::Nothing, &["what-if", "--policy", "x", "--tool", "y"])?;
+    place.run(
+        2,
+        Leaves::Nothing,
+        &["what-if", "--policy", "x", "--since", "yesterday"],
+    )?;
+    place.run(2, Leaves::Record, &["what-if", "--policy", &path(place, "missing")])?;
+    let other = path(place, "other");
+    fs::create_dir(&other).unwrap();
+    place.run(2, Leaves::Record, &["what-if", "--policy", &other])?;
+    fs::write(place.path("other/main.cedar"), "permit (principal, action, resource);").unwrap();
+    place.run(2, Leaves::Record, &["what-if", "--policy", &other])?;
+    fs::write(place.path("other/main.cedar"), PERMITTED).unwrap();
+    place.run(0, Leaves::Record, &["what-if", "--policy", &other])?;
+    place.run(1, Leaves::Record, &["policy", "learn", "--since", "24h"])?;
+    // Denied under the policy in force, and not under the other one.
+    place.home.permit("").unwrap();
+    place.run(1, Leaves::Record, &["call", "shop", "get", "--args", r#"{"id": "x"}"#])?;
+    let own = place.home.folder().join("policy").display().to_string();
+    place.run(0, Leaves::Record, &["what-if", "--policy", &own])?;
+    place.run(1, Leaves::Record, &["what-if", "--policy", &other])?;
+    place.run(
+        1,
+        Leaves::Record,
+        &["what-if", "--policy", &other, "--since", "1h", "--format", "json"],
+    )?;
+    place.run(
+        0,
+        Leaves::Record,
+        &["what-if", "--policy", &other, "--since", "2100-01-01"],
+    )?;
+    place.run(2, Leaves::Record, &["what-if", "--policy", &other, "--call", "c_abc"])?;
+    let (shop, proposal) = (path(place, "shop.wasm"), path(place, "learned.txt"));
+    place.run(0, Leaves::Record, &["what-if", "--tool", &shop])?;
+    place.run(1, Leaves::Record, &["what-if", "--tool", &format!("shp={shop}")])?;
+    place.run(2, Leaves::Record, &["what-if", "--tool", "shop=missing.wasm"])?;
+    place.run(2, Leaves::Nothing, &["policy", "learn"])?;
+    place.run(2, Leaves::Record, &["policy", "learn", "--from", "c_abc"])?;
+    place.run(0, Leaves::Record, &["policy", "learn", "--since", "1970-01-01"])?;
+    place.run(
+        0,
+        Leaves::Record,
+        &["policy", "learn", "--from", "c_", "--output", &proposal],
+    )?;
+    place.run(
+        2,
+        Leaves::Record,
+        &["policy", "learn", "--from", "c_", "--output", &proposal],
+    )?;
+    let bundle = path(place, "bundle.json");
+    place.run(2, Leaves::Nothing, &["replay", "--bundle", &bundle])?;
+    place.run(1, Leaves::Record, &["replay", "--bundle", &bundle, "c_"])?;
+    place.run(2, Leaves::Nothing, &["replay", "--from", &bundle])?;
+    let key = place.home.folder().join("keys/ledger.pub").display().to_string();
+    place.run(2, Leaves::Nothing, &["replay", "--from", &bundle, "--key", &key])?;
+    fs::write(&bundle, "{}").unwrap();
+    place.run(1, Leaves::Nothing, &["replay", "--from", &bundle, "--key", &key])?;
     Ok(())
 }
 

@@ -110,7 +110,16 @@ pub(crate) enum Command {
         command: Run,
     },
     /// Run calls once more from what was recorded, offline, and compare. Nothing is sent.
+    ///
+    /// A call can be taken elsewhere: --bundle writes all that running it again takes into one file, and --from replays that file without
+    /// the home, against the ledger's public key. A bundle has the call's arguments, requests, answers and result in plain text, and no
+    /// credential: whoever may have it may read those.
     Replay(Replay),
+    /// What another policy, or another build of a tool, would have changed of recorded calls. Nothing is sent or written.
+    ///
+    /// Exits with 1 where something would change, so that a pipeline can stop on it. What cannot be decided again, because its values were
+    /// erased or its route is gone, is told and counted.
+    WhatIf(WhatIf),
     /// The budgets: what each has used, reserved and left, and when its window begins anew.
     Budgets,
     /// The ledger: what happened, and that it was not changed since.
@@ -525,6 +534,76 @@ pub(crate) struct Unkill {
 pub(crate) struct Replay {
     /// The call, or a beginning of its id; every call that ran, where none is named.
     pub(crate) call: Option<String>,
+    /// Write the call as a bundle to this file, which must not be there yet, instead of replaying it. Its values are plain text.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "call")]
+    pub(crate) bundle: Option<PathBuf>,
+    /// Replay the bundle in this file; no home is needed.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "key", conflicts_with_all = ["call", "bundle"])]
+    pub(crate) from: Option<PathBuf>,
+    /// The public key of the ledger that the bundle is from.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "from")]
+    pub(crate) key: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WhatIf {
+    #[command(flatten)]
+    pub(crate) other: Other,
+    #[command(flatten)]
+    pub(crate) calls: Recorded,
+}
+
+/// What would be another one: exactly one of these.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Other {
+    /// Decide under the *.cedar files of this folder, in place of the home's.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) policy: Option<PathBuf>,
+    /// Run the tool's calls in this component, answered from what was recorded; the name may be left out where it is clear.
+    #[arg(long, value_name = "[NAME=]FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) tool: Option<String>,
+}
+
+/// Which recorded calls.
+#[derive(Debug, Args)]
+pub(crate) struct Recorded {
+    /// Only calls that began then or later: 2026-11-21, 2026-11-21T08:30Z, or so long ago: 90m, 24h, 7d.
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    pub(crate) since: Option<Since>,
+    /// Only this call, by its id or a beginning of it (may be repeated).
+    #[arg(long, value_name = "CALL", conflicts_with = "since")]
+    pub(crate) call: Vec<String>,
+}
+
+/// A time as people give it, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Since {
+    /// Since 1970.
+    At(i64),
+    /// Before now.
+    Ago(i64),
+}
+
+/// Reads a time: a date, perhaps with a time of day in UTC, or how long ago it was.
+fn since(text: &str) -> Result<Since, String> {
+    if let Some(at) = ambit_core::ledger::parse_utc(text) {
+        return Ok(Since::At(at));
+    }
+    let unit = |unit: char| match unit {
+        's' => Some(1_000),
+        'm' => Some(60_000),
+        'h' => Some(3_600_000),
+        'd' => Some(86_400_000),
+        _ => None,
+    };
+    let ago = text.chars().last().and_then(unit).and_then(|unit: i64| {
+        let number = text.get(..text.len() - 1)?;
+        let plain = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        number.parse::<i64>().ok().filter(|_| plain)?.checked_mul(unit)
+    });
+    ago.map(Since::Ago)
+        .ok_or_else(|| "a day such as 2026-11-21, with a time of day in UTC such as 2026-11-21T08:30Z, or how long ago: 90m, 24h, 7d".to_owned())
 }
 
 #[derive(Debug, Subcommand)]
@@ -566,6 +645,22 @@ pub(crate) enum Policy {
         /// Replace a proposal that is there already.
         #[arg(long)]
         force: bool,
+    },
+    /// Propose the least policy that would have permitted what recorded calls asked for.
+    ///
+    /// What was denied, held or stopped by a dry run counts as asked for. Rules are by team, tool and function or route, with the most money
+    /// asked for and no other value. The proposal is in force nowhere: it is printed, or written to a file of your choice.
+    #[command(group = clap::ArgGroup::new("which").required(true).multiple(true))]
+    Learn {
+        /// A call, or a beginning of its id (may be repeated).
+        #[arg(long, value_name = "CALL", num_args = 1.., group = "which")]
+        from: Vec<String>,
+        /// All calls that began then or later: 2026-11-21, 2026-11-21T08:30Z, or so long ago: 90m, 24h, 7d.
+        #[arg(long, value_name = "TIME", value_parser = since, group = "which")]
+        since: Option<Since>,
+        /// Write the proposal to this file, which must not be there yet, instead of standard output.
+        #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        output: Option<PathBuf>,
     },
     /// Print the Cedar schema that policies are validated with.
     Schema,

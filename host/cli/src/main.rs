@@ -64,6 +64,7 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::Status => commands::kill::status(home, out),
         Command::Run { command } => commands::run::run(command, home, out),
         Command::Replay(args) => commands::replay::run(args, home, out),
+        Command::WhatIf(args) => commands::what_if::run(args, home, out),
         Command::Budgets => commands::budgets::run(home, out),
         Command::Audit { command } => commands::audit::run(command, home, out),
         Command::Erase(args) => commands::erase::run(args, home, out),

@@ -31,7 +31,7 @@ use crate::host::{Host, ended_without_its_guest, now_ms};
 use crate::ids::{CallId, TraceId};
 use crate::random;
 use crate::store::{Batch, Delegated, Held as HeldRow, Payload, Reader, StoreError, Work};
-use crate::transcript::{self, AskedFor, Record, Transcript, Unreadable};
+use crate::transcript::{self, AskedFor, Record, Transcript, Unreadable, tampered};
 
 /// A held effect with what people decide on, and without the story of its call: what a list needs.
 #[derive(Debug, Clone)]
@@ -257,6 +257,7 @@ impl From<Unreadable> for ApprovalError {
         match error {
             Unreadable::Store(error) => error.into(),
             Unreadable::Value(_) => Self::Refused(Refusal::new(Code::Stale, error.to_string())),
+            Unreadable::Tampered(_) => Self::Refused(tampered(&error)),
         }
     }
 }
@@ -573,6 +574,7 @@ fn not_done(held: &EffectHeld, refused: Refused) -> EffectRefused {
         cause: Cause::Guest,
         connection: Some(held.connection.clone()),
         effect: Some(held.effect),
+        exhausted: Vec::new(),
         hold: Some(held.hold),
         import: held.import.clone(),
         ordinal: held.ordinal,
@@ -595,7 +597,7 @@ struct Recorded {
 impl Recorded {
     fn read(reader: &Reader, stopped: &Stopped) -> Result<Recorded, Unreadable> {
         let story = stopped.story();
-        let record = Record::new(reader, &story.call);
+        let record = Record::new(reader, story);
         let there = |name: &str| {
             let text = record.text(name)?;
             text.ok_or_else(|| Unreadable::value(format!("its value `{name}` is gone")))

@@ -617,6 +617,7 @@ impl Host {
         let entry = heading.entry(CallDenied {
             args: Some(args.commitment()),
             function: function.map(|function| function.id.clone()),
+            mode: Some(request.mode),
             refused: refused(&refusal, Some(detail.commitment())),
             rules,
             run,

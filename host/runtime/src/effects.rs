@@ -227,6 +227,8 @@ struct Known {
     effect: Option<Digest>,
     spend: Option<Amount>,
     rules: Vec<String>,
+    /// The budgets that policy was told have no room for it.
+    exhausted: Vec<String>,
     /// The hold that ends with what becomes of the effect, and who approved it.
     hold: Option<Digest>,
     approvals: BTreeMap<String, u32>,
@@ -247,6 +249,7 @@ impl Known {
             effect: None,
             spend: None,
             rules: Vec::new(),
+            exhausted: Vec::new(),
             hold: None,
             approvals: BTreeMap::new(),
             over: Vec::new(),
@@ -885,6 +888,7 @@ impl CallEffects {
         if !exhausted.iter().any(|one| one == name) {
             exhausted.push(name.to_owned());
         }
+        known.exhausted.clone_from(&exhausted);
         let decided = self.decide(admitted, spend, &exhausted, known);
         let one = reserved.iter_mut().find(|one| one.budget == name && one.over.is_none());
         if let (Ok(()), Some(hold), Some(one)) = (&decided, known.hold, one)
@@ -1025,6 +1029,7 @@ impl CallEffects {
             cause: known.cause,
             connection: known.connection,
             effect: known.effect,
+            exhausted: known.exhausted,
             hold: known.hold,
             import: known.import,
             ordinal: known.ordinal,

@@ -337,13 +337,7 @@ pub fn known_checkpoints(home: &Path) -> Result<Known, OpenError> {
 
 /// A sandbox with the home's limits and its cache of compiled code.
 pub(crate) fn sandbox(config: &Config, keys: &Keys, compiler: Option<Compiler>) -> Result<Sandbox, OpenError> {
-    let compiler = match compiler {
-        Some(compiler) => compiler,
-        None => std::env::current_exe()
-            .map(Compiler::Child)
-            .map_err(|e| OpenError::Home(format!("this program's own file is not known: {e}")))?,
-    };
-    let mut options = SandboxOptions::new(compiler);
+    let mut options = SandboxOptions::new(own_compiler(compiler)?);
     let cache = config.home().join("cache");
     home::make_private(&cache).map_err(|e| StoreError::ReadOnly {
         home: config.home().to_owned(),
@@ -356,6 +350,24 @@ pub(crate) fn sandbox(config: &Config, keys: &Keys, compiler: Option<Compiler>) 
     options.slots = config.limits().concurrent_calls;
     options.stack_bytes = stack_bytes(config.limits())?;
     Ok(Sandbox::new(options)?)
+}
+
+/// A sandbox for one call of another home's: its limits, no cache, nothing of this machine.
+pub(crate) fn lone_sandbox(limits: &Limits, compiler: Option<Compiler>) -> Result<Sandbox, OpenError> {
+    let mut options = SandboxOptions::new(own_compiler(compiler)?);
+    options.slots = 1;
+    options.stack_bytes = stack_bytes(limits)?;
+    Ok(Sandbox::new(options)?)
+}
+
+/// A child of this program, where no other compiler is chosen.
+fn own_compiler(chosen: Option<Compiler>) -> Result<Compiler, OpenError> {
+    match chosen {
+        Some(compiler) => Ok(compiler),
+        None => std::env::current_exe()
+            .map(Compiler::Child)
+            .map_err(|e| OpenError::Home(format!("this program's own file is not known: {e}"))),
+    }
 }
 
 /// The guests' stack, which is taken from that of the calling thread: 2 MiB where nobody says otherwise.

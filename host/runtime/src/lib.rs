@@ -27,6 +27,7 @@ pub mod secret;
 pub mod stops;
 pub mod store;
 pub mod transcript;
+pub mod whatif;
 
 #[cfg(test)]
 mod tests;

@@ -10,15 +10,16 @@ use ambit_core::digest::Digest;
 use ambit_core::effect::{GuestRequest, GuestResponse};
 use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::Limits;
-use ambit_core::ledger::CallStory;
 use ambit_core::ledger::body::{Asked, CallFinished, End};
+use ambit_core::ledger::bundle::{Bundle, Opened, Proven, Salted};
 use ambit_core::ledger::story::Opening;
+use ambit_core::ledger::{CallStory, Checkpoint, LedgerError};
 use ambit_core::manifest::Manifest;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::Serialize;
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::home;
 use crate::host::{self, OpenError};
 use crate::sandbox::{Compiler, Effects, GuestHttpError, LoadedTool, LogLevel, Outcome, Sandbox, Stop};
@@ -66,6 +67,7 @@ impl From<Unreadable> for ReplayError {
         match error {
             Unreadable::Store(error) => error.into(),
             Unreadable::Value(_) => ReplayError::Refused(Refusal::new(Code::Arguments, error.to_string())),
+            Unreadable::Tampered(_) => ReplayError::Refused(transcript::tampered(&error)),
         }
     }
 }
@@ -107,44 +109,84 @@ impl Replayer {
     /// Replays a call that has ended.
     ///
     /// # Errors
-    /// Where the call was denied, has not ended, was ended from outside, or a value of it was erased; [`Code::Tool`] where its
-    /// component is gone.
+    /// Where the call was denied, has not ended, was ended from outside, or its values were erased; [`Code::Tool`] where its component is
+    /// gone; [`Code::Ledger`] where a value is not the one that the ledger commits to.
     pub fn replay(&mut self, call: &str) -> Result<Replayed, ReplayError> {
         let story = self.reader.story(call)?;
-        let (asked, finished) = replayable(&story)?;
+        let (asked, _) = replayable(&story)?;
+        self.not_erased(call)?;
         let digest = story.tool.ok_or_else(|| refuse("it names no component"))?;
         self.load(&asked.tool, digest)?;
         let tool = self.tools.get(&digest).ok_or_else(|| refuse("its component is gone"))?;
-        let record = Record::new(&self.reader, call);
-        let function = tool.manifest().function(&asked.function)?;
-        let args = record.json("args")?;
-        let limits = transcript::limits(asked)?;
-        let transcript = Transcript::read(&record, &story)?;
-        let same_engine = transcript.start.engine == self.sandbox.engine_id();
-        let count = transcript.answers.len();
-        let effects = Recorded::new(transcript, tool.manifest(), &limits, finished)?;
-        let ended = self.sandbox.run(tool, function, &args, &limits, Box::new(effects));
-        let effects: Box<dyn Any> = ended.effects;
-        let effects = effects
-            .downcast::<Recorded>()
-            .map_err(|_| refuse("its record was lost in the sandbox"))?;
-        let diverged = match effects.diverged {
-            Some(divergence) => Some(divergence),
-            None => effects
-                .left_over()
-                .or(end_difference(&record, finished, &ended.outcome)?)
-                .or(log_difference(&record, &effects.log)?)
-                .or_else(|| fuel_difference(same_engine, finished.fuel, ended.fuel_used)),
+        let again = again(&self.sandbox, tool, &Record::new(&self.reader, &story), &story)?;
+        Ok(again.replayed(&story, digest))
+    }
+
+    /// Runs a call that has ended in another component than it had: none where the recorded call cannot be run again at all.
+    ///
+    /// # Errors
+    /// As [`replay`](Self::replay), but for the component.
+    pub(crate) fn rerun(&self, story: &CallStory, tool: &LoadedTool) -> Result<Again, ReplayError> {
+        replayable(story)?;
+        self.not_erased(&story.call)?;
+        again(&self.sandbox, tool, &Record::new(&self.reader, story), story)
+    }
+
+    /// Loads a component as those of the home are loaded: in a child, under limits.
+    pub(crate) fn load_component(&self, component: &[u8]) -> Result<LoadedTool, Refusal> {
+        self.sandbox.load(component)
+    }
+
+    /// A call with all that running it again takes, as the text of a file: see [`ambit_core::ledger::bundle`]. Its values are plain text.
+    ///
+    /// # Errors
+    /// As [`replay`](Self::replay); [`Code::Limit`] where it would be too long.
+    pub fn bundle(&self, call: &str) -> Result<String, ReplayError> {
+        let story = self.reader.story(call)?;
+        let (asked, _) = replayable(&story)?;
+        self.not_erased(call)?;
+        let digest = story.tool.ok_or_else(|| refuse("it names no component"))?;
+        let component = home::read_component_of(&self.home, &asked.tool, &digest)?;
+        let key = crate::store::verifier(&self.home)?;
+        let checkpoint = self.reader.checkpoint()?;
+        let size = Checkpoint::parse_verified(&checkpoint, &key)
+            .map_err(StoreError::from)?
+            .size();
+        let entries = self.reader.entries_of(call)?.into_iter().map(|entry| {
+            let proof = self.reader.inclusion(entry.index(), size)?;
+            Ok(Proven { entry, proof })
+        });
+        let entries = entries.collect::<Result<_, StoreError>>()?;
+        let mut values = BTreeMap::new();
+        for (name, _) in story.commitments() {
+            let value = self.reader.payload(call, &name)?;
+            let value = value.ok_or_else(|| refuse(&format!("its value `{name}` is gone")))?;
+            let salted = Salted {
+                salt: *value.salt(),
+                value: value.into_bytes(),
+            };
+            values.insert(name, salted);
+        }
+        let bundle = Bundle {
+            call: call.to_owned(),
+            checkpoint,
+            component,
+            entries,
+            values,
         };
-        Ok(Replayed {
-            call: story.call.clone(),
-            tool: digest,
-            effects: count,
-            fuel_recorded: finished.fuel,
-            fuel_used: ended.fuel_used,
-            same_engine,
-            diverged,
-        })
+        let refused = |error: LedgerError| Refusal::new(Code::Ledger, error.to_string());
+        let text = bundle.to_json().map_err(refused)?;
+        // What its reader would refuse is not written: a stored value that is not the ledger's shows here.
+        Bundle::open(&text, &key).map_err(refused)?;
+        Ok(text)
+    }
+
+    /// That the call has its values still.
+    fn not_erased(&self, call: &str) -> Result<(), ReplayError> {
+        match self.reader.erased(call)? {
+            Some(erased) => Err(refuse(&format!("its values were {erased}")).into()),
+            None => Ok(()),
+        }
     }
 
     /// Loads a component once.
@@ -155,6 +197,103 @@ impl Replayer {
         }
         Ok(())
     }
+}
+
+/// Replays the call of a bundle, of which everything was checked, without its home.
+///
+/// # Errors
+/// As [`Replayer::replay`]; [`Code::Limit`] where the call was allowed more than anybody else's machine should give it.
+pub fn replay_bundle(opened: &Opened, compiler: Option<Compiler>) -> Result<Replayed, ReplayError> {
+    let (asked, _) = replayable(&opened.story)?;
+    let limits = transcript::limits(asked)?;
+    // Another home's limits are another's choice: none beyond what any configuration here could say.
+    if let Some(name) = config::limit_out_of_range(&limits)
+        && !ambit_core::guard!("replay.bundle-limits", false)
+    {
+        let message = format!("the call of the bundle ran with a limit `{name}` that no home can set");
+        return Err(Refusal::new(Code::Limit, message).into());
+    }
+    let sandbox = host::lone_sandbox(&limits, compiler)?;
+    let tool = sandbox.load(&opened.component)?;
+    let again = again(&sandbox, &tool, &Record::of_bundle(opened), &opened.story)?;
+    Ok(again.replayed(&opened.story, Digest::of(&opened.component)))
+}
+
+/// A call that was run again, and what was not as recorded.
+pub(crate) struct Again {
+    /// The first other effect, end or result.
+    pub(crate) behaviour: Option<Divergence>,
+    log: Option<Divergence>,
+    effects: usize,
+    pub(crate) fuel_recorded: u64,
+    pub(crate) fuel_used: u64,
+    same_engine: bool,
+}
+
+impl Again {
+    /// Whether the log alone is another one.
+    pub(crate) fn logs_otherwise(&self) -> bool {
+        self.behaviour.is_none() && self.log.is_some()
+    }
+
+    fn replayed(self, story: &CallStory, tool: Digest) -> Replayed {
+        let fuel = fuel_difference(self.same_engine, self.fuel_recorded, self.fuel_used);
+        Replayed {
+            call: story.call.clone(),
+            tool,
+            effects: self.effects,
+            fuel_recorded: self.fuel_recorded,
+            fuel_used: self.fuel_used,
+            same_engine: self.same_engine,
+            diverged: self.behaviour.or(self.log).or(fuel),
+        }
+    }
+}
+
+/// Runs a recorded call in a component, offline, and compares.
+fn again(sandbox: &Sandbox, tool: &LoadedTool, record: &Record<'_>, story: &CallStory) -> Result<Again, ReplayError> {
+    let (asked, finished) = replayable(story)?;
+    let args = record.json("args")?;
+    let limits = transcript::limits(asked)?;
+    let transcript = Transcript::read(record, story)?;
+    let same_engine = transcript.start.engine == sandbox.engine_id();
+    let count = transcript.answers.len();
+    let effects = Recorded::new(transcript, tool.manifest(), &limits, finished)?;
+    let Ok(function) = tool.manifest().function(&asked.function) else {
+        let gone = divergence(
+            "function",
+            asked.function.clone(),
+            "the component has none of that name".to_owned(),
+        );
+        return Ok(Again {
+            behaviour: Some(gone),
+            log: None,
+            effects: count,
+            fuel_recorded: finished.fuel,
+            fuel_used: 0,
+            same_engine,
+        });
+    };
+    let ended = sandbox.run(tool, function, &args, &limits, Box::new(effects));
+    let effects: Box<dyn Any> = ended.effects;
+    let effects = effects
+        .downcast::<Recorded>()
+        .map_err(|_| refuse("its record was lost in the sandbox"))?;
+    let log = log_difference(&record.text("log")?.unwrap_or_default(), &effects.log);
+    let behaviour = match effects.diverged {
+        Some(divergence) => Some(divergence),
+        None => effects
+            .left_over()
+            .or(end_difference(record, finished, &ended.outcome)?),
+    };
+    Ok(Again {
+        behaviour,
+        log,
+        effects: count,
+        fuel_recorded: finished.fuel,
+        fuel_used: ended.fuel_used,
+        same_engine,
+    })
 }
 
 /// A call that ran to an end of its own, or to a limit that is the same every time.
@@ -327,11 +466,10 @@ fn seen_word(outcome: &Outcome) -> String {
     }
 }
 
-fn log_difference(record: &Record<'_>, seen: &str) -> Result<Option<Divergence>, Unreadable> {
-    let recorded = record.text("log")?.unwrap_or_default();
+fn log_difference(recorded: &str, seen: &str) -> Option<Divergence> {
     let same = ambit_core::guard!("replay.log", recorded == seen);
     let digest = |text: &str| Digest::of(text.as_bytes()).to_string();
-    Ok((!same).then(|| divergence("log", digest(&recorded), digest(seen))))
+    (!same).then(|| divergence("log", digest(recorded), digest(seen)))
 }
 
 /// Fuel is a function of the inputs too, on the same engine.
@@ -376,6 +514,12 @@ mod tests {
         assert_eq!(another_end(&trapped(Code::Fuel), &stopped), None);
         assert!(another_end(&trapped(Code::Trap), &stopped).is_some());
         assert!(another_end(&trapped(Code::Trap), &Outcome::Ok(Json::Null)).is_some());
+    }
+
+    #[test]
+    fn a_log_is_as_it_was() {
+        assert_eq!(log_difference("info a\n", "info a\n"), None);
+        assert!(log_difference("info a\n", "").is_some());
     }
 
     #[test]

@@ -108,6 +108,12 @@ fn answer(mut stream: TcpStream, seen: &AtomicUsize) {
 /// `get` reads a path, `post` changes it, `twice` reads it two times, `both` reads and changes it, `tell` says how far it is, `spin` computes for
 /// ever, `late` reads, computes for a while and changes it; each returns nothing that matters.
 fn component(port: u16) -> Vec<u8> {
+    let (world, module) = source(port);
+    crate::sandbox::tests::component(&world, &module)
+}
+
+/// The component's world and module, as text.
+fn source(port: u16) -> (String, String) {
     let world = format!(
         r#"world tool {{
         @external-id("GET,POST http://127.0.0.1:{port}/things/{{id}} reads(id)")
@@ -146,7 +152,7 @@ fn component(port: u16) -> Vec<u8> {
         (func (export "twice") (param i32 i32) (result i32) {get} {get} (i32.load8_u (i32.const 64))))"#,
         allocator = crate::sandbox::tests::ALLOCATOR,
     );
-    crate::sandbox::tests::component(&world, &module)
+    (world, module)
 }
 
 #[path = "tests_holds.rs"]
@@ -157,6 +163,8 @@ mod recovery;
 mod runs;
 #[path = "tests_stops.rs"]
 mod stops;
+#[path = "tests_whatif.rs"]
+mod whatif;
 
 const POLICY: &str = "@id(\"all\") permit (principal, action, resource);";
 

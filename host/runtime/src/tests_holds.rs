@@ -16,7 +16,7 @@ pub(super) const ONE: &str = r#"
 @id("all") permit (principal, action, resource);
 @id("reviewed") forbid (principal, action == Action::"commit", resource) unless { context.approvals.reviewer >= 1 };
 "#;
-const TWO: &str = r#"
+pub(super) const TWO: &str = r#"
 @id("all") permit (principal, action, resource);
 @id("reviewed") forbid (principal, action == Action::"commit", resource) unless { context.approvals.reviewer >= 2 };
 "#;
@@ -44,7 +44,7 @@ pub(super) fn held(answer: &Answer) -> crate::call::Held {
     }
 }
 
-fn vote(held: &crate::call::Held, person: &str, verdict: Verdict) -> String {
+pub(super) fn vote(held: &crate::call::Held, person: &str, verdict: Verdict) -> String {
     let vote = Vote {
         person: person.to_owned(),
         hold: held.hold,
@@ -56,7 +56,7 @@ fn vote(held: &crate::call::Held, person: &str, verdict: Verdict) -> String {
     vote.sign(&key(person)).unwrap()
 }
 
-fn approve(host: &Host, held: &crate::call::Held, person: &str) -> Result<Standing, ApprovalError> {
+pub(super) fn approve(host: &Host, held: &crate::call::Held, person: &str) -> Result<Standing, ApprovalError> {
     host.vote(&vote(held, person, Verdict::Approve), None)
         .map(|(_, standing)| standing)
 }
@@ -670,8 +670,9 @@ fn the_ledger_tells_what_was_held_and_who_said_what() {
     assert_eq!(reason.bytes(), b"as agreed");
 }
 
+/// What is stored in a value's place is not believed: neither another value, nor one that the ledger knows nothing of.
 #[test]
-fn a_replay_finds_what_is_not_as_it_was() {
+fn a_replay_believes_what_the_ledger_commits_to() {
     let folder = tempfile::tempdir().unwrap();
     home(folder.path(), &Service::start(), "");
     let host = open(folder.path()).unwrap();
@@ -682,31 +683,55 @@ fn a_replay_finds_what_is_not_as_it_was() {
     let reader = || Reader::open(folder.path()).unwrap().with_keys(&keys);
     let database = rusqlite::Connection::open(folder.path().join("ledger.db")).unwrap();
     let replayed = || {
-        Replayer::open(folder.path(), Some(Compiler::InProcess))
-            .unwrap()
-            .replay(call.as_str())
+        let mut replayer = Replayer::open(folder.path(), Some(Compiler::InProcess)).unwrap();
+        replayer.replay(call.as_str()).map_err(|error| error.to_string())
     };
-    let diverged = || replayed().unwrap().diverged.map(|divergence| divergence.what);
-    let put = |name: &str, bytes: &[u8]| {
-        let payload = Payload::new(call.as_str(), name, bytes.to_vec()).unwrap();
-        let sealed = reader().sealed(&payload, call.as_str());
+    let put = |payload: &Payload| {
+        let sealed = reader().sealed(payload, call.as_str());
         let sql = "INSERT INTO payloads (call, name, sealed) VALUES (?1, ?2, ?3)
                    ON CONFLICT (call, name) DO UPDATE SET sealed = excluded.sealed";
-        database.execute(sql, (call.as_str(), name, sealed)).unwrap();
+        database.execute(sql, (call.as_str(), payload.name(), sealed)).unwrap();
     };
-    let was = |name: &str| reader().payload(call.as_str(), name).unwrap().unwrap().bytes().to_vec();
-    let cases: [(&str, &[u8], &str); 3] = [
-        ("effect/2/asked", br#"{"method":"delete"}"#, "effect 2"),
-        ("result", b"7", "result"),
-        ("args", br#"{"path":"/things/2"}"#, "effect 1"),
+    let cases: [(&str, &[u8]); 4] = [
+        ("effect/2/asked", br#"{"method":"delete"}"#),
+        ("effect/1/answer", br#"{"clock":1,"failed":"no"}"#),
+        ("result", b"7"),
+        ("args", br#"{"path":"/things/2"}"#),
     ];
-    for (name, bytes, what) in cases {
-        let before = was(name);
-        put(name, bytes);
-        assert_eq!(diverged().as_deref(), Some(what), "{name}");
-        put(name, &before);
-        assert_eq!(diverged(), None);
+    for (name, bytes) in cases {
+        let before = reader().payload(call.as_str(), name).unwrap().unwrap();
+        put(&Payload::new(call.as_str(), name, bytes.to_vec()).unwrap());
+        let refused = replayed().unwrap_err();
+        assert!(
+            refused.contains("is not the one that the ledger commits to"),
+            "{refused}"
+        );
+        assert!(refused.contains(&format!("`{name}`")), "{refused}");
+        put(&before);
+        assert_eq!(replayed().unwrap().diverged, None);
     }
-    put("log", b"info something\n");
-    assert_eq!(diverged().as_deref(), Some("log"));
+    put(&Payload::new(call.as_str(), "log", b"info something\n".to_vec()).unwrap());
+    let refused = replayed().unwrap_err();
+    assert!(refused.contains("no entry of the ledger commits to it"), "{refused}");
+}
+
+#[test]
+fn a_call_whose_values_were_erased_is_not_replayed_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    home(folder.path(), &Service::start(), "");
+    let host = open(folder.path()).unwrap();
+    let call = host.call(request("get")).unwrap().call;
+    drop(host);
+    let why = Reason::Subject(Subject::Agent("assistant".to_owned()));
+    let erasure = Reader::open(folder.path()).unwrap().erasable(why, 0).unwrap();
+    home::erase(folder.path(), &erasure).unwrap();
+    let mut replayer = Replayer::open(folder.path(), Some(Compiler::InProcess)).unwrap();
+    for refused in [
+        replayer.replay(call.as_str()).map(|_| ()).unwrap_err(),
+        replayer.bundle(call.as_str()).map(|_| ()).unwrap_err(),
+    ] {
+        let message = refused.to_string();
+        assert!(message.contains("its values were erased on 2"), "{message}");
+        assert!(message.contains("all by agent assistant"), "{message}");
+    }
 }

@@ -4,7 +4,7 @@
 //! with the intents and outcomes they belong to. Given the same again, in the same component under the same limits, it asks
 //! for the same. Where it does not, that is a [`Divergence`], and nothing further happens.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use ambit_core::digest::Digest;
@@ -14,6 +14,7 @@ use ambit_core::grant::{Limits, Narrowing};
 use ambit_core::json::{self, Json};
 use ambit_core::ledger::CallStory;
 use ambit_core::ledger::body::{Asked, Doubt, Found, Outcome};
+use ambit_core::ledger::bundle::Opened;
 use ambit_core::ledger::story::EffectStory;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,9 @@ pub enum Unreadable {
     /// A value is gone, or not what it should be.
     #[error("the call cannot be run again: {0}")]
     Value(String),
+    /// A value is another one than the ledger commits to.
+    #[error("the call's record was tampered with: {0}")]
+    Tampered(String),
 }
 
 impl Unreadable {
@@ -64,25 +68,62 @@ impl Unreadable {
     }
 }
 
-/// The values of one call.
+/// The values of one call, each held against the entry that commits to it.
 pub(crate) struct Record<'r> {
-    reader: &'r Reader,
-    call: &'r str,
+    from: Kept<'r>,
+    commitments: BTreeMap<String, Digest>,
+}
+
+/// Where the values are.
+enum Kept<'r> {
+    Ledger(&'r Reader, &'r str),
+    /// They were held against their entries when the bundle was opened.
+    Bundle(&'r BTreeMap<String, Vec<u8>>),
 }
 
 impl<'r> Record<'r> {
-    pub(crate) fn new(reader: &'r Reader, call: &'r str) -> Self {
-        Self { reader, call }
+    /// What is stored beside the ledger.
+    pub(crate) fn new(reader: &'r Reader, story: &'r CallStory) -> Self {
+        Self {
+            from: Kept::Ledger(reader, &story.call),
+            commitments: story.commitments().into_iter().collect(),
+        }
     }
 
-    /// A value as text; none where there is none of that name.
+    /// What came in a bundle.
+    pub(crate) fn of_bundle(opened: &'r Opened) -> Self {
+        Self {
+            from: Kept::Bundle(&opened.values),
+            commitments: opened.story.commitments().into_iter().collect(),
+        }
+    }
+
+    /// A value as text; none where the ledger knows of none of that name.
     pub(crate) fn text(&self, name: &str) -> Result<Option<String>, Unreadable> {
-        let Some(payload) = self.reader.payload(self.call, name)? else {
-            return Ok(None);
+        let bytes = match self.from {
+            Kept::Ledger(reader, call) => self.stored(reader, call, name)?,
+            Kept::Bundle(values) => values.get(name).cloned(),
         };
-        match String::from_utf8(payload.bytes().to_vec()) {
-            Ok(text) => Ok(Some(text)),
-            Err(_) => Err(Unreadable::value(format!("its value `{name}` is no text"))),
+        match bytes.map(String::from_utf8) {
+            None => Ok(None),
+            Some(Ok(text)) => Ok(Some(text)),
+            Some(Err(_)) => Err(Unreadable::value(format!("its value `{name}` is no text"))),
+        }
+    }
+
+    /// A stored value, believed only where an entry commits to just this one.
+    fn stored(&self, reader: &Reader, call: &str, name: &str) -> Result<Option<Vec<u8>>, Unreadable> {
+        let wrong = |why: &str| Unreadable::Tampered(format!("its value `{name}` {why}"));
+        match (self.commitments.get(name), reader.payload(call, name)?) {
+            (None, None) => Ok(None),
+            (Some(_), None) => Err(gone(name)),
+            (None, Some(_)) => Err(wrong("is stored, and no entry of the ledger commits to it")),
+            (Some(commitment), Some(value)) => {
+                if !ambit_core::guard!("replay.value", value.commitment() == *commitment) {
+                    return Err(wrong("is not the one that the ledger commits to"));
+                }
+                Ok(Some(value.into_bytes()))
+            }
         }
     }
 
@@ -107,6 +148,12 @@ impl<'r> Record<'r> {
 
 fn gone(name: &str) -> Unreadable {
     Unreadable::value(format!("its value `{name}` is gone"))
+}
+
+/// What a value that is not the ledger's means for whoever wanted to run its call again.
+pub(crate) fn tampered(why: &Unreadable) -> Refusal {
+    Refusal::new(Code::Ledger, why.to_string())
+        .advise("keep the home as it is; `ambit audit verify` checks all that the ledger commits to")
 }
 
 /// What a guest's randomness and clock begin with, and what runs it: the value `start` of a call.

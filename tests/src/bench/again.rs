@@ -94,7 +94,6 @@ fn held_and_approved(host: &Host, key: &SignerKey) -> Measured<()> {
         group: "reviewer".to_owned(),
         in_stead_of: None,
         expires_ms: held.expires_ms,
-        in_stead_of: None,
     };
     host.vote(&vote.sign(key)?, None)?;
     match host.resume(answer.call.as_str(), None)?.outcome {

@@ -19,3 +19,4 @@ pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod story;
 pub(crate) mod tools;
+pub(crate) mod what_if;

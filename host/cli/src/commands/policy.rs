@@ -5,18 +5,25 @@ use std::path::Path;
 
 use ambit_core::policy::PolicySet;
 use ambit_runtime::config::Config;
+use ambit_runtime::whatif::WhatIf;
 use serde_json::{Value, json};
 
-use crate::args::Policy;
-use crate::output::{self, Exit, Failure, Output, count, style};
+use super::{audit, what_if};
+use crate::args::{Format, Policy, Since};
+use crate::output::{self, Exit, Failure, Output, count, note, style, untrusted, working};
 use crate::proposal;
 
 pub(crate) fn run(command: &Policy, home: &Path, out: Output) -> Result<Exit, Failure> {
+    if let Policy::Learn { from, since, output } = command {
+        return learn(home, from, *since, output.as_deref(), out);
+    }
     let config = Config::load(home)?;
     let policy = PolicySet::load(config.policies(), &config.group_sizes())?;
     match command {
         Policy::Check => check(&config, &policy, out),
         Policy::Init { force } => init(&config, &policy, *force, out),
+        // Above: it reads the ledger too.
+        Policy::Learn { .. } => Ok(Exit::Done),
         Policy::Schema => output::raw(policy.schema()).map(|()| Exit::Done),
     }
 }
@@ -48,6 +55,74 @@ fn check(config: &Config, policy: &PolicySet, out: Output) -> Result<Exit, Failu
     });
     out.result(&value, |w| print(config, policy, slips.len(), w))?;
     Ok(Exit::Done)
+}
+
+/// Proposes what recorded calls asked for.
+fn learn(
+    home: &Path,
+    from: &[String],
+    since: Option<Since>,
+    output: Option<&Path>,
+    out: Output,
+) -> Result<Exit, Failure> {
+    audit::open(home)?;
+    let mut what_if = WhatIf::open(home)?;
+    let mut calls = what_if::named(what_if.reader(), from)?;
+    if let Some(since) = since {
+        let more = what_if.reader().begun_since(Some(what_if::ms(since)))?;
+        calls.extend(
+            more.into_iter()
+                .filter(|call| !from.iter().any(|given| call.starts_with(given.as_str()))),
+        );
+    }
+    let reading = working("learning");
+    let learned = what_if.learn(&calls)?;
+    drop(reading);
+    for left in &learned.left_out {
+        note(format!(
+            "left out {}: {}",
+            what_if::place(&left.place),
+            untrusted(&left.why)
+        ));
+    }
+    for still in &learned.still {
+        let verdict = what_if::verdict(&still.verdict);
+        note(format!(
+            "{} would still be {verdict}, with the policies in force beside it",
+            what_if::place(&still.place)
+        ));
+    }
+    let Some(file) = output else {
+        return match out.format {
+            Format::Json => out.result(&learned, |_| Ok(())),
+            Format::Human => output::raw(&learned.text),
+        }
+        .map(|()| Exit::Done);
+    };
+    write_new(file, &learned.text)?;
+    let rules = count(learned.rules.len() as u64, "rule", "rules");
+    let value = json!({ "file": file, "learned": learned });
+    out.result(&value, |w| {
+        writeln!(w, "wrote {}: {rules}, in force nowhere", file.display())?;
+        writeln!(
+            w,
+            "Read each rule: that it was asked for does not mean that it should be permitted."
+        )
+    })?;
+    Ok(Exit::Done)
+}
+
+/// Never over what is there.
+fn write_new(file: &Path, text: &str) -> Result<(), Failure> {
+    let written = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(file)
+        .and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|error| {
+        Failure::usage(format!("{} cannot be written: {error}", file.display()))
+            .advise("Name a file that is not there yet.")
+    })
 }
 
 /// Writes a proposal beside the policies, under a name that is not loaded.

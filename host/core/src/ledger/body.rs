@@ -620,6 +620,9 @@ pub struct CallDenied {
     /// The function's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub function: Option<String>,
+    /// The mode it was asked in: a fact that policy decided on. Entries of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
     /// Why.
     pub refused: Refused,
     /// The `@id`s of all policies that decided.
@@ -734,6 +737,9 @@ pub struct EffectRefused {
     /// The effect's digest, where it was well-formed enough to have one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub effect: Option<Digest>,
+    /// The budgets that had no room for it, where policy was told so: a fact that it decided on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exhausted: Vec<String>,
     /// The hold that ends with this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold: Option<Digest>,

@@ -53,6 +53,9 @@ pub enum LedgerError {
     /// A receipt that is not one, or whose parts contradict each other.
     #[error("not a receipt of this ledger: {0}")]
     Receipt(String),
+    /// A bundle that is not one, or of which a part is not what its entries say.
+    #[error("not a bundle of this ledger: {0}")]
+    Bundle(String),
     /// Entries that don't tell the story of one call.
     #[error("the entries are not those of one call: {0}")]
     Story(String),

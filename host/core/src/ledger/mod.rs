@@ -8,12 +8,14 @@
 //! - [`note`] and [`checkpoint`]: what the ledger's key signs (C2SP signed notes and checkpoints).
 //! - [`tiles`]: the ledger as files (C2SP tlog-tiles).
 //! - [`receipt`]: one call's end, its proof and a checkpoint in one file.
+//! - [`bundle`]: one call with all its values, to be replayed where its home is not.
 //! - [`mod@story`]: the entries of one call, put together and checked against each other.
 //! - [`mod@verify`]: everything about a whole ledger.
 //!
 //! What it cannot show: whoever holds the signing key can write another ledger. Only a checkpoint kept elsewhere tells the two apart.
 
 pub mod body;
+pub mod bundle;
 pub mod checkpoint;
 pub mod entry;
 mod error;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::body::{
     Amount, Body, CallAccepted, CallDenied, CallFinished, EffectHeld, EffectIntent, EffectOutcome, EffectRefused,
-    EffectResolved, Found, HoldVoted, Kind, Tally,
+    EffectResolved, End, Found, HoldVoted, Kind, Outcome, Tally,
 };
 use super::entry::{Entry, Principal};
 use super::{LedgerError, Stamp};
@@ -69,6 +69,10 @@ pub struct HoldStory {
 
 /// One effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most effects are intended ones: a box would only add an allocation to each"
+)]
 pub enum EffectStory {
     /// Waits for approvals.
     Held(Told<EffectHeld>),
@@ -320,6 +324,65 @@ impl CallStory {
     #[must_use]
     pub const fn is_over(&self) -> bool {
         self.finished.is_some() || matches!(self.opening.what, Opening::Denied(_))
+    }
+
+    /// The values that the call's entries commit to, by name: each that is stored, and nothing else.
+    #[must_use]
+    pub fn commitments(&self) -> Vec<(String, Digest)> {
+        let mut values = Vec::new();
+        let mut add = |name: &str, commitment: Option<Digest>| {
+            values.extend(commitment.map(|commitment| (name.to_owned(), commitment)));
+        };
+        match &self.opening.what {
+            Opening::Accepted(accepted) => {
+                add("args", Some(accepted.asked.args));
+                add("start", Some(accepted.seed));
+            }
+            Opening::Denied(denied) => {
+                add("args", denied.args);
+                add("denied", denied.refused.detail);
+            }
+        }
+        for (ordinal, effect) in &self.effects {
+            let name = |what: &str| format!("effect/{ordinal}/{what}");
+            // What was held has its commitments in the entry that held it; what it ended with may say the same of what was asked.
+            if let Some(hold) = self.holds.get(ordinal) {
+                add(&name("held"), Some(hold.held.what.request));
+                for (nth, vote) in (1..).zip(&hold.votes) {
+                    add(&name(&format!("reason/{nth}")), vote.what.reason);
+                }
+            }
+            match effect {
+                EffectStory::Held(held) => add(&name("asked"), held.what.asked),
+                EffectStory::Refused(refused) => {
+                    add(&name("asked"), refused.what.asked);
+                    add(&name("refused"), refused.what.refused.detail);
+                }
+                EffectStory::Intended {
+                    intent,
+                    outcome,
+                    resolved,
+                } => {
+                    add(&name("asked"), intent.what.asked);
+                    add(&name("request"), Some(intent.what.request));
+                    let outcome = outcome.as_ref().map(|outcome| &outcome.what);
+                    let resolved = resolved.as_ref().map(|resolved| &resolved.what);
+                    let found = resolved.and_then(|resolved| resolved.answer);
+                    add(&name("answer"), outcome.and_then(|outcome| outcome.answer).or(found));
+                    add(&name("found"), resolved.and_then(|resolved| resolved.reason));
+                    if let Some(Outcome::NotSent(refused)) = outcome.map(|outcome| &outcome.outcome) {
+                        add(&name("refused"), refused.detail);
+                    }
+                }
+            }
+        }
+        add("log", self.finished.as_ref().and_then(|finished| finished.what.log));
+        match self.finished.as_ref().map(|finished| &finished.what.outcome) {
+            Some(End::Ok(returned) | End::ToolError(returned)) => add("result", Some(returned.result)),
+            Some(End::Refused(refused) | End::Trapped(refused)) => add("refused", refused.detail),
+            Some(End::Interrupted) | None => {}
+        }
+        values
     }
 
     fn is_of(&self, entry: &Entry) -> bool {

@@ -170,8 +170,9 @@ impl CallFacts<'_> {
 }
 
 impl EffectFacts<'_> {
-    /// Names these facts.
-    pub(super) fn digest(&self) -> Digest {
+    /// Names these facts: the same digest, the same decision of the same set.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
         let mut parts = Parts::default();
         self.call.write(&mut parts);
         parts.text(self.connection).text(self.route).text(self.tier.as_str());

@@ -160,6 +160,7 @@ pub struct PolicySet {
     digest: Digest,
     epoch: u64,
     slices: Slices,
+    reads_requests: bool,
     /// The heads alone of permits that have a condition and a hint: who might have been permitted, and is told how.
     heads: Slices,
     vocabulary: Vocabulary,
@@ -204,6 +205,7 @@ impl PolicySet {
             schema,
             epoch: 0,
             slices,
+            reads_requests: loaded.policies.iter().any(reads_requests),
             heads,
             vocabulary,
             calls: Memo::default(),
@@ -236,6 +238,13 @@ impl PolicySet {
     #[must_use]
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// Whether any rule looks at what is in a request: its fields, their values, what its path names. Where none does, an effect is
+    /// decided on what the ledger's entries say of it alone. In doubt it does.
+    #[must_use]
+    pub fn reads_requests(&self) -> bool {
+        self.reads_requests
     }
 
     /// The Cedar schema that the rules were validated with, for editors and reviewers.
@@ -506,6 +515,17 @@ fn hinted_head(policy: &Policy) -> Option<Policy> {
     }
     conditions.clear();
     Policy::from_json(Some(policy.id().clone()), json).ok()
+}
+
+/// Whether a policy names one of the facts that are read from a request. Its syntax tree spells an attribute's name as a JSON string, however
+/// the text escapes it; a string of that name elsewhere only looks like more than it is.
+fn reads_requests(policy: &Policy) -> bool {
+    let tree = policy.to_json().map(|tree| tree.to_string());
+    tree.map_or(true, |tree| {
+        ["\"fields\"", "\"values\"", "\"captures\""]
+            .iter()
+            .any(|name| tree.contains(name))
+    })
 }
 
 /// Hints as one advice: no more than three, each once.

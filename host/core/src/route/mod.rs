@@ -251,6 +251,13 @@ impl Route {
         self.money.is_some()
     }
 
+    /// The segments of the request's path by the names that its pattern gives them, decoded; none where the path is not one of its own.
+    #[must_use]
+    pub fn captures(&self, request: &HttpRequest) -> Option<BTreeMap<String, String>> {
+        let matches = self.pattern.matches(request.segments());
+        matches.then(|| self.pattern.captures(request.segments()))
+    }
+
     /// The currencies that its own description names: the one that it always is, and those that it has caps for.
     pub fn currencies(&self) -> impl Iterator<Item = Currency> {
         self.money.iter().flat_map(Money::named)

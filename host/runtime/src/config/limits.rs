@@ -50,6 +50,16 @@ pub(super) fn of(table: Option<Table<'_>>, base: &Limits) -> Limits {
     serde_json::from_value(Value::Object(values)).unwrap_or_else(|_| base.clone())
 }
 
+/// The name of a limit that no configuration can set so, where one is: for limits that come from elsewhere.
+pub(crate) fn out_of_range(limits: &Limits) -> Option<&'static str> {
+    let values = values(limits);
+    let outside = |(name, least, most): &&(&str, u64, u64)| {
+        let value = values.get(*name).and_then(Value::as_u64);
+        value.is_none_or(|value| !(*least..=*most).contains(&value))
+    };
+    RANGES.iter().find(outside).map(|(name, ..)| *name)
+}
+
 /// Limits as text, for the configuration's digest.
 pub(super) fn text(limits: &Limits) -> String {
     Value::Object(values(limits)).to_string()

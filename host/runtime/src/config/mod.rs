@@ -37,6 +37,7 @@ use self::reader::{Located, Source, Table};
 use crate::gate::Upstream;
 use crate::secret::{Ambient, Process};
 
+pub(crate) use self::limits::out_of_range as limit_out_of_range;
 pub use self::sections::{LedgerConfig, days};
 pub use self::template::TEMPLATE;
 
@@ -344,7 +345,11 @@ fn read_config(home: &Path) -> Result<String, Problem> {
     })
 }
 
-fn read_policies(dir: &Path) -> Result<Vec<(String, String)>, Vec<Problem>> {
+/// The policies of a folder: the name and text of each `*.cedar` file in it, by name.
+///
+/// # Errors
+/// What cannot be read.
+pub fn read_policies(dir: &Path) -> Result<Vec<(String, String)>, Vec<Problem>> {
     let unreadable = |path: &Path, error: io::Error| {
         let help = "the `dir` of [policy] is where the policies are; without them nothing is permitted".to_owned();
         vec![Problem::without_source(

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ambit_core::digest::Digest;
 use ambit_core::guard;
 use ambit_core::ledger::body::{Cause, Doubt, End, Outcome};
-use ambit_core::ledger::story::{EffectStory, Opening};
+use ambit_core::ledger::story::EffectStory;
 use ambit_core::ledger::verify::{Stored, Verified};
 use ambit_core::ledger::{
     Body, CallStory, Checkpoint, Entry, Hash, Kind, LedgerError, Node, Receipt, VerifierKey, merkle, story, tiles,
@@ -254,6 +254,43 @@ impl Reader {
             }
         }
         Ok(calls)
+    }
+
+    /// The ids of the calls that began at this time or later, in milliseconds since 1970, the oldest first; all, where there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Ledger`] where a row is not an entry.
+    pub fn begun_since(&self, since_ms: Option<i64>) -> Result<Vec<String>, StoreError> {
+        let Some(since_ms) = since_ms else {
+            let sql = "SELECT call FROM entries WHERE kind IN ('call-accepted', 'call-denied') ORDER BY idx";
+            return self.all(sql, [], |row| row.get(0));
+        };
+        // The ledger's time never goes back, so the newest are read until one is too old.
+        let sql = "SELECT bytes FROM entries WHERE kind IN ('call-accepted', 'call-denied') ORDER BY idx DESC";
+        let mut calls = Vec::new();
+        self.each_entry(sql, |entry| {
+            let wanted = entry.time_ms() >= since_ms;
+            calls.extend(entry.call().filter(|_| wanted).map(str::to_owned));
+            Ok(wanted)
+        })?;
+        calls.reverse();
+        Ok(calls)
+    }
+
+    /// Who lost their key, each with the index of the entry that says so, in order.
+    ///
+    /// # Errors
+    /// [`StoreError::Ledger`] where a row is not an entry.
+    pub fn revocations(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        let sql = "SELECT bytes FROM entries WHERE call IS NULL AND kind = 'person-revoked' ORDER BY idx";
+        let mut revoked = Vec::new();
+        self.each_entry(sql, |entry| {
+            if let Body::PersonRevoked(person) = entry.body() {
+                revoked.push((person.name.clone(), entry.index()));
+            }
+            Ok(true)
+        })?;
+        Ok(revoked)
     }
 
     /// A payload of a call; none where there is none of that name.
@@ -774,7 +811,7 @@ impl Reader {
         let story = self.story(call)?;
         let mut stored: BTreeSet<String> = self.payload_names(call)?.into_iter().collect();
         let mut checked = 0;
-        for (name, commitment) in committed(&story) {
+        for (name, commitment) in story.commitments() {
             stored.remove(&name);
             let found = self.payload(call, &name)?;
             let value = found.ok_or_else(|| wrong(&name, "is gone, and the ledger commits to it"))?;
@@ -1128,64 +1165,6 @@ fn is_of_a_broken_look_up(story: &CallStory, name: &str) -> bool {
     let broken = matches!(look_up, Some(EffectStory::Intended { intent, outcome: Some(outcome), .. })
         if intent.what.cause == Cause::Host && outcome.what.outcome == Outcome::InDoubt(Doubt::Restart));
     broken && !story.effects.contains_key(&ordinal)
-}
-
-/// The values that a call's entries commit to, by name.
-fn committed(story: &CallStory) -> Vec<(String, Digest)> {
-    let mut values = Vec::new();
-    let mut add = |name: &str, commitment: Option<Digest>| {
-        values.extend(commitment.map(|commitment| (name.to_owned(), commitment)));
-    };
-    match &story.opening.what {
-        Opening::Accepted(accepted) => {
-            add("args", Some(accepted.asked.args));
-            add("start", Some(accepted.seed));
-        }
-        Opening::Denied(denied) => {
-            add("args", denied.args);
-            add("denied", denied.refused.detail);
-        }
-    }
-    for (ordinal, effect) in &story.effects {
-        let name = |what: &str| format!("effect/{ordinal}/{what}");
-        // What was held has its commitments in the entry that held it; what it ended with may say the same of what was asked.
-        if let Some(hold) = story.holds.get(ordinal) {
-            add(&name("held"), Some(hold.held.what.request));
-            for (nth, vote) in (1..).zip(&hold.votes) {
-                add(&name(&format!("reason/{nth}")), vote.what.reason);
-            }
-        }
-        match effect {
-            EffectStory::Held(held) => add(&name("asked"), held.what.asked),
-            EffectStory::Refused(refused) => {
-                add(&name("asked"), refused.what.asked);
-                add(&name("refused"), refused.what.refused.detail);
-            }
-            EffectStory::Intended {
-                intent,
-                outcome,
-                resolved,
-            } => {
-                add(&name("asked"), intent.what.asked);
-                add(&name("request"), Some(intent.what.request));
-                let outcome = outcome.as_ref().map(|outcome| &outcome.what);
-                let resolved = resolved.as_ref().map(|resolved| &resolved.what);
-                let found = resolved.and_then(|resolved| resolved.answer);
-                add(&name("answer"), outcome.and_then(|outcome| outcome.answer).or(found));
-                add(&name("found"), resolved.and_then(|resolved| resolved.reason));
-                if let Some(Outcome::NotSent(refused)) = outcome.map(|outcome| &outcome.outcome) {
-                    add(&name("refused"), refused.detail);
-                }
-            }
-        }
-    }
-    add("log", story.finished.as_ref().and_then(|finished| finished.what.log));
-    match story.finished.as_ref().map(|finished| &finished.what.outcome) {
-        Some(End::Ok(returned) | End::ToolError(returned)) => add("result", Some(returned.result)),
-        Some(End::Refused(refused) | End::Trapped(refused)) => add("refused", refused.detail),
-        Some(End::Interrupted) | None => {}
-    }
-    values
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use ambit_core::digest::Digest;
+use ambit_core::ledger::bundle;
 use chacha20poly1305::aead::{Aead as _, Payload as Message};
 use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305, XNonce};
 use parking_lot::Mutex;
@@ -23,9 +24,8 @@ use crate::random;
 /// Size of a data key and of the key-encryption key, in bytes.
 pub(super) const KEY: usize = 32;
 const NONCE: usize = 24;
-const SALT: usize = 32;
+const SALT: usize = bundle::SALT;
 
-const COMMITMENT: &str = "ambit/payload/v1";
 const SEALED: &str = "ambit/sealed-payload/v1";
 const WRAPPED: &str = "ambit/wrapped-data-key/v1";
 
@@ -57,7 +57,7 @@ impl Payload {
     /// What the ledger says about the value.
     #[must_use]
     pub fn commitment(&self) -> Digest {
-        Digest::domain(COMMITMENT, &[&self.salt, &self.bytes])
+        bundle::commitment(&self.salt, &self.bytes)
     }
 
     /// The name within the call.
@@ -70,6 +70,11 @@ impl Payload {
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The salt that its commitment covers.
+    pub(crate) const fn salt(&self) -> &[u8; SALT] {
+        &self.salt
     }
 
     /// The value, where it is all that is wanted.

@@ -116,6 +116,7 @@ fn absent_values_are_left_out() {
     let bare = CallDenied {
         args: None,
         function: None,
+        mode: None,
         refused: Refused {
             code: Code::Caller,
             detail: None,

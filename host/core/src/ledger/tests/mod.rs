@@ -314,6 +314,7 @@ fn denied() -> Body {
     CallDenied {
         args: Some(digest("args")),
         function: Some("refunds.create".into()),
+        mode: Some(Mode::Execute),
         refused: refusal(Code::Policy),
         rules: vec![],
         run: None,
@@ -404,6 +405,7 @@ fn refused(ordinal: u32) -> Body {
         cause: Cause::Guest,
         connection: Some("stripe".into()),
         effect: Some(digest("effect")),
+        exhausted: vec![],
         hold: None,
         import: Some("stripe".into()),
         ordinal,

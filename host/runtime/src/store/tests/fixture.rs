@@ -344,6 +344,7 @@ impl Call {
             cause: Cause::Guest,
             connection: None,
             effect: None,
+            exhausted: vec![],
             hold: Some(Digest::of(hold)),
             import: None,
             ordinal,

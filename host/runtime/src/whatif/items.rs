@@ -1,0 +1,262 @@
+//! The questions that policy was asked about a recorded call, with what it said then.
+
+use std::collections::BTreeMap;
+
+use ambit_core::digest::Digest;
+use ambit_core::error::Code;
+use ambit_core::grant::Limits;
+use ambit_core::hold::{Hold, Need, Progress, Vote};
+use ambit_core::ledger::CallStory;
+use ambit_core::ledger::body::{Amount, CallAccepted, CallDenied, Cause, EffectIntent, EffectRefused, Stage};
+use ambit_core::ledger::story::{EffectStory, HoldStory, Opening};
+use ambit_core::policy::Mode;
+use ambit_core::scope::Tier;
+
+use super::{Place, Verdict, Word};
+use crate::transcript;
+
+/// One question.
+#[derive(Debug, Clone)]
+pub(super) struct Item {
+    pub(super) about: About,
+    pub(super) tool: String,
+    pub(super) function: String,
+    /// None where the entry does not say it.
+    pub(super) mode: Option<Mode>,
+    /// The approvals that counted.
+    pub(super) approvals: Need,
+    /// Whether it could be held, had approvals been what it lacks.
+    pub(super) may_wait: bool,
+    /// What policy said.
+    pub(super) then: Verdict,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum About {
+    Call,
+    Effect(EffectOf),
+}
+
+/// An effect as far as its entries say it.
+#[derive(Debug, Clone)]
+pub(super) struct EffectOf {
+    pub(super) ordinal: u32,
+    pub(super) connection: String,
+    pub(super) route: String,
+    pub(super) tier: Tier,
+    pub(super) spend: Option<Amount>,
+    /// Commitment to what the guest asked for.
+    pub(super) asked: Option<Digest>,
+}
+
+impl Item {
+    pub(super) fn place(&self, story: &CallStory) -> Place {
+        let (effect, what) = match &self.about {
+            About::Call => (None, format!("call {}/{}", self.tool, self.function)),
+            About::Effect(effect) => (
+                Some(effect.ordinal),
+                format!("{} {}/{}", effect.tier, effect.connection, effect.route),
+            ),
+        };
+        Place {
+            call: story.call.clone(),
+            effect,
+            what,
+        }
+    }
+}
+
+/// All questions about one call.
+#[derive(Debug, Default)]
+pub(super) struct Items {
+    pub(super) items: Vec<Item>,
+    /// What was refused by something else than policy, or was the host's own.
+    pub(super) apart: u64,
+    /// Effects that a dry run stopped before policy was asked: what they would have asked, for whoever learns.
+    pub(super) dry: Vec<Item>,
+}
+
+/// What policy was asked about a call. `revoked` are the indexes at which people lost their keys.
+pub(super) fn of(story: &CallStory, revoked: &BTreeMap<String, Vec<u64>>) -> Items {
+    let mut found = Items::default();
+    let call = match &story.opening.what {
+        Opening::Accepted(accepted) => accepted_item(accepted),
+        Opening::Denied(denied) => match denied_item(denied) {
+            Some(item) => item,
+            None => {
+                found.apart += 1;
+                return found;
+            }
+        },
+    };
+    for (ordinal, effect) in &story.effects {
+        let hold = story.holds.get(ordinal);
+        if let Some(hold) = hold {
+            found.items.push(held_item(&call, hold));
+        }
+        match effect {
+            EffectStory::Held(_) => {}
+            EffectStory::Intended { intent, .. } if intent.what.cause == Cause::Guest => {
+                let at = (intent.stamp.time_ms(), intent.stamp.index());
+                let approvals = hold
+                    .and_then(|hold| approvals(story, hold, at, revoked))
+                    .unwrap_or_default();
+                found.items.push(intended_item(&call, &intent.what, approvals));
+            }
+            EffectStory::Intended { .. } => found.apart += 1,
+            EffectStory::Refused(refused) => {
+                let at = (refused.stamp.time_ms(), refused.stamp.index());
+                let given = || {
+                    let given = hold.and_then(|hold| approvals(story, hold, at, revoked));
+                    given.unwrap_or_default()
+                };
+                match refused_item(&call, &refused.what) {
+                    Some(item) if by_policy(&refused.what) => found.items.push(Item {
+                        approvals: given(),
+                        ..item
+                    }),
+                    item => {
+                        found.apart += 1;
+                        found.dry.extend(item.filter(|item| in_dry_run(item, &refused.what)));
+                    }
+                }
+            }
+        }
+    }
+    found.items.insert(0, call);
+    found
+}
+
+/// The limits that a call ran under; none where it did not run, or with limits that are not known here.
+pub(super) fn limits(story: &CallStory) -> Option<Limits> {
+    match &story.opening.what {
+        Opening::Accepted(accepted) => transcript::limits(&accepted.asked).ok(),
+        Opening::Denied(_) => None,
+    }
+}
+
+fn accepted_item(accepted: &CallAccepted) -> Item {
+    let asked = &accepted.asked;
+    Item {
+        about: About::Call,
+        tool: asked.tool.clone(),
+        function: asked.function.clone(),
+        mode: Some(asked.mode),
+        approvals: Need::new(),
+        may_wait: false,
+        then: said(Word::Permitted, &accepted.rules, &[]),
+    }
+}
+
+/// None where it was not policy that denied.
+fn denied_item(denied: &CallDenied) -> Option<Item> {
+    if denied.stage != Stage::Policy {
+        return None;
+    }
+    Some(Item {
+        about: About::Call,
+        tool: denied.tool.clone()?,
+        function: denied.function.clone()?,
+        mode: denied.mode,
+        approvals: Need::new(),
+        may_wait: false,
+        then: said(Word::Denied, &denied.rules, &[]),
+    })
+}
+
+/// An effect when it was first asked for, before anybody had approved it.
+fn held_item(call: &Item, HoldStory { held, .. }: &HoldStory) -> Item {
+    let held = &held.what;
+    Item {
+        about: About::Effect(EffectOf {
+            ordinal: held.ordinal,
+            connection: held.connection.clone(),
+            route: held.route.clone(),
+            tier: held.tier,
+            spend: held.spend,
+            asked: held.asked,
+        }),
+        may_wait: true,
+        then: said(Word::Held, &held.rules, &held.needs),
+        ..call.clone()
+    }
+}
+
+fn intended_item(call: &Item, intent: &EffectIntent, approvals: Need) -> Item {
+    Item {
+        about: About::Effect(EffectOf {
+            ordinal: intent.ordinal,
+            connection: intent.connection.clone(),
+            route: intent.route.clone(),
+            tier: intent.tier,
+            spend: intent.spend,
+            asked: intent.asked,
+        }),
+        approvals,
+        may_wait: intent.hold.is_none(),
+        then: said(Word::Permitted, &intent.rules, &[]),
+        ..call.clone()
+    }
+}
+
+/// None where it did not come as far as a route, or is the host's own.
+fn refused_item(call: &Item, refused: &EffectRefused) -> Option<Item> {
+    if refused.cause != Cause::Guest {
+        return None;
+    }
+    Some(Item {
+        about: About::Effect(EffectOf {
+            ordinal: refused.ordinal,
+            connection: refused.connection.clone()?,
+            route: refused.route.clone()?,
+            tier: refused.tier?,
+            spend: refused.spend,
+            asked: refused.asked,
+        }),
+        may_wait: refused.hold.is_none(),
+        then: said(Word::Denied, &refused.rules, &[]),
+        ..call.clone()
+    })
+}
+
+/// Whether policy refused it. Where a budget had no room and policy was asked once more, the budget would have refused it all the same.
+fn by_policy(refused: &EffectRefused) -> bool {
+    matches!(refused.refused.code, Code::Policy | Code::PolicyError) && refused.exhausted.is_empty()
+}
+
+/// Whether it was refused because a dry run changes nothing. A refusal of another tier than the function's names no route.
+fn in_dry_run(item: &Item, refused: &EffectRefused) -> bool {
+    refused.refused.code == Code::Tier && item.mode == Some(Mode::DryRun)
+}
+
+fn said(word: Word, rules: &[String], needs: &[Need]) -> Verdict {
+    Verdict {
+        word,
+        rules: rules.to_vec(),
+        needs: needs.to_vec(),
+    }
+}
+
+/// The approvals that counted when a hold ended, by the votes on the ledger: a yes counts until it expires, or its person loses the key.
+fn approvals(
+    story: &CallStory,
+    hold: &HoldStory,
+    (time_ms, index): (i64, u64),
+    revoked: &BTreeMap<String, Vec<u64>>,
+) -> Option<Need> {
+    let held = &hold.held.what;
+    let about = Hold {
+        id: held.hold,
+        principal: story.principal.clone()?,
+        needs: held.needs.clone(),
+        expires_ms: held.expires,
+    };
+    let votes = hold.votes.iter().filter_map(|told| {
+        let vote = Vote::claimed(&told.what.vote).ok()?;
+        let lost = |at: &u64| (told.stamp.index()..index).contains(at);
+        let lost = revoked.get(&vote.person).is_some_and(|at| at.iter().any(lost));
+        (!lost).then_some(vote)
+    });
+    let votes = Progress::of(votes.collect(), None);
+    Some(votes.approvals(&about, u64::try_from(time_ms).unwrap_or_default()))
+}
