@@ -70,6 +70,7 @@ const CASES: &[Case] = &[
     ("people", people),
     ("holds", holds),
     ("budgets", budgets),
+    ("connections", connections),
 ];
 
 pub(super) fn trials() -> Vec<Trial> {
@@ -367,7 +368,7 @@ fn changed(
 }
 
 fn help(place: &mut Place) -> Verdict {
-    let commands: [&[&str]; 39] = [
+    let commands: [&[&str]; 42] = [
         &[],
         &["init"],
         &["build"],
@@ -394,6 +395,9 @@ fn help(place: &mut Place) -> Verdict {
         &["person", "revoke"],
         &["person", "list"],
         &["replay"],
+        &["connections"],
+        &["connections", "list"],
+        &["connections", "reset"],
         &["budgets"],
         &["audit"],
         &["audit", "show"],
@@ -580,6 +584,27 @@ fn policies(place: &mut Place) -> Verdict {
         place.run(2, Leaves::Nothing, &["policy", "check"])?;
     }
     place.run(2, Leaves::Nothing, &["call", "shop", "get"])?;
+    Ok(())
+}
+
+/// Rates and breakers: how they stand, what is none, and what an operator closes.
+fn connections(place: &mut Place) -> Verdict {
+    place.run(2, Leaves::Nothing, &["connections", "list"])?;
+    place.ready();
+    place.run(0, Leaves::Nothing, &["connections", "list"])?;
+    let limited = CONFIGURED.replace(
+        "credential =",
+        "rate = { per = \"minute\", most = 60, burst = 10 }\nbreaker = { failures = 5, within = \"60s\", open = \"30s\" }\ncredential =",
+    );
+    place.configure(&limited);
+    place.run(0, Leaves::Nothing, &["connections", "list"])?;
+    place.run(0, Leaves::Nothing, &["connections", "list", "--format", "json"])?;
+    place.run(1, Leaves::Nothing, &["connections", "reset", "strip"])?;
+    place.run(0, Leaves::Record, &["connections", "reset", "stripe"])?;
+    for wrong in ["failures = 0", "failures = 5, witin = \"60s\""] {
+        place.configure(&limited.replace("failures = 5", wrong));
+        place.run(2, Leaves::Nothing, &["connections", "list"])?;
+    }
     Ok(())
 }
 

@@ -93,6 +93,11 @@ pub(crate) enum Command {
     },
     /// Run calls once more from what was recorded, offline, and compare. Nothing is sent.
     Replay(Replay),
+    /// The connections: which are left alone, until when, and how much of their rates is left.
+    Connections {
+        #[command(subcommand)]
+        command: Connections,
+    },
     /// The budgets: what each has used, reserved and left, and when its window begins anew.
     Budgets,
     /// The ledger: what happened, and that it was not changed since.
@@ -250,6 +255,17 @@ pub(crate) enum Person {
     },
     /// List who is enrolled, and in which groups.
     List,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Connections {
+    /// List the connections: origin, breakers, pauses that a service asked for, room under rates.
+    List,
+    /// Close the breakers of a connection and its routes: you know that the service works.
+    Reset {
+        /// The connection's name.
+        connection: String,
+    },
 }
 
 #[derive(Debug, Args)]

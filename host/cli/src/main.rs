@@ -59,6 +59,7 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::Approvals { command } => commands::approvals::run(command, home, out),
         Command::Person { command } => commands::person::run(command, home, out),
         Command::Replay(args) => commands::replay::run(args, home, out),
+        Command::Connections { command } => commands::connections::run(command, home, out),
         Command::Budgets => commands::budgets::run(home, out),
         Command::Audit { command } => commands::audit::run(command, home, out),
         Command::Erase(args) => commands::erase::run(args, home, out),

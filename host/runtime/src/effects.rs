@@ -16,7 +16,7 @@ use ambit_core::hold::{Bound, Hold, Need, Progress as Votes, Standing};
 use ambit_core::json::Json;
 use ambit_core::ledger::body::{
     Amount, Answered, Cause, Doubt, EffectHeld, EffectIntent, EffectOutcome, EffectRefused, Outcome, Refused,
-    Reservation, Settlement,
+    Reservation, ServicePaused, Settlement,
 };
 use ambit_core::ledger::{Body, EntryDraft, Principal, Tally};
 use ambit_core::money::{Became, Period, Spend, Unit};
@@ -27,6 +27,7 @@ use rand_chacha::rand_core::Rng;
 use serde::Serialize;
 
 use crate::call::{Listener, Progress};
+use crate::flow;
 use crate::gate::{Bounds, Failed, SendError, Sent, Traffic, Upstream};
 use crate::host::{Shared, now_ms};
 use crate::ids::{CallId, TraceId};
@@ -587,9 +588,10 @@ impl CallEffects {
             )
         })?;
         upstream.ready()?;
+        let waited = self.turn(&admitted)?;
         let limits = self.grant.limits();
         let bounds = Bounds {
-            time: Duration::from_millis(limits.upstream_ms),
+            time: Duration::from_millis(limits.upstream_ms).saturating_sub(waited),
             answer_bytes: usize::try_from(limits.response_body_bytes).unwrap_or(usize::MAX),
         };
         let idempotency = admitted
@@ -599,13 +601,48 @@ impl CallEffects {
             .as_ref()
             .map(|(header, key)| (header.as_str(), key.as_str()));
         let reserved = self.reservations(&admitted, spend, upstream, presented, bounds)?;
+        let leave = shared.flow.enter(&connection, admitted.route().name(), admitted.tier())?;
         let (durable, reserved) = self.intend(known, &admitted, spend, reserved)?;
         let started = Instant::now();
         let sent = shared
             .io
             .block_on(shared.wire.send(upstream, durable, presented, bounds));
         self.upstream += started.elapsed();
-        self.settle(known, &admitted, reserved, spend, sent)
+        let how = flow::how(&sent);
+        self.note_pause(&connection, flow::later(&sent));
+        let settled = self.settle(known, &admitted, reserved, spend, sent);
+        leave.end(how, &shared.store)?;
+        settled
+    }
+
+    /// Waits for the effect's turn under the rates of its connection and route, unless a breaker is open; how long it waited.
+    fn turn(&mut self, admitted: &Admitted) -> Result<Duration, Refusal> {
+        let (connection, route) = (admitted.connection().name(), admitted.route().name());
+        let flow = &self.shared.flow;
+        flow.check(connection, route, admitted.tier())?;
+        let most = Duration::from_millis(self.grant.limits().upstream_ms);
+        let wait = flow.turn(connection, route, most)?;
+        self.rest(wait);
+        Ok(wait)
+    }
+
+    /// Lets time pass that counts as waiting for the service.
+    fn rest(&mut self, time: Duration) {
+        if !time.is_zero() {
+            self.shared.io.block_on(async { tokio::time::sleep(time).await });
+            self.upstream += time;
+        }
+    }
+
+    /// Writes down, with the outcome, that the service asked to be left alone.
+    fn note_pause(&mut self, connection: &str, later: Option<Duration>) {
+        let Some(later) = later else { return };
+        let later = u64::try_from(later.as_millis()).unwrap_or(u64::MAX);
+        let entry = EntryDraft::of_ledger(ServicePaused {
+            connection: connection.to_owned(),
+            until: flow::clock().saturating_add(later),
+        });
+        self.pending.entries.push(entry);
     }
 
     /// The key by which the service knows a repeated request: a function of call and effect, so that it is the same after a
@@ -902,6 +939,7 @@ impl Ended {
             Err(SendError::Unusable {
                 status,
                 failed: Failed { why, traffic },
+                ..
             }) => Ended {
                 what: What::InDoubt(Doubt::Answer, format!("the service answered with {status}, and {why}")),
                 traffic,

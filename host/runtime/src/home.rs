@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Refusal};
-use ambit_core::ledger::body::{PersonEnrolled, PersonRevoked, ToolPinned, ToolRemoved};
+use ambit_core::ledger::body::{BreakerClosed, ClosedBy, PersonEnrolled, PersonRevoked, ToolPinned, ToolRemoved};
 use ambit_core::ledger::{EntryDraft, VerifierKey};
 use ambit_core::manifest::Manifest;
 use ambit_core::policy;
@@ -283,6 +283,40 @@ pub fn revoke_person(home: &Path, name: &str) -> Result<(), OpenError> {
         ..Batch::default()
     })?;
     Ok(())
+}
+
+/// Closes the breakers of a connection, and of its routes, that are open: the operator knows that the service works. Says which they
+/// were: the connection's own has no route.
+///
+/// # Errors
+/// Where the home has no such connection, a host runs on it, or it cannot be written.
+pub fn reset_connection(home: &Path, name: &str) -> Result<Vec<Option<String>>, OpenError> {
+    let config = Config::load(home)?;
+    let store = open_store(home)?;
+    let mut open = store.reader()?.past(i64::MAX, None)?.open;
+    open.retain(|(connection, _), _| connection == name);
+    let routes: Vec<Option<String>> = open.into_keys().map(|(_, route)| route).collect();
+    if config.connection(name).is_none() && routes.is_empty() {
+        let names: Vec<&str> = config.connections().map(|(name, _)| name).collect();
+        let message = format!("there is no connection `{}`", ambit_core::error::printable(name));
+        return Err(Refusal::new(Code::Config, message)
+            .advise(format!("the connections here: {}", names.join(", ")))
+            .into());
+    }
+    let closed = |route: &Option<String>| {
+        EntryDraft::of_ledger(BreakerClosed {
+            connection: name.to_owned(),
+            route: route.clone(),
+            why: ClosedBy::Operator,
+        })
+    };
+    if !routes.is_empty() {
+        store.commit(Batch {
+            entries: routes.iter().map(closed).collect(),
+            ..Batch::default()
+        })?;
+    }
+    Ok(routes)
 }
 
 /// What [`erase`] did.

@@ -20,6 +20,7 @@ use ambit_core::policy::{EntityKind, PolicySet};
 use parking_lot::{Condvar, Mutex};
 
 use crate::config::{Config, LedgerConfig};
+use crate::flow::Flow;
 use crate::gate::{Upstream, Wire, most_received};
 use crate::home;
 use crate::sandbox::{CompileCache, Compiler, LoadedTool, Sandbox, SandboxOptions};
@@ -101,6 +102,8 @@ pub(crate) struct Shared {
     /// By connection: only those that a loaded tool is bound to.
     pub(crate) upstreams: BTreeMap<String, Upstream>,
     pub(crate) wire: Wire,
+    /// How often connections are used, and which are left alone.
+    pub(crate) flow: Flow,
     pub(crate) sandbox: Sandbox,
     pub(crate) store: Store,
     pub(crate) io: tokio::runtime::Runtime,
@@ -148,6 +151,8 @@ impl Host {
         };
         recover(&store)?;
         note_changes(&store, &config, &policy)?;
+        let flow = Flow::open(&config, &store.reader()?)?;
+        upstreams.iter().for_each(|(name, upstream)| upstream.rest(flow.rest(name)));
         let wire = options.wire.unwrap_or_default();
         let places = Places::new(config.limits());
         let warnings = warnings(&config, &policy, &tools);
@@ -158,6 +163,7 @@ impl Host {
             tools,
             upstreams,
             wire,
+            flow,
             sandbox,
             store,
             io,

@@ -2,7 +2,7 @@
 //!
 //! [`call`] is the whole way of a call. [`sandbox`] runs guests and knows no policy; [`gate`] is the only way out and sends
 //! nothing without a [`store::Durable`]; [`store`] is the ledger and what stands beside it; [`config`] turns the
-//! operator's text into checked values. [`budgets`] says how budgets stand.
+//! operator's text into checked values. [`budgets`] says how budgets stand, [`flow`] how services do.
 
 #[cfg(windows)]
 compile_error!("Ambit does not run on Windows yet: build it on Linux or macOS, or in WSL.");
@@ -12,6 +12,7 @@ pub mod budgets;
 pub mod call;
 pub mod config;
 mod effects;
+pub mod flow;
 pub mod gate;
 pub mod home;
 pub mod host;

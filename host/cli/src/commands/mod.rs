@@ -7,6 +7,7 @@ pub(crate) mod build;
 pub(crate) mod call;
 pub(crate) mod compile_child;
 pub(crate) mod completions;
+pub(crate) mod connections;
 pub(crate) mod erase;
 pub(crate) mod init;
 pub(crate) mod inspect;

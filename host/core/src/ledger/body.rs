@@ -86,6 +86,12 @@ kinds! {
     VoteRefused = "vote-refused",
     /// The operator had the values of calls erased.
     ValuesErased = "values-erased",
+    /// A service failed too often, and is left alone for a while.
+    BreakerOpened = "breaker-opened",
+    /// A service that was left alone is used again.
+    BreakerClosed = "breaker-closed",
+    /// A service asked to be left alone for a while.
+    ServicePaused = "service-paused",
     /// A call was refused before its guest ran.
     CallDenied = "call-denied",
     /// A call was permitted; its guest may run.
@@ -131,7 +137,10 @@ impl Kind {
             | Self::PersonEnrolled
             | Self::PersonRevoked
             | Self::VoteRefused
-            | Self::ValuesErased => false,
+            | Self::ValuesErased
+            | Self::BreakerOpened
+            | Self::BreakerClosed
+            | Self::ServicePaused => false,
         }
     }
 }
@@ -310,6 +319,58 @@ impl fmt::Display for Reason {
             Self::Subject(Subject::User(name)) => write!(f, "all for user {name}"),
         }
     }
+}
+
+/// A service failed too often. Until then nothing of it is used; after that one read at a time shows whether it works.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BreakerOpened {
+    /// The connection's name.
+    pub connection: String,
+    /// The failures that did it: one, where a read that was to show that it works failed.
+    pub failures: u32,
+    /// How many times in a row: 1 where it was closed before.
+    pub in_a_row: u32,
+    /// The route, where that has a breaker of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
+    /// In milliseconds since 1970, by the clock of the host.
+    #[serde(with = "number")]
+    pub until: u64,
+}
+
+/// A service that was left alone is used again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BreakerClosed {
+    /// The connection's name.
+    pub connection: String,
+    /// The route, where that has a breaker of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
+    /// Why.
+    pub why: ClosedBy,
+}
+
+/// What closed a breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClosedBy {
+    /// A read went well.
+    Probe,
+    /// The operator.
+    Operator,
+}
+
+/// A service asked to be left alone, in an answer: `Retry-After`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServicePaused {
+    /// The connection's name.
+    pub connection: String,
+    /// In milliseconds since 1970, by the clock of the host. An hour at most after the entry.
+    #[serde(with = "number")]
+    pub until: u64,
 }
 
 /// What was asked for: the same in a call's first and last entry.

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::body::{Body, LedgerOpened, ValuesErased};
+use super::body::{Body, BreakerClosed, BreakerOpened, LedgerOpened, ValuesErased};
 use super::entry::{Entry, Stamp};
 use super::merkle::{Frontier, Hash, leaf_hash};
 use super::story::CallStory;
@@ -152,6 +152,8 @@ struct Pass<'k> {
     over: HashSet<[u8; 16]>,
     /// Calls whose values were erased, likewise.
     erased: HashSet<[u8; 16]>,
+    /// Breakers that are open, by connection and route.
+    broken: HashSet<(String, Option<String>)>,
 }
 
 impl<'k> Pass<'k> {
@@ -183,6 +185,7 @@ impl<'k> Pass<'k> {
             open: HashMap::new(),
             over: HashSet::new(),
             erased: HashSet::new(),
+            broken: HashSet::new(),
         })
     }
 
@@ -247,10 +250,41 @@ impl<'k> Pass<'k> {
         Ok(())
     }
 
+    /// A breaker opens for the first time in a row exactly where it was closed.
+    fn breaker_opens(&mut self, opened: &BreakerOpened) -> Result<(), LedgerError> {
+        let first = self
+            .broken
+            .insert((opened.connection.clone(), opened.route.clone()));
+        if !guard!("ledger.breaker-order", first == (opened.in_a_row == 1)) {
+            return Err(LedgerError::Story(format!(
+                "breaker of {} opened: it says {} in a row",
+                opened.connection, opened.in_a_row
+            )));
+        }
+        Ok(())
+    }
+
+    /// A breaker closes that was open.
+    fn breaker_closes(&mut self, closed: &BreakerClosed) -> Result<(), LedgerError> {
+        let open = self
+            .broken
+            .remove(&(closed.connection.clone(), closed.route.clone()));
+        if !guard!("ledger.breaker-order", open) {
+            return Err(LedgerError::Story(format!(
+                "breaker of {} closed: it was not open",
+                closed.connection
+            )));
+        }
+        Ok(())
+    }
+
     /// Puts the entry into its call's story.
     fn tell(&mut self, entry: &Entry) -> Result<(), LedgerError> {
-        if let Body::ValuesErased(erased) = entry.body() {
-            return self.erase(erased);
+        match entry.body() {
+            Body::ValuesErased(erased) => return self.erase(erased),
+            Body::BreakerOpened(opened) => return self.breaker_opens(opened),
+            Body::BreakerClosed(closed) => return self.breaker_closes(closed),
+            _ => {}
         }
         let Some(call) = entry.call() else { return Ok(()) };
         if !guard!("ledger.story-finished-once", !self.over.contains(&short(call))) {

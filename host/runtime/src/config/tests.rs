@@ -315,6 +315,31 @@ fn what_is_not_toml_is_told_with_its_place() {
 }
 
 #[test]
+fn a_connection_says_how_often_and_when_it_is_left_alone() {
+    check(
+        r#"
+[connection.a]
+origin = "https://api.example"
+rate = { per = "minute", most = 60, brust = 10 }
+breaker = { failures = 5, within = "60s" }
+
+[connection.b]
+origin = "https://api.example"
+rate = 60
+breaker = { failures = 0, within = "60s", open = "30s" }
+route.r = { match = "POST /v1", rate = { per = "day", most = 1 } }
+
+[connection.c]
+origin = "https://api.example"
+rate = { per = "second", most = 5, burst = 10 }
+breaker = { failures = 5, within = "60s", open = "30s" }
+route.r = { match = "POST /v1", retries = { most = 3, backoff = "200ms" } }
+"#,
+        expect![[""]],
+    );
+}
+
+#[test]
 fn a_connection_says_whom_and_how() {
     check(
         r#"

@@ -216,7 +216,7 @@ fn unknown(result: Result<Sent, SendError>) -> String {
 
 fn unusable(result: Result<Sent, SendError>) -> (u16, String) {
     match result {
-        Err(SendError::Unusable { status, failed }) => (status, failed.why),
+        Err(SendError::Unusable { status, failed, .. }) => (status, failed.why),
         other => panic!("{other:?}"),
     }
 }

@@ -43,7 +43,12 @@ impl Batch {
         let ends = |entry: &EntryDraft| {
             matches!(
                 entry.body.kind(),
-                Kind::EffectOutcome | Kind::CallFinished | Kind::ValuesErased
+                Kind::EffectOutcome
+                    | Kind::CallFinished
+                    | Kind::ValuesErased
+                    | Kind::BreakerOpened
+                    | Kind::BreakerClosed
+                    | Kind::ServicePaused
             )
         };
         self.intent.is_none() && !self.entries.is_empty() && self.entries.iter().all(ends)

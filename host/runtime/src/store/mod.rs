@@ -28,6 +28,7 @@ mod map_books;
 mod measure;
 mod memory;
 mod options;
+mod past;
 mod reader;
 mod schema;
 mod tables;
@@ -52,6 +53,7 @@ pub use high_water::{HighWaterOptions, high_water_notes};
 pub use keys::{Keys, verifier};
 pub use measure::{Rate, appends, callers, file_appends};
 pub use options::{Clock, StoreOptions};
+pub use past::{Circuit, Past};
 pub use reader::{Accounts, BudgetState, CallFilter, Person, Reader, Slice, Unfinished};
 pub use vault::Payload;
 

@@ -19,6 +19,9 @@ fn every_kind_reads_back_and_is_canonical() {
     let (mut log, holds) = (Log::of_everything(), Log::of_holds());
     assert!(holds.verify().is_ok());
     log.push(erased(&['a', 'd']));
+    log.push(breaker_opened(1));
+    log.push(breaker_closed(ClosedBy::Probe));
+    log.push(paused());
     let mut kinds = std::collections::BTreeSet::new();
     for entry in log.entries.iter().chain(&holds.entries) {
         is_canonical(&entry.text());

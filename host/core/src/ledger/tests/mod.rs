@@ -197,6 +197,31 @@ fn erased(letters: &[char]) -> EntryDraft {
     })
 }
 
+fn breaker_opened(in_a_row: u32) -> EntryDraft {
+    EntryDraft::of_ledger(BreakerOpened {
+        connection: "stripe".into(),
+        failures: 5,
+        in_a_row,
+        route: Some("refunds.create".into()),
+        until: 1_795_228_830_000,
+    })
+}
+
+fn breaker_closed(why: ClosedBy) -> EntryDraft {
+    EntryDraft::of_ledger(BreakerClosed {
+        connection: "stripe".into(),
+        route: Some("refunds.create".into()),
+        why,
+    })
+}
+
+fn paused() -> EntryDraft {
+    EntryDraft::of_ledger(ServicePaused {
+        connection: "stripe".into(),
+        until: 1_795_228_830_000,
+    })
+}
+
 fn principal() -> Principal {
     Principal {
         agent: "support-bot".into(),

@@ -287,6 +287,20 @@ fn values_are_erased_once_and_of_calls_that_are_over() {
 }
 
 #[test]
+fn a_breaker_opens_and_closes_in_turn() {
+    let mut log = Log::of_everything();
+    log.push(breaker_opened(1));
+    log.push(breaker_opened(2));
+    log.push(breaker_closed(ClosedBy::Probe));
+    log.push(breaker_opened(1));
+    log.push(breaker_closed(ClosedBy::Operator));
+    log.verify().unwrap();
+    refuses([breaker_closed(ClosedBy::Probe)], 1, "it was not open");
+    refuses([breaker_opened(2)], 1, "2 in a row");
+    refuses([breaker_opened(1), breaker_opened(1)], 2, "1 in a row");
+}
+
+#[test]
 fn a_call_stays_its_own() {
     let follow = |change: &dyn Fn(&mut EntryDraft)| {
         let mut second = of_call('a', intent(0));
