@@ -368,7 +368,7 @@ fn changed(
 }
 
 fn help(place: &mut Place) -> Verdict {
-    let commands: [&[&str]; 42] = [
+    let commands: [&[&str]; 47] = [
         &[],
         &["init"],
         &["build"],
@@ -398,6 +398,11 @@ fn help(place: &mut Place) -> Verdict {
         &["connections"],
         &["connections", "list"],
         &["connections", "reset"],
+        &["dead-letters"],
+        &["dead-letters", "list"],
+        &["dead-letters", "show"],
+        &["dead-letters", "retry"],
+        &["dead-letters", "drop"],
         &["budgets"],
         &["audit"],
         &["audit", "show"],
@@ -601,6 +606,12 @@ fn connections(place: &mut Place) -> Verdict {
     place.run(0, Leaves::Nothing, &["connections", "list", "--format", "json"])?;
     place.run(1, Leaves::Nothing, &["connections", "reset", "strip"])?;
     place.run(0, Leaves::Record, &["connections", "reset", "stripe"])?;
+    place.run(0, Leaves::Record, &["dead-letters", "list"])?;
+    place.run(0, Leaves::Record, &["dead-letters", "list", "--format", "json"])?;
+    place.run(1, Leaves::Nothing, &["dead-letters", "show", "c_none"])?;
+    place.run(1, Leaves::Nothing, &["dead-letters", "retry", "c_none"])?;
+    place.run(1, Leaves::Nothing, &["dead-letters", "drop", "c_none", "--because", "unneeded"])?;
+    place.run(2, Leaves::Nothing, &["dead-letters", "drop", "c_none"])?;
     for wrong in ["failures = 0", "failures = 5, witin = \"60s\""] {
         place.configure(&limited.replace("failures = 5", wrong));
         place.run(2, Leaves::Nothing, &["connections", "list"])?;

@@ -231,7 +231,7 @@ impl Host {
     }
 
     /// Names the call.
-    fn ask(&self, request: CallRequest) -> Result<Asking, Fault> {
+    pub(crate) fn ask(&self, request: CallRequest) -> Result<Asking, Fault> {
         let started = Instant::now();
         let call = CallId::random()?;
         let trace = match &request.trace {
@@ -321,7 +321,7 @@ impl Host {
 
     /// Makes the record that the call begins with. Where a budget counts calls or fuel it is durable before the guest runs, else it
     /// goes with the first intent or the end.
-    fn accept<'h>(
+    pub(crate) fn accept<'h>(
         &self,
         asking: Asking,
         decided: Decided<'h>,
@@ -479,7 +479,7 @@ impl Host {
     }
 
     /// The last entry: with it the call's result is durable, and then it is given out.
-    fn finish(
+    pub(crate) fn finish(
         &self,
         mut remains: Remains,
         outcome: Outcome,
@@ -545,7 +545,7 @@ impl Host {
     }
 
     /// Writes down that a call does not begin.
-    fn deny(&self, asking: Asking, denied: Denied) -> Result<Answer, Fault> {
+    pub(crate) fn deny(&self, asking: Asking, denied: Denied) -> Result<Answer, Fault> {
         let Asking {
             heading, args, request, ..
         } = asking;
@@ -623,7 +623,7 @@ fn settled(reservation: Reservation, fuel: u64) -> Settlement {
     }
 }
 
-fn millis(time: std::time::Duration) -> u64 {
+pub(crate) fn millis(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ambit_core::error::{Code, Refusal};
-use ambit_core::flow::{Blocked, Breaker, Bucket, Change, How, Jitter, Pass, Standing};
+use ambit_core::flow::{Attempt, Blocked, Breaker, Bucket, Change, How, Jitter, Pass, Standing};
 use ambit_core::ledger::EntryDraft;
 use ambit_core::ledger::body::{BreakerClosed, BreakerOpened, ClosedBy};
 use ambit_core::scope::Tier;
@@ -322,8 +322,22 @@ pub(crate) fn how(sent: &Result<Sent, SendError>) -> How {
     }
 }
 
+/// What a sending came to, as far as sending again cares.
+pub(crate) fn attempt(sent: &Result<Sent, SendError>) -> Attempt {
+    let later_ms = later(sent).map(|later| u64::try_from(later.as_millis()).unwrap_or(u64::MAX));
+    match sent {
+        Ok(Sent { status, .. }) | Err(SendError::Unusable { status, .. }) => Attempt::Answered {
+            status: *status,
+            later_ms,
+        },
+        Err(SendError::NotSent(refusal)) if is_unreached(refusal) => Attempt::Unreached,
+        Err(SendError::NotSent(_)) => Attempt::Final,
+        Err(SendError::Unknown(_) | SendError::Late(_)) => Attempt::Lost,
+    }
+}
+
 /// Whether nothing was sent because the service could not be reached, and not for what was to be sent.
-pub(crate) fn is_unreached(refusal: &Refusal) -> bool {
+fn is_unreached(refusal: &Refusal) -> bool {
     matches!(refusal.code, Code::Address | Code::Tls | Code::Limit)
 }
 

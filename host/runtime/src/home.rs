@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Refusal};
-use ambit_core::ledger::body::{BreakerClosed, ClosedBy, PersonEnrolled, PersonRevoked, ToolPinned, ToolRemoved};
+use ambit_core::ledger::body::{BreakerClosed, ClosedBy, DeadLetterDropped, Dropped, PersonEnrolled, PersonRevoked, ToolPinned, ToolRemoved};
 use ambit_core::ledger::{EntryDraft, VerifierKey};
 use ambit_core::manifest::Manifest;
 use ambit_core::policy;
@@ -317,6 +317,30 @@ pub fn reset_connection(home: &Path, name: &str) -> Result<Vec<Option<String>>, 
         })?;
     }
     Ok(routes)
+}
+
+/// Gives up an effect that failed for good.
+///
+/// # Errors
+/// Where it is no dead letter, a host runs on the home, or it cannot be written.
+pub fn drop_dead_letter(home: &Path, call: &str, ordinal: u32, why: Dropped) -> Result<(), OpenError> {
+    let store = open_store(home)?;
+    let letters = store.reader()?.dead_letters_like(call)?;
+    let there = letters
+        .iter()
+        .any(|(work, _)| work.call == call && work.ordinal == Some(ordinal));
+    if !there {
+        return Err(crate::dead_letters::none(call, ordinal).into());
+    }
+    store.commit(Batch {
+        entries: vec![EntryDraft::of_ledger(DeadLetterDropped {
+            call: call.to_owned(),
+            ordinal,
+            why,
+        })],
+        ..Batch::default()
+    })?;
+    Ok(())
 }
 
 /// What [`erase`] did.

@@ -10,7 +10,7 @@ use ambit_core::error::{Code, Problem, Refusal};
 use ambit_core::grant::Limits;
 use ambit_core::identity::Directory;
 use ambit_core::ledger::body::{
-    CallAccepted, CallFinished, ConfigChanged, Doubt, EffectOutcome, End, Outcome, PolicyChanged, Reservation,
+    CallAccepted, CallFinished, Cause, ConfigChanged, Doubt, EffectIntent, EffectOutcome, End, Outcome, PolicyChanged, Reservation,
     Settlement,
 };
 use ambit_core::ledger::story::{EffectStory, Opening};
@@ -149,7 +149,7 @@ impl Host {
         } else {
             Store::open(config.home(), keys, store_options, options.faults)?
         };
-        recover(&store)?;
+        recover(&store, &config)?;
         note_changes(&store, &config, &policy)?;
         let flow = Flow::open(&config, &store.reader()?)?;
         upstreams.iter().for_each(|(name, upstream)| upstream.rest(flow.rest(name)));
@@ -442,7 +442,7 @@ fn upstreams(config: &Config, tools: &BTreeMap<String, Tool>) -> Result<BTreeMap
 }
 
 /// Ends on the ledger what the last process left open: an intent without an outcome is in doubt, its call interrupted.
-fn recover(store: &Store) -> Result<(), OpenError> {
+fn recover(store: &Store, config: &Config) -> Result<(), OpenError> {
     let reader = store.reader()?;
     let mut calls: Vec<String> = reader
         .unfinished()?
@@ -475,9 +475,15 @@ fn recover(store: &Store) -> Result<(), OpenError> {
                 EffectStory::Intended {
                     outcome: Some(known), ..
                 } => tally.outcome(&known.what),
-                EffectStory::Intended { intent, outcome: None } => {
+                EffectStory::Intended {
+                    intent,
+                    retries,
+                    outcome: None,
+                } => {
                     let outcome = EffectOutcome {
                         answer: None,
+                        attempts: u32::try_from(retries.len() + 1).unwrap_or(u32::MAX),
+                        dead: intent.what.cause != Cause::Host && keeps_letters(config, &intent.what),
                         ms: 0,
                         ordinal: *ordinal,
                         outcome: Outcome::InDoubt(Doubt::Restart),
@@ -502,6 +508,13 @@ fn recover(store: &Store) -> Result<(), OpenError> {
         }
     }
     Ok(())
+}
+
+/// Whether the route of an intent keeps what failed for good, by today's configuration.
+fn keeps_letters(config: &Config, intent: &EffectIntent) -> bool {
+    let route = config.connection(&intent.connection);
+    let route = route.and_then(|connection| connection.route(&intent.route));
+    route.is_some_and(ambit_core::route::Route::dead_letter)
 }
 
 /// The end of a call whose guest did not come to one. It has used what it could: how far the guest came, nobody knows.

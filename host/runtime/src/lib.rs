@@ -11,6 +11,7 @@ pub mod approvals;
 pub mod budgets;
 pub mod call;
 pub mod config;
+pub mod dead_letters;
 mod effects;
 pub mod flow;
 pub mod gate;

@@ -280,3 +280,198 @@ fn a_service_that_asks_for_time_gets_it_whatever_its_body_is_and_over_a_restart(
     assert_eq!(kinds(folder.path(), &[Kind::ServicePaused]).len(), 1);
     verifies(folder.path());
 }
+
+/// The entry that says what became of the last effect.
+fn last_outcome(folder: &Path) -> ambit_core::ledger::body::EffectOutcome {
+    let entries = Reader::open(folder).unwrap().entries(0, 10_000).unwrap();
+    let outcomes = entries.iter().filter_map(|entry| match entry.body() {
+        Body::EffectOutcome(body) => Some(body.clone()),
+        _ => None,
+    });
+    outcomes.last().unwrap()
+}
+
+const KEYED: &str = "idempotency = { header = \"Idempotency-Key\", lifetime = \"1h\" }\nretries = { most = 2, backoff = \"20ms\" }";
+
+#[test]
+fn an_effect_is_sent_again_under_its_key_each_time_with_an_entry() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Scripted::start([Reply::HangUp, Reply::Status(503, "Retry-After: 0\r\n")]);
+    home_with(folder.path(), &service, "", "", KEYED);
+    let host = open(folder.path()).unwrap();
+    let answer = host.call(request("post")).unwrap();
+    assert!(answer.refused_effects.is_empty());
+    assert_eq!(service.requests(), 3);
+    let keys = service.keys();
+    assert_eq!((keys.len(), keys.iter().collect::<std::collections::BTreeSet<_>>().len()), (3, 1));
+    drop(host);
+    let outcome = last_outcome(folder.path());
+    assert_eq!(outcome.attempts, 3);
+    assert!(outcome.sent > 200, "of all sendings: {}", outcome.sent);
+    let kept = [Kind::EffectIntent, Kind::EffectRetried, Kind::EffectOutcome];
+    assert_eq!(
+        kinds(folder.path(), &kept),
+        [Kind::EffectIntent, Kind::EffectRetried, Kind::EffectRetried, Kind::EffectOutcome]
+    );
+    verifies(folder.path());
+    let mut replayer = crate::replay::Replayer::open(folder.path(), Some(Compiler::InProcess)).unwrap();
+    assert_eq!(replayer.replay(answer.call.as_str()).unwrap().diverged, None);
+}
+
+#[test]
+fn retries_end() {
+    let down = Reply::Status(502, "");
+    let folder = tempfile::tempdir().unwrap();
+    let service = Scripted::start(vec![down; 9]);
+    home_with(folder.path(), &service, "", "retries = { most = 1, backoff = \"1ms\" }", KEYED);
+    let host = open(folder.path()).unwrap();
+    refusals(&host, "post");
+    assert_eq!((service.requests(), last_outcome(folder.path()).attempts), (3, 3));
+    refusals(&host, "get");
+    assert_eq!((service.requests(), last_outcome(folder.path()).attempts), (5, 2), "a read needs no key");
+    service.script.lock().clear();
+    for once in [Reply::Status(400, ""), Reply::Status(429, ""), DOWN] {
+        let before = service.requests();
+        service.will([once]);
+        refusals(&host, "post");
+        assert_eq!(service.requests(), before + 1);
+    }
+    verifies(folder.path());
+}
+
+#[test]
+fn without_retries_or_beyond_its_key_s_lifetime_nothing_is_sent_again() {
+    let plain = "idempotency = { header = \"Idempotency-Key\", lifetime = \"1h\" }";
+    let short = "idempotency = { header = \"Idempotency-Key\", lifetime = \"1s\" }\nretries = { most = 2, backoff = \"2500ms\" }";
+    for change in ["", plain, short] {
+        let folder = tempfile::tempdir().unwrap();
+        let service = Scripted::start([Reply::HangUp, Reply::HangUp]);
+        home_with(folder.path(), &service, "", "", change);
+        refusals(&open(folder.path()).unwrap(), "post");
+        assert_eq!(service.requests(), 1, "{change}");
+        assert_eq!(last_outcome(folder.path()).attempts, 1);
+    }
+}
+
+#[test]
+fn a_breaker_that_opens_ends_retries() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Scripted::start([Reply::HangUp, Reply::HangUp]);
+    let many = KEYED.replace("most = 2", "most = 9");
+    home_with(folder.path(), &service, &BREAKER.replace("400ms", "1h"), "", &many);
+    refusals(&open(folder.path()).unwrap(), "post");
+    assert_eq!((service.requests(), last_outcome(folder.path()).attempts), (2, 2));
+    verifies(folder.path());
+}
+
+/// Whatever a service does, no more is sent than the ledger says, and what it says last is what was last heard.
+#[test]
+fn no_more_is_sent_than_the_ledger_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Scripted::start([]);
+    home_with(folder.path(), &service, "", "", &KEYED.replace("20ms", "1ms"));
+    let host = open(folder.path()).unwrap();
+    let replies = [
+        Reply::HangUp,
+        Reply::Status(200, ""),
+        Reply::Status(502, ""),
+        Reply::Status(503, "Retry-After: 0\r\n"),
+        Reply::Status(404, ""),
+        Reply::Status(503, "Content-Encoding: gzip\r\n"),
+    ];
+    let mut number: usize = 1;
+    for _ in 0..60 {
+        number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        service.script.lock().clear();
+        service.will((0..3).map(|nth| replies[(number >> (20 + 8 * nth)) % replies.len()].clone()));
+        refusals(&host, "post");
+        let sendings = kinds(folder.path(), &[Kind::EffectIntent, Kind::EffectRetried]).len();
+        assert_eq!(service.requests(), sendings);
+    }
+    verifies(folder.path());
+}
+
+#[test]
+fn what_may_have_happened_is_spent_whatever_is_answered_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Scripted::start([Reply::HangUp, Reply::Status(409, "")]);
+    home_with(folder.path(), &service, "", "", KEYED);
+    let path = folder.path().join("ambit.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let budget = "[budget.all]\nunit = \"effects\"\nwindow = \"day\"\ncap = 9\n";
+    std::fs::write(&path, text + budget).unwrap();
+    refusals(&open(folder.path()).unwrap(), "post");
+    let outcome = last_outcome(folder.path());
+    assert_eq!((outcome.attempts, outcome.settled[0].amount), (2, 1), "one effect, however often it was sent");
+    verifies(folder.path());
+}
+
+fn letters(folder: &Path) -> Vec<(String, u32)> {
+    let letters = Reader::open(folder).unwrap().dead_letters(None, 100).unwrap();
+    letters.into_iter().map(|(work, _)| (work.call, work.ordinal.unwrap())).collect()
+}
+
+#[test]
+fn a_dead_letter_is_retried_through_the_gate_under_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Scripted::start([DOWN, DOWN]);
+    home_with(folder.path(), &service, "", "", &format!("{KEYED}\ndead_letter = true"));
+    let host = open(folder.path()).unwrap();
+    let call = host.call(request("both")).unwrap().call.to_string();
+    assert_eq!(letters(folder.path()), [(call.clone(), 2)], "the read's route keeps none");
+    // Policy decides today.
+    drop(host);
+    std::fs::write(folder.path().join("policy/main.cedar"), format!("{POLICY}\n@id(\"no\") forbid (principal, action == Action::\"commit\", resource);")).unwrap();
+    let host = open(folder.path()).unwrap();
+    let answer = host.retry_dead_letter(&call, 2, false).unwrap();
+    assert_eq!(stopped(&answer).unwrap().code, Code::Policy);
+    assert_eq!((service.requests(), letters(folder.path()).len()), (2, 1));
+    drop(host);
+    std::fs::write(folder.path().join("policy/main.cedar"), POLICY).unwrap();
+    let host = open(folder.path()).unwrap();
+    service.will([DOWN]);
+    // It fails again: another letter, of the same key.
+    let again = host.retry_dead_letter(&call, 2, false).unwrap();
+    assert!(matches!(again.outcome, Outcome::ToolError(_)), "{again:?}");
+    assert!(host.retry_dead_letter(&call, 2, false).is_err(), "taken once");
+    let again = again.call.to_string();
+    assert_eq!(letters(folder.path()), [(again.clone(), 1)]);
+    let done = host.retry_dead_letter(&again, 1, false).unwrap();
+    assert!(matches!(done.outcome, Outcome::Ok(_)), "{done:?}");
+    assert_eq!(letters(folder.path()), []);
+    let keys = service.keys();
+    assert_eq!(keys.len(), 3);
+    assert!(keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+    drop(host);
+    verifies(folder.path());
+    let mut replayer = crate::replay::Replayer::open(folder.path(), Some(Compiler::InProcess)).unwrap();
+    let refused = replayer.replay(done.call.as_str()).unwrap_err().to_string();
+    assert!(refused.contains("no guest ran"), "{refused}");
+}
+
+#[test]
+fn a_dead_letter_whose_key_is_forgotten_needs_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Scripted::start([DOWN, DOWN]);
+    let change = "idempotency = { header = \"Idempotency-Key\", lifetime = \"1s\" }\ndead_letter = true";
+    home_with(folder.path(), &service, "", "", change);
+    let host = open(folder.path()).unwrap();
+    let call = host.call(request("post")).unwrap().call.to_string();
+    thread::sleep(Duration::from_millis(1_100));
+    let refused = host.retry_dead_letter(&call, 1, false).unwrap_err().to_string();
+    assert!(refused.contains("does not recognise the effect any more"), "{refused}");
+    assert_eq!((service.requests(), letters(folder.path()).len()), (1, 1));
+    let again = host.retry_dead_letter(&call, 1, true).unwrap();
+    assert!(matches!(again.outcome, Outcome::ToolError(_)), "{again:?}");
+    let keys = service.keys();
+    assert_ne!(keys[0], keys[1]);
+    drop(host);
+    let [(call, ordinal)] = letters(folder.path()).try_into().unwrap();
+    let why = ambit_core::ledger::body::Dropped::DoneByHand;
+    assert!(home::drop_dead_letter(folder.path(), &call, 2, why).is_err());
+    home::drop_dead_letter(folder.path(), &call, ordinal, why).unwrap();
+    assert!(home::drop_dead_letter(folder.path(), &call, ordinal, why).is_err());
+    assert_eq!(letters(folder.path()), []);
+    assert_eq!(kinds(folder.path(), &[Kind::DeadLetterDropped]).len(), 1);
+    verifies(folder.path());
+}

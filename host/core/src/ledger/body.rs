@@ -92,6 +92,8 @@ kinds! {
     BreakerClosed = "breaker-closed",
     /// A service asked to be left alone for a while.
     ServicePaused = "service-paused",
+    /// The operator gave up an effect that failed for good.
+    DeadLetterDropped = "dead-letter-dropped",
     /// A call was refused before its guest ran.
     CallDenied = "call-denied",
     /// A call was permitted; its guest may run.
@@ -104,6 +106,8 @@ kinds! {
     HoldVoted = "hold-voted",
     /// An effect was permitted; it may leave once this entry is durable.
     EffectIntent = "effect-intent",
+    /// An effect is sent again; it may leave once this entry is durable.
+    EffectRetried = "effect-retried",
     /// What became of an intent.
     EffectOutcome = "effect-outcome",
     /// A call's end. A receipt proves this entry.
@@ -127,6 +131,7 @@ impl Kind {
             | Self::EffectHeld
             | Self::HoldVoted
             | Self::EffectIntent
+            | Self::EffectRetried
             | Self::EffectOutcome
             | Self::CallFinished => true,
             Self::LedgerOpened
@@ -140,7 +145,8 @@ impl Kind {
             | Self::ValuesErased
             | Self::BreakerOpened
             | Self::BreakerClosed
-            | Self::ServicePaused => false,
+            | Self::ServicePaused
+            | Self::DeadLetterDropped => false,
         }
     }
 }
@@ -154,6 +160,7 @@ impl Body {
             Self::EffectHeld(body) => Some(body.ordinal),
             Self::HoldVoted(body) => Some(body.ordinal),
             Self::EffectIntent(body) => Some(body.ordinal),
+            Self::EffectRetried(body) => Some(body.ordinal),
             Self::EffectOutcome(body) => Some(body.ordinal),
             _ => None,
         }
@@ -373,6 +380,32 @@ pub struct ServicePaused {
     pub until: u64,
 }
 
+/// The operator gave up an effect that failed for good: it is in the list of dead letters no more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeadLetterDropped {
+    /// Its call.
+    pub call: String,
+    /// Which of the call's effects.
+    pub ordinal: u32,
+    /// Why.
+    pub why: Dropped,
+}
+
+/// Why an operator gave an effect up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Dropped {
+    /// It had happened after all.
+    Happened,
+    /// Somebody did it in another way.
+    DoneByHand,
+    /// Nobody needs it any more.
+    Unneeded,
+    /// It should never have been asked for.
+    Wrong,
+}
+
 /// What was asked for: the same in a call's first and last entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -562,6 +595,8 @@ pub enum Cause {
     Guest,
     /// The host, for a decision it has to make: a look-up, a token.
     Host,
+    /// The operator: what a guest asked for in another call failed for good, and is tried again. No guest runs.
+    Operator,
 }
 
 /// Money, in minor units of a currency.
@@ -727,6 +762,9 @@ pub struct EffectIntent {
     /// The label of the guest's import; a request of the host's own may have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub import: Option<String>,
+    /// The dead letter that this takes from the list, where the operator wants it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub letter: Option<Letter>,
     /// Which of the call's effects.
     pub ordinal: u32,
     /// Commitment to the request as it is sent.
@@ -742,6 +780,36 @@ pub struct EffectIntent {
     pub spend: Option<Amount>,
     /// The route's tier.
     pub tier: Tier,
+}
+
+/// An effect is sent again, the same request under the same key. Durable before a byte of it leaves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EffectRetried {
+    /// How the sending before ended.
+    pub after: Outcome,
+    /// Which sending it is: 2 for the first that is sent again.
+    pub attempt: u32,
+    /// The connection's name.
+    pub connection: String,
+    /// The intent's number.
+    pub ordinal: u32,
+    /// Commitment to the request, which is the intent's.
+    pub request: Digest,
+    /// The route's name.
+    pub route: String,
+}
+
+/// An effect that failed for good and is tried again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Letter {
+    /// Its call.
+    pub call: String,
+    /// Whether the service is given another idempotency key than that effect had: it may then do it twice.
+    pub new_key: bool,
+    /// Which of the call's effects.
+    pub ordinal: u32,
 }
 
 /// What became of an intent.
@@ -785,6 +853,12 @@ pub struct EffectOutcome {
     /// Commitment to what the guest, or for its own request the host, was told; none where the host ended before it told anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<Digest>,
+    /// How many times it was sent, or tried to be: 1 where nothing is said.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub attempts: u32,
+    /// Whether it failed for good, on a route that keeps such effects for a person to retry or drop.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub dead: bool,
     /// Milliseconds from the first byte sent to the last received, or to giving up.
     #[serde(with = "number")]
     pub ms: u64,
@@ -803,6 +877,20 @@ pub struct EffectOutcome {
     /// The money that counts as spent: the intent's where the effect happened or may have, none where it did not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spent: Option<Amount>,
+}
+
+const fn once() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+const fn is_once(attempts: &u32) -> bool {
+    *attempts == 1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+const fn is_not(flag: &bool) -> bool {
+    !*flag
 }
 
 /// How a call ended.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::body::{
-    Amount, Body, CallAccepted, CallDenied, CallFinished, EffectHeld, EffectIntent, EffectOutcome, EffectRefused,
+    Amount, Body, CallAccepted, Cause, CallDenied, CallFinished, EffectHeld, EffectIntent, EffectOutcome, EffectRefused, EffectRetried,
     HoldVoted, Kind, Tally,
 };
 use super::entry::{Entry, Principal};
@@ -77,6 +77,8 @@ pub enum EffectStory {
     Intended {
         /// What was to be sent.
         intent: Told<EffectIntent>,
+        /// The sendings after the first.
+        retries: Vec<Told<EffectRetried>>,
         /// What became of it. None while it is under way, and after the host died in it.
         outcome: Option<Told<EffectOutcome>>,
     },
@@ -147,9 +149,39 @@ impl CallStory {
                     guard!("ledger.story-ordinal-once", self.is_new(intent.ordinal, intent.hold)),
                     "the call had an effect of that number",
                 )?;
+                require(
+                    guard!(
+                        "ledger.story-letter",
+                        intent.letter.is_none() || intent.cause == Cause::Operator
+                    ),
+                    "it takes a dead letter, and is not the operator's",
+                )?;
+                let ordinal = intent.ordinal;
                 let intent = told(entry, intent.clone());
-                self.effects
-                    .insert(intent.what.ordinal, EffectStory::Intended { intent, outcome: None });
+                let story = EffectStory::Intended {
+                    intent,
+                    retries: Vec::new(),
+                    outcome: None,
+                };
+                self.effects.insert(ordinal, story);
+            }
+            Body::EffectRetried(again) => {
+                let follows = match self.effects.get_mut(&again.ordinal) {
+                    Some(EffectStory::Intended {
+                        intent,
+                        retries,
+                        outcome: None,
+                    }) => {
+                        let follows = retries.len() + 2 == again.attempt as usize && repeats(&intent.what, again);
+                        retries.push(told(entry, again.clone()));
+                        follows
+                    }
+                    _ => false,
+                };
+                require(
+                    guard!("ledger.story-retry", follows),
+                    "it is not the next sending of an intent that is under way",
+                )?;
             }
             Body::EffectHeld(held) => {
                 require(
@@ -174,7 +206,12 @@ impl CallStory {
             }
             Body::EffectOutcome(ended) => {
                 let effect = self.effects.get_mut(&ended.ordinal);
-                let Some(EffectStory::Intended { intent, outcome }) = effect else {
+                let Some(EffectStory::Intended {
+                    intent,
+                    retries,
+                    outcome,
+                }) = effect
+                else {
                     return require(
                         guard!("ledger.story-intent-first", false),
                         "no effect-intent of its number comes before it",
@@ -183,6 +220,13 @@ impl CallStory {
                 require(
                     guard!("ledger.story-outcome-once", outcome.is_none()),
                     "its intent has an outcome already",
+                )?;
+                require(
+                    guard!(
+                        "ledger.story-attempts",
+                        retries.len() + 1 == ended.attempts as usize
+                    ),
+                    "it says another number of sendings than there are entries of",
                 )?;
                 let within = spends_within(ended.spent.as_ref(), intent.what.spend.as_ref());
                 require(
@@ -272,6 +316,11 @@ fn spends_within(spent: Option<&Amount>, intended: Option<&Amount>) -> bool {
         (Some(spent), Some(intended)) => spent.currency == intended.currency && spent.minor <= intended.minor,
         (Some(_), None) => false,
     }
+}
+
+/// Whether a sending is of the intent's own request.
+fn repeats(intent: &EffectIntent, again: &EffectRetried) -> bool {
+    intent.request == again.request && intent.connection == again.connection && intent.route == again.route
 }
 
 fn told<T>(entry: &Entry, what: T) -> Told<T> {

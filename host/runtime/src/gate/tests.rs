@@ -261,6 +261,7 @@ fn durable(request: HttpRequest, time: Duration) -> Durable {
     let wire = request.wire().to_canonical().into_bytes();
     let payload = Payload::new("c_aaaaaaaaaaaaaaaaaaaaaaaaaa", "effect/0/request", wire).unwrap();
     let intent = EffectIntent {
+        letter: None,
         asked: None,
         cause: Cause::Guest,
         connection: "stripe".into(),

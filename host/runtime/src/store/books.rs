@@ -93,6 +93,11 @@ pub(super) trait Books {
     /// How many of a call's effects are held.
     fn holds(&mut self, call: &str) -> Result<u64, Self::Error>;
 
+    /// Notes that an effect failed for good, with the entry at `index`; false where that is noted already.
+    fn bury(&mut self, work: &Work, index: u64) -> Result<bool, Self::Error>;
+    /// Takes an effect that failed for good from the list; false where it is not there.
+    fn exhume(&mut self, work: &Work) -> Result<bool, Self::Error>;
+
     /// Enrols a person; false where there is one of that name.
     fn enrol(&mut self, name: &str, key: &str) -> Result<bool, Self::Error>;
     /// The text of an enrolled person's key.
@@ -142,7 +147,17 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<(), B::Erro
             if let Some(hold) = body.hold {
                 end_hold(books, &work, hold, Some(time(entry)))?;
             }
+            if let Some(letter) = &body.letter {
+                take_letter(books, &letter.call, letter.ordinal)?;
+            }
             begin(books, &work, entry, &body.reserved)
+        }
+        Body::EffectRetried(_) => {
+            let work = work();
+            if !guard!("ledger.retry-open", books.under_way(&work)?) {
+                return Err(contradiction(&work, "is not under way, and can't be sent again"));
+            }
+            Ok(())
         }
         Body::EffectRefused(body) => match body.hold {
             Some(hold) => end_hold(books, &work(), hold, None),
@@ -162,7 +177,15 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<(), B::Erro
         Body::HoldVoted(body) => check_vote(books, &work(), body),
         Body::PersonEnrolled(body) => enrol(books, body),
         Body::PersonRevoked(body) => revoke(books, body),
-        Body::EffectOutcome(body) => end(books, &work(), entry, &body.settled),
+        Body::EffectOutcome(body) => {
+            let work = work();
+            end(books, &work, entry, &body.settled)?;
+            if body.dead && !books.bury(&work, entry.index())? {
+                return Err(contradiction(&work, "is a dead letter already"));
+            }
+            Ok(())
+        }
+        Body::DeadLetterDropped(body) => take_letter(books, &body.call, body.ordinal),
         Body::CallFinished(body) => {
             let work = work();
             no_effect_open(books, &work)?;
@@ -220,6 +243,19 @@ fn end_hold<B: Books>(books: &mut B, work: &Work, hold: Digest, before_ms: Optio
         return Err(contradiction(work, "was held, and the hold has expired"));
     }
     books.unhold(work)
+}
+
+/// A dead letter is retried or dropped, once.
+fn take_letter<B: Books>(books: &mut B, call: &str, ordinal: u32) -> Result<(), B::Error> {
+    let work = Work {
+        call: call.to_owned(),
+        ordinal: Some(ordinal),
+    };
+    let there = books.exhume(&work)?;
+    if !guard!("ledger.letter-once", there) {
+        return Err(contradiction(&work, "is no dead letter"));
+    }
+    Ok(())
 }
 
 /// A vote is about a hold that waits, and signed by a person who is enrolled.

@@ -204,7 +204,7 @@ impl StoreError {
         }
     }
 
-    pub(super) fn batch(why: impl Into<String>) -> Self {
+    pub(crate) fn batch(why: impl Into<String>) -> Self {
         Self::Batch { why: why.into() }
     }
 

@@ -17,6 +17,7 @@ pub(super) struct MapBooks {
     pub(super) accounts: HashMap<Window, Row>,
     pub(super) reservations: HashMap<(Work, Window), u64>,
     pub(super) holds: HashMap<Work, Held>,
+    pub(super) letters: HashMap<Work, u64>,
     pub(super) persons: HashMap<String, String>,
     /// What rolling windows used, by the beginning of the slice.
     pub(super) slices: BTreeMap<(Window, i64), u64>,
@@ -29,6 +30,7 @@ enum Before {
     Account(Window, Option<Row>),
     Reservation((Work, Window), Option<u64>),
     Hold(Work, Option<Held>),
+    Letter(Work, Option<u64>),
     Person(String, Option<String>),
     Slice((Window, i64), Option<u64>),
 }
@@ -47,6 +49,7 @@ impl MapBooks {
                 Before::Account(key, row) => put_back(&mut self.accounts, key, row),
                 Before::Reservation(key, row) => put_back(&mut self.reservations, key, row),
                 Before::Hold(key, row) => put_back(&mut self.holds, key, row),
+                Before::Letter(key, row) => put_back(&mut self.letters, key, row),
                 Before::Person(key, row) => put_back(&mut self.persons, key, row),
                 Before::Slice(key, Some(row)) => drop(self.slices.insert(key, row)),
                 Before::Slice(key, None) => drop(self.slices.remove(&key)),
@@ -173,6 +176,18 @@ impl Books for MapBooks {
 
     fn holds(&mut self, call: &str) -> Result<u64, StoreError> {
         Ok(self.holds.keys().filter(|work| work.call == call).count() as u64)
+    }
+
+    fn bury(&mut self, work: &Work, index: u64) -> Result<bool, StoreError> {
+        let before = self.letters.insert(work.clone(), index);
+        self.undo.push(Before::Letter(work.clone(), before));
+        Ok(before.is_none())
+    }
+
+    fn exhume(&mut self, work: &Work) -> Result<bool, StoreError> {
+        let before = self.letters.remove(work);
+        self.undo.push(Before::Letter(work.clone(), before));
+        Ok(before.is_some())
     }
 
     fn enrol(&mut self, name: &str, key: &str) -> Result<bool, StoreError> {

@@ -45,7 +45,7 @@ use ambit_core::ledger::VerifierKey;
 pub use batch::{Batch, TranscriptRow};
 pub(crate) use books::place_one;
 pub use books::{Held, Window, Work};
-pub use durable::{Durable, Intent};
+pub use durable::{Again, Durable, Intent};
 pub use erasure::{Erased, Erasure, Values};
 pub use error::StoreError;
 pub use fault::{Fault, Faults, Step};
@@ -119,8 +119,7 @@ impl Store {
     /// [`StoreError::Failed`] once the disk has failed: whether this batch is durable is not known, no later one is, and the process should
     /// end.
     pub fn commit(&self, mut batch: Batch) -> Result<Committed, StoreError> {
-        let position = batch.intent_position()?;
-        let intent = batch.intent.take();
+        let leave = batch.leave()?;
         let written = match &self.0 {
             Place::Disk(disk) => disk.commit(batch),
             Place::Memory(memory, clock) => memory.commit(batch, clock()),
@@ -131,9 +130,7 @@ impl Store {
             time_ms,
             checkpoint,
         } = written;
-        let durable = intent
-            .zip(position)
-            .map(|(intent, at)| Durable::new(intent, first_index + at as u64));
+        let durable = leave.map(|leave| Durable::new(leave.again, first_index + leave.position as u64));
         Ok(Committed {
             first_index,
             entries,

@@ -50,9 +50,11 @@ impl Reader {
     fn sent(&self, since_ms: i64) -> Result<Vec<(u64, String, String)>, StoreError> {
         let mut sent = Vec::new();
         self.each_entry("SELECT bytes FROM entries ORDER BY idx DESC", |entry| {
-            if let Body::EffectIntent(intent) = entry.body() {
-                let at = u64::try_from(entry.time_ms()).unwrap_or_default();
-                sent.push((at, intent.connection.clone(), intent.route.clone()));
+            let at = u64::try_from(entry.time_ms()).unwrap_or_default();
+            match entry.body() {
+                Body::EffectIntent(intent) => sent.push((at, intent.connection.clone(), intent.route.clone())),
+                Body::EffectRetried(again) => sent.push((at, again.connection.clone(), again.route.clone())),
+                _ => {}
             }
             Ok(entry.time_ms() >= since_ms)
         })?;

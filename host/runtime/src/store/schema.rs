@@ -15,7 +15,7 @@ use super::{StoreError, home};
 /// `Ambt`, in the database's header.
 const APPLICATION: i64 = 0x416d_6274;
 /// The only format that this version reads and writes.
-pub(super) const FORMAT: i64 = 2;
+pub(super) const FORMAT: i64 = 3;
 /// Bytes of a database page. Fixed, so that a quota in bytes is a number of pages.
 pub(super) const PAGE: u64 = 4096;
 /// How long to wait for a reader that recovers the write-ahead log.
@@ -123,6 +123,14 @@ CREATE TABLE holds(
   ordinal INTEGER NOT NULL,
   hold BLOB NOT NULL UNIQUE CHECK (length(hold) = 32),
   expires INTEGER NOT NULL,
+  idx INTEGER NOT NULL UNIQUE,
+  PRIMARY KEY (call, ordinal)
+) STRICT, WITHOUT ROWID;
+
+-- Effects that failed for good, on routes that keep them: until they are retried or dropped.
+CREATE TABLE dead_letters(
+  call TEXT NOT NULL,
+  ordinal INTEGER NOT NULL,
   idx INTEGER NOT NULL UNIQUE,
   PRIMARY KEY (call, ordinal)
 ) STRICT, WITHOUT ROWID;

@@ -98,6 +98,8 @@ pub(super) struct Tables<'c> {
     held: Statement<'c>,
     unhold: Statement<'c>,
     holds: Statement<'c>,
+    bury: Statement<'c>,
+    exhume: Statement<'c>,
     enrol: Statement<'c>,
     key_of: Statement<'c>,
     keys: Statement<'c>,
@@ -153,6 +155,8 @@ impl<'c> Tables<'c> {
             held: prepare("SELECT hold, expires, idx FROM holds WHERE call = ?1 AND ordinal = ?2")?,
             unhold: prepare("DELETE FROM holds WHERE call = ?1 AND ordinal = ?2")?,
             holds: prepare("SELECT count(*) FROM holds WHERE call = ?1")?,
+            bury: prepare("INSERT INTO dead_letters(call, ordinal, idx) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?,
+            exhume: prepare("DELETE FROM dead_letters WHERE call = ?1 AND ordinal = ?2")?,
             enrol: prepare("INSERT INTO persons(name, key) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?,
             key_of: prepare("SELECT key FROM persons WHERE name = ?1")?,
             keys: prepare("SELECT key FROM persons")?,
@@ -361,6 +365,14 @@ impl Books for Tables<'_> {
 
     fn holds(&mut self, call: &str) -> Result<u64, Fail> {
         Ok(self.holds.query_row([call], |row| row.get(0))?)
+    }
+
+    fn bury(&mut self, work: &Work, at: u64) -> Result<bool, Fail> {
+        Ok(self.bury.execute(params![work.call, ordinal(work), index(at)?])? == 1)
+    }
+
+    fn exhume(&mut self, work: &Work) -> Result<bool, Fail> {
+        Ok(self.exhume.execute(params![work.call, ordinal(work)])? == 1)
     }
 
     fn enrol(&mut self, name: &str, key: &str) -> Result<bool, Fail> {

@@ -308,6 +308,7 @@ fn intent(ordinal: u32) -> Body {
         effect: digest("effect"),
         hold: None,
         import: Some("stripe".into()),
+        letter: None,
         ordinal,
         request: digest("request"),
         reserved: vec![Reservation {
@@ -322,6 +323,49 @@ fn intent(ordinal: u32) -> Body {
         tier: Tier::Commit,
     }
     .into()
+}
+
+fn dropped() -> EntryDraft {
+    EntryDraft::of_ledger(DeadLetterDropped {
+        call: call_id('x'),
+        ordinal: 1,
+        why: Dropped::DoneByHand,
+    })
+}
+
+/// An intent that takes a dead letter.
+fn redelivered(ordinal: u32, cause: Cause) -> Body {
+    let Body::EffectIntent(mut body) = intent(ordinal) else {
+        unreachable!()
+    };
+    body.cause = cause;
+    body.letter = Some(Letter {
+        call: call_id('x'),
+        new_key: true,
+        ordinal: 1,
+    });
+    body.into()
+}
+
+fn retried(ordinal: u32, attempt: u32) -> Body {
+    EffectRetried {
+        after: Outcome::Answered(Answered { status: 503 }),
+        attempt,
+        connection: "stripe".into(),
+        ordinal,
+        request: digest("request"),
+        route: "refunds.create".into(),
+    }
+    .into()
+}
+
+/// An outcome after so many sendings.
+fn after(ordinal: u32, attempts: u32) -> Body {
+    let Body::EffectOutcome(mut body) = answered(ordinal) else {
+        unreachable!()
+    };
+    body.attempts = attempts;
+    body.into()
 }
 
 fn held(ordinal: u32) -> Body {
@@ -399,6 +443,8 @@ fn outcome(ordinal: u32, outcome: Outcome) -> Body {
     }];
     EffectOutcome {
         answer: Some(digest("answer")),
+        attempts: 1,
+        dead: false,
         ms: 12,
         ordinal,
         outcome,

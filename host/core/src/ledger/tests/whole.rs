@@ -287,6 +287,37 @@ fn values_are_erased_once_and_of_calls_that_are_over() {
 }
 
 #[test]
+fn what_is_sent_again_is_counted_and_the_same() {
+    let begun = || [of_call('a', accepted()), of_call('a', intent(1))];
+    let of = |bodies: Vec<Body>| begun().into_iter().chain(bodies.into_iter().map(|body| of_call('a', body)));
+    let mut log = Log::new();
+    of(vec![retried(1, 2), retried(1, 3), after(1, 3)]).for_each(|draft| log.push(draft));
+    log.verify().unwrap();
+    let not_next = "not the next sending";
+    refuses(of(vec![retried(1, 3)]), 3, not_next);
+    refuses(of(vec![retried(1, 2), retried(1, 2)]), 4, not_next);
+    refuses(of(vec![retried(2, 2)]), 3, not_next);
+    refuses(of(vec![after(1, 1), retried(1, 2)]), 4, not_next);
+    let Body::EffectRetried(mut other) = retried(1, 2) else { unreachable!() };
+    other.request = digest("another");
+    refuses(of(vec![other.into()]), 3, not_next);
+    refuses(of(vec![retried(1, 2), after(1, 1)]), 4, "another number of sendings");
+    refuses(of(vec![after(1, 2)]), 3, "another number of sendings");
+}
+
+#[test]
+fn a_dead_letter_is_taken_by_the_operator() {
+    let mut log = Log::new();
+    log.push(of_call('a', accepted()));
+    log.push(of_call('a', redelivered(1, Cause::Operator)));
+    log.verify().unwrap();
+    for cause in [Cause::Guest, Cause::Host] {
+        let drafts = [of_call('a', accepted()), of_call('a', redelivered(1, cause))];
+        refuses(drafts, 2, "not the operator's");
+    }
+}
+
+#[test]
 fn a_breaker_opens_and_closes_in_turn() {
     let mut log = Log::of_everything();
     log.push(breaker_opened(1));
@@ -420,7 +451,7 @@ fn the_story_of_a_call() {
     assert!(matches!(&told.opening.what, Opening::Accepted(accepted) if accepted.rules == ["support-calls"]));
     assert!(matches!(
         &told.effects[&0],
-        EffectStory::Intended { intent, outcome: Some(outcome) } if intent.stamp.index() == 5 && outcome.stamp.index() == 7
+        EffectStory::Intended { intent, outcome: Some(outcome), .. } if intent.stamp.index() == 5 && outcome.stamp.index() == 7
     ));
     assert!(matches!(&told.effects[&1], EffectStory::Refused(refused) if refused.what.refused.code == Code::Money));
     assert_eq!(told.finished.as_ref().unwrap().what.fuel, 123_456);

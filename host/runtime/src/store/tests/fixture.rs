@@ -11,7 +11,7 @@ use ambit_core::error::Code;
 use ambit_core::grant::Limits;
 use ambit_core::ledger::body::{
     Answered, Asked, CallAccepted, CallFinished, Cause, ConfigChanged, EffectHeld, EffectIntent, EffectOutcome,
-    EffectRefused, End, HoldVoted, Outcome, Refused, Reservation, Returned, Settlement,
+    EffectRefused, EffectRetried, End, HoldVoted, Letter, Outcome, Refused, Reservation, Returned, Settlement,
 };
 use ambit_core::ledger::{Body, EntryDraft, Principal, Tally};
 use ambit_core::policy::Mode;
@@ -254,6 +254,7 @@ impl Call {
 
     fn intent(&self, ordinal: u32, request: &HttpRequest, payload: &Payload, reserved: Vec<Reservation>) -> EntryDraft {
         self.draft(EffectIntent {
+            letter: None,
             asked: None,
             cause: Cause::Guest,
             connection: "stripe".into(),
@@ -268,6 +269,42 @@ impl Call {
             spend: None,
             tier: Tier::Commit,
         })
+    }
+
+    /// The entry for sending an intent's request once more.
+    pub(super) fn retried(&self, ordinal: u32, attempt: u32, request: Digest) -> EntryDraft {
+        self.draft(EffectRetried {
+            after: Outcome::Answered(Answered { status: 503 }),
+            attempt,
+            connection: "stripe".into(),
+            ordinal,
+            request,
+            route: "refunds.create".into(),
+        })
+    }
+
+    /// An outcome after so many sendings, which failed for good.
+    pub(super) fn dead(&mut self, ordinal: u32, attempts: u32) -> EntryDraft {
+        let mut draft = self.outcome(ordinal, vec![]);
+        if let Body::EffectOutcome(body) = &mut draft.body {
+            body.attempts = attempts;
+            body.dead = true;
+        }
+        draft
+    }
+
+    /// The intent that an operator tries a dead letter again with.
+    pub(super) fn redelivers(&self, ordinal: u32, letter: (&str, u32)) -> Batch {
+        let mut batch = self.intends(ordinal, &request("/again"), vec![]);
+        if let Some(Body::EffectIntent(body)) = batch.entries.first_mut().map(|entry| &mut entry.body) {
+            body.cause = Cause::Operator;
+            body.letter = Some(Letter {
+                call: letter.0.to_owned(),
+                new_key: false,
+                ordinal: letter.1,
+            });
+        }
+        batch
     }
 
     pub(super) fn held(&self, ordinal: u32, hold: &[u8], expires: u64) -> EntryDraft {
@@ -331,6 +368,8 @@ impl Call {
     pub(super) fn outcome(&mut self, ordinal: u32, settled: Vec<Settlement>) -> EntryDraft {
         let outcome = Outcome::Answered(Answered { status: 200 });
         let body = EffectOutcome {
+            attempts: 1,
+            dead: false,
             answer: Some(Digest::of(b"answer")),
             ms: 5,
             ordinal,
