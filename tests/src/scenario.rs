@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! case.toml      [tools] name = "component", and [[call]]: function, args (or args-text), agent, user, tool; or, after a call that
-//!                is held, approve = "person" or reject = "person"; people = ["person"] are enrolled
+//!                is held, approve = "person" or reject = "person", people = ["person"] are enrolled; or, after a call with
+//!                an effect in doubt, found = "done" or "not-done"
 //! ambit.toml     ${port}, ${admin_port} and ${ca} stand for the service's; without it, the one for all scenarios
 //! policy.cedar   in force beside the shipped policy; without it, the one for all scenarios
 //! expect.toml    [[call]]: outcome, code, message, value, refused, receipt, and [[call.request]]: what arrived;
@@ -68,6 +69,8 @@ struct Call {
     approve: Option<String>,
     /// In place of a call: this person says no to what is held.
     reject: Option<String>,
+    /// In place of a call: the operator says this of the effect in doubt.
+    found: Option<String>,
     #[serde(default)]
     args: Option<Value>,
     /// Arguments that TOML can't say, or that are no JSON.
@@ -256,6 +259,33 @@ impl Stage {
         Ok(run)
     }
 
+    /// Says what became of the oldest effect in doubt, as an operator does.
+    fn settle_doubt(&self, found: &str) -> Result<Run, String> {
+        let listed = self
+            .home
+            .done(["calls", "--in-doubt", "--format", "json"])
+            .map_err(|error| error.to_string())?;
+        self.check_output(&listed)?;
+        let call = listed
+            .json()
+            .and_then(|calls| calls[0]["call"].as_str().map(str::to_owned));
+        let call = call.unwrap_or_else(|| "c_none".to_owned());
+        let word = format!("--{found}");
+        let arguments = [
+            "calls",
+            "resolve",
+            &call,
+            &word,
+            "--reason",
+            "looked it up",
+            "--format",
+            "json",
+        ];
+        let run = self.home.run(arguments, "").map_err(|error| error.to_string())?;
+        self.check_output(&run)?;
+        Ok(run)
+    }
+
     /// Adds a tool, which must be refused where there is something that it must be refused for.
     fn add(&self, name: &str, component: &str, refused: Option<&Vec<String>>) -> Result<(), String> {
         let run = self.home.try_add(name, component).map_err(|error| error.to_string())?;
@@ -314,10 +344,11 @@ impl Stage {
 
     fn check_call(&self, call: &Call, expected: &Expected) -> Result<(), String> {
         let before = self.requests()?.len();
-        let run = match (&call.approve, &call.reject) {
-            (Some(person), _) => self.vote("approve", person)?,
-            (None, Some(person)) => self.vote("reject", person)?,
-            (None, None) => self.call(call)?,
+        let run = match (&call.approve, &call.reject, &call.found) {
+            (Some(person), _, _) => self.vote("approve", person)?,
+            (None, Some(person), _) => self.vote("reject", person)?,
+            (None, None, Some(found)) => self.settle_doubt(found)?,
+            (None, None, None) => self.call(call)?,
         };
         let answer = Answer::of(&run);
         let told = |why: String| format!("{why}\n{}", run.text());
@@ -360,6 +391,7 @@ impl Stage {
             function: matrix.function.clone(),
             approve: None,
             reject: None,
+            found: None,
             args: Some(serde_json::json!({ &matrix.argument: name })),
             args_text: None,
             agent: None,
@@ -552,7 +584,7 @@ impl Answer {
             return differs("outcome", &self.outcome, &expected.outcome);
         }
         let exit = match expected.outcome.as_str() {
-            "ok" | "waiting" => [Some(0), Some(0)],
+            "ok" | "waiting" | "resolved" => [Some(0), Some(0)],
             "held" => [Some(4), Some(4)],
             "error" => [Some(1), Some(2)],
             _ => [Some(1), Some(1)],

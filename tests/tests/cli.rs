@@ -368,7 +368,7 @@ fn changed(
 }
 
 fn help(place: &mut Place) -> Verdict {
-    let commands: [&[&str]; 47] = [
+    let commands: [&[&str]; 51] = [
         &[],
         &["init"],
         &["build"],
@@ -383,6 +383,10 @@ fn help(place: &mut Place) -> Verdict {
         &["policy", "check"],
         &["policy", "init"],
         &["policy", "schema"],
+        &["calls"],
+        &["calls", "resume"],
+        &["calls", "resolve"],
+        &["calls", "end"],
         &["approvals"],
         &["approvals", "list"],
         &["approvals", "show"],
@@ -610,7 +614,11 @@ fn connections(place: &mut Place) -> Verdict {
     place.run(0, Leaves::Record, &["dead-letters", "list", "--format", "json"])?;
     place.run(1, Leaves::Nothing, &["dead-letters", "show", "c_none"])?;
     place.run(1, Leaves::Nothing, &["dead-letters", "retry", "c_none"])?;
-    place.run(1, Leaves::Nothing, &["dead-letters", "drop", "c_none", "--because", "unneeded"])?;
+    place.run(
+        1,
+        Leaves::Nothing,
+        &["dead-letters", "drop", "c_none", "--because", "unneeded"],
+    )?;
     place.run(2, Leaves::Nothing, &["dead-letters", "drop", "c_none"])?;
     for wrong in ["failures = 0", "failures = 5, witin = \"60s\""] {
         place.configure(&limited.replace("failures = 5", wrong));
@@ -822,13 +830,25 @@ fn holds(place: &mut Place) -> Verdict {
     place.run(2, Leaves::Record, &["replay", "c_abc"])?;
     place.run(1, Leaves::Record, &["call", "shop", "nothing"])?;
     place.run(0, Leaves::Record, &["replay"])?;
+    place.run(0, Leaves::Record, &["calls"])?;
+    place.run(0, Leaves::Record, &["calls", "--in-doubt"])?;
+    place.run(2, Leaves::Record, &["calls", "resume"])?;
+    place.run(0, Leaves::Record, &["calls", "resume", "--all"])?;
+    place.run(2, Leaves::Record, &["calls", "resume", "c_abc"])?;
+    place.run(2, Leaves::Record, &["calls", "resolve", "c_abc"])?;
+    place.run(
+        2,
+        Leaves::Record,
+        &["calls", "resolve", "c_abc", "--done", "--not-done"],
+    )?;
+    place.run(2, Leaves::Record, &["calls", "end", "c_abc"])?;
     Ok(())
 }
 
 fn ledgers(place: &mut Place) -> Verdict {
     let ledger = place.home.folder().join("ledger.db");
     let other = rusqlite::Connection::open(&ledger).unwrap();
-    other.pragma_update(None, "user_version", 3).unwrap();
+    other.pragma_update(None, "user_version", 99).unwrap();
     drop(other);
     place.run(3, Leaves::Record, &["audit", "list"])?;
     place.run(3, Leaves::Record, &["audit", "verify"])?;
@@ -1176,6 +1196,7 @@ mod made_up {
 
     pub(super) fn accepted(letter: &str, reserved: Vec<Reservation>) -> EntryDraft {
         let body = CallAccepted {
+            letter: None,
             asked: asked(),
             reserved,
             rules: Vec::new(),

@@ -81,6 +81,10 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Policy,
     },
+    /// Calls that have not ended, and effects of which nobody knows whether they happened.
+    ///
+    /// A call that waits for approval is not among them. Where a host holds the home, calls that run right now are.
+    Calls(Calls),
     /// Effects that wait for people: show, approve, reject.
     Approvals {
         #[command(subcommand)]
@@ -191,6 +195,57 @@ pub(crate) enum Mode {
     Suggest,
     /// Reads are real; the first effect that is no read is refused, and nothing waits.
     DryRun,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Calls {
+    /// Only those with effects in doubt.
+    #[arg(long)]
+    pub(crate) in_doubt: bool,
+    #[command(subcommand)]
+    pub(crate) command: Option<CallsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CallsCommand {
+    /// Go on with a call in which the host ended: from its beginning with what it was told, to where it was and on.
+    Resume {
+        /// The call, or a beginning of its id.
+        #[arg(value_name = "CALL", conflicts_with = "all")]
+        call: Option<String>,
+        /// Every call that can go on.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Say what became of an effect that is in doubt, once you have found out at the service.
+    Resolve(Resolve),
+    /// End a call where it is: its tool is not run again. What is in doubt stays so.
+    End {
+        /// The call, or a beginning of its id.
+        #[arg(value_name = "CALL")]
+        call: String,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("found").required(true).args(["done", "not_done"]))]
+pub(crate) struct Resolve {
+    /// The call, or a beginning of its id.
+    #[arg(value_name = "CALL")]
+    pub(crate) call: String,
+    /// Which effect [default: the call's only one in doubt].
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) effect: Option<u32>,
+    /// It happened.
+    #[arg(long)]
+    pub(crate) done: bool,
+    /// It did not happen.
+    #[arg(long)]
+    pub(crate) not_done: bool,
+    /// How you know, for those who read the ledger.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

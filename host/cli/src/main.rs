@@ -56,6 +56,7 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::Call(args) => commands::call::run(args, home, out),
         Command::Tools { command } => commands::tools::run(command, home, out),
         Command::Policy { command } => commands::policy::run(command, home, out),
+        Command::Calls(args) => commands::calls::run(args, home, out),
         Command::Approvals { command } => commands::approvals::run(command, home, out),
         Command::Person { command } => commands::person::run(command, home, out),
         Command::Replay(args) => commands::replay::run(args, home, out),

@@ -61,6 +61,10 @@ codes! {
     Approval = "approval",
     /// What it stood on when it was approved is no longer so.
     Stale = "stale",
+    /// Nobody knows whether an effect happened, and an operator has not said.
+    Doubt = "doubt",
+    /// An operator found that the effect did not happen.
+    NotDone = "not-done",
     /// A budget has not enough left.
     Budget = "budget",
     /// An import is not bound to a connection.

@@ -1,7 +1,5 @@
 //! `cargo xtask fuzz`, and the phase of `cargo xtask test` that runs it: the fuzzer is a program of `ambit-tests`.
 
-use std::env;
-use std::fs;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -42,9 +40,7 @@ pub(crate) fn phase(place: &Place, live: &mut Live) -> Outcome<String> {
     inputs.tree(&program)?;
     inputs.tree(&place.root.join("tests/fuzz"))?;
     let passed = place.scratch("")?.join("fuzz.stamp");
-    let stamp = inputs.stamp();
-    let always = env::var_os("CI").is_some_and(|value| !value.is_empty());
-    if !always && fs::read_to_string(&passed).is_ok_and(|text| text == stamp) {
+    if inputs.passed(&passed) {
         return Ok("unchanged since it passed".to_owned());
     }
     let mut fuzzer = Command::new(&program);
@@ -54,7 +50,7 @@ pub(crate) fn phase(place: &Place, live: &mut Live) -> Outcome<String> {
         .arg("--failures")
         .arg(place.target.join("fuzz"));
     let text = live.run(place, "fuzz", &mut fuzzer, Duration::from_secs(30 * 60))?;
-    fs::write(&passed, stamp).map_err(|error| Failure::at(&passed, &error))?;
+    inputs.note_passed(&passed)?;
     Ok(told(&text))
 }
 

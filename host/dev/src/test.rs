@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use crate::checks::{documents, licences, walls};
@@ -16,6 +16,7 @@ use crate::live::{LONG, Live, duration};
 use crate::mutants;
 use crate::place::Place;
 use crate::setup;
+use crate::stamp::Inputs;
 
 /// A part of the run. Phases run in the order of [`PHASES`].
 struct Phase {
@@ -55,7 +56,7 @@ impl Tally {
 }
 
 /// Quick checks first; then compiling, in an order in which later phases reuse what earlier ones built.
-const PHASES: [Phase; 12] = [
+const PHASES: [Phase; 13] = [
     Phase {
         name: "format",
         about: "rustfmt agrees, in both workspaces",
@@ -103,6 +104,12 @@ const PHASES: [Phase; 12] = [
         about: "unit tests, scenarios and documentation examples pass",
         needs: &["components"],
         run: tests,
+    },
+    Phase {
+        name: "crash",
+        about: "hosts killed under load leave a ledger that adds up, over 20,000 effects",
+        needs: &["components"],
+        run: crash,
     },
     Phase {
         name: "mutants",
@@ -353,6 +360,23 @@ fn mutants(place: &Place, live: &mut Live) -> Outcome<Tally> {
             if found.unchanged { ", unchanged since" } else { "" }
         ),
     })
+}
+
+/// Not again where neither the host nor the program changed since it passed.
+fn crash(place: &Place, live: &mut Live) -> Outcome<Tally> {
+    let program = place.program("ambit-crash");
+    let mut inputs = Inputs::default();
+    inputs.tree(&program)?;
+    let passed = place.scratch("")?.join("crash.stamp");
+    if inputs.passed(&passed) {
+        return Ok(Tally::holds("unchanged since it passed"));
+    }
+    let mut crash = Command::new(&program);
+    crash.env("AMBIT_COMPONENTS", place.components());
+    let text = live.run(place, "ambit-crash", &mut crash, LONG)?;
+    inputs.note_passed(&passed)?;
+    let told = text.lines().find(|line| line.contains("killed under load"));
+    Ok(Tally::holds(told.unwrap_or_default().trim()))
 }
 
 fn fuzz(place: &Place, live: &mut Live) -> Outcome<Tally> {

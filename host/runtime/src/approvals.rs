@@ -11,9 +11,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use ambit_core::error::{Code, Refusal};
-use ambit_core::grant::Narrowing;
 use ambit_core::hold::{self, Hold, HoldError, Progress, Standing, Verdict, Vote};
-use ambit_core::ledger::body::{Asked, CallAccepted, Cause, EffectHeld, EffectRefused, End, HoldVoted, VoteRefused};
+use ambit_core::ledger::body::{
+    Asked, CallAccepted, Cause, EffectHeld, EffectRefused, End, HoldVoted, Refused, VoteRefused,
+};
 use ambit_core::ledger::story::{HoldStory, Opening};
 use ambit_core::ledger::{CallStory, EntryDraft, Principal, SignerKey, VerifierKey};
 use rand_chacha::ChaCha20Rng;
@@ -22,12 +23,12 @@ use zeroize::Zeroizing;
 
 use crate::call::{Accepted, Answer, Asking, CallRequest, Cost, Decided, Fault, Listener, Outcome};
 use crate::config::Config;
-use crate::effects::{Beginning, Heading, Resumption, WaitingEffect, refusal_json, refused};
+use crate::effects::{Beginning, Heading, Held, Resumption, WaitingEffect, not_approved, refusal_json, refused};
 use crate::host::{Host, ended_without_its_guest, now_ms};
 use crate::ids::{CallId, TraceId};
 use crate::random;
 use crate::store::{Batch, Payload, Reader, StoreError};
-use crate::transcript::{self, Record, Transcript, Unreadable};
+use crate::transcript::{self, AskedFor, Record, Transcript, Unreadable};
 
 /// A held effect with all that people and the host decide on.
 #[derive(Debug, Clone)]
@@ -73,13 +74,6 @@ impl Waiting {
     #[must_use]
     pub fn standing(&self) -> Standing {
         self.votes.standing(&self.hold, clock())
-    }
-
-    fn accepted(&self) -> Option<&CallAccepted> {
-        match &self.story.opening.what {
-            Opening::Accepted(accepted) => Some(accepted),
-            Opening::Denied(_) => None,
-        }
     }
 }
 
@@ -210,54 +204,69 @@ impl Host {
         Ok(Refusal::from(why).into())
     }
 
-    /// Goes on with a call that people have decided about: from its beginning, with what its guest was given before, to the
-    /// held effect and on from there. Blocks as [`Host::call`] does.
+    /// Goes on with a call that people have decided about, or in which the host ended: from its beginning, with what its guest was
+    /// given before, to where it was and on from there. Blocks as [`Host::call`] does.
     ///
     /// # Errors
-    /// [`Code::Approval`] where the call does not wait, or nothing is decided yet. A call that must not go on after all is an
-    /// [`Answer`].
+    /// [`Code::Approval`] where the call is over or runs, or nothing is decided yet; [`Code::Doubt`] where an effect of it is in doubt.
+    /// A call that must not go on after all is an [`Answer`].
     pub fn resume(&self, call: &str, listener: Option<Listener>) -> Result<Answer, ApprovalError> {
-        let started = Instant::now();
         let _alone = self.shared.alone(call).ok_or_else(|| not_waiting(call))?;
         let reader = self.reader()?;
-        let waiting = Waiting::of(&reader, &self.shared.config, call)?.ok_or_else(|| not_waiting(call))?;
-        if let Standing::Waiting(missing) = waiting.standing() {
+        let stopped = match Waiting::of(&reader, &self.shared.config, call)? {
+            Some(waiting) => Stopped::Held(Box::new(waiting)),
+            None => Stopped::interrupted(reader.story(call)?)?,
+        };
+        self.go_on(&reader, stopped, listener)
+    }
+
+    fn go_on(&self, reader: &Reader, stopped: Stopped, listener: Option<Listener>) -> Result<Answer, ApprovalError> {
+        let started = Instant::now();
+        let story = stopped.story();
+        let call = &story.call;
+        if let Some(Standing::Waiting(missing)) = stopped.waiting().map(Waiting::standing) {
             return Err(still_waiting(&missing).into());
         }
-        let accepted = waiting.accepted().cloned().ok_or_else(|| not_waiting(call))?;
+        let accepted = accepted(story).cloned().ok_or_else(|| not_waiting(call))?;
+        if !ambit_core::guard!("flow.letter-resumed", accepted.letter.is_none()) {
+            let why =
+                "it is an operator's retry of a dead letter that the host's end interrupted: no guest goes on with it";
+            return self.void(&stopped, &accepted, &Refusal::new(Code::Stale, why));
+        }
         let _place = self.shared.place()?;
-        let (transcript, args, wire) = match recorded(&reader, &waiting) {
+        let recorded = match Recorded::read(reader, &stopped) {
             Ok(recorded) => recorded,
             // Without what was recorded nobody can go on with it, and it must not wait for ever.
             Err(why) => {
                 let refusal = Refusal::new(Code::Stale, why.to_string());
-                return self.void(&waiting, &accepted, &refusal);
+                return self.void(&stopped, &accepted, &refusal);
             }
         };
         let asking = Asking {
+            letter: None,
             started,
-            heading: self.heading_of(&waiting.story)?,
-            args: Payload::new(call, "args", args.clone().into_bytes())?,
+            heading: self.heading_of(story)?,
+            args: Payload::new(call.as_str(), "args", recorded.args.clone().into_bytes())?,
             limits: transcript::limits(&accepted.asked)?,
-            request: request(&waiting, &accepted.asked, args, listener)?,
+            request: request(story, &accepted.asked, &recorded, listener)?,
         };
         let decided = match self.decide(&asking) {
-            Ok(decided) if waiting.story.tool != Some(decided.tool.digest) => {
-                return self.void(&waiting, &accepted, &another_component());
+            Ok(decided) if story.tool != Some(decided.tool.digest) => {
+                return self.void(&stopped, &accepted, &another_component());
             }
-            Ok(decided) if !is_same_caller(&decided, &waiting) => {
-                return self.void(&waiting, &accepted, &another_caller());
+            Ok(decided) if !is_same_caller(&decided, story) => {
+                return self.void(&stopped, &accepted, &another_caller());
             }
             Ok(decided) => decided,
-            Err(denied) => return self.void(&waiting, &accepted, &denied.refusal),
+            Err(denied) => return self.void(&stopped, &accepted, &denied.refusal),
         };
         let steps = reader.transcript(call)?.len();
-        let accepted = going_on(asking, decided, accepted, waiting, (transcript, wire), steps)?;
+        let accepted = going_on(asking, decided, accepted, stopped, recorded, steps)?;
         Ok(self.run(accepted)?)
     }
 
     /// The call's entries from now on: under today's policy and configuration.
-    fn heading_of(&self, story: &CallStory) -> Result<Heading, ApprovalError> {
+    pub(crate) fn heading_of(&self, story: &CallStory) -> Result<Heading, ApprovalError> {
         let named = |error: String| Refusal::new(Code::Internal, error);
         Ok(Heading {
             call: story.call.parse::<CallId>().map_err(named)?,
@@ -269,37 +278,33 @@ impl Host {
         })
     }
 
-    /// Ends a hold and its call without running its guest: the call itself is no longer permitted.
-    fn void(&self, waiting: &Waiting, accepted: &CallAccepted, refusal: &Refusal) -> Result<Answer, ApprovalError> {
-        let heading = self.heading_of(&waiting.story)?;
-        let held = &waiting.held;
+    /// Ends a call without running its guest, and its hold where it has one: it is no longer permitted.
+    pub(crate) fn void(
+        &self,
+        stopped: &Stopped,
+        accepted: &CallAccepted,
+        refusal: &Refusal,
+    ) -> Result<Answer, ApprovalError> {
+        let heading = self.heading_of(stopped.story())?;
         let call = heading.call.as_str();
         let text = || refusal_json(refusal).to_canonical().into_bytes();
-        let of_effect = Payload::new(call, format!("effect/{}/refused", held.ordinal), text())?;
         let of_call = Payload::new(call, "refused", text())?;
-        let mut tally = waiting.story.tally().clone();
-        tally.refused();
-        let effect = heading.entry(EffectRefused {
-            asked: held.asked,
-            cause: Cause::Guest,
-            connection: Some(held.connection.clone()),
-            effect: Some(held.effect),
-            hold: Some(held.hold),
-            import: held.import.clone(),
-            ordinal: held.ordinal,
-            refused: refused(refusal, Some(of_effect.commitment())),
-            route: Some(held.route.clone()),
-            rules: held.rules.clone(),
-            spend: held.spend,
-            tier: Some(held.tier),
-        });
+        let mut tally = stopped.story().tally().clone();
+        let mut batch = Batch::default();
+        if let Some(Waiting { held, .. }) = stopped.waiting() {
+            let of_effect = Payload::new(call, format!("effect/{}/refused", held.ordinal), text())?;
+            tally.refused();
+            batch
+                .entries
+                .push(heading.entry(not_done(held, refused(refusal, Some(of_effect.commitment())))));
+            batch.payloads.push(of_effect);
+        }
         let end = End::Refused(refused(refusal, Some(of_call.commitment())));
-        let finished = heading.entry(ended_without_its_guest(accepted, &tally, end));
-        self.shared.store.commit(Batch {
-            entries: vec![effect, finished],
-            payloads: vec![of_effect, of_call],
-            ..Batch::default()
-        })?;
+        batch
+            .entries
+            .push(heading.entry(ended_without_its_guest(accepted, &tally, end)));
+        batch.payloads.push(of_call);
+        self.shared.store.commit(batch)?;
         Ok(Answer {
             call: heading.call,
             trace: heading.trace,
@@ -308,46 +313,165 @@ impl Host {
             cost: Cost::default(),
         })
     }
+
+    /// Ends calls whose holds nobody decided about in time, at most so many; returns how many. A host does it when it opens.
+    ///
+    /// # Errors
+    /// Where the ledger cannot be read or written.
+    pub fn end_expired(&self, most: u32) -> Result<usize, ApprovalError> {
+        let reader = self.reader()?;
+        let mut ended = 0;
+        for call in reader.expired(clock(), most)? {
+            let Some(_alone) = self.shared.alone(&call) else {
+                continue;
+            };
+            let Some(waiting) = Waiting::of(&reader, &self.shared.config, &call)? else {
+                continue;
+            };
+            let standing = waiting.standing();
+            let Some(accepted) = accepted(&waiting.story)
+                .cloned()
+                .filter(|_| standing == Standing::Expired)
+            else {
+                continue;
+            };
+            self.void(&Stopped::Held(Box::new(waiting)), &accepted, &not_approved(&standing))?;
+            ended += 1;
+        }
+        Ok(ended)
+    }
 }
 
-/// What a call goes on with: what its guest was told, its arguments, and the request that was approved, word for word.
-fn recorded(reader: &Reader, waiting: &Waiting) -> Result<(Transcript, String, String), Unreadable> {
-    let record = Record::new(reader, &waiting.story.call);
-    let transcript = Transcript::read(&record, &waiting.story)?;
-    let there = |name: &str| {
-        let text = record.text(name)?;
-        text.ok_or_else(|| Unreadable::value(format!("its value `{name}` is gone")))
-    };
-    let wire = there(&format!("effect/{}/held", waiting.held.ordinal))?;
-    Ok((transcript, there("args")?, wire))
+/// A call that its guest was stopped in.
+pub(crate) enum Stopped {
+    /// An effect of it waits for people.
+    Held(Box<Waiting>),
+    /// The host ended.
+    Interrupted(Box<CallStory>),
 }
 
-/// Whether today's caller is the one that the approvals were for.
-fn is_same_caller(decided: &Decided<'_>, waiting: &Waiting) -> bool {
+impl Stopped {
+    /// A call that has not ended, that waits for nobody, and of which nothing is in doubt.
+    pub(crate) fn interrupted(story: CallStory) -> Result<Stopped, Refusal> {
+        if story.is_over() {
+            return Err(not_waiting(&story.call));
+        }
+        if let Some(ordinal) = story.doubts().next()
+            && !ambit_core::guard!("replay.doubt-first", false)
+        {
+            let call = &story.call;
+            return Err(Refusal::new(
+                Code::Doubt,
+                format!("nobody knows whether effect {ordinal} of call {call} happened"),
+            )
+            .advise(format!(
+                "find out at the service, then `ambit calls resolve {call} --done` or `--not-done`"
+            )));
+        }
+        Ok(Stopped::Interrupted(Box::new(story)))
+    }
+
+    pub(crate) fn story(&self) -> &CallStory {
+        match self {
+            Stopped::Held(waiting) => &waiting.story,
+            Stopped::Interrupted(story) => story,
+        }
+    }
+
+    fn waiting(&self) -> Option<&Waiting> {
+        match self {
+            Stopped::Held(waiting) => Some(waiting),
+            Stopped::Interrupted(_) => None,
+        }
+    }
+}
+
+/// What was accepted of a call that began.
+pub(crate) fn accepted(story: &CallStory) -> Option<&CallAccepted> {
+    match &story.opening.what {
+        Opening::Accepted(accepted) => Some(accepted),
+        Opening::Denied(_) => None,
+    }
+}
+
+/// The end of a hold whose effect does not happen.
+fn not_done(held: &EffectHeld, refused: Refused) -> EffectRefused {
+    EffectRefused {
+        asked: held.asked,
+        cause: Cause::Guest,
+        connection: Some(held.connection.clone()),
+        effect: Some(held.effect),
+        hold: Some(held.hold),
+        import: held.import.clone(),
+        ordinal: held.ordinal,
+        refused,
+        route: Some(held.route.clone()),
+        rules: held.rules.clone(),
+        spend: held.spend,
+        tier: Some(held.tier),
+    }
+}
+
+/// What a call goes on with.
+struct Recorded {
+    transcript: Transcript,
+    args: String,
+    /// The request that was approved, word for word, where one was held.
+    wire: Option<String>,
+}
+
+impl Recorded {
+    fn read(reader: &Reader, stopped: &Stopped) -> Result<Recorded, Unreadable> {
+        let story = stopped.story();
+        let record = Record::new(reader, &story.call);
+        let there = |name: &str| {
+            let text = record.text(name)?;
+            text.ok_or_else(|| Unreadable::value(format!("its value `{name}` is gone")))
+        };
+        let wire = match stopped.waiting() {
+            Some(waiting) => Some(there(&format!("effect/{}/held", waiting.held.ordinal))?),
+            None => None,
+        };
+        Ok(Recorded {
+            transcript: Transcript::read(&record, story)?,
+            args: there("args")?,
+            wire,
+        })
+    }
+}
+
+/// Whether today's caller is the one that the call began for, and that approvals were for.
+fn is_same_caller(decided: &Decided<'_>, story: &CallStory) -> bool {
     let today = Principal::from(decided.grant.caller());
-    ambit_core::guard!("hold.same-caller", today == waiting.hold.principal)
+    ambit_core::guard!("hold.same-caller", Some(&today) == story.principal.as_ref())
 }
 
 fn another_caller() -> Refusal {
     Refusal::new(
         Code::Stale,
-        "the agent is in another team or tenant than when the effect was held: its approvals are void",
+        "the agent is in another team or tenant than when the call began: its approvals are void",
     )
     .advise("call the tool again")
 }
 
 /// What was asked for, once more.
-fn request(waiting: &Waiting, asked: &Asked, args: String, listener: Option<Listener>) -> Result<CallRequest, Refusal> {
-    let trace = waiting.story.trace.parse::<TraceId>();
+fn request(
+    story: &CallStory,
+    asked: &Asked,
+    recorded: &Recorded,
+    listener: Option<Listener>,
+) -> Result<CallRequest, Refusal> {
+    let trace = story.trace.parse::<TraceId>();
+    let principal = story.principal.clone().ok_or_else(|| not_waiting(&story.call))?;
     Ok(CallRequest {
         tool: asked.tool.clone(),
         function: asked.function.clone(),
-        args,
-        agent: waiting.hold.principal.agent.clone(),
-        user: waiting.hold.principal.user.clone(),
+        args: recorded.args.clone(),
+        agent: principal.agent,
+        user: principal.user,
         mode: asked.mode,
         trace: Some(trace.map_err(|error| Refusal::new(Code::Internal, error))?),
-        narrowing: Narrowing::default(),
+        narrowing: recorded.transcript.start.narrowing.clone(),
         listener,
     })
 }
@@ -357,26 +481,25 @@ fn going_on<'h>(
     asking: Asking,
     decided: Decided<'h>,
     accepted: CallAccepted,
-    waiting: Waiting,
-    (transcript, wire): (Transcript, String),
+    stopped: Stopped,
+    recorded: Recorded,
     steps: usize,
 ) -> Result<Accepted<'h>, ApprovalError> {
-    let asked = transcript.held.ok_or_else(|| not_waiting(&waiting.story.call))?;
+    let Recorded { transcript, wire, .. } = recorded;
     let random = ChaCha20Rng::from_seed(transcript.start.seed()?);
-    let last = waiting.story.effects.keys().next_back().copied();
-    let tally = waiting.story.tally().clone();
+    let last = stopped.story().effects.keys().next_back().copied();
+    let tally = stopped.story().tally().clone();
+    let call = stopped.story().call.clone();
+    let waiting = match stopped {
+        Stopped::Held(waiting) => {
+            let asked = transcript.held.zip(wire).ok_or_else(|| not_waiting(&call))?;
+            Some(waiting_effect(*waiting, asked, transcript.held_clock_ms))
+        }
+        Stopped::Interrupted(_) => None,
+    };
     let resumption = Resumption {
         past: transcript.answers,
-        waiting: WaitingEffect {
-            asked,
-            clock_ms: transcript.held_clock_ms,
-            wire,
-            effect: waiting.held.effect,
-            request: waiting.held.request,
-            commitment: waiting.held.asked,
-            hold: waiting.hold,
-            votes: waiting.votes,
-        },
+        waiting,
         steps: u32::try_from(steps).unwrap_or(u32::MAX),
         ordinal: last.unwrap_or_default(),
         tally,
@@ -385,7 +508,6 @@ fn going_on<'h>(
         grant: decided.grant,
         heading: asking.heading,
         mode: asking.request.mode,
-        may_wait: true,
         pending: Batch::default(),
         clock_ms: transcript.start.clock,
         random,
@@ -403,9 +525,37 @@ fn going_on<'h>(
     })
 }
 
+fn waiting_effect(waiting: Waiting, (asked, wire): (AskedFor, String), clock_ms: u64) -> WaitingEffect {
+    let Waiting { held, hold, votes, .. } = waiting;
+    WaitingEffect {
+        asked,
+        clock_ms,
+        wire,
+        effect: held.effect,
+        request: held.request,
+        commitment: held.asked,
+        held: Held {
+            hold: held.hold,
+            ordinal: held.ordinal,
+            connection: held.connection,
+            route: held.route,
+            tier: held.tier,
+            spend: held.spend,
+            needs: held.needs,
+            rules: held.rules,
+            expires_ms: held.expires,
+        },
+        hold,
+        votes,
+    }
+}
+
 fn not_waiting(call: &str) -> Refusal {
-    Refusal::new(Code::Approval, format!("call {call} waits for no approval"))
-        .advise("`ambit approvals list` prints what waits")
+    Refusal::new(
+        Code::Approval,
+        format!("call {call} waits for nothing: it is over, or it runs"),
+    )
+    .advise("`ambit approvals list` prints what waits, `ambit calls` what was interrupted")
 }
 
 fn still_waiting(missing: &[hold::Need]) -> Refusal {
@@ -428,7 +578,7 @@ pub fn told(needs: &[hold::Need]) -> String {
 fn another_component() -> Refusal {
     Refusal::new(
         Code::Stale,
-        "the tool's component is another one than when the effect was held: its approvals are void",
+        "the tool's component is another one than when the call began: its approvals are void",
     )
     .advise("call the tool again")
 }

@@ -15,7 +15,7 @@ use ambit_core::grant::{BoundImport, Grant, Limits, Narrowing, ToolIdentity};
 use ambit_core::json::Json;
 use ambit_core::ledger::Principal;
 use ambit_core::ledger::body::{
-    Asked, CallAccepted, CallDenied, CallFinished, End, Reservation, Returned, Settlement, Stage,
+    Asked, CallAccepted, CallDenied, CallFinished, End, Letter, Reservation, Returned, Settlement, Stage,
 };
 use ambit_core::manifest::Function;
 use ambit_core::money::{Period, Unit};
@@ -151,8 +151,8 @@ pub enum Fault {
     /// The operating system gave no randomness.
     #[error("the operating system gives no randomness: {0}")]
     Random(#[from] getrandom::Error),
-    /// The sandbox gave back other effects than it was given.
-    #[error("the call's record was lost in the sandbox")]
+    /// The sandbox gave back other effects than it was given, or what begins a call cannot be written.
+    #[error("the call's record was lost")]
     Lost,
 }
 
@@ -164,6 +164,8 @@ pub(crate) struct Asking {
     pub(crate) request: CallRequest,
     /// What the call may use.
     pub(crate) limits: Limits,
+    /// The dead letter that an operator tries again by it.
+    pub(crate) letter: Option<Letter>,
 }
 
 /// A call that everything permits, on the ledger or about to be.
@@ -206,6 +208,7 @@ impl Host {
     /// A [`Fault`] where the host cannot do its work. A refusal is an [`Answer`].
     pub fn call(&self, request: CallRequest) -> Result<Answer, Fault> {
         let asking = self.ask(request)?;
+        let _alone = self.shared.alone(asking.heading.call.as_str());
         let place = match self.shared.place() {
             Ok(place) => place,
             Err(refusal) => {
@@ -257,6 +260,7 @@ impl Host {
             args,
             request,
             limits,
+            letter: None,
         })
     }
 
@@ -342,10 +346,14 @@ impl Host {
         let start = Payload::new(
             heading.call.as_str(),
             "start",
-            Start::new(&seed, clock_ms, self.shared.sandbox.engine_id())
-                .to_json()
-                .to_canonical()
-                .into_bytes(),
+            Start::new(
+                &seed,
+                clock_ms,
+                self.shared.sandbox.engine_id(),
+                &asking.request.narrowing,
+            )
+            .to_text()
+            .map_err(|_| Fault::Lost)?,
         )?;
         let asked = Asked {
             args: asking.args.commitment(),
@@ -358,6 +366,7 @@ impl Host {
         let mut reserved = self.call_reservations(&grant, &heading);
         let entry = heading.entry(CallAccepted {
             asked: asked.clone(),
+            letter: asking.letter.clone(),
             reserved: reserved.clone(),
             rules,
             seed: start.commitment(),
@@ -394,7 +403,6 @@ impl Host {
             pending,
             clock_ms,
             random,
-            may_wait: asking.request.narrowing == Narrowing::default(),
             listener: asking.request.listener,
             resumption: None,
         };

@@ -12,7 +12,7 @@ use ambit_core::effect::{GuestRequest, GuestResponse};
 use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::Narrowing;
 use ambit_core::json::Json;
-use ambit_core::ledger::body::{Asked, EffectIntent, EffectOutcome, Letter};
+use ambit_core::ledger::body::{Asked, EffectIntent, EffectOutcome, Found, Letter};
 use ambit_core::ledger::story::{EffectStory, Opening, Told};
 use ambit_core::ledger::{CallStory, Principal};
 
@@ -23,7 +23,7 @@ use crate::flow;
 use crate::host::Host;
 use crate::sandbox::GuestHttpError;
 use crate::store::{Reader, StoreError};
-use crate::transcript::{Record, Unreadable};
+use crate::transcript::{Record, Start, Unreadable};
 
 /// Why a dead letter is not tried again. It stays in the list.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +64,8 @@ pub struct DeadLetter {
     pub intent: Told<EffectIntent>,
     /// What became of it.
     pub outcome: Told<EffectOutcome>,
+    /// What an operator found out, where it was in doubt.
+    pub found: Option<Found>,
     /// The effect whose idempotency key it was sent under, and when that was first sent, in milliseconds since 1970.
     key: (String, u32, u64),
 }
@@ -86,6 +88,7 @@ impl DeadLetter {
             asked: accepted.asked.clone(),
             intent: intent.clone(),
             outcome: outcome.clone(),
+            found: found(&story, ordinal),
             key: key(reader, &story, ordinal)?,
         })
     }
@@ -103,8 +106,26 @@ impl DeadLetter {
 /// The refusal of what is not in the list.
 pub(crate) fn none(call: &str, ordinal: u32) -> Refusal {
     let call = ambit_core::error::printable(call);
-    Refusal::new(Code::Arguments, format!("effect {ordinal} of call {call} is no dead letter"))
-        .advise("`ambit dead-letters list` prints them; one that was retried or dropped is not there any more")
+    Refusal::new(
+        Code::Arguments,
+        format!("effect {ordinal} of call {call} is no dead letter"),
+    )
+    .advise("`ambit dead-letters list` prints them; one that was retried or dropped is not there any more")
+}
+
+fn found(story: &CallStory, ordinal: u32) -> Option<Found> {
+    match story.effects.get(&ordinal)? {
+        EffectStory::Intended { resolved, .. } => resolved.as_ref().map(|resolved| resolved.what.found),
+        _ => None,
+    }
+}
+
+fn happened(call: &str, ordinal: u32) -> Refusal {
+    Refusal::new(
+        Code::Stale,
+        format!("effect {ordinal} of call {call} was done, as an operator found out: it is not done again"),
+    )
+    .advise("give it up: ambit dead-letters drop --because happened")
 }
 
 fn ended(story: &CallStory, ordinal: u32) -> Option<(&Told<EffectIntent>, &Told<EffectOutcome>)> {
@@ -125,7 +146,10 @@ fn key(reader: &Reader, story: &CallStory, ordinal: u32) -> Result<(String, u32,
     let mut story = story.clone();
     loop {
         let Some((intent, _)) = ended(&story, at.1) else {
-            return Err(StoreError::batch(format!("effect {} of call {} has no end", at.1, at.0)));
+            return Err(StoreError::batch(format!(
+                "effect {} of call {} has no end",
+                at.1, at.0
+            )));
         };
         match &intent.what.letter {
             Some(letter) if !letter.new_key => {
@@ -156,13 +180,19 @@ impl Host {
             return Err(none(call, ordinal).into());
         }
         let letter = DeadLetter::read(&reader, call, ordinal)?;
-        let known = letter.key_until_ms(&self.shared.config).is_some_and(|until| flow::clock() < until);
+        if !ambit_core::guard!("flow.letter-found", letter.found != Some(Found::Done)) {
+            return Err(happened(call, ordinal).into());
+        }
+        let known = letter
+            .key_until_ms(&self.shared.config)
+            .is_some_and(|until| flow::clock() < until);
         if !ambit_core::guard!("flow.letter-lifetime", new_key || known) {
             return Err(forgotten(&letter).into());
         }
         let record = Record::new(&reader, call);
         let gone = |name: &str| Unreadable::value(format!("its value `{name}` is gone"));
         let args = record.text("args")?.ok_or_else(|| gone("args"))?;
+        let start: Start = record.read("start")?.ok_or_else(|| gone("start"))?;
         let asked = format!("effect/{ordinal}/asked");
         let guest = record.text(&asked)?.ok_or_else(|| gone(&asked))?;
         let guest: GuestRequest =
@@ -175,17 +205,18 @@ impl Host {
             },
             key: (!new_key).then(|| letter.key.clone()),
         };
-        Ok(self.redeliver(&letter, args, redelivery, &guest)?)
+        let asked = (args, start.narrowing);
+        Ok(self.redeliver(&letter, asked, redelivery, &guest)?)
     }
 
     fn redeliver(
         &self,
         letter: &DeadLetter,
-        args: String,
+        (args, narrowing): (String, Narrowing),
         redelivery: Redelivery,
         guest: &GuestRequest,
     ) -> Result<Answer, Fault> {
-        let asking = self.ask(CallRequest {
+        let mut asking = self.ask(CallRequest {
             tool: letter.asked.tool.clone(),
             function: letter.asked.function.clone(),
             args,
@@ -193,19 +224,19 @@ impl Host {
             user: letter.principal.user.clone(),
             mode: letter.asked.mode,
             trace: None,
-            narrowing: Narrowing::default(),
+            narrowing,
             listener: None,
         })?;
+        asking.letter = Some(redelivery.letter.clone());
+        let _running = self.shared.alone(asking.heading.call.as_str());
         let decided = match self.decide(&asking) {
             Ok(decided) => decided,
             Err(denied) => return self.deny(asking, denied),
         };
-        let mut accepted = match self.accept(asking, decided)? {
+        let accepted = match self.accept(asking, decided)? {
             Ok(accepted) => accepted,
             Err((asking, denied)) => return self.deny(asking, denied),
         };
-        // Nobody's guest could go on with it.
-        accepted.beginning.may_wait = false;
         self.run_redelivery(accepted, letter, redelivery, guest)
     }
 

@@ -16,8 +16,8 @@ use ambit_core::grant::{Admitted, CurrencyLookup, Grant};
 use ambit_core::hold::{Bound, Hold, Need, Progress as Votes, Standing};
 use ambit_core::json::Json;
 use ambit_core::ledger::body::{
-    Amount, Answered, Cause, Doubt, EffectHeld, EffectIntent, EffectOutcome, EffectRefused, EffectRetried, Letter, Outcome, Refused,
-    Reservation, ServicePaused, Settlement,
+    Amount, Answered, Cause, Doubt, EffectHeld, EffectIntent, EffectOutcome, EffectRefused, EffectRetried, Letter,
+    Outcome, Refused, Reservation, ServicePaused, Settlement,
 };
 use ambit_core::ledger::{Body, EntryDraft, Principal, Tally};
 use ambit_core::money::{Became, Period, Spend, Unit};
@@ -68,8 +68,6 @@ pub(crate) struct CallEffects {
     grant: Grant,
     heading: Heading,
     mode: Mode,
-    /// Whether all that the call stands on is recorded, so that it can wait.
-    may_wait: bool,
     /// What is recorded and not yet durable: it goes with the next intent, or with the call's end.
     pending: Batch,
     /// Rows of the transcript so far.
@@ -85,13 +83,13 @@ pub(crate) struct CallEffects {
     refusals: Vec<Refusal>,
     /// Why the ledger took no more, if it did not: the call then ends as a fault, not as a result.
     fault: Option<StoreError>,
-    /// What the guest was told before, when the call goes on after a hold.
+    /// What the guest was told before, when the call goes on.
     past: VecDeque<Recalled>,
     /// The effect that was held, until the guest asks for it again.
     waiting: Option<WaitingEffect>,
     /// The effect that ended this guest to wait for approvals.
     held: Option<Held>,
-    /// The call waited before.
+    /// The call ran before, and was stopped to wait or by the host's end.
     resumed: bool,
     /// The dead letter that is tried again, in place of a guest's run.
     letter: Option<Redelivery>,
@@ -122,12 +120,15 @@ pub(crate) struct WaitingEffect {
     pub(crate) request: Digest,
     /// Commitment to what the guest asked for.
     pub(crate) commitment: Option<Digest>,
+    /// What a caller is told of it.
+    pub(crate) held: Held,
 }
 
 /// Where a call goes on.
 pub(crate) struct Resumption {
     pub(crate) past: VecDeque<Recalled>,
-    pub(crate) waiting: WaitingEffect,
+    /// The effect that was held, if it was not the host's end that stopped it.
+    pub(crate) waiting: Option<WaitingEffect>,
     pub(crate) steps: u32,
     pub(crate) ordinal: u32,
     pub(crate) tally: Tally,
@@ -168,7 +169,7 @@ pub(crate) struct Remains {
     pub(crate) fault: Option<StoreError>,
     /// The call waits: it has not ended.
     pub(crate) held: Option<Held>,
-    /// It waited before, and went on.
+    /// It ran before, and went on.
     pub(crate) resumed: bool,
 }
 
@@ -177,7 +178,6 @@ pub(crate) struct Beginning {
     pub(crate) grant: Grant,
     pub(crate) heading: Heading,
     pub(crate) mode: Mode,
-    pub(crate) may_wait: bool,
     pub(crate) pending: Batch,
     pub(crate) clock_ms: u64,
     pub(crate) random: ChaCha20Rng,
@@ -259,15 +259,15 @@ impl CallEffects {
             grant,
             heading,
             mode,
-            may_wait,
             pending,
             clock_ms,
             random,
             listener,
             resumption,
         } = beginning;
+        let resumed = resumption.is_some();
         let (past, waiting, steps, ordinal, tally) = match resumption {
-            Some(on) => (on.past, Some(on.waiting), on.steps, on.ordinal, on.tally),
+            Some(on) => (on.past, on.waiting, on.steps, on.ordinal, on.tally),
             None => (VecDeque::new(), None, 0, 0, Tally::default()),
         };
         CallEffects {
@@ -275,7 +275,6 @@ impl CallEffects {
             grant,
             heading,
             mode,
-            may_wait,
             pending,
             steps,
             ordinal,
@@ -288,9 +287,9 @@ impl CallEffects {
             refusals: Vec::new(),
             fault: None,
             past,
-            resumed: waiting.is_some(),
             waiting,
             held: None,
+            resumed,
             letter: None,
         }
     }
@@ -430,7 +429,20 @@ impl CallEffects {
             }
             standing => Err(not_approved(&standing).into()),
         };
-        self.recorded(known, outcome)
+        match outcome {
+            Err(Missed::Refused(refusal)) if ambit_core::guard!("hold.kept", passes(&refusal)) => {
+                Err(Missed::Over(self.wait_on(waiting.held, refusal)))
+            }
+            outcome => self.recorded(known, outcome),
+        }
+    }
+
+    /// Ends the guest before an approved effect that cannot be had right now: its hold goes on, with its approvals.
+    fn wait_on(&mut self, held: Held, refusal: Refusal) -> Stop {
+        self.held = Some(held);
+        let stop = Refusal::new(Code::Held, format!("it is approved and waits on: {}", refusal.message));
+        self.refusals.push(refusal);
+        stop
     }
 
     /// Notes that the effect waits for approvals, and ends the guest: nothing of the call is kept but rows.
@@ -513,11 +525,10 @@ impl CallEffects {
         }
     }
 
-    /// The approvals that an effect waits for, where it is one that can wait: denied by policy, asked for the first time, of a call
-    /// that is whole as it is recorded.
+    /// The approvals that an effect waits for, where it is one that can wait: denied by policy, and asked for the first time.
     fn approvals_that_permit(&self, admitted: &Admitted, spend: Spend, known: &Known, refusal: &Refusal) -> Vec<Need> {
         let first = known.hold.is_none() && known.cause == Cause::Guest;
-        if refusal.code != Code::Policy || !first || !self.may_wait {
+        if refusal.code != Code::Policy || !first {
             return Vec::new();
         }
         self.asking(admitted, spend, &[], known, |facts| {
@@ -646,7 +657,9 @@ impl CallEffects {
             .as_ref()
             .map(|(header, key)| (header.as_str(), key.as_str()));
         let reserved = self.reservations(&admitted, spend, upstream, presented, bounds)?;
-        let leave = shared.flow.enter(&connection, admitted.route().name(), admitted.tier())?;
+        let leave = shared
+            .flow
+            .enter(&connection, admitted.route().name(), admitted.tier())?;
         let (durable, reserved) = self.intend(known, &admitted, spend, reserved)?;
         let way = Way {
             ordinal: known.ordinal,
@@ -924,7 +937,11 @@ impl CallEffects {
             }
             What::InDoubt(doubt, _) => Outcome::InDoubt(*doubt),
         };
-        let became = ended.became();
+        // What a read in doubt used, it used: nobody will ask whether it happened.
+        let became = match ended.became() {
+            Became::InDoubt if known.cause == Cause::Host || admitted.tier() == Tier::Read => Became::Done,
+            became => became,
+        };
         let settled = settled(reserved, became, ended.traffic);
         let happened = matches!(became, Became::Done | Became::InDoubt);
         let body = EffectOutcome {
@@ -1218,7 +1235,7 @@ impl Ended {
 }
 
 /// What an effect's reservations come to. What nobody knows stays reserved until a person says what happened.
-fn settled(reserved: Vec<Reservation>, became: Became, traffic: Traffic) -> Vec<Settlement> {
+pub(crate) fn settled(reserved: Vec<Reservation>, became: Became, traffic: Traffic) -> Vec<Settlement> {
     let bytes = traffic.sent_bytes.saturating_add(traffic.received_bytes);
     let settled = reserved.into_iter().filter_map(|reservation| {
         let period: Period = reservation.window.parse().ok()?;
@@ -1267,8 +1284,24 @@ impl WaitingEffect {
     }
 }
 
+/// Whether an effect that is refused so before its intent may be had later, without anybody deciding anything: people's approvals are
+/// not used up by it.
+const fn passes(refusal: &Refusal) -> bool {
+    matches!(
+        refusal.code,
+        Code::Rate
+            | Code::Breaker
+            | Code::Budget
+            | Code::Ledger
+            | Code::Address
+            | Code::Credential
+            | Code::Limit
+            | Code::Money
+    )
+}
+
 /// What the guest is told where people did not say yes.
-fn not_approved(standing: &Standing) -> Refusal {
+pub(crate) fn not_approved(standing: &Standing) -> Refusal {
     let why = match standing {
         Standing::Rejected { .. } => "it was rejected",
         Standing::Expired => "nobody decided it in time",

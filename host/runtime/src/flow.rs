@@ -197,7 +197,13 @@ impl Flow {
     }
 
     /// What became of a sending, for each breaker that let it go.
-    fn end(&self, connection: &str, passes: Vec<(Option<String>, Pass)>, how: How, store: Option<&Store>) -> Result<(), StoreError> {
+    fn end(
+        &self,
+        connection: &str,
+        passes: Vec<(Option<String>, Pass)>,
+        how: How,
+        store: Option<&Store>,
+    ) -> Result<(), StoreError> {
         let Some(state) = self.connections.get(connection) else {
             return Ok(());
         };
@@ -414,7 +420,10 @@ fn blocked_refusal(connection: &str, route: Option<&str>, blocked: Blocked) -> R
     let what = named(connection, route);
     let (message, advice) = match blocked {
         Blocked::Open(left) => (
-            format!("{what} failed too often, and is left alone for another {} s", seconds(left)),
+            format!(
+                "{what} failed too often, and is left alone for another {} s",
+                seconds(left)
+            ),
             "call again after that time; nothing was sent".to_owned(),
         ),
         Blocked::NotARead => (

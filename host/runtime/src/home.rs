@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Refusal};
-use ambit_core::ledger::body::{BreakerClosed, ClosedBy, DeadLetterDropped, Dropped, PersonEnrolled, PersonRevoked, ToolPinned, ToolRemoved};
+use ambit_core::ledger::body::{
+    BreakerClosed, ClosedBy, DeadLetterDropped, Dropped, PersonEnrolled, PersonRevoked, ToolPinned, ToolRemoved,
+};
 use ambit_core::ledger::{EntryDraft, VerifierKey};
 use ambit_core::manifest::Manifest;
 use ambit_core::policy;

@@ -10,19 +10,20 @@ use ambit_core::error::{Code, Problem, Refusal};
 use ambit_core::grant::Limits;
 use ambit_core::identity::Directory;
 use ambit_core::ledger::body::{
-    CallAccepted, CallFinished, Cause, ConfigChanged, Doubt, EffectIntent, EffectOutcome, End, Outcome, PolicyChanged, Reservation,
-    Settlement,
+    CallAccepted, CallFinished, ConfigChanged, End, PolicyChanged, Reservation, Settlement,
 };
-use ambit_core::ledger::story::{EffectStory, Opening};
-use ambit_core::ledger::{Body, EntryDraft, Tally};
+use ambit_core::ledger::{EntryDraft, Tally};
 use ambit_core::money::{Budget, Unit};
 use ambit_core::policy::{EntityKind, PolicySet};
 use parking_lot::{Condvar, Mutex};
 
+use crate::approvals::ApprovalError;
+use crate::call::Fault;
 use crate::config::{Config, LedgerConfig};
 use crate::flow::Flow;
 use crate::gate::{Upstream, Wire, most_received};
 use crate::home;
+use crate::recovery;
 use crate::sandbox::{CompileCache, Compiler, LoadedTool, Sandbox, SandboxOptions};
 use crate::secret::Process;
 use crate::store::{Batch, Faults, HighWaterOptions, Keys, Reader, Store, StoreError, StoreOptions};
@@ -42,6 +43,16 @@ pub enum OpenError {
     /// The home's files.
     #[error("{0}")]
     Home(String),
+}
+
+impl From<ApprovalError> for OpenError {
+    fn from(error: ApprovalError) -> OpenError {
+        match error {
+            ApprovalError::Refused(refusal) => refusal.into(),
+            ApprovalError::Fault(Fault::Store(error)) => error.into(),
+            ApprovalError::Fault(fault) => OpenError::Home(fault.to_string()),
+        }
+    }
 }
 
 impl From<Vec<Problem>> for OpenError {
@@ -108,8 +119,8 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) io: tokio::runtime::Runtime,
     places: Places,
-    /// Calls that go on after a hold right now: each once.
-    resuming: Mutex<BTreeSet<String>>,
+    /// Calls that run right now: each once.
+    running: Mutex<BTreeSet<String>>,
     warnings: Vec<Problem>,
 }
 
@@ -149,10 +160,12 @@ impl Host {
         } else {
             Store::open(config.home(), keys, store_options, options.faults)?
         };
-        recover(&store, &config)?;
+        recovery::note_doubts(&store)?;
         note_changes(&store, &config, &policy)?;
         let flow = Flow::open(&config, &store.reader()?)?;
-        upstreams.iter().for_each(|(name, upstream)| upstream.rest(flow.rest(name)));
+        upstreams
+            .iter()
+            .for_each(|(name, upstream)| upstream.rest(flow.rest(name)));
         let wire = options.wire.unwrap_or_default();
         let places = Places::new(config.limits());
         let warnings = warnings(&config, &policy, &tools);
@@ -168,12 +181,14 @@ impl Host {
             store,
             io,
             places,
-            resuming: Mutex::default(),
+            running: Mutex::default(),
             warnings,
         };
-        Ok(Host {
+        let host = Host {
             shared: Arc::new(shared),
-        })
+        };
+        host.end_expired(recovery::MOST_EXPIRED).map_err(OpenError::from)?;
+        Ok(host)
     }
 
     /// The tools that are loaded, by name.
@@ -441,82 +456,6 @@ fn upstreams(config: &Config, tools: &BTreeMap<String, Tool>) -> Result<BTreeMap
     }
 }
 
-/// Ends on the ledger what the last process left open: an intent without an outcome is in doubt, its call interrupted.
-fn recover(store: &Store, config: &Config) -> Result<(), OpenError> {
-    let reader = store.reader()?;
-    let mut calls: Vec<String> = reader
-        .unfinished()?
-        .into_iter()
-        .map(|unfinished| unfinished.work.call)
-        .collect();
-    calls.dedup();
-    for call in calls {
-        let entries = reader.entries_of(&call)?;
-        let Some(first) = entries.first() else { continue };
-        let story = reader.story(&call)?;
-        let Opening::Accepted(accepted) = &story.opening.what else {
-            continue;
-        };
-        let draft = |body: Body| EntryDraft {
-            body,
-            call: Some(call.clone()),
-            config: first.config(),
-            policy: first.policy(),
-            principal: first.principal().cloned(),
-            tool: first.tool(),
-            trace: first.trace().map(str::to_owned),
-        };
-        let mut batch = Batch::default();
-        let mut tally = Tally::default();
-        for (ordinal, effect) in &story.effects {
-            match effect {
-                EffectStory::Held(_) => {}
-                EffectStory::Refused(_) => tally.refused(),
-                EffectStory::Intended {
-                    outcome: Some(known), ..
-                } => tally.outcome(&known.what),
-                EffectStory::Intended {
-                    intent,
-                    retries,
-                    outcome: None,
-                } => {
-                    let outcome = EffectOutcome {
-                        answer: None,
-                        attempts: u32::try_from(retries.len() + 1).unwrap_or(u32::MAX),
-                        dead: intent.what.cause != Cause::Host && keeps_letters(config, &intent.what),
-                        ms: 0,
-                        ordinal: *ordinal,
-                        outcome: Outcome::InDoubt(Doubt::Restart),
-                        received: 0,
-                        sent: 0,
-                        // What may have happened stays reserved until a person says what did.
-                        settled: Vec::new(),
-                        spent: intent.what.spend,
-                    };
-                    tally.outcome(&outcome);
-                    batch.entries.push(draft(outcome.into()));
-                }
-            }
-        }
-        let finished = ended_without_its_guest(accepted, &tally, End::Interrupted);
-        // A call that waits for approvals has not ended: only what was under way for it has.
-        if story.waiting().is_none() {
-            batch.entries.push(draft(finished.into()));
-        }
-        if !batch.entries.is_empty() {
-            store.commit(batch)?;
-        }
-    }
-    Ok(())
-}
-
-/// Whether the route of an intent keeps what failed for good, by today's configuration.
-fn keeps_letters(config: &Config, intent: &EffectIntent) -> bool {
-    let route = config.connection(&intent.connection);
-    let route = route.and_then(|connection| connection.route(&intent.route));
-    route.is_some_and(ambit_core::route::Route::dead_letter)
-}
-
 /// The end of a call whose guest did not come to one. It has used what it could: how far the guest came, nobody knows.
 pub(crate) fn ended_without_its_guest(accepted: &CallAccepted, tally: &Tally, outcome: End) -> CallFinished {
     let in_full = |reservation: &Reservation| Settlement {
@@ -615,25 +554,30 @@ impl Drop for Place<'_> {
     }
 }
 
-/// A call that goes on, until dropped.
+/// A call that runs, until dropped.
 pub(crate) struct Alone<'a> {
-    resuming: &'a Mutex<BTreeSet<String>>,
+    running: &'a Mutex<BTreeSet<String>>,
     call: String,
 }
 
 impl Drop for Alone<'_> {
     fn drop(&mut self) {
-        self.resuming.lock().remove(&self.call);
+        self.running.lock().remove(&self.call);
     }
 }
 
 impl Shared {
-    /// The right to go on with a call; none where it goes on already.
+    /// The right to run a call, or to write about one that does not run; none where it runs already.
     pub(crate) fn alone(&self, call: &str) -> Option<Alone<'_>> {
-        self.resuming.lock().insert(call.to_owned()).then(|| Alone {
-            resuming: &self.resuming,
+        self.running.lock().insert(call.to_owned()).then(|| Alone {
+            running: &self.running,
             call: call.to_owned(),
         })
+    }
+
+    /// Whether a call runs right now.
+    pub(crate) fn is_running(&self, call: &str) -> bool {
+        self.running.lock().contains(call)
     }
 
     /// A place to run in, waited for.

@@ -19,6 +19,7 @@ pub mod home;
 pub mod host;
 pub mod ids;
 mod random;
+pub mod recovery;
 pub mod replay;
 pub mod sandbox;
 pub mod secret;

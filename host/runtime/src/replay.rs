@@ -11,8 +11,8 @@ use ambit_core::effect::{GuestRequest, GuestResponse};
 use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::Limits;
 use ambit_core::ledger::CallStory;
-use ambit_core::ledger::body::{Asked, CallFinished, Cause, End};
-use ambit_core::ledger::story::{EffectStory, Opening};
+use ambit_core::ledger::body::{Asked, CallFinished, End};
+use ambit_core::ledger::story::Opening;
 use ambit_core::manifest::Manifest;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -162,7 +162,7 @@ fn replayable(story: &CallStory) -> Result<(&Asked, &CallFinished), Refusal> {
     let Opening::Accepted(accepted) = &story.opening.what else {
         return Err(refuse("it was denied, so no guest ran"));
     };
-    if is_the_operators(story) {
+    if story.letter().is_some() {
         return Err(refuse("it is an operator's retry of a dead letter, so no guest ran"));
     }
     let finished = &story.finished.as_ref().ok_or_else(|| refuse("it has not ended"))?.what;
@@ -174,15 +174,6 @@ fn replayable(story: &CallStory) -> Result<(&Asked, &CallFinished), Refusal> {
         ))),
         _ => Ok((&accepted.asked, finished)),
     }
-}
-
-/// Whether no guest ran, because an operator had an effect done that failed in another call.
-fn is_the_operators(story: &CallStory) -> bool {
-    story.effects.values().any(|effect| match effect {
-        EffectStory::Held(_) => false,
-        EffectStory::Refused(told) => told.what.cause == Cause::Operator,
-        EffectStory::Intended { intent, .. } => intent.what.cause == Cause::Operator,
-    })
 }
 
 /// Ends that do not follow from the guest's inputs.

@@ -147,6 +147,8 @@ fn component(port: u16) -> Vec<u8> {
 mod flow;
 #[path = "tests_holds.rs"]
 mod holds;
+#[path = "tests_recovery.rs"]
+mod recovery;
 
 const POLICY: &str = "@id(\"all\") permit (principal, action, resource);";
 
@@ -716,5 +718,9 @@ fn an_interrupted_call_has_used_all_that_it_could() {
     assert_eq!(accounts(&host), expected([("calls", 0, 1), ("fuel", 0, 1_000_000_000)]));
     drop(host);
     let host = open(folder.path()).unwrap();
+    assert_eq!(accounts(&host), expected([("calls", 0, 1), ("fuel", 0, 1_000_000_000)]));
+    for unended in host.unended().unwrap() {
+        host.end(&unended.story.call).unwrap();
+    }
     assert_eq!(accounts(&host), expected([("calls", 1, 0), ("fuel", 1_000_000_000, 0)]));
 }

@@ -47,11 +47,7 @@ impl Scripted {
             let _ = stream.write_all((head + body).as_bytes());
             let _ = stream.shutdown(Shutdown::Write);
         });
-        Self {
-            service,
-            script,
-            heads,
-        }
+        Self { service, script, heads }
     }
 
     fn will(&self, replies: impl IntoIterator<Item = Reply>) {
@@ -67,7 +63,11 @@ impl Scripted {
         let heads = self.heads.lock();
         let lines = heads.iter().flat_map(|head| head.lines());
         lines
-            .filter_map(|line| line.to_ascii_lowercase().strip_prefix("idempotency-key: ").map(str::to_owned))
+            .filter_map(|line| {
+                line.to_ascii_lowercase()
+                    .strip_prefix("idempotency-key: ")
+                    .map(str::to_owned)
+            })
             .collect()
     }
 }
@@ -93,9 +93,15 @@ fn say(folder: &Path, connection: &str, get: &str, change: &str) {
     let path = folder.join("ambit.toml");
     let text = std::fs::read_to_string(&path).unwrap();
     let text = text
-        .replace("allow_private = true\n", &format!("allow_private = true\n{connection}\n"))
+        .replace(
+            "allow_private = true\n",
+            &format!("allow_private = true\n{connection}\n"),
+        )
         .replace("\"GET /things/{id}\"\n", &format!("\"GET /things/{{id}}\"\n{get}\n"))
-        .replace("\"POST /things/{id}\"\n", &format!("\"POST /things/{{id}}\"\n{change}\n"));
+        .replace(
+            "\"POST /things/{id}\"\n",
+            &format!("\"POST /things/{{id}}\"\n{change}\n"),
+        );
     std::fs::write(path, text).unwrap();
 }
 
@@ -114,7 +120,9 @@ fn kinds(folder: &Path, wanted: &[Kind]) -> Vec<Kind> {
 fn verifies(folder: &Path) {
     let keys = Keys::load(folder).unwrap();
     let reader = Reader::open(folder).unwrap().with_keys(&keys);
-    reader.verify(&crate::store::verifier(folder).unwrap(), &[], |_| {}).unwrap();
+    reader
+        .verify(&crate::store::verifier(folder).unwrap(), &[], |_| {})
+        .unwrap();
     reader.check_values(|_| {}).unwrap();
 }
 
@@ -147,7 +155,11 @@ fn a_service_that_fails_is_left_alone_until_a_read_shows_that_it_works() {
         assert_eq!(refusals(&host, "post"), [Code::Breaker]);
     }
     thread::sleep(Duration::from_millis(600));
-    assert_eq!(refusals(&host, "post"), [Code::Breaker], "no write shows whether it works");
+    assert_eq!(
+        refusals(&host, "post"),
+        [Code::Breaker],
+        "no write shows whether it works"
+    );
     assert_eq!(service.requests(), 2);
     service.will([DOWN]);
     assert_eq!(refusals(&host, "get"), []);
@@ -188,7 +200,14 @@ fn a_service_that_cannot_be_reached_opens_its_breaker() {
     home_with(folder.path(), &service, BREAKER, "", "");
     let path = folder.path().join("ambit.toml");
     let text = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, text.replace("allow_private = true", "allow_private = true\nconnect_to = \"127.0.0.1:1\"")).unwrap();
+    std::fs::write(
+        &path,
+        text.replace(
+            "allow_private = true",
+            "allow_private = true\nconnect_to = \"127.0.0.1:1\"",
+        ),
+    )
+    .unwrap();
     let host = open(folder.path()).unwrap();
     assert_eq!(refusals(&host, "twice"), [Code::Address, Code::Address]);
     assert_eq!(refusals(&host, "get"), [Code::Breaker]);
@@ -220,7 +239,11 @@ fn a_route_s_own_breaker_is_its_own_and_shown_to_work_by_reads() {
     assert_eq!(refusals(&host, "post"), []);
     assert_eq!(refusals(&host, "post"), [Code::Breaker]);
     assert_eq!(refusals(&host, "get"), [], "another route");
-    assert_eq!(refusals(&host, "post"), [Code::Breaker], "that read was before the time");
+    assert_eq!(
+        refusals(&host, "post"),
+        [Code::Breaker],
+        "that read was before the time"
+    );
     thread::sleep(Duration::from_millis(600));
     assert_eq!(refusals(&host, "post"), [Code::Breaker]);
     assert_eq!(refusals(&host, "both"), []);
@@ -239,7 +262,10 @@ fn a_rate_holds_over_processes() {
     assert_eq!(answer.refused_effects.len(), 1);
     let refusal = &answer.refused_effects[0];
     assert_eq!(refusal.code, Code::Rate);
-    assert!(refusal.message.contains("route `things/things.get` takes 2 in 3600 s"), "{refusal:?}");
+    assert!(
+        refusal.message.contains("route `things/things.get` takes 2 in 3600 s"),
+        "{refusal:?}"
+    );
     assert_eq!(refusals(&host, "post"), [], "another route");
     drop(host);
     assert_eq!(service.requests(), 3);
@@ -256,12 +282,22 @@ fn a_rate_holds_over_processes() {
 fn an_effect_waits_for_its_turn() {
     let folder = tempfile::tempdir().unwrap();
     let service = Scripted::start([]);
-    home_with(folder.path(), &service, r#"rate = { per = "second", most = 5, burst = 1 }"#, "", "");
+    home_with(
+        folder.path(),
+        &service,
+        r#"rate = { per = "second", most = 5, burst = 1 }"#,
+        "",
+        "",
+    );
     let host = open(folder.path()).unwrap();
     let started = Instant::now();
     assert_eq!(refusals(&host, "twice"), []);
     assert_eq!(refusals(&host, "post"), []);
-    assert!(started.elapsed() >= Duration::from_millis(390), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() >= Duration::from_millis(390),
+        "{:?}",
+        started.elapsed()
+    );
     assert_eq!(service.requests(), 3);
 }
 
@@ -291,7 +327,8 @@ fn last_outcome(folder: &Path) -> ambit_core::ledger::body::EffectOutcome {
     outcomes.last().unwrap()
 }
 
-const KEYED: &str = "idempotency = { header = \"Idempotency-Key\", lifetime = \"1h\" }\nretries = { most = 2, backoff = \"20ms\" }";
+const KEYED: &str =
+    "idempotency = { header = \"Idempotency-Key\", lifetime = \"1h\" }\nretries = { most = 2, backoff = \"20ms\" }";
 
 #[test]
 fn an_effect_is_sent_again_under_its_key_each_time_with_an_entry() {
@@ -303,7 +340,10 @@ fn an_effect_is_sent_again_under_its_key_each_time_with_an_entry() {
     assert!(answer.refused_effects.is_empty());
     assert_eq!(service.requests(), 3);
     let keys = service.keys();
-    assert_eq!((keys.len(), keys.iter().collect::<std::collections::BTreeSet<_>>().len()), (3, 1));
+    assert_eq!(
+        (keys.len(), keys.iter().collect::<std::collections::BTreeSet<_>>().len()),
+        (3, 1)
+    );
     drop(host);
     let outcome = last_outcome(folder.path());
     assert_eq!(outcome.attempts, 3);
@@ -311,7 +351,12 @@ fn an_effect_is_sent_again_under_its_key_each_time_with_an_entry() {
     let kept = [Kind::EffectIntent, Kind::EffectRetried, Kind::EffectOutcome];
     assert_eq!(
         kinds(folder.path(), &kept),
-        [Kind::EffectIntent, Kind::EffectRetried, Kind::EffectRetried, Kind::EffectOutcome]
+        [
+            Kind::EffectIntent,
+            Kind::EffectRetried,
+            Kind::EffectRetried,
+            Kind::EffectOutcome
+        ]
     );
     verifies(folder.path());
     let mut replayer = crate::replay::Replayer::open(folder.path(), Some(Compiler::InProcess)).unwrap();
@@ -323,12 +368,22 @@ fn retries_end() {
     let down = Reply::Status(502, "");
     let folder = tempfile::tempdir().unwrap();
     let service = Scripted::start(vec![down; 9]);
-    home_with(folder.path(), &service, "", "retries = { most = 1, backoff = \"1ms\" }", KEYED);
+    home_with(
+        folder.path(),
+        &service,
+        "",
+        "retries = { most = 1, backoff = \"1ms\" }",
+        KEYED,
+    );
     let host = open(folder.path()).unwrap();
     refusals(&host, "post");
     assert_eq!((service.requests(), last_outcome(folder.path()).attempts), (3, 3));
     refusals(&host, "get");
-    assert_eq!((service.requests(), last_outcome(folder.path()).attempts), (5, 2), "a read needs no key");
+    assert_eq!(
+        (service.requests(), last_outcome(folder.path()).attempts),
+        (5, 2),
+        "a read needs no key"
+    );
     service.script.lock().clear();
     for once in [Reply::Status(400, ""), Reply::Status(429, ""), DOWN] {
         let before = service.requests();
@@ -381,7 +436,9 @@ fn no_more_is_sent_than_the_ledger_says() {
     ];
     let mut number: usize = 1;
     for _ in 0..60 {
-        number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        number = number
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         service.script.lock().clear();
         service.will((0..3).map(|nth| replies[(number >> (20 + 8 * nth)) % replies.len()].clone()));
         refusals(&host, "post");
@@ -402,13 +459,20 @@ fn what_may_have_happened_is_spent_whatever_is_answered_later() {
     std::fs::write(&path, text + budget).unwrap();
     refusals(&open(folder.path()).unwrap(), "post");
     let outcome = last_outcome(folder.path());
-    assert_eq!((outcome.attempts, outcome.settled[0].amount), (2, 1), "one effect, however often it was sent");
+    assert_eq!(
+        (outcome.attempts, outcome.settled[0].amount),
+        (2, 1),
+        "one effect, however often it was sent"
+    );
     verifies(folder.path());
 }
 
 fn letters(folder: &Path) -> Vec<(String, u32)> {
     let letters = Reader::open(folder).unwrap().dead_letters(None, 100).unwrap();
-    letters.into_iter().map(|(work, _)| (work.call, work.ordinal.unwrap())).collect()
+    letters
+        .into_iter()
+        .map(|(work, _)| (work.call, work.ordinal.unwrap()))
+        .collect()
 }
 
 #[test]
@@ -418,10 +482,18 @@ fn a_dead_letter_is_retried_through_the_gate_under_its_key() {
     home_with(folder.path(), &service, "", "", &format!("{KEYED}\ndead_letter = true"));
     let host = open(folder.path()).unwrap();
     let call = host.call(request("both")).unwrap().call.to_string();
-    assert_eq!(letters(folder.path()), [(call.clone(), 2)], "the read's route keeps none");
+    assert_eq!(
+        letters(folder.path()),
+        [(call.clone(), 2)],
+        "the read's route keeps none"
+    );
     // Policy decides today.
     drop(host);
-    std::fs::write(folder.path().join("policy/main.cedar"), format!("{POLICY}\n@id(\"no\") forbid (principal, action == Action::\"commit\", resource);")).unwrap();
+    std::fs::write(
+        folder.path().join("policy/main.cedar"),
+        format!("{POLICY}\n@id(\"no\") forbid (principal, action == Action::\"commit\", resource);"),
+    )
+    .unwrap();
     let host = open(folder.path()).unwrap();
     let answer = host.retry_dead_letter(&call, 2, false).unwrap();
     assert_eq!(stopped(&answer).unwrap().code, Code::Policy);
@@ -473,5 +545,62 @@ fn a_dead_letter_whose_key_is_forgotten_needs_another() {
     assert!(home::drop_dead_letter(folder.path(), &call, ordinal, why).is_err());
     assert_eq!(letters(folder.path()), []);
     assert_eq!(kinds(folder.path(), &[Kind::DeadLetterDropped]).len(), 1);
+    verifies(folder.path());
+}
+
+#[test]
+fn a_dead_letter_that_was_done_is_not_done_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Scripted::start([Reply::HangUp, Reply::HangUp]);
+    let change = "idempotency = { header = \"Idempotency-Key\", lifetime = \"1h\" }\ndead_letter = true";
+    home_with(folder.path(), &service, "", "", change);
+    let host = open(folder.path()).unwrap();
+    let one = host.call(request("post")).unwrap().call.to_string();
+    let other = host.call(request("post")).unwrap().call.to_string();
+    let found = |call: &str, found| host.settle_doubt(call, None, found, None).unwrap();
+    found(&one, ambit_core::ledger::body::Found::Done);
+    found(&other, ambit_core::ledger::body::Found::NotDone);
+    let refused = host.retry_dead_letter(&one, 1, false).unwrap_err().to_string();
+    assert!(refused.contains("was done"), "{refused}");
+    assert_eq!(service.requests(), 2);
+    assert!(matches!(
+        host.retry_dead_letter(&other, 1, false).unwrap().outcome,
+        Outcome::Ok(_)
+    ));
+    assert_eq!(letters(folder.path()), [(one, 1)]);
+    verifies(folder.path());
+}
+
+#[test]
+fn no_guest_goes_on_with_a_retry() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Scripted::start([DOWN]);
+    home_with(folder.path(), &service, "", "", &format!("{KEYED}\ndead_letter = true"));
+    // A budget of calls: the acceptance is durable before anything else of the call.
+    let path = folder.path().join("ambit.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let budget = "[budget.all]\nunit = \"calls\"\nwindow = \"day\"\ncap = 9\n";
+    std::fs::write(&path, text + budget).unwrap();
+    let host = open(folder.path()).unwrap();
+    let call = host.call(request("post")).unwrap().call.to_string();
+    drop(host);
+    let faults = Faults::after(1, Step::BeforeCommit, Fault::Io);
+    let options = HostOptions {
+        compiler: Some(Compiler::InProcess),
+        faults,
+        ..HostOptions::default()
+    };
+    let host = Host::open(Config::load(folder.path()).unwrap(), options).unwrap();
+    assert!(host.retry_dead_letter(&call, 1, false).is_err());
+    drop(host);
+    let host = open(folder.path()).unwrap();
+    let unended = host.unended().unwrap();
+    assert_eq!(unended.len(), 1);
+    let ended = host.resume(&unended[0].story.call, None).unwrap();
+    assert!(
+        stopped(&ended).unwrap().message.contains("no guest goes on"),
+        "{ended:?}"
+    );
+    assert_eq!((service.requests(), letters(folder.path()).len()), (1, 1));
     verifies(folder.path());
 }

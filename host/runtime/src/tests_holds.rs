@@ -3,6 +3,7 @@
 use ambit_core::hold::{Standing, Verdict, Vote};
 use ambit_core::ledger::SignerKey;
 use ambit_core::ledger::story::EffectStory;
+use ambit_core::scope::HttpScope;
 
 use super::*;
 use crate::approvals::{ApprovalError, Waiting};
@@ -104,7 +105,7 @@ fn a_held_effect_is_sent_once_it_is_approved() {
     assert_eq!(service.requests(), 2, "the read is not sent again");
     assert!(host.reader().unwrap().holds(None, 10).unwrap().is_empty());
     let again = host.resume(answer.call.as_str(), None).unwrap_err();
-    assert!(again.to_string().contains("waits for no approval"), "{again}");
+    assert!(again.to_string().contains("waits for nothing"), "{again}");
     drop(host);
     in_order(folder.path(), answer.call.as_str());
 }
@@ -269,7 +270,7 @@ fn a_hold_that_nobody_decides_expires() {
 }
 
 #[test]
-fn nothing_waits_in_a_dry_run_or_where_the_caller_gave_something_up() {
+fn nothing_waits_in_a_dry_run() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start();
     let host = reviewed(folder.path(), &service, ONE, "");
@@ -278,16 +279,87 @@ fn nothing_waits_in_a_dry_run_or_where_the_caller_gave_something_up() {
         ..request("post")
     };
     assert_eq!(host.call(dry).unwrap().refused_effects[0].code, Code::Tier);
-    let narrowing = Narrowing {
-        connections: Some(["things".to_owned()].into()),
-        ..Narrowing::default()
-    };
-    let narrowed = CallRequest {
-        narrowing,
-        ..request("post")
-    };
-    assert_eq!(host.call(narrowed).unwrap().refused_effects[0].code, Code::Policy);
     assert!(host.reader().unwrap().holds(None, 10).unwrap().is_empty());
+}
+
+/// What a caller gave up is recorded, and the call goes on without it.
+#[test]
+fn a_call_that_waits_goes_on_without_what_its_caller_gave_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    let host = reviewed(folder.path(), &service, ONE, "");
+    let narrowed = |scope: &str| CallRequest {
+        narrowing: Narrowing {
+            connections: Some(["things".to_owned()].into()),
+            scopes: [("things".to_owned(), HttpScope::parse(scope).unwrap())].into(),
+            ..Narrowing::default()
+        },
+        ..request("both")
+    };
+    let only = |methods: &str| format!("{methods} http://127.0.0.1:{}/things/{{id}}", service.port);
+    let answer = host.call(narrowed(&only("GET"))).unwrap();
+    assert_eq!(answer.refused_effects[0].code, Code::Narrowing);
+    let answer = host.call(narrowed(&only("POST"))).unwrap();
+    assert_eq!(answer.refused_effects[0].code, Code::Narrowing);
+    approve(&host, &held(&answer), "rita").unwrap();
+    drop(host);
+    let host = open(folder.path()).unwrap();
+    let ended = host.resume(answer.call.as_str(), None).unwrap();
+    assert!(matches!(ended.outcome, Outcome::Ok(_)), "{ended:?}");
+    assert_eq!(ended.refused_effects.len(), 1, "the read, once more");
+    assert_eq!(service.requests(), 2);
+    drop(host);
+    in_order(folder.path(), answer.call.as_str());
+}
+
+#[test]
+fn a_refusal_that_passes_uses_up_no_approval() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    let budget = |cap: u32| {
+        format!(
+            "[budget.changes]\nroute = \"things/things.change\"\nunit = \"effects\"\nwindow = {{ rolling = \"24h\" }}\ncap = {cap}\n"
+        )
+    };
+    let host = reviewed(folder.path(), &service, ONE, &budget(1));
+    let (one, other) = (host.call(request("post")).unwrap(), host.call(request("post")).unwrap());
+    for answer in [&one, &other] {
+        assert_eq!(approve(&host, &held(answer), "rita").unwrap(), Standing::Approved);
+    }
+    host.resume(one.call.as_str(), None).unwrap();
+    let waits = host.resume(other.call.as_str(), None).unwrap();
+    assert_eq!(held(&waits), held(&other));
+    assert_eq!(waits.refused_effects[0].code, Code::Budget);
+    assert_eq!(service.requests(), 1);
+    drop(host);
+    std::fs::write(
+        folder.path().join("ambit.toml"),
+        configuration(service.port, &budget(2)),
+    )
+    .unwrap();
+    let host = open(folder.path()).unwrap();
+    let ended = host.resume(other.call.as_str(), None).unwrap();
+    assert!(matches!(ended.outcome, Outcome::Ok(_)), "{ended:?}");
+    assert_eq!(service.requests(), 2);
+    drop(host);
+    in_order(folder.path(), other.call.as_str());
+}
+
+/// What nobody decided about in time is ended by the next host that opens.
+#[test]
+fn expired_holds_are_ended_when_a_host_opens() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    let host = reviewed(folder.path(), &service, ONE, "[limits]\nhold_ms = 1000\n");
+    let answer = host.call(request("post")).unwrap();
+    assert_eq!(host.end_expired(10).unwrap(), 0);
+    thread::sleep(Duration::from_millis(1_100));
+    drop(host);
+    let host = open(folder.path()).unwrap();
+    let reader = host.reader().unwrap();
+    assert!(reader.holds(None, 10).unwrap().is_empty());
+    assert!(reader.story(answer.call.as_str()).unwrap().is_over());
+    assert!(host.resume(answer.call.as_str(), None).is_err());
 }
 
 #[test]

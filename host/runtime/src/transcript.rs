@@ -10,10 +10,10 @@ use std::fmt;
 use ambit_core::digest::Digest;
 use ambit_core::effect::{GuestRequest, GuestResponse};
 use ambit_core::error::{Code, Refusal};
-use ambit_core::grant::Limits;
+use ambit_core::grant::{Limits, Narrowing};
 use ambit_core::json::{self, Json};
 use ambit_core::ledger::CallStory;
-use ambit_core::ledger::body::Asked;
+use ambit_core::ledger::body::{Asked, Doubt, Found, Outcome};
 use ambit_core::ledger::story::EffectStory;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -97,7 +97,7 @@ impl<'r> Record<'r> {
             .map_err(|error| Unreadable::value(format!("its value `{name}` is not JSON: {error}")))
     }
 
-    fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Unreadable> {
+    pub(crate) fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Unreadable> {
         let Some(text) = self.text(name)? else { return Ok(None) };
         serde_json::from_str(&text)
             .map(Some)
@@ -116,15 +116,23 @@ pub(crate) struct Start {
     pub(crate) clock: u64,
     /// The engine: fuel is the same on the same one alone.
     pub(crate) engine: String,
+    /// What the caller gave up.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) narrowing: Narrowing,
     /// 64 hexadecimal digits.
     pub(crate) seed: String,
 }
 
+fn is_default(narrowing: &Narrowing) -> bool {
+    *narrowing == Narrowing::default()
+}
+
 impl Start {
-    pub(crate) fn new(seed: &[u8; 32], clock_ms: u64, engine: &str) -> Self {
+    pub(crate) fn new(seed: &[u8; 32], clock_ms: u64, engine: &str, narrowing: &Narrowing) -> Self {
         Self {
             clock: clock_ms,
             engine: engine.to_owned(),
+            narrowing: narrowing.clone(),
             seed: data_encoding::HEXLOWER.encode(seed),
         }
     }
@@ -135,13 +143,8 @@ impl Start {
             .ok_or_else(|| Unreadable::value("its seed is no seed"))
     }
 
-    pub(crate) fn to_json(&self) -> Json {
-        let members = [
-            ("clock", Json::from(self.clock)),
-            ("engine", Json::from(self.engine.as_str())),
-            ("seed", Json::from(self.seed.as_str())),
-        ];
-        Json::Object(members.into_iter().collect())
+    pub(crate) fn to_text(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(self)
     }
 }
 
@@ -152,6 +155,13 @@ struct Answer {
     answered: Option<GuestResponse>,
     refused: Option<Refusal>,
     failed: Option<String>,
+    found: Option<Found>,
+}
+
+/// The value `effect/N/answer` of an effect that was in doubt when the host ended, and of which an operator said what became.
+pub(crate) fn found_answer(clock_ms: u64, found: Found) -> Json {
+    let members = [("clock", Json::from(clock_ms)), ("found", Json::from(found.as_str()))];
+    Json::Object(members.into_iter().collect())
 }
 
 /// What a guest asked for, as recorded.
@@ -261,6 +271,9 @@ impl Transcript {
                 }
                 continue;
             }
+            if unanswered(effect) {
+                continue;
+            }
             let asked = AskedFor::read(record, *ordinal, label)?;
             if matches!(effect, EffectStory::Held(_)) {
                 held = Some(asked);
@@ -282,6 +295,30 @@ impl Transcript {
     }
 }
 
+/// Whether the host ended in it, and nobody answered it since: the guest asked again.
+fn unanswered(effect: &EffectStory) -> bool {
+    let EffectStory::Intended { outcome, resolved, .. } = effect else {
+        return false;
+    };
+    let told = outcome.as_ref().and_then(|outcome| outcome.what.answer);
+    let found = resolved.as_ref().and_then(|resolved| resolved.what.answer);
+    let ended = outcome
+        .as_ref()
+        .is_some_and(|outcome| outcome.what.outcome == Outcome::InDoubt(Doubt::Restart));
+    ended && told.or(found).is_none()
+}
+
+/// What the guest is told of an effect that was in doubt.
+fn found_out(found: Found) -> GuestHttpError {
+    match found {
+        Found::Done => GuestHttpError::Failed("completed-unseen: it was done, and its answer was not seen".to_owned()),
+        Found::NotDone => GuestHttpError::Refused(Refusal::new(
+            Code::NotDone,
+            "the host ended while it was under way, and it was found not to be done",
+        )),
+    }
+}
+
 /// What the guest was told: the answer's word, or that of a refusal before the intent.
 fn given(answer: Option<Answer>, refused: Option<Refusal>) -> Option<Result<GuestResponse, GuestHttpError>> {
     match answer {
@@ -293,6 +330,7 @@ fn given(answer: Option<Answer>, refused: Option<Refusal>) -> Option<Result<Gues
             refused: Some(refusal), ..
         }) => Some(Err(GuestHttpError::Refused(refusal))),
         Some(Answer { failed: Some(why), .. }) => Some(Err(GuestHttpError::Failed(why))),
+        Some(Answer { found: Some(found), .. }) => Some(Err(found_out(found))),
         Some(_) => None,
         None => refused.map(|refusal| Err(GuestHttpError::Refused(refusal))),
     }

@@ -11,7 +11,7 @@ use super::misbehaviour::Misbehaviour;
 
 /// Charges at the start: id, amount, currency, already refunded; amounts in minor units. A charge with a misbehaviour's
 /// name is like `ch_1`.
-pub const CHARGES: [(&str, i64, &str, i64); 7] = [
+pub const CHARGES: [(&str, i64, &str, i64); 8] = [
     ("ch_1", 10_000, "usd", 0),
     ("ch_coffee", 450, "usd", 0),
     ("ch_shoes", 12_000, "usd", 0),
@@ -19,6 +19,7 @@ pub const CHARGES: [(&str, i64, &str, i64); 7] = [
     ("ch_paris", 9_900, "eur", 0),
     ("ch_partly", 10_000, "usd", 6_000),
     ("ch_returned", 2_500, "usd", 2_500),
+    ("ch_ocean", 1_000_000_000_000, "usd", 0),
 ];
 
 /// What somebody wants.

@@ -137,7 +137,7 @@ fn missing_rules(story: &CallStory) -> Vec<String> {
     lines
 }
 
-const fn exit_of(answer: &Answer) -> Exit {
+pub(crate) const fn exit_of(answer: &Answer) -> Exit {
     match answer.outcome {
         Outcome::Ok(_) => Exit::Done,
         Outcome::ToolError(_) | Outcome::Stopped(_) => Exit::Refused,

@@ -28,7 +28,9 @@ fn list(home: &Path, out: Output) -> Result<Exit, Failure> {
     let all: Vec<(Connection, String)> = standing
         .into_iter()
         .map(|one| {
-            let origin = config.connection(&one.name).map(|connection| connection.origin().to_string());
+            let origin = config
+                .connection(&one.name)
+                .map(|connection| connection.origin().to_string());
             (one, origin.unwrap_or_default())
         })
         .collect();
@@ -83,7 +85,11 @@ fn print(one: &Connection, origin: &str, w: &mut dyn Write) -> io::Result<()> {
     writeln!(w, "{head}{}{reset} {}", untrusted(&one.name), untrusted(origin))?;
     if let Some(until) = one.paused_until_ms {
         let (warn, reset) = (style::WARN.render(), style::WARN.render_reset());
-        writeln!(w, "  {warn}paused{reset}    the service asked to be left alone until {}", time(until))?;
+        writeln!(
+            w,
+            "  {warn}paused{reset}    the service asked to be left alone until {}",
+            time(until)
+        )?;
     }
     for (route, standing) in &one.breakers {
         let (style, what) = match standing {
@@ -96,7 +102,12 @@ fn print(one: &Connection, origin: &str, w: &mut dyn Write) -> io::Result<()> {
     }
     for (route, rate, room) in &one.rates {
         let per = rate.per_ms() / 1_000;
-        writeln!(w, "  rate      {} in {per} s, room for {room} now{}", rate.most(), of(route.as_deref()))?;
+        writeln!(
+            w,
+            "  rate      {} in {per} s, room for {room} now{}",
+            rate.most(),
+            of(route.as_deref())
+        )?;
     }
     Ok(())
 }

@@ -40,10 +40,15 @@ fn resolve(reader: &Reader, given: &Letter) -> Result<(String, u32), Failure> {
     found.retain(|(work, _)| given.effect.is_none_or(|effect| work.ordinal == Some(effect)));
     match found.as_slice() {
         [(work, _)] => Ok((work.call.clone(), work.ordinal.unwrap_or_default())),
-        [] => Err(Failure::refused(format!("no dead letter under `{}`", untrusted(&given.call)))
-            .advise("`ambit dead-letters list` prints them; one that was retried or dropped is not there any more.")),
-        _ => Err(Failure::usage(format!("`{}` names several dead letters", untrusted(&given.call)))
-            .advise("Write more of the call's id, or say which effect: --effect NUMBER.")),
+        [] => Err(
+            Failure::refused(format!("no dead letter under `{}`", untrusted(&given.call))).advise(
+                "`ambit dead-letters list` prints them; one that was retried or dropped is not there any more.",
+            ),
+        ),
+        _ => Err(
+            Failure::usage(format!("`{}` names several dead letters", untrusted(&given.call)))
+                .advise("Write more of the call's id, or say which effect: --effect NUMBER."),
+        ),
     }
 }
 
@@ -54,16 +59,25 @@ fn list(home: &Path, limit: u32, after: Option<u64>, out: Output) -> Result<Exit
     let works = reader.dead_letters(after, limit)?;
     let mut letters = Vec::with_capacity(works.len());
     for (work, index) in &works {
-        letters.push((DeadLetter::read(&reader, &work.call, work.ordinal.unwrap_or_default())?, *index));
+        letters.push((
+            DeadLetter::read(&reader, &work.call, work.ordinal.unwrap_or_default())?,
+            *index,
+        ));
     }
-    let rows: Vec<Value> = letters.iter().map(|(letter, index)| row(letter, *index, &config)).collect();
+    let rows: Vec<Value> = letters
+        .iter()
+        .map(|(letter, index)| row(letter, *index, &config))
+        .collect();
     out.result(&rows, |w| {
         if letters.is_empty() {
             return writeln!(w, "no dead letters");
         }
         letters.iter().try_for_each(|(letter, _)| line(letter, w))
     })?;
-    if let Some((_, last)) = letters.last().filter(|_| letters.len() == limit && out.format == Format::Human) {
+    if let Some((_, last)) = letters
+        .last()
+        .filter(|_| letters.len() == limit && out.format == Format::Human)
+    {
         note(format!("There may be more: --after {last}"));
     }
     Ok(Exit::Done)
@@ -131,7 +145,10 @@ fn show(home: &Path, given: &Letter, out: Output) -> Result<Exit, Failure> {
         Ok(keys) => reader.with_keys(&keys),
         Err(_) => reader,
     };
-    let payload = reader.payload(&call, &format!("effect/{ordinal}/request")).ok().flatten();
+    let payload = reader
+        .payload(&call, &format!("effect/{ordinal}/request"))
+        .ok()
+        .flatten();
     let request = payload.map(|payload| String::from_utf8_lossy(payload.bytes()).into_owned());
     let index = letter.outcome.stamp.index();
     let mut document = row(&letter, index, &config);
@@ -140,11 +157,28 @@ fn show(home: &Path, given: &Letter, out: Output) -> Result<Exit, Failure> {
     }
     out.result(&document, |w| {
         line(&letter, w)?;
-        let user = letter.principal.user.as_deref().map(|user| format!(" for {user}")).unwrap_or_default();
+        let user = letter
+            .principal
+            .user
+            .as_deref()
+            .map(|user| format!(" for {user}"))
+            .unwrap_or_default();
         let (tool, function) = (&letter.asked.tool, &letter.asked.function);
-        writeln!(w, "  who      {}{}", untrusted(&letter.principal.agent), untrusted(&user))?;
+        writeln!(
+            w,
+            "  who      {}{}",
+            untrusted(&letter.principal.agent),
+            untrusted(&user)
+        )?;
         writeln!(w, "  asked    {} {}", untrusted(tool), untrusted(function))?;
-        writeln!(w, "  sent     {} times: {}", letter.outcome.what.attempts, request.as_deref().map_or_else(|| "(its request is gone)".into(), |text| untrusted(text).to_string()))?;
+        writeln!(
+            w,
+            "  sent     {} times: {}",
+            letter.outcome.what.attempts,
+            request
+                .as_deref()
+                .map_or_else(|| "(its request is gone)".into(), |text| untrusted(text).to_string())
+        )?;
         match letter.key_until_ms(&config) {
             Some(until) => writeln!(w, "  key      the service knows it until {}", time(until)),
             None => writeln!(w, "  key      none: the service does not know a repeated request"),
@@ -159,9 +193,14 @@ fn retry(home: &Path, given: &Letter, new_key: bool, out: Output) -> Result<Exit
     let letter = DeadLetter::read(&reader, &call, ordinal)?;
     drop(reader);
     if new_key {
-        note("Under another key the service cannot tell that it has seen this before: if it had done it, it will do it twice.");
+        note(
+            "Under another key the service cannot tell that it has seen this before: if it had done it, it will do it twice.",
+        );
     }
-    let host = Host::open(Config::load(home)?, HostOptions::for_tools([letter.asked.tool.as_str()]))?;
+    let host = Host::open(
+        Config::load(home)?,
+        HostOptions::for_tools([letter.asked.tool.as_str()]),
+    )?;
     let answer = host.retry_dead_letter(&call, ordinal, new_key)?;
     call::tell(&host, &answer, &letter.asked.tool, None, out)
 }

@@ -5,6 +5,7 @@ pub(crate) mod audit;
 pub(crate) mod budgets;
 pub(crate) mod build;
 pub(crate) mod call;
+pub(crate) mod calls;
 pub(crate) mod compile_child;
 pub(crate) mod completions;
 pub(crate) mod connections;

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use ambit_core::hold::Vote;
 use ambit_core::ledger::body::{
-    Amount, CallFinished, Cause, Doubt, EffectIntent, EffectOutcome, End, Outcome, Refused, Stage,
+    Amount, CallFinished, Cause, Doubt, EffectIntent, EffectOutcome, End, Found, Outcome, Refused, Stage,
 };
 use ambit_core::ledger::story::{EffectStory, HoldStory, Opening, Told};
 use ambit_core::ledger::{CallStory, utc};
@@ -131,6 +131,7 @@ impl Teller<'_> {
                 intent,
                 retries,
                 outcome,
+                resolved,
             } => {
                 self.intent(ordinal, intent, w)?;
                 self.value(w, "left", &format!("effect/{ordinal}/request"))?;
@@ -139,9 +140,16 @@ impl Teller<'_> {
                     field(w, "again", &what)?;
                 }
                 match outcome {
-                    Some(outcome) => self.outcome(ordinal, &outcome.what, w),
-                    None => field(w, "outcome", "none yet: in flight, or the host ended"),
+                    Some(outcome) => self.outcome(ordinal, &outcome.what, w)?,
+                    None => field(w, "outcome", "none yet: in flight, or the host ended")?,
                 }
+                let Some(resolved) = resolved else { return Ok(()) };
+                let found = match resolved.what.found {
+                    Found::Done => "it was done",
+                    Found::NotDone => "it was not done",
+                };
+                field(w, "found", &format!("{found}, {}", utc(resolved.stamp.time_ms())))?;
+                self.value(w, "because", &format!("effect/{ordinal}/found"))
             }
         }
     }
@@ -190,8 +198,16 @@ impl Teller<'_> {
         let what = format!("effect {ordinal}: {} {place}{spend}{cause}", intent.tier);
         self.line(w, style::HEAD, told.stamp.time_ms(), &what)?;
         if let Some(letter) = &intent.letter {
-            let key = if letter.new_key { "under another key" } else { "under the same key" };
-            field(w, "retries", &format!("effect {} of {}, {key}", letter.ordinal, letter.call))?;
+            let key = if letter.new_key {
+                "under another key"
+            } else {
+                "under the same key"
+            };
+            field(
+                w,
+                "retries",
+                &format!("effect {} of {}, {key}", letter.ordinal, letter.call),
+            )?;
         }
         rules("allowed by", &intent.rules, w)?;
         for r in &intent.reserved {

@@ -153,7 +153,11 @@ impl Bucket {
         patience_ms: u64,
     ) -> Result<u64, u64> {
         let mut buckets: Vec<_> = buckets.into_iter().collect();
-        let wait = buckets.iter_mut().map(|bucket| bucket.wait(now_ms)).max().unwrap_or_default();
+        let wait = buckets
+            .iter_mut()
+            .map(|bucket| bucket.wait(now_ms))
+            .max()
+            .unwrap_or_default();
         if !guard!("flow.rate", wait <= patience_ms) {
             return Err(wait);
         }

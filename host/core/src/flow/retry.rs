@@ -70,9 +70,7 @@ impl Retries {
                 status: 429 | 503,
                 later_ms: Some(later),
             } => Some(later),
-            Attempt::Answered {
-                status: 502..=504, ..
-            } => None,
+            Attempt::Answered { status: 502..=504, .. } => None,
             Attempt::Answered { .. } | Attempt::Final => return None,
         };
         let doubled = self.backoff_ms.saturating_mul(1 << (attempts - 1).min(16));

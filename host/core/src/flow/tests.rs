@@ -95,21 +95,44 @@ const RULE: BreakerRule = BreakerRule {
 /// Something that happens to a breaker.
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    Ask { reads: bool },
+    Ask {
+        reads: bool,
+    },
     /// The oldest request that is under way ends, or the newest.
-    End { oldest: bool, how: How },
+    End {
+        oldest: bool,
+        how: How,
+    },
     Time,
 }
 
 const EVENTS: [Event; 9] = [
     Event::Ask { reads: true },
     Event::Ask { reads: false },
-    Event::End { oldest: true, how: How::Good },
-    Event::End { oldest: true, how: How::Bad },
-    Event::End { oldest: true, how: How::Neither },
-    Event::End { oldest: false, how: How::Good },
-    Event::End { oldest: false, how: How::Bad },
-    Event::End { oldest: false, how: How::Neither },
+    Event::End {
+        oldest: true,
+        how: How::Good,
+    },
+    Event::End {
+        oldest: true,
+        how: How::Bad,
+    },
+    Event::End {
+        oldest: true,
+        how: How::Neither,
+    },
+    Event::End {
+        oldest: false,
+        how: How::Good,
+    },
+    Event::End {
+        oldest: false,
+        how: How::Bad,
+    },
+    Event::End {
+        oldest: false,
+        how: How::Neither,
+    },
     Event::Time,
 ];
 
@@ -141,7 +164,9 @@ fn holds(events: impl IntoIterator<Item = Event>) {
                 }
             }
             Event::End { oldest, how } => {
-                let Some(last) = under_way.len().checked_sub(1) else { continue };
+                let Some(last) = under_way.len().checked_sub(1) else {
+                    continue;
+                };
                 let (pass, of) = under_way.remove(if oldest { 0 } else { last });
                 let change = breaker.end(&pass, now, how, Jitter::default());
                 let after = breaker.standing(now);
@@ -152,10 +177,17 @@ fn holds(events: impl IntoIterator<Item = Event>) {
                         "a change that nobody is told of"
                     ),
                     Some(Change::Closed) => {
-                        assert!(pass.is_probe() && of == era && how == How::Good, "closed without a probe");
+                        assert!(
+                            pass.is_probe() && of == era && how == How::Good,
+                            "closed without a probe"
+                        );
                         assert_eq!(after, Standing::Closed(0));
                     }
-                    Some(Change::Opened { until_ms, in_a_row, failures }) => {
+                    Some(Change::Opened {
+                        until_ms,
+                        in_a_row,
+                        failures,
+                    }) => {
                         assert!(of == era && how == How::Bad, "opened by what did not fail now");
                         assert_eq!(after, Standing::Open { until_ms, in_a_row });
                         assert_eq!(until_ms - now, RULE.open_ms << (in_a_row - 1));
@@ -197,7 +229,14 @@ fn failures_count_within_their_time() {
     assert_eq!(fail(&mut breaker, 0), None);
     assert_eq!(fail(&mut breaker, 10), None, "the first is too long ago");
     assert_eq!(breaker.standing(19), Standing::Closed(1));
-    assert!(matches!(fail(&mut breaker, 19), Some(Change::Opened { failures: 2, until_ms: 23, in_a_row: 1 })));
+    assert!(matches!(
+        fail(&mut breaker, 19),
+        Some(Change::Opened {
+            failures: 2,
+            until_ms: 23,
+            in_a_row: 1
+        })
+    ));
     assert_eq!(breaker.ask(22, true).unwrap_err(), Blocked::Open(1));
 }
 
@@ -207,7 +246,10 @@ fn half_open_lets_one_read_through_and_no_write() {
     assert_eq!(breaker.ask(5, false).unwrap_err(), Blocked::NotARead);
     let probe = breaker.ask(5, true).unwrap();
     assert_eq!(breaker.ask(5, true).unwrap_err(), Blocked::Probing);
-    assert_eq!(breaker.end(&probe, 6, How::Good, Jitter::default()), Some(Change::Closed));
+    assert_eq!(
+        breaker.end(&probe, 6, How::Good, Jitter::default()),
+        Some(Change::Closed)
+    );
     assert!(!breaker.ask(6, false).unwrap().is_probe());
 }
 
@@ -244,10 +286,19 @@ fn a_breaker_stays_open_longer_each_time_up_to_a_bound() {
 
 #[test]
 fn what_may_be_sent_again_is() {
-    let retries = Retries { most: 3, backoff_ms: 200 };
+    let retries = Retries {
+        most: 3,
+        backoff_ms: 200,
+    };
     let after = |attempts, last| retries.after(attempts, last, Jitter::default());
     let answered = |status, later_ms| Attempt::Answered { status, later_ms };
-    for last in [Attempt::Unreached, Attempt::Lost, answered(502, None), answered(503, None), answered(504, None)] {
+    for last in [
+        Attempt::Unreached,
+        Attempt::Lost,
+        answered(502, None),
+        answered(503, None),
+        answered(504, None),
+    ] {
         assert_eq!(after(1, last), Some(100), "{last:?}");
         assert_eq!(after(2, last), Some(200), "{last:?}");
         assert_eq!(after(3, last), Some(400), "{last:?}");
@@ -255,7 +306,13 @@ fn what_may_be_sent_again_is() {
     }
     assert_eq!(after(1, answered(429, Some(1_000))), Some(1_100));
     assert_eq!(after(1, answered(503, Some(1_000))), Some(1_100));
-    for last in [Attempt::Final, answered(200, None), answered(400, None), answered(429, None), answered(500, Some(1))] {
+    for last in [
+        Attempt::Final,
+        answered(200, None),
+        answered(400, None),
+        answered(429, None),
+        answered(500, Some(1)),
+    ] {
         assert_eq!(after(1, last), None, "{last:?}");
     }
     for random in [0, 511, u64::MAX] {
@@ -284,7 +341,13 @@ fn what_is_no_rate_breaker_or_retry_is_told() {
         retries(serde_json::json!({ "most": 1, "backoff": "2m" })).unwrap_err(),
     ];
     let keys = [
-        "rate.most", "rate.burst", "breaker.failures", "breaker.within", "breaker.open", "breaker.open", "retries.most",
+        "rate.most",
+        "rate.burst",
+        "breaker.failures",
+        "breaker.within",
+        "breaker.open",
+        "breaker.open",
+        "retries.most",
         "retries.backoff",
     ];
     for (told, key) in told.iter().zip(keys) {

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use crate::effect::HttpRequest;
 use crate::error::{Code, Refusal};
 use crate::guard;
@@ -10,15 +12,22 @@ use crate::scope::{HttpRule, HttpScope, Tier};
 /// What a caller gives up for one call. Each part only takes away; the default takes nothing.
 ///
 /// A caller that hands an untrusted text to a tool may know that this call has no business with, say, anything but reads.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+///
+/// It is recorded with the call, as JSON: when the call goes on later, it goes on without what was given up.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Narrowing {
     /// Only these connections, by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub connections: Option<BTreeSet<String>>,
     /// Only these functions, as `tool/function`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub functions: Option<BTreeSet<String>>,
     /// Effects up to this tier.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_tier: Option<Tier>,
     /// For an import's label: only requests that this covers too, and of the answers only what it lets read too.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub scopes: BTreeMap<String, HttpScope>,
 }
 

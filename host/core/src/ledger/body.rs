@@ -110,6 +110,8 @@ kinds! {
     EffectRetried = "effect-retried",
     /// What became of an intent.
     EffectOutcome = "effect-outcome",
+    /// An operator said what became of an effect that was in doubt.
+    EffectResolved = "effect-resolved",
     /// A call's end. A receipt proves this entry.
     CallFinished = "call-finished",
 }
@@ -133,6 +135,7 @@ impl Kind {
             | Self::EffectIntent
             | Self::EffectRetried
             | Self::EffectOutcome
+            | Self::EffectResolved
             | Self::CallFinished => true,
             Self::LedgerOpened
             | Self::ConfigChanged
@@ -162,6 +165,7 @@ impl Body {
             Self::EffectIntent(body) => Some(body.ordinal),
             Self::EffectRetried(body) => Some(body.ordinal),
             Self::EffectOutcome(body) => Some(body.ordinal),
+            Self::EffectResolved(body) => Some(body.ordinal),
             _ => None,
         }
     }
@@ -579,6 +583,9 @@ pub struct CallDenied {
 pub struct CallAccepted {
     /// What was asked for.
     pub asked: Asked,
+    /// The dead letter that the operator tries again by it: no guest runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub letter: Option<Letter>,
     /// What was reserved for the call as a whole.
     pub reserved: Vec<Reservation>,
     /// The `@id`s of the policies that permitted it.
@@ -812,6 +819,14 @@ pub struct Letter {
     pub ordinal: u32,
 }
 
+impl EffectIntent {
+    /// Whether it matters that nobody knows if it happened: it is no read, and not the host's own.
+    #[must_use]
+    pub fn changes(&self) -> bool {
+        self.cause != Cause::Host && self.tier != Tier::Read
+    }
+}
+
 /// What became of an intent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -891,6 +906,57 @@ const fn is_once(attempts: &u32) -> bool {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 const fn is_not(flag: &bool) -> bool {
     !*flag
+}
+
+impl EffectOutcome {
+    /// Whether nobody knows if the effect happened.
+    #[must_use]
+    pub const fn is_in_doubt(&self) -> bool {
+        matches!(self.outcome, Outcome::InDoubt(_))
+    }
+}
+
+/// What an operator found out about an effect that was in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Found {
+    /// It happened, and its answer was not seen.
+    Done,
+    /// It did not happen.
+    NotDone,
+}
+
+impl Found {
+    /// The word, as it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::NotDone => "not-done",
+        }
+    }
+}
+
+/// An operator said what became of an effect whose outcome is that it is in doubt. It may come after the call's end: what its budgets
+/// set aside for it waits for this.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EffectResolved {
+    /// Commitment to what the guest is told when its call goes on; none where it was told something at that time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Digest>,
+    /// What was found out.
+    pub found: Found,
+    /// The intent's number.
+    pub ordinal: u32,
+    /// Commitment to the operator's reason, where they gave one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Digest>,
+    /// What became of its reservations: of all that were still set aside.
+    pub settled: Vec<Settlement>,
+    /// The money that counts as spent: the outcome's, where it happened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spent: Option<Amount>,
 }
 
 /// How a call ended.
@@ -987,6 +1053,15 @@ impl Tally {
             let sum = self.spent.entry(*currency).or_default();
             *sum = sum.saturating_add(*minor);
         }
+    }
+
+    /// Takes back the money of an outcome that was in doubt and turned out not to have happened. Its count stays: it ended in doubt.
+    pub fn not_done(&mut self, outcome: &EffectOutcome) {
+        if let Some(Amount { currency, minor }) = &outcome.spent {
+            let sum = self.spent.entry(*currency).or_default();
+            *sum = sum.saturating_sub(*minor);
+        }
+        self.spent.retain(|_, sum| *sum > 0);
     }
 
     /// The counts so far.

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use super::body::{
-    Amount, Body, CallAccepted, Cause, CallDenied, CallFinished, EffectHeld, EffectIntent, EffectOutcome, EffectRefused, EffectRetried,
-    HoldVoted, Kind, Tally,
+    Amount, Body, CallAccepted, CallDenied, CallFinished, Cause, EffectHeld, EffectIntent, EffectOutcome,
+    EffectRefused, EffectResolved, EffectRetried, Found, HoldVoted, Kind, Letter, Tally,
 };
 use super::entry::{Entry, Principal};
 use super::{LedgerError, Stamp};
@@ -81,7 +81,24 @@ pub enum EffectStory {
         retries: Vec<Told<EffectRetried>>,
         /// What became of it. None while it is under way, and after the host died in it.
         outcome: Option<Told<EffectOutcome>>,
+        /// What an operator said of it later, where it was in doubt.
+        resolved: Option<Told<EffectResolved>>,
     },
+}
+
+impl EffectStory {
+    /// The outcome of an effect that is in doubt, and where to put what became of it.
+    fn in_doubt(&mut self) -> Option<(&EffectOutcome, &mut Option<Told<EffectResolved>>)> {
+        match self {
+            Self::Intended {
+                intent,
+                outcome: Some(outcome),
+                resolved: resolved @ None,
+                ..
+            } if outcome.what.is_in_doubt() && intent.what.changes() => Some((&outcome.what, resolved)),
+            _ => None,
+        }
+    }
 }
 
 /// Puts a call's entries together, in the ledger's order.
@@ -130,8 +147,10 @@ impl CallStory {
             guard!("ledger.story-same-call", self.is_of(entry)),
             "its call, trace, principal or tool is another one",
         )?;
+        // What became of an effect in doubt may be found out long after the call.
+        let later = matches!(entry.body(), Body::EffectResolved(_));
         require(
-            guard!("ledger.story-finished-once", !self.is_over()),
+            guard!("ledger.story-finished-once", later || !self.is_over()),
             "the call is already over",
         )?;
         match entry.body() {
@@ -149,12 +168,10 @@ impl CallStory {
                     guard!("ledger.story-ordinal-once", self.is_new(intent.ordinal, intent.hold)),
                     "the call had an effect of that number",
                 )?;
+                let by_operator = intent.cause == Cause::Operator && self.letter() == intent.letter.as_ref();
                 require(
-                    guard!(
-                        "ledger.story-letter",
-                        intent.letter.is_none() || intent.cause == Cause::Operator
-                    ),
-                    "it takes a dead letter, and is not the operator's",
+                    guard!("ledger.story-letter", intent.letter.is_none() || by_operator),
+                    "it takes a dead letter, and its call is no operator's retry of that",
                 )?;
                 let ordinal = intent.ordinal;
                 let intent = told(entry, intent.clone());
@@ -162,6 +179,7 @@ impl CallStory {
                     intent,
                     retries: Vec::new(),
                     outcome: None,
+                    resolved: None,
                 };
                 self.effects.insert(ordinal, story);
             }
@@ -171,6 +189,7 @@ impl CallStory {
                         intent,
                         retries,
                         outcome: None,
+                        ..
                     }) => {
                         let follows = retries.len() + 2 == again.attempt as usize && repeats(&intent.what, again);
                         retries.push(told(entry, again.clone()));
@@ -210,6 +229,7 @@ impl CallStory {
                     intent,
                     retries,
                     outcome,
+                    ..
                 }) = effect
                 else {
                     return require(
@@ -222,10 +242,7 @@ impl CallStory {
                     "its intent has an outcome already",
                 )?;
                 require(
-                    guard!(
-                        "ledger.story-attempts",
-                        retries.len() + 1 == ended.attempts as usize
-                    ),
+                    guard!("ledger.story-attempts", retries.len() + 1 == ended.attempts as usize),
                     "it says another number of sendings than there are entries of",
                 )?;
                 let within = spends_within(ended.spent.as_ref(), intent.what.spend.as_ref());
@@ -235,6 +252,30 @@ impl CallStory {
                 )?;
                 self.tally.outcome(ended);
                 *outcome = Some(told(entry, ended.clone()));
+            }
+            Body::EffectResolved(found) => {
+                let effect = self.effects.get_mut(&found.ordinal);
+                let doubt = effect.and_then(EffectStory::in_doubt);
+                let Some((outcome, resolved)) = doubt else {
+                    return require(
+                        guard!("ledger.story-doubt", false),
+                        "no effect of that number is in doubt",
+                    );
+                };
+                let spent = (found.found == Found::Done).then_some(outcome.spent).flatten();
+                require(
+                    guard!("ledger.story-found-spend", found.spent == spent),
+                    "it spent what its outcome did not say",
+                )?;
+                let told_then = outcome.answer.is_some();
+                require(
+                    guard!("ledger.story-told-once", !(told_then && found.answer.is_some())),
+                    "the guest was told something else of it before",
+                )?;
+                if found.found == Found::NotDone && self.finished.is_none() {
+                    self.tally.not_done(outcome);
+                }
+                *resolved = Some(told(entry, found.clone()));
             }
             Body::CallFinished(finished) => {
                 require(
@@ -268,6 +309,24 @@ impl CallStory {
         })
     }
 
+    /// Numbers of effects that are in doubt, and of which nobody has said what became of them. A read that got no answer is none: nothing
+    /// depends on it.
+    pub fn doubts(&self) -> impl Iterator<Item = u32> {
+        self.effects.iter().filter_map(|(ordinal, effect)| {
+            let EffectStory::Intended {
+                intent,
+                outcome,
+                resolved,
+                ..
+            } = effect
+            else {
+                return None;
+            };
+            let doubt = outcome.as_ref().is_some_and(|told| told.what.is_in_doubt());
+            (doubt && resolved.is_none() && intent.what.changes()).then_some(*ordinal)
+        })
+    }
+
     /// The effect that the call waits with, if it does.
     #[must_use]
     pub fn waiting(&self) -> Option<&HoldStory> {
@@ -286,6 +345,15 @@ impl CallStory {
     #[must_use]
     pub const fn is_over(&self) -> bool {
         self.finished.is_some() || matches!(self.opening.what, Opening::Denied(_))
+    }
+
+    /// The dead letter that the operator tries again by this call, if that is what it is: no guest ran then.
+    #[must_use]
+    pub const fn letter(&self) -> Option<&Letter> {
+        match &self.opening.what {
+            Opening::Accepted(accepted) => accepted.letter.as_ref(),
+            Opening::Denied(_) => None,
+        }
     }
 
     fn is_of(&self, entry: &Entry) -> bool {

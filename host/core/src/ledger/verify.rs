@@ -111,13 +111,15 @@ pub struct Verified {
     pub calls: u64,
     /// Calls of which an entry says that their values were erased.
     pub erased: u64,
+    /// Calls that ended with effects of which nobody knows whether they happened.
+    pub doubtful: u64,
     /// Calls without an end, each with the numbers of its intents without an outcome: under way, or left by a host that died. Sorted.
     pub open: Vec<(String, Vec<u32>)>,
     /// Time of the first and of the last entry, in milliseconds since 1970.
     pub span_ms: (i64, i64),
 }
 
-/// Checks a whole ledger in one pass, keeping only its open calls in memory.
+/// Checks a whole ledger in one pass, keeping only its open calls in memory, and those with effects in doubt.
 ///
 /// `checkpoints` are signed notes in any order; among them should be the last one known from elsewhere (the high-water mark), or a cut
 /// tail looks like a shorter ledger. That every checkpoint is of the same tree is what makes them consistent with each other. To show
@@ -148,6 +150,8 @@ struct Pass<'k> {
     first: Option<Stamp>,
     last: Option<Stamp>,
     open: HashMap<String, CallStory>,
+    /// Calls that are over with effects in doubt: an operator may say later what became of these.
+    doubtful: HashMap<String, CallStory>,
     /// Calls that are over, by the head of a digest: all that is needed is that they don't go on.
     over: HashSet<[u8; 16]>,
     /// Calls whose values were erased, likewise.
@@ -183,6 +187,7 @@ impl<'k> Pass<'k> {
             first: None,
             last: None,
             open: HashMap::new(),
+            doubtful: HashMap::new(),
             over: HashSet::new(),
             erased: HashSet::new(),
             broken: HashSet::new(),
@@ -252,9 +257,7 @@ impl<'k> Pass<'k> {
 
     /// A breaker opens for the first time in a row exactly where it was closed.
     fn breaker_opens(&mut self, opened: &BreakerOpened) -> Result<(), LedgerError> {
-        let first = self
-            .broken
-            .insert((opened.connection.clone(), opened.route.clone()));
+        let first = self.broken.insert((opened.connection.clone(), opened.route.clone()));
         if !guard!("ledger.breaker-order", first == (opened.in_a_row == 1)) {
             return Err(LedgerError::Story(format!(
                 "breaker of {} opened: it says {} in a row",
@@ -266,9 +269,7 @@ impl<'k> Pass<'k> {
 
     /// A breaker closes that was open.
     fn breaker_closes(&mut self, closed: &BreakerClosed) -> Result<(), LedgerError> {
-        let open = self
-            .broken
-            .remove(&(closed.connection.clone(), closed.route.clone()));
+        let open = self.broken.remove(&(closed.connection.clone(), closed.route.clone()));
         if !guard!("ledger.breaker-order", open) {
             return Err(LedgerError::Story(format!(
                 "breaker of {} closed: it was not open",
@@ -287,6 +288,13 @@ impl<'k> Pass<'k> {
             _ => {}
         }
         let Some(call) = entry.call() else { return Ok(()) };
+        if let Some(story) = self.doubtful.get_mut(call) {
+            story.follow(entry)?;
+            if story.doubts().next().is_none() {
+                self.doubtful.remove(call);
+            }
+            return Ok(());
+        }
         if !guard!("ledger.story-finished-once", !self.over.contains(&short(call))) {
             return Err(LedgerError::Story(format!(
                 "{} of call {call}: the call is already over",
@@ -306,7 +314,8 @@ impl<'k> Pass<'k> {
             }
         };
         if over {
-            self.open.remove(call);
+            let doubtful = self.open.remove(call).filter(|story| story.doubts().next().is_some());
+            self.doubtful.extend(doubtful.map(|story| (call.to_owned(), story)));
             self.over.insert(short(call));
         }
         Ok(())
@@ -356,6 +365,7 @@ impl<'k> Pass<'k> {
             root: self.tree.root(),
             checkpoints: self.met,
             calls: self.over.len() as u64,
+            doubtful: self.doubtful.len() as u64,
             erased: self.erased.len() as u64,
             open,
             span_ms: (first.time_ms(), last.time_ms()),

@@ -173,7 +173,8 @@ impl RouteSpec {
             retries.is_none() || idempotency.is_some() || only_reads
         ) {
             return Err(
-                "`retries` needs `idempotency`: without a key the service would do twice what was sent twice".to_owned(),
+                "`retries` needs `idempotency`: without a key the service would do twice what was sent twice"
+                    .to_owned(),
             );
         }
         Ok(Route {

@@ -6,6 +6,7 @@ use crate::effect::{HeaderSet, HttpRequest, Methods, Origin, PathPattern, is_fre
 use crate::error::{Code, Refusal, printable};
 use crate::field::{ConcretePath, FieldSet};
 use crate::guard;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The longest text of a scope, in bytes, and the most rules.
 const LONGEST: usize = 16 << 10;
@@ -374,6 +375,23 @@ impl fmt::Display for HttpScope {
             write!(f, "{}{rule}", if i > 0 { "; " } else { "" })?;
         }
         Ok(())
+    }
+}
+
+/// As its text. A scope of nothing, which no text declares, is `nothing`.
+impl Serialize for HttpScope {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for HttpScope {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "nothing" {
+            return Ok(Self { rules: Vec::new() });
+        }
+        Self::parse(&text).map_err(de::Error::custom)
     }
 }
 

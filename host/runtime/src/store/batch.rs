@@ -109,15 +109,13 @@ impl Batch {
                 _ => None,
             });
         let (first, second) = (asked.next(), asked.next());
-        let first = first.filter(|_| second.is_none()).map(|(position, call, ordinal, request)| {
-            let of = Of {
-                call,
-                ordinal,
-                request,
-            };
-            let retried = self.entries.get(position).map(|entry| entry.body.kind()) == Some(Kind::EffectRetried);
-            (position, of, retried)
-        });
+        let first = first
+            .filter(|_| second.is_none())
+            .map(|(position, call, ordinal, request)| {
+                let of = Of { call, ordinal, request };
+                let retried = self.entries.get(position).map(|entry| entry.body.kind()) == Some(Kind::EffectRetried);
+                (position, of, retried)
+            });
         match (self.intent.take(), self.again.take(), first) {
             (None, None, None) if second.is_none() => Ok(None),
             (Some(intent), None, Some((position, of, false))) => {

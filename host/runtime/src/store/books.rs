@@ -46,6 +46,15 @@ pub struct Held {
     pub index: u64,
 }
 
+/// Since when something is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Begun {
+    /// The ledger index of the entry that began it.
+    pub(super) index: u64,
+    /// Whether it matters that nobody knows if it happened.
+    pub(super) changes: bool,
+}
+
 impl Window {
     /// What it is of; none for what only a damaged ledger has.
     #[must_use]
@@ -59,10 +68,10 @@ pub(super) trait Books {
     /// What reading and writing rows fails with.
     type Error: From<StoreError>;
 
-    /// Notes that `work` began with the entry at `index`; false where it is under way already.
-    fn begin(&mut self, work: &Work, index: u64) -> Result<bool, Self::Error>;
-    /// Notes that `work` is over; false where it was not under way.
-    fn end(&mut self, work: &Work) -> Result<bool, Self::Error>;
+    /// Notes that `work` began; false where it is under way already.
+    fn begin(&mut self, work: &Work, begun: Begun) -> Result<bool, Self::Error>;
+    /// Notes that `work` is over; none where it was not under way.
+    fn end(&mut self, work: &Work) -> Result<Option<Begun>, Self::Error>;
     /// How many of a call's effects are under way.
     fn effects(&mut self, call: &str) -> Result<u64, Self::Error>;
     /// Whether `work` is under way.
@@ -97,6 +106,10 @@ pub(super) trait Books {
     fn bury(&mut self, work: &Work, index: u64) -> Result<bool, Self::Error>;
     /// Takes an effect that failed for good from the list; false where it is not there.
     fn exhume(&mut self, work: &Work) -> Result<bool, Self::Error>;
+    /// Notes that an effect is in doubt since the entry at `index`.
+    fn doubt(&mut self, work: &Work, index: u64) -> Result<(), Self::Error>;
+    /// Notes that it is no longer; false where it was not.
+    fn undoubt(&mut self, work: &Work) -> Result<bool, Self::Error>;
 
     /// Enrols a person; false where there is one of that name.
     fn enrol(&mut self, name: &str, key: &str) -> Result<bool, Self::Error>;
@@ -141,7 +154,7 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<(), B::Erro
         ordinal: entry.body().ordinal(),
     };
     match entry.body() {
-        Body::CallAccepted(body) => begin(books, &work(), entry, &body.reserved),
+        Body::CallAccepted(body) => begin(books, &work(), entry, false, &body.reserved),
         Body::EffectIntent(body) => {
             let work = work();
             if let Some(hold) = body.hold {
@@ -150,7 +163,7 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<(), B::Erro
             if let Some(letter) = &body.letter {
                 take_letter(books, &letter.call, letter.ordinal)?;
             }
-            begin(books, &work, entry, &body.reserved)
+            begin(books, &work, entry, body.changes(), &body.reserved)
         }
         Body::EffectRetried(_) => {
             let work = work();
@@ -179,25 +192,39 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<(), B::Erro
         Body::PersonRevoked(body) => revoke(books, body),
         Body::EffectOutcome(body) => {
             let work = work();
-            end(books, &work, entry, &body.settled)?;
+            let begun = end(books, &work, entry, &body.settled)?;
+            if body.is_in_doubt() && begun.changes {
+                books.doubt(&work, entry.index())?;
+            }
             if body.dead && !books.bury(&work, entry.index())? {
                 return Err(contradiction(&work, "is a dead letter already"));
             }
             Ok(())
         }
         Body::DeadLetterDropped(body) => take_letter(books, &body.call, body.ordinal),
+        Body::EffectResolved(body) => resolve(books, &work(), entry, &body.settled),
         Body::CallFinished(body) => {
             let work = work();
             no_effect_open(books, &work)?;
             no_effect_held(books, &work)?;
-            end(books, &work, entry, &body.settled)
+            end(books, &work, entry, &body.settled).map(|_| ())
         }
         _ => Ok(()),
     }
 }
 
-fn begin<B: Books>(books: &mut B, work: &Work, entry: &Entry, reserved: &[Reservation]) -> Result<(), B::Error> {
-    if !books.begin(work, entry.index())? {
+fn begin<B: Books>(
+    books: &mut B,
+    work: &Work,
+    entry: &Entry,
+    changes: bool,
+    reserved: &[Reservation],
+) -> Result<(), B::Error> {
+    let begun = Begun {
+        index: entry.index(),
+        changes,
+    };
+    if !books.begin(work, begun)? {
         return Err(contradiction(work, "has begun already"));
     }
     reserved
@@ -205,10 +232,23 @@ fn begin<B: Books>(books: &mut B, work: &Work, entry: &Entry, reserved: &[Reserv
         .try_for_each(|reservation| reserve(books, work, entry.time_ms(), reservation))
 }
 
-fn end<B: Books>(books: &mut B, work: &Work, entry: &Entry, settled: &[Settlement]) -> Result<(), B::Error> {
-    let was_open = books.end(work)?;
-    if !guard!("ledger.one-outcome", was_open) {
+fn end<B: Books>(books: &mut B, work: &Work, entry: &Entry, settled: &[Settlement]) -> Result<Begun, B::Error> {
+    let begun = books.end(work)?;
+    if !guard!("ledger.one-outcome", begun.is_some()) {
         return Err(contradiction(work, "is not under way"));
+    }
+    settled
+        .iter()
+        .try_for_each(|settlement| settle(books, work, entry.time_ms(), settlement))?;
+    let index = entry.index();
+    Ok(begun.unwrap_or(Begun { index, changes: false }))
+}
+
+/// What an operator says of an effect in doubt is said once, and settles all that was still set aside for it.
+fn resolve<B: Books>(books: &mut B, work: &Work, entry: &Entry, settled: &[Settlement]) -> Result<(), B::Error> {
+    let was_in_doubt = books.undoubt(work)?;
+    if !guard!("ledger.resolved-once", was_in_doubt) {
+        return Err(contradiction(work, "is not in doubt"));
     }
     settled
         .iter()

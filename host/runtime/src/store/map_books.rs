@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use ambit_core::money::Account;
 
 use super::StoreError;
-use super::books::{Books, Held, Window, Work};
+use super::books::{Begun, Books, Held, Window, Work};
 
 /// An account and the cap it was last held against.
 type Row = (Account, u64);
@@ -13,11 +13,12 @@ type Row = (Account, u64);
 /// The rows, and how to take back what was done to them since the last [`MapBooks::keep`].
 #[derive(Default)]
 pub(super) struct MapBooks {
-    pub(super) unfinished: HashMap<Work, u64>,
+    pub(super) unfinished: HashMap<Work, Begun>,
     pub(super) accounts: HashMap<Window, Row>,
     pub(super) reservations: HashMap<(Work, Window), u64>,
     pub(super) holds: HashMap<Work, Held>,
     pub(super) letters: HashMap<Work, u64>,
+    pub(super) doubts: HashMap<Work, u64>,
     pub(super) persons: HashMap<String, String>,
     /// What rolling windows used, by the beginning of the slice.
     pub(super) slices: BTreeMap<(Window, i64), u64>,
@@ -26,11 +27,12 @@ pub(super) struct MapBooks {
 
 /// What a row was before it was changed.
 enum Before {
-    Unfinished(Work, Option<u64>),
+    Unfinished(Work, Option<Begun>),
     Account(Window, Option<Row>),
     Reservation((Work, Window), Option<u64>),
     Hold(Work, Option<Held>),
     Letter(Work, Option<u64>),
+    Doubt(Work, Option<u64>),
     Person(String, Option<String>),
     Slice((Window, i64), Option<u64>),
 }
@@ -50,6 +52,7 @@ impl MapBooks {
                 Before::Reservation(key, row) => put_back(&mut self.reservations, key, row),
                 Before::Hold(key, row) => put_back(&mut self.holds, key, row),
                 Before::Letter(key, row) => put_back(&mut self.letters, key, row),
+                Before::Doubt(key, row) => put_back(&mut self.doubts, key, row),
                 Before::Person(key, row) => put_back(&mut self.persons, key, row),
                 Before::Slice(key, Some(row)) => drop(self.slices.insert(key, row)),
                 Before::Slice(key, None) => drop(self.slices.remove(&key)),
@@ -68,16 +71,16 @@ fn put_back<K: Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>, key: K, row: Op
 impl Books for MapBooks {
     type Error = StoreError;
 
-    fn begin(&mut self, work: &Work, index: u64) -> Result<bool, StoreError> {
-        let before = self.unfinished.insert(work.clone(), index);
+    fn begin(&mut self, work: &Work, begun: Begun) -> Result<bool, StoreError> {
+        let before = self.unfinished.insert(work.clone(), begun);
         self.undo.push(Before::Unfinished(work.clone(), before));
         Ok(before.is_none())
     }
 
-    fn end(&mut self, work: &Work) -> Result<bool, StoreError> {
+    fn end(&mut self, work: &Work) -> Result<Option<Begun>, StoreError> {
         let before = self.unfinished.remove(work);
         self.undo.push(Before::Unfinished(work.clone(), before));
-        Ok(before.is_some())
+        Ok(before)
     }
 
     fn effects(&mut self, call: &str) -> Result<u64, StoreError> {
@@ -187,6 +190,18 @@ impl Books for MapBooks {
     fn exhume(&mut self, work: &Work) -> Result<bool, StoreError> {
         let before = self.letters.remove(work);
         self.undo.push(Before::Letter(work.clone(), before));
+        Ok(before.is_some())
+    }
+
+    fn doubt(&mut self, work: &Work, index: u64) -> Result<(), StoreError> {
+        let before = self.doubts.insert(work.clone(), index);
+        self.undo.push(Before::Doubt(work.clone(), before));
+        Ok(())
+    }
+
+    fn undoubt(&mut self, work: &Work) -> Result<bool, StoreError> {
+        let before = self.doubts.remove(work);
+        self.undo.push(Before::Doubt(work.clone(), before));
         Ok(before.is_some())
     }
 

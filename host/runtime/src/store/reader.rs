@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ambit_core::digest::Digest;
 use ambit_core::guard;
-use ambit_core::ledger::body::{End, Outcome};
+use ambit_core::ledger::body::{Cause, Doubt, End, Outcome};
 use ambit_core::ledger::story::{EffectStory, Opening};
 use ambit_core::ledger::verify::{Stored, Verified};
 use ambit_core::ledger::{
@@ -23,7 +23,7 @@ use super::batch::TranscriptRow;
 use super::books::{self, Held, Window, Work};
 use super::erasure::Values;
 use super::map_books::MapBooks;
-use super::tables::{CALL, held, index};
+use super::tables::{CALL, begun, held, index};
 use super::vault::{Payload, Vault};
 use super::{Keys, StoreError, home, schema};
 
@@ -400,6 +400,61 @@ impl Reader {
         )
     }
 
+    /// Calls that have not ended and that no effect holds, the oldest first: under way, or left by a process that ended.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn unended(&self) -> Result<Vec<String>, StoreError> {
+        let sql =
+            "SELECT call FROM unfinished WHERE ordinal = ?1 AND call NOT IN (SELECT call FROM holds) ORDER BY idx";
+        self.all(sql, [CALL], |row| row.get(0))
+    }
+
+    /// Calls with an intent that has no outcome: what [`Reader::unended`] has of them is under way, or in doubt.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn under_way(&self) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT DISTINCT call FROM unfinished WHERE ordinal <> ?1 ORDER BY call";
+        self.all(sql, [CALL], |row| row.get(0))
+    }
+
+    /// Calls whose hold has expired at that time, in milliseconds since 1970: at most `limit`, the longest expired first.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn expired(&self, now_ms: u64, limit: u32) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT call FROM holds WHERE expires <= ?1 ORDER BY expires LIMIT ?2";
+        self.all(sql, params![index(now_ms)?, limit], |row| row.get(0))
+    }
+
+    /// Effects in doubt of which nobody has said what became of them, the oldest first, each with the ledger index of its outcome.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn doubts(&self) -> Result<Vec<(Work, u64)>, StoreError> {
+        self.all("SELECT call, ordinal, idx FROM doubts ORDER BY idx", [], |row| {
+            Ok((work(row)?, row.get(2)?))
+        })
+    }
+
+    /// What is still set aside for an effect, by budget and window.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn reserved(&self, work: &Work) -> Result<Vec<(Window, u64)>, StoreError> {
+        let ordinal = work.ordinal.map_or(CALL, i64::from);
+        let sql =
+            "SELECT budget, window, amount FROM reservations WHERE call = ?1 AND ordinal = ?2 ORDER BY budget, window";
+        self.all(sql, params![work.call, ordinal], |row| {
+            let window = Window {
+                budget: row.get(0)?,
+                window: row.get(1)?,
+            };
+            Ok((window, row.get(2)?))
+        })
+    }
+
     /// Effects that wait for approvals, the oldest first: at most `limit`, from those that began after the ledger index `after`.
     ///
     /// # Errors
@@ -618,7 +673,8 @@ impl Reader {
         }
         // What a guest asked for can be durable before the entry that commits to it: with a look-up of the host's. So a call
         // has all its commitments when it came to its own end.
-        let added = stored.first().filter(|_| story.is_over() && !interrupted(&story));
+        let added = stored.iter().find(|name| !is_of_a_broken_look_up(&story, name));
+        let added = added.filter(|_| story.is_over() && !interrupted(&story));
         if let Some(name) = added
             && !guard!("ledger.value-added", false)
         {
@@ -805,11 +861,9 @@ impl Audit {
     }
 
     fn finish(mut self, reader: &Reader) -> Result<(), StoreError> {
-        let unfinished = reader
-            .unfinished()?
-            .into_iter()
-            .map(|row| (row.work, row.index))
-            .collect();
+        let sql = "SELECT call, ordinal, idx, changes FROM unfinished";
+        let unfinished = reader.all(sql, [], |row| Ok((work(row)?, begun(row, 2)?)))?;
+        let unfinished = unfinished.into_iter().collect();
         self.same("what is under way", |books| books.unfinished == unfinished);
         let accounts = reader
             .budgets()?
@@ -829,6 +883,8 @@ impl Audit {
         self.same("the holds", |books| books.holds == holds);
         let letters = reader.dead_letters(None, usize::MAX)?.into_iter().collect();
         self.same("the dead letters", |books| books.letters == letters);
+        let doubts = reader.doubts()?.into_iter().collect();
+        self.same("the effects in doubt", |books| books.doubts == doubts);
         let persons = reader.persons()?.into_iter().map(|row| (row.name, row.key)).collect();
         self.same("the people who may approve", |books| books.persons == persons);
         self.wrong.map_or(Ok(()), |what| Err(StoreError::damaged(what)))
@@ -934,6 +990,21 @@ fn interrupted(story: &CallStory) -> bool {
     matches!(end, Some(End::Interrupted))
 }
 
+/// Whether a value is what a guest asked for when the host ended in its own look-up for it: nothing of that effect is on the ledger, and
+/// when the call went on it had another number.
+fn is_of_a_broken_look_up(story: &CallStory, name: &str) -> bool {
+    let ordinal = name
+        .strip_prefix("effect/")
+        .and_then(|rest| rest.strip_suffix("/asked"));
+    let Some(ordinal) = ordinal.and_then(|ordinal| ordinal.parse::<u32>().ok()) else {
+        return false;
+    };
+    let look_up = ordinal.checked_add(1).and_then(|next| story.effects.get(&next));
+    let broken = matches!(look_up, Some(EffectStory::Intended { intent, outcome: Some(outcome), .. })
+        if intent.what.cause == Cause::Host && outcome.what.outcome == Outcome::InDoubt(Doubt::Restart));
+    broken && !story.effects.contains_key(&ordinal)
+}
+
 /// The values that a call's entries commit to, by name.
 fn committed(story: &CallStory) -> Vec<(String, Digest)> {
     let mut values = Vec::new();
@@ -965,11 +1036,19 @@ fn committed(story: &CallStory) -> Vec<(String, Digest)> {
                 add(&name("asked"), refused.what.asked);
                 add(&name("refused"), refused.what.refused.detail);
             }
-            EffectStory::Intended { intent, outcome, .. } => {
+            EffectStory::Intended {
+                intent,
+                outcome,
+                resolved,
+                ..
+            } => {
                 add(&name("asked"), intent.what.asked);
                 add(&name("request"), Some(intent.what.request));
                 let outcome = outcome.as_ref().map(|outcome| &outcome.what);
-                add(&name("answer"), outcome.and_then(|outcome| outcome.answer));
+                let resolved = resolved.as_ref().map(|resolved| &resolved.what);
+                let found = resolved.and_then(|resolved| resolved.answer);
+                add(&name("answer"), outcome.and_then(|outcome| outcome.answer).or(found));
+                add(&name("found"), resolved.and_then(|resolved| resolved.reason));
                 if let Some(Outcome::NotSent(refused)) = outcome.map(|outcome| &outcome.outcome) {
                     add(&name("refused"), refused.detail);
                 }

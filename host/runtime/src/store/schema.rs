@@ -53,11 +53,12 @@ CREATE TABLE checkpoints(
   note TEXT NOT NULL
 ) STRICT;
 
--- Accepted calls without a finish (ordinal -1) and intents without an outcome.
+-- Accepted calls without a finish (ordinal -1) and intents without an outcome; of these, whether they change something.
 CREATE TABLE unfinished(
   call TEXT NOT NULL,
   ordinal INTEGER NOT NULL,
   idx INTEGER NOT NULL,
+  changes INTEGER NOT NULL CHECK (changes IN (0, 1)),
   PRIMARY KEY (call, ordinal)
 ) STRICT, WITHOUT ROWID;
 
@@ -117,6 +118,14 @@ CREATE TABLE reservations(
   FOREIGN KEY (budget, window) REFERENCES accounts(budget, window)
 ) STRICT, WITHOUT ROWID;
 
+-- Effects that ended in doubt, and of which nobody has said what became of them.
+CREATE TABLE doubts(
+  call TEXT NOT NULL,
+  ordinal INTEGER NOT NULL,
+  idx INTEGER NOT NULL UNIQUE,
+  PRIMARY KEY (call, ordinal)
+) STRICT, WITHOUT ROWID;
+
 -- Effects that wait for approvals.
 CREATE TABLE holds(
   call TEXT NOT NULL,
@@ -126,6 +135,7 @@ CREATE TABLE holds(
   idx INTEGER NOT NULL UNIQUE,
   PRIMARY KEY (call, ordinal)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX holds_by_expiry ON holds(expires);
 
 -- Effects that failed for good, on routes that keep them: until they are retried or dropped.
 CREATE TABLE dead_letters(

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension as _, Statement, ToSql, ffi, params
 
 use super::StoreError;
 use super::batch::TranscriptRow;
-use super::books::{self, Books, Held, Window, Work};
+use super::books::{self, Begun, Books, Held, Window, Work};
 use super::erasure::ERASING;
 
 /// The `ordinal` of a row that is of the call itself.
@@ -100,6 +100,8 @@ pub(super) struct Tables<'c> {
     holds: Statement<'c>,
     bury: Statement<'c>,
     exhume: Statement<'c>,
+    doubt: Statement<'c>,
+    undoubt: Statement<'c>,
     enrol: Statement<'c>,
     key_of: Statement<'c>,
     keys: Statement<'c>,
@@ -119,8 +121,10 @@ impl<'c> Tables<'c> {
             transcript: prepare(
                 "INSERT INTO transcript(call, step, kind, effect, payload) VALUES (?1, ?2, ?3, ?4, ?5)",
             )?,
-            begin: prepare("INSERT INTO unfinished(call, ordinal, idx) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?,
-            end: prepare("DELETE FROM unfinished WHERE call = ?1 AND ordinal = ?2")?,
+            begin: prepare(
+                "INSERT INTO unfinished(call, ordinal, idx, changes) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+            )?,
+            end: prepare("DELETE FROM unfinished WHERE call = ?1 AND ordinal = ?2 RETURNING idx, changes")?,
             effects: prepare("SELECT count(*) FROM unfinished WHERE call = ?1 AND ordinal >= 0")?,
             under_way: prepare("SELECT 1 FROM unfinished WHERE call = ?1 AND ordinal = ?2")?,
             open: prepare("SELECT count(*) FROM unfinished WHERE call = ?1")?,
@@ -157,6 +161,8 @@ impl<'c> Tables<'c> {
             holds: prepare("SELECT count(*) FROM holds WHERE call = ?1")?,
             bury: prepare("INSERT INTO dead_letters(call, ordinal, idx) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?,
             exhume: prepare("DELETE FROM dead_letters WHERE call = ?1 AND ordinal = ?2")?,
+            doubt: prepare("INSERT INTO doubts(call, ordinal, idx) VALUES (?1, ?2, ?3)")?,
+            undoubt: prepare("DELETE FROM doubts WHERE call = ?1 AND ordinal = ?2")?,
             enrol: prepare("INSERT INTO persons(name, key) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?,
             key_of: prepare("SELECT key FROM persons WHERE name = ?1")?,
             keys: prepare("SELECT key FROM persons")?,
@@ -266,12 +272,14 @@ impl<'c> Tables<'c> {
 impl Books for Tables<'_> {
     type Error = Fail;
 
-    fn begin(&mut self, work: &Work, at: u64) -> Result<bool, Fail> {
-        Ok(self.begin.execute(params![work.call, ordinal(work), index(at)?])? == 1)
+    fn begin(&mut self, work: &Work, begun: Begun) -> Result<bool, Fail> {
+        let row = params![work.call, ordinal(work), index(begun.index)?, begun.changes];
+        Ok(self.begin.execute(row)? == 1)
     }
 
-    fn end(&mut self, work: &Work) -> Result<bool, Fail> {
-        Ok(self.end.execute(params![work.call, ordinal(work)])? == 1)
+    fn end(&mut self, work: &Work) -> Result<Option<Begun>, Fail> {
+        let key = params![work.call, ordinal(work)];
+        Ok(self.end.query_row(key, |row| begun(row, 0)).optional()?)
     }
 
     fn effects(&mut self, call: &str) -> Result<u64, Fail> {
@@ -375,6 +383,15 @@ impl Books for Tables<'_> {
         Ok(self.exhume.execute(params![work.call, ordinal(work)])? == 1)
     }
 
+    fn doubt(&mut self, work: &Work, at: u64) -> Result<(), Fail> {
+        self.doubt.execute(params![work.call, ordinal(work), index(at)?])?;
+        Ok(())
+    }
+
+    fn undoubt(&mut self, work: &Work) -> Result<bool, Fail> {
+        Ok(self.undoubt.execute(params![work.call, ordinal(work)])? == 1)
+    }
+
     fn enrol(&mut self, name: &str, key: &str) -> Result<bool, Fail> {
         Ok(self.enrol.execute([name, key])? == 1)
     }
@@ -400,6 +417,14 @@ pub(super) fn held(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<He
         hold: Digest::from_bytes(id),
         expires_ms: row.get(first + 1)?,
         index: row.get(first + 2)?,
+    })
+}
+
+/// Reads what began from two columns, of which this is the first.
+pub(super) fn begun(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Begun> {
+    Ok(Begun {
+        index: row.get(first)?,
+        changes: row.get(first + 1)?,
     })
 }
 

@@ -18,6 +18,7 @@ fn is_canonical(text: &str) {
 fn every_kind_reads_back_and_is_canonical() {
     let (mut log, holds) = (Log::of_everything(), Log::of_holds());
     assert!(holds.verify().is_ok());
+    log.push(of_call('b', resolved(1, Found::Done)));
     log.push(erased(&['a', 'd']));
     log.push(breaker_opened(1));
     log.push(breaker_closed(ClosedBy::Probe));
@@ -25,10 +26,13 @@ fn every_kind_reads_back_and_is_canonical() {
     log.push(of_call('x', accepted()));
     log.push(of_call('x', intent(1)));
     log.push(of_call('x', retried(1, 2)));
-    let Body::EffectOutcome(mut dead) = after(1, 2) else { unreachable!() };
+    let Body::EffectOutcome(mut dead) = after(1, 2) else {
+        unreachable!()
+    };
     dead.dead = true;
     log.push(of_call('x', dead));
-    log.push(of_call('x', redelivered(2, Cause::Operator)));
+    log.push(of_call('y', retry_accepted()));
+    log.push(of_call('y', redelivered(1, Cause::Operator)));
     log.push(dropped());
     let mut kinds = std::collections::BTreeSet::new();
     for entry in log.entries.iter().chain(&holds.entries) {

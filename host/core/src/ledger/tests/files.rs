@@ -42,7 +42,10 @@ fn layout_of_the_specification() {
     assert_eq!(paths(0), [""; 0]);
     // The largest tree there can be has eight levels over its entries.
     let of = |size| rows(size).map(|(content, _)| content).collect::<Vec<_>>();
-    assert_eq!((of(u64::MAX).len(), of(u64::MAX >> 8).len(), of(1 << 56).len()), (9, 8, 9));
+    assert_eq!(
+        (of(u64::MAX).len(), of(u64::MAX >> 8).len(), of(1 << 56).len()),
+        (9, 8, 9)
+    );
 }
 
 /// An export holds every entry, and every node of the tree can be had from it.

@@ -281,6 +281,7 @@ fn accepted() -> Body {
     }];
     CallAccepted {
         asked: asked(),
+        letter: None,
         reserved,
         rules: vec!["support-calls".into()],
         seed: digest("seed"),
@@ -333,17 +334,30 @@ fn dropped() -> EntryDraft {
     })
 }
 
+fn letter() -> Letter {
+    Letter {
+        call: call_id('x'),
+        new_key: true,
+        ordinal: 1,
+    }
+}
+
+/// A call by which an operator tries a dead letter again.
+fn retry_accepted() -> Body {
+    let Body::CallAccepted(mut body) = accepted() else {
+        unreachable!()
+    };
+    body.letter = Some(letter());
+    body.into()
+}
+
 /// An intent that takes a dead letter.
 fn redelivered(ordinal: u32, cause: Cause) -> Body {
     let Body::EffectIntent(mut body) = intent(ordinal) else {
         unreachable!()
     };
     body.cause = cause;
-    body.letter = Some(Letter {
-        call: call_id('x'),
-        new_key: true,
-        ordinal: 1,
-    });
+    body.letter = Some(letter());
     body.into()
 }
 
@@ -452,6 +466,19 @@ fn outcome(ordinal: u32, outcome: Outcome) -> Body {
         sent: 123,
         settled,
         spent,
+    }
+    .into()
+}
+
+/// What an operator said of an effect in doubt, of which its guest had been told something.
+fn resolved(ordinal: u32, found: Found) -> Body {
+    EffectResolved {
+        answer: None,
+        found,
+        ordinal,
+        reason: Some(digest("found")),
+        settled: vec![],
+        spent: (found == Found::Done).then(|| usd(5000)),
     }
     .into()
 }

@@ -267,6 +267,75 @@ fn a_hold_ends_once_with_what_names_it() {
     refuses(with(vec![held(0), finished(&[])]), 3, "is held");
 }
 
+/// A call whose one effect is in doubt, and what comes after that.
+fn doubtful(more: Vec<Body>) -> impl Iterator<Item = EntryDraft> {
+    let doubt = outcome(0, Outcome::InDoubt(Doubt::Timeout));
+    [accepted(), intent(0), doubt]
+        .into_iter()
+        .chain(more)
+        .map(|body| of_call('a', body))
+}
+
+fn ended_in_doubt(cents: u64) -> Body {
+    let Body::CallFinished(mut body) = finished(&[]) else {
+        unreachable!()
+    };
+    body.effects.in_doubt = 1;
+    body.spent = if cents == 0 { vec![] } else { vec![usd(cents)] };
+    body.into()
+}
+
+#[test]
+fn what_became_of_a_doubt_is_said_once() {
+    let said = |change: &dyn Fn(&mut EffectResolved)| {
+        let Body::EffectResolved(mut body) = resolved(0, Found::Done) else {
+            unreachable!()
+        };
+        change(&mut body);
+        Body::from(body)
+    };
+    for (found, cents) in [(Found::Done, 5000), (Found::NotDone, 0)] {
+        let mut log = Log::new();
+        doubtful(vec![resolved(0, found), ended_in_doubt(cents)]).for_each(|draft| log.push(draft));
+        assert_eq!(log.verify().unwrap().doubtful, 0);
+        // It may come after the end, which said what was known then.
+        let mut log = Log::new();
+        doubtful(vec![ended_in_doubt(5000)]).for_each(|draft| log.push(draft));
+        assert_eq!(log.verify().unwrap().doubtful, 1);
+        log.push(of_call('a', resolved(0, found)));
+        assert_eq!(log.verify().unwrap().doubtful, 0);
+    }
+    let twice = vec![resolved(0, Found::Done), resolved(0, Found::Done)];
+    refuses(doubtful(twice), 5, "no effect of that number is in doubt");
+    refuses(
+        doubtful(vec![resolved(1, Found::Done)]),
+        4,
+        "no effect of that number is in doubt",
+    );
+    refuses(
+        doubtful(vec![said(&|said| said.spent = Some(usd(5001)))]),
+        4,
+        "its outcome did not say",
+    );
+    refuses(
+        doubtful(vec![said(&|said| said.found = Found::NotDone)]),
+        4,
+        "its outcome did not say",
+    );
+    refuses(
+        doubtful(vec![said(&|said| said.answer = Some(digest("answer")))]),
+        4,
+        "told something else",
+    );
+    refuses(doubtful(vec![ended_in_doubt(5000), intent(1)]), 5, "already over");
+    let known = [accepted(), intent(0), answered(0), resolved(0, Found::Done)];
+    refuses(
+        known.map(|body| of_call('a', body)),
+        4,
+        "no effect of that number is in doubt",
+    );
+}
+
 #[test]
 fn values_are_erased_once_and_of_calls_that_are_over() {
     let mut log = Log::of_everything();
@@ -289,7 +358,11 @@ fn values_are_erased_once_and_of_calls_that_are_over() {
 #[test]
 fn what_is_sent_again_is_counted_and_the_same() {
     let begun = || [of_call('a', accepted()), of_call('a', intent(1))];
-    let of = |bodies: Vec<Body>| begun().into_iter().chain(bodies.into_iter().map(|body| of_call('a', body)));
+    let of = |bodies: Vec<Body>| {
+        begun()
+            .into_iter()
+            .chain(bodies.into_iter().map(|body| of_call('a', body)))
+    };
     let mut log = Log::new();
     of(vec![retried(1, 2), retried(1, 3), after(1, 3)]).for_each(|draft| log.push(draft));
     log.verify().unwrap();
@@ -298,7 +371,9 @@ fn what_is_sent_again_is_counted_and_the_same() {
     refuses(of(vec![retried(1, 2), retried(1, 2)]), 4, not_next);
     refuses(of(vec![retried(2, 2)]), 3, not_next);
     refuses(of(vec![after(1, 1), retried(1, 2)]), 4, not_next);
-    let Body::EffectRetried(mut other) = retried(1, 2) else { unreachable!() };
+    let Body::EffectRetried(mut other) = retried(1, 2) else {
+        unreachable!()
+    };
     other.request = digest("another");
     refuses(of(vec![other.into()]), 3, not_next);
     refuses(of(vec![retried(1, 2), after(1, 1)]), 4, "another number of sendings");
@@ -308,13 +383,16 @@ fn what_is_sent_again_is_counted_and_the_same() {
 #[test]
 fn a_dead_letter_is_taken_by_the_operator() {
     let mut log = Log::new();
-    log.push(of_call('a', accepted()));
+    log.push(of_call('a', retry_accepted()));
     log.push(of_call('a', redelivered(1, Cause::Operator)));
     log.verify().unwrap();
+    let another = "no operator's retry of that";
     for cause in [Cause::Guest, Cause::Host] {
-        let drafts = [of_call('a', accepted()), of_call('a', redelivered(1, cause))];
-        refuses(drafts, 2, "not the operator's");
+        let drafts = [of_call('a', retry_accepted()), of_call('a', redelivered(1, cause))];
+        refuses(drafts, 2, another);
     }
+    let drafts = [of_call('a', accepted()), of_call('a', redelivered(1, Cause::Operator))];
+    refuses(drafts, 2, another);
 }
 
 #[test]

@@ -166,6 +166,29 @@ fn a_call_finishes_after_its_effects() {
 }
 
 #[test]
+fn a_doubt_ends_once() {
+    check(|store| {
+        let (mut call, request) = (Call::new(), request("/v1/refunds"));
+        store.commit(call.begins(&request, vec![])).unwrap();
+        assert!(
+            store.commit(batch([call.resolved(0, vec![])])).is_err(),
+            "it is under way"
+        );
+        store.commit(batch([call.in_doubt(0)])).unwrap();
+        let doubts = || -> Vec<Option<u32>> {
+            let doubts = store.reader().unwrap().doubts().unwrap();
+            doubts.into_iter().map(|(work, _)| work.ordinal).collect()
+        };
+        assert_eq!(doubts(), [Some(0)]);
+        store.commit(batch([call.finished(vec![])])).unwrap();
+        assert!(store.commit(batch([call.resolved(1, vec![])])).is_err());
+        store.commit(batch([call.resolved(0, vec![])])).unwrap();
+        assert_eq!(doubts(), []);
+        assert!(store.commit(batch([call.resolved(0, vec![])])).is_err(), "it was said");
+    });
+}
+
+#[test]
 fn trap_13_only_what_is_on_the_ledger_may_leave() {
     check(|store| {
         let call = Call::new();
@@ -228,7 +251,8 @@ fn a_dead_letter_is_taken_once() {
         let (mut call, mut again) = (Call::new(), Call::new());
         store.commit(call.begins(&request("/v1/refunds"), vec![])).unwrap();
         let dead = call.dead(0, 1);
-        store.commit(batch([dead, again.accepted(vec![])])).unwrap();
+        let to_retry = again.accepted_to_retry((&call.id, 0));
+        store.commit(batch([dead, to_retry])).unwrap();
         let dropped = || {
             EntryDraft::of_ledger(DeadLetterDropped {
                 call: call.id.clone(),

@@ -10,8 +10,9 @@ use ambit_core::effect::{GuestBody, GuestRequest, HttpRequest, WireLimits};
 use ambit_core::error::Code;
 use ambit_core::grant::Limits;
 use ambit_core::ledger::body::{
-    Answered, Asked, CallAccepted, CallFinished, Cause, ConfigChanged, EffectHeld, EffectIntent, EffectOutcome,
-    EffectRefused, EffectRetried, End, HoldVoted, Letter, Outcome, Refused, Reservation, Returned, Settlement,
+    Answered, Asked, CallAccepted, CallFinished, Cause, ConfigChanged, Doubt, EffectHeld, EffectIntent, EffectOutcome,
+    EffectRefused, EffectResolved, EffectRetried, End, Found, HoldVoted, Letter, Outcome, Refused, Reservation,
+    Returned, Settlement,
 };
 use ambit_core::ledger::{Body, EntryDraft, Principal, Tally};
 use ambit_core::policy::Mode;
@@ -227,6 +228,7 @@ impl Call {
         let seed = Digest::of(b"seed");
         self.draft(CallAccepted {
             asked: Self::asked(),
+            letter: None,
             reserved,
             rules: vec!["may-call".into()],
             seed,
@@ -293,16 +295,29 @@ impl Call {
         draft
     }
 
+    /// A call by which an operator tries a dead letter again.
+    pub(super) fn accepted_to_retry(&self, letter: (&str, u32)) -> EntryDraft {
+        let mut draft = self.accepted(vec![]);
+        if let Body::CallAccepted(body) = &mut draft.body {
+            body.letter = Some(Self::letter(letter));
+        }
+        draft
+    }
+
+    fn letter((call, ordinal): (&str, u32)) -> Letter {
+        Letter {
+            call: call.to_owned(),
+            new_key: false,
+            ordinal,
+        }
+    }
+
     /// The intent that an operator tries a dead letter again with.
     pub(super) fn redelivers(&self, ordinal: u32, letter: (&str, u32)) -> Batch {
         let mut batch = self.intends(ordinal, &request("/again"), vec![]);
         if let Some(Body::EffectIntent(body)) = batch.entries.first_mut().map(|entry| &mut entry.body) {
             body.cause = Cause::Operator;
-            body.letter = Some(Letter {
-                call: letter.0.to_owned(),
-                new_key: false,
-                ordinal: letter.1,
-            });
+            body.letter = Some(Self::letter(letter));
         }
         batch
     }
@@ -381,6 +396,34 @@ impl Call {
         };
         self.tally.outcome(&body);
         self.draft(body)
+    }
+
+    pub(super) fn in_doubt(&mut self, ordinal: u32) -> EntryDraft {
+        let body = EffectOutcome {
+            attempts: 1,
+            dead: false,
+            answer: None,
+            ms: 0,
+            ordinal,
+            outcome: Outcome::InDoubt(Doubt::Restart),
+            received: 0,
+            sent: 0,
+            settled: vec![],
+            spent: None,
+        };
+        self.tally.outcome(&body);
+        self.draft(body)
+    }
+
+    pub(super) fn resolved(&self, ordinal: u32, settled: Vec<Settlement>) -> EntryDraft {
+        self.draft(EffectResolved {
+            answer: None,
+            found: Found::Done,
+            ordinal,
+            reason: None,
+            settled,
+            spent: None,
+        })
     }
 
     pub(super) fn finished(&self, settled: Vec<Settlement>) -> EntryDraft {

@@ -1,0 +1,253 @@
+//! `ambit calls`: calls that have not ended, and effects of which nobody knows whether they happened.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::Path;
+
+use ambit_core::ledger::body::Found;
+use ambit_core::ledger::story::{EffectStory, Opening};
+use ambit_core::ledger::{CallStory, utc};
+use ambit_runtime::config::Config;
+use ambit_runtime::host::{Host, HostOptions};
+use ambit_runtime::recovery::Unended;
+use ambit_runtime::store::Reader;
+use serde_json::{Value, json};
+
+use super::{audit, call};
+use crate::args::{Calls, CallsCommand, Resolve};
+use crate::output::{self, Exit, Failure, Output, count, note, style, untrusted};
+
+pub(crate) fn run(args: &Calls, home: &Path, out: Output) -> Result<Exit, Failure> {
+    match &args.command {
+        None => list(home, args.in_doubt, out),
+        Some(CallsCommand::Resume { call, all }) => match call {
+            Some(call) => resume(home, call, out),
+            None if *all => resume_all(home, out),
+            None => Err(Failure::usage("which call?").advise("Name one, or say --all.")),
+        },
+        Some(CallsCommand::Resolve(args)) => resolve(home, args, out),
+        Some(CallsCommand::End { call }) => end(home, call, out),
+    }
+}
+
+/// A call with what is not known of it.
+struct Row {
+    story: CallStory,
+    doubts: Vec<u32>,
+}
+
+/// What has not ended and waits for nobody, and what ended in doubt: the oldest first.
+fn rows(reader: &Reader) -> Result<Vec<Row>, Failure> {
+    let unended = Unended::all(reader)?.into_iter();
+    let mut rows: BTreeMap<u64, Row> = unended
+        .map(|Unended { story, doubts }| (story.opening.stamp.index(), Row { story, doubts }))
+        .collect();
+    for (work, _) in reader.doubts()? {
+        let story = reader.story(&work.call)?;
+        let doubts = story.doubts().collect();
+        rows.insert(story.opening.stamp.index(), Row { story, doubts });
+    }
+    Ok(rows.into_values().collect())
+}
+
+fn list(home: &Path, in_doubt: bool, out: Output) -> Result<Exit, Failure> {
+    let reader = Reader::open(home)?;
+    let mut rows = rows(&reader)?;
+    rows.retain(|row| !in_doubt || !row.doubts.is_empty());
+    let documents: Vec<Value> = rows.iter().map(document).collect();
+    out.result(&documents, |w| {
+        if rows.is_empty() {
+            let nothing = if in_doubt {
+                "nothing is in doubt"
+            } else {
+                "every call has ended, or waits for approval"
+            };
+            return writeln!(w, "{nothing}");
+        }
+        rows.iter().try_for_each(|row| line(row, w))
+    })?;
+    Ok(Exit::Done)
+}
+
+fn state(row: &Row) -> &'static str {
+    match (row.story.is_over(), row.doubts.is_empty()) {
+        (_, false) => "in doubt",
+        (true, true) => "over",
+        (false, true) => "interrupted",
+    }
+}
+
+fn asked(story: &CallStory) -> (&str, &str) {
+    match &story.opening.what {
+        Opening::Accepted(accepted) => (&accepted.asked.tool, &accepted.asked.function),
+        Opening::Denied(_) => ("", ""),
+    }
+}
+
+fn document(row: &Row) -> Value {
+    let (tool, function) = asked(&row.story);
+    let principal = row.story.principal.as_ref();
+    json!({
+        "call": row.story.call,
+        "state": state(row),
+        "ended": row.story.is_over(),
+        "tool": tool,
+        "function": function,
+        "agent": principal.map(|principal| &principal.agent),
+        "user": principal.and_then(|principal| principal.user.as_ref()),
+        "began": utc(row.story.opening.stamp.time_ms()),
+        "in_doubt": row.doubts.iter().filter_map(|ordinal| doubt(&row.story, *ordinal)).collect::<Vec<_>>(),
+    })
+}
+
+fn doubt(story: &CallStory, ordinal: u32) -> Option<Value> {
+    let EffectStory::Intended { intent, outcome, .. } = story.effects.get(&ordinal)? else {
+        return None;
+    };
+    let intent = &intent.what;
+    Some(json!({
+        "effect": ordinal,
+        "connection": intent.connection,
+        "route": intent.route,
+        "tier": intent.tier,
+        "spend": intent.spend,
+        "since": outcome.as_ref().map(|outcome| utc(outcome.stamp.time_ms())),
+    }))
+}
+
+fn line(row: &Row, w: &mut dyn Write) -> io::Result<()> {
+    let (tool, function) = asked(&row.story);
+    let (on, off) = (style::WARN.render(), style::WARN.render_reset());
+    let agent = row
+        .story
+        .principal
+        .as_ref()
+        .map_or("nobody", |principal| &principal.agent);
+    let began = utc(row.story.opening.stamp.time_ms());
+    let call = &row.story.call;
+    writeln!(
+        w,
+        "{call}  {on}{}{off}  {tool} {function} for {agent}, begun {began}",
+        state(row)
+    )?;
+    for ordinal in &row.doubts {
+        let Some(EffectStory::Intended { intent, .. }) = row.story.effects.get(ordinal) else {
+            continue;
+        };
+        let intent = &intent.what;
+        let spend = intent.spend.map_or_else(String::new, |spend| {
+            format!(", {} {} (minor units)", spend.minor, spend.currency)
+        });
+        writeln!(
+            w,
+            "  effect {ordinal}: {} {} of {}{spend}: find out at the service, then",
+            intent.tier, intent.route, intent.connection
+        )?;
+        writeln!(
+            w,
+            "    ambit calls resolve {call} --effect {ordinal} --done    (or --not-done)"
+        )?;
+    }
+    if !row.story.is_over() && row.doubts.is_empty() {
+        writeln!(w, "  ambit calls resume {call}    (or end)")?;
+    }
+    Ok(())
+}
+
+/// A home that calls go on in, with the tool of this one.
+fn open(home: &Path, story: &CallStory) -> Result<Host, Failure> {
+    opened(home, HostOptions::for_tools([asked(story).0]))
+}
+
+fn opened(home: &Path, options: HostOptions) -> Result<Host, Failure> {
+    let config = Config::load(home)?;
+    let opening = output::working("opening the home");
+    let host = Host::open(config, options)?;
+    drop(opening);
+    host.warnings().iter().for_each(output::warn);
+    Ok(host)
+}
+
+fn named(home: &Path, given: &str) -> Result<CallStory, Failure> {
+    let reader = Reader::open(home)?;
+    Ok(reader.story(&audit::resolve(&reader, given)?)?)
+}
+
+fn resume(home: &Path, given: &str, out: Output) -> Result<Exit, Failure> {
+    let story = named(home, given)?;
+    let host = open(home, &story)?;
+    let going = output::working("the call goes on");
+    let answer = host.resume(&story.call, Some(going.listener()))?;
+    drop(going);
+    call::tell(&host, &answer, asked(&story).0, None, out)
+}
+
+/// Every call that can go on without anybody's word: each ends on its own, and one that fails does not keep the others from it.
+fn resume_all(home: &Path, out: Output) -> Result<Exit, Failure> {
+    let host = opened(home, HostOptions::default())?;
+    let (mut done, mut left) = (Vec::new(), Vec::new());
+    for unended in host.unended()? {
+        let call = unended.story.call;
+        match host.resume(&call, None) {
+            Ok(answer) => done.push((call, call::exit_of(&answer))),
+            Err(why) => left.push((call, why)),
+        }
+    }
+    let document = json!({
+        "resumed": done.iter().map(|(call, exit)| json!({ "call": call, "exit": *exit as u8 })).collect::<Vec<_>>(),
+        "left": left.iter().map(|(call, why)| json!({ "call": call, "why": why.to_string() })).collect::<Vec<_>>(),
+    });
+    out.result(&document, |w| {
+        for (call, exit) in &done {
+            let word = match exit {
+                Exit::Done => "done",
+                Exit::Held => "waits for approval",
+                _ => "ended without a result: see `ambit audit show`",
+            };
+            writeln!(w, "{call}  {word}")?;
+        }
+        for (call, why) in &left {
+            writeln!(w, "{call}  left as it is: {}", untrusted(&why.to_string()))?;
+        }
+        writeln!(
+            w,
+            "{} went on, {} left",
+            count(done.len() as u64, "call", "calls"),
+            left.len()
+        )
+    })?;
+    Ok(if left.is_empty() { Exit::Done } else { Exit::Refused })
+}
+
+fn resolve(home: &Path, args: &Resolve, out: Output) -> Result<Exit, Failure> {
+    let story = named(home, &args.call)?;
+    let host = open(home, &story)?;
+    let found = if args.done { Found::Done } else { Found::NotDone };
+    let ordinal = host.settle_doubt(&story.call, args.effect, found, args.reason.as_deref())?;
+    let document = json!({ "outcome": "resolved", "call": story.call, "effect": ordinal, "found": found });
+    out.result(&document, |w| {
+        writeln!(
+            w,
+            "effect {ordinal} of {} was {}",
+            story.call,
+            found.as_str().replace('-', " ")
+        )
+    })?;
+    if !story.is_over() {
+        note(format!(
+            "The call has not ended: `ambit calls resume {}` goes on with it.",
+            story.call
+        ));
+    }
+    Ok(Exit::Done)
+}
+
+fn end(home: &Path, given: &str, out: Output) -> Result<Exit, Failure> {
+    let story = named(home, given)?;
+    let host = open(home, &story)?;
+    host.end(&story.call)?;
+    out.result(&json!({ "call": story.call, "end": "interrupted" }), |w| {
+        writeln!(w, "{} ended where it was", story.call)
+    })?;
+    Ok(Exit::Done)
+}
