@@ -898,12 +898,10 @@ const fn once() -> u32 {
     1
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 const fn is_once(attempts: &u32) -> bool {
     *attempts == 1
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 const fn is_not(flag: &bool) -> bool {
     !*flag
 }
