@@ -598,7 +598,7 @@ fn policies(place: &mut Place) -> Verdict {
 
 /// Rates and breakers: how they stand, what is none, and what an operator closes.
 fn connections(place: &mut Place) -> Verdict {
-    place.run(2, Leaves::Nothing, &["connections", "list"])?;
+    place.run(0, Leaves::Nothing, &["connections", "list"])?;
     place.ready();
     place.run(0, Leaves::Nothing, &["connections", "list"])?;
     let limited = CONFIGURED.replace(

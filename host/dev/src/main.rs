@@ -13,6 +13,7 @@ mod fuzz;
 mod live;
 mod mutants;
 mod place;
+mod seeded;
 mod setup;
 mod stamp;
 mod test;
@@ -36,6 +37,7 @@ Commands:
   test --list         name the phases of `test`
   fuzz [TARGET…] [--seconds N]
                       bend inputs of every target, or of those named, for longer than `test` does
+  seeded [FAULT…]     sow faults into a copy of the host, and see that each is caught; long
 
 Environment:
   CARGO_TARGET_DIR        where everything is built (default: target)
@@ -77,6 +79,7 @@ fn dispatch(arguments: &[String]) -> Outcome<ExitCode> {
         ["demo"] => demo::run(&Place::find()?),
         ["bench"] => bench::run(&Place::find()?, false),
         ["bench", "--quick"] => bench::run(&Place::find()?, true),
+        ["seeded", names @ ..] => seeded::run(&Place::find()?, names),
         ["fuzz", words @ ..] => fuzz::run(&Place::find()?, words),
         ["test", "--list"] => {
             test::list();

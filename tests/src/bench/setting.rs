@@ -209,7 +209,7 @@ tenant = "acme"
 users = ["ada"]
 
 [group.reviewer]
-members = []
+members = ["rita"]
 
 [tool.effects.bind]
 stripe = "known"

@@ -49,6 +49,7 @@ pub(crate) fn run(args: &Call, home: &Path, out: Output) -> Result<Exit, Failure
     let host = Host::open(config, HostOptions::for_tools([args.tool.as_str()]))?;
     drop(opening);
     host.warnings().iter().for_each(output::warn);
+    interrupted(&host)?;
     let calling = output::working("calling");
     let answer = host.call(CallRequest {
         listener: Some(calling.listener()),
@@ -57,6 +58,18 @@ pub(crate) fn run(args: &Call, home: &Path, out: Output) -> Result<Exit, Failure
     drop(calling);
     let asked = format!("{} --function {}", args.tool, args.function);
     tell(&host, &answer, &asked, args.receipt.as_deref(), out)
+}
+
+/// Says that calls wait for somebody to look after them: the process that made them ended first.
+fn interrupted(host: &Host) -> Result<(), Failure> {
+    let left = host.reader()?.unended()?.len() as u64;
+    if left > 0 {
+        let calls = output::count(left, "call was", "calls were");
+        note(format!(
+            "{calls} interrupted earlier: `ambit calls` says what there is to do."
+        ));
+    }
+    Ok(())
 }
 
 /// Tells how a call ended, or that it waits: its value, what was refused and why, its receipt where it has one. `asked` is what

@@ -76,7 +76,7 @@ pub enum EffectStory {
     /// Permitted.
     Intended {
         /// What was to be sent.
-        intent: Told<EffectIntent>,
+        intent: Box<Told<EffectIntent>>,
         /// The sendings after the first.
         retries: Vec<Told<EffectRetried>>,
         /// What became of it. None while it is under way, and after the host died in it.
@@ -174,7 +174,7 @@ impl CallStory {
                     "it takes a dead letter, and its call is no operator's retry of that",
                 )?;
                 let ordinal = intent.ordinal;
-                let intent = told(entry, intent.clone());
+                let intent = Box::new(told(entry, intent.clone()));
                 let story = EffectStory::Intended {
                     intent,
                     retries: Vec::new(),

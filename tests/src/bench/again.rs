@@ -1,0 +1,131 @@
+//! Calls once more: replayed from their record, and gone on with after people approved.
+
+use std::fs;
+use std::time::Duration;
+
+use ambit_core::hold::{Verdict, Vote};
+use ambit_core::ledger::SignerKey;
+use ambit_core::policy::Mode;
+use ambit_runtime::approvals::new_person_key;
+use ambit_runtime::call::{CallRequest, Outcome};
+use ambit_runtime::gate::Wire;
+use ambit_runtime::home;
+use ambit_runtime::host::{Host, HostOptions};
+use ambit_runtime::replay::Replayer;
+
+use super::report::{Amount, Figure};
+use super::rounds::{Medians, micros, middle, prepared, whole};
+use super::setting::{self, Setting};
+use super::{Effort, Measured};
+
+/// Effects of a call that is replayed.
+const EFFECTS: u32 = 6;
+
+/// The processor's time for replaying calls against that for making them, the ledger on the disk both times.
+pub(super) fn replay(_: &Setting, effort: Effort) -> Measured<Figure> {
+    let (rounds, calls) = (effort.pick(7, 2), effort.pick(400, 5));
+    let folder = tempfile::tempdir()?;
+    let setting = Setting::make(folder.path())?;
+    let host = on_disk(&setting)?;
+    let mut made = Vec::new();
+    let mut live = Vec::new();
+    for _ in 0..rounds {
+        let begun = processor_time()?;
+        for _ in 0..calls {
+            made.push(setting::call(&host, refund(Mode::Execute, EFFECTS))?.call);
+        }
+        live.push(micros(processor_time()?.saturating_sub(begun)) / f64::from(calls));
+    }
+    drop(host);
+    let mut replayer = Replayer::open(&setting.home(), Some(setting::compiler()))?;
+    let mut again = Vec::new();
+    for calls_of_round in made.chunks(usize::try_from(calls)?) {
+        let begun = processor_time()?;
+        for call in calls_of_round {
+            let replayed = replayer.replay(call.as_str())?;
+            if let Some(divergence) = replayed.diverged {
+                return Err(divergence.to_string().into());
+            }
+        }
+        again.push(micros(processor_time()?.saturating_sub(begun)) / f64::from(calls));
+    }
+    let (live, again) = (middle(live), middle(again));
+    // Very short runs have no time that the system's clock of ticks would show.
+    let (live, again) = (live.max(0.1), again.max(0.1));
+    Ok(Figure::of(Amount::Micros(again))
+        .against(
+            "making it, with six effects, durable",
+            Amount::Micros(live),
+            again / live,
+        )
+        .target("≤ 1.2×", again / live <= 1.2))
+}
+
+/// A call that is held, approved and gone on with, against one that is permitted at once.
+pub(super) fn hold(_: &Setting, effort: Effort) -> Measured<Figure> {
+    let (rounds, calls) = (effort.pick(9, 2), effort.pick(100, 3));
+    let folder = tempfile::tempdir()?;
+    let setting = Setting::make(folder.path())?;
+    let key = new_person_key("rita")?;
+    home::enrol_person(&setting.home(), &key.verifier().to_string())?;
+    let host = on_disk(&setting)?;
+    let mut medians = Medians::new();
+    for _ in 0..rounds {
+        let permitted = whole(|| setting::call(&host, refund(Mode::Execute, 1)));
+        let held = prepared(|| (), |()| held_and_approved(&host, &key));
+        medians.round(calls, vec![permitted, held])?;
+    }
+    Ok(Figure::of(Amount::Micros(medians.of(1))).against(
+        "the same call, permitted at once",
+        Amount::Micros(medians.of(0)),
+        medians.ratio(1, 0),
+    ))
+}
+
+fn held_and_approved(host: &Host, key: &SignerKey) -> Measured<()> {
+    let answer = host.call(refund(Mode::Suggest, 1))?;
+    let Outcome::Held(held) = &answer.outcome else {
+        return Err(format!("a call came to {:?}", answer.outcome).into());
+    };
+    let vote = Vote {
+        person: "rita".to_owned(),
+        hold: held.hold,
+        verdict: Verdict::Approve,
+        group: "reviewer".to_owned(),
+        expires_ms: held.expires_ms,
+    };
+    host.vote(&vote.sign(key)?, None)?;
+    match host.resume(answer.call.as_str(), None)?.outcome {
+        Outcome::Ok(_) => Ok(()),
+        other => Err(format!("a call went on to {other:?}").into()),
+    }
+}
+
+fn on_disk(setting: &Setting) -> Measured<Host> {
+    setting.open(HostOptions {
+        wire: Some(Wire::answering(setting::response())),
+        ..setting::on_disk(&["effects"])
+    })
+}
+
+fn refund(mode: Mode, count: u32) -> CallRequest {
+    let args = format!(r#"{{"charge":"ch_shoes","amount":2500,"count":{count}}}"#);
+    CallRequest {
+        mode,
+        ..setting::request("effects", "refund", &args)
+    }
+}
+
+/// What this process has used of processors so far, where the system says: in ticks of 10 ms.
+fn processor_time() -> Measured<Duration> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    // After the name, which is in parentheses: the 12th and 13th are user's and system's ticks.
+    let (_, rest) = stat.rsplit_once(')').ok_or("no process")?;
+    let ticks: u64 = rest
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|ticks| ticks.parse::<u64>().ok())
+        .sum();
+    Ok(Duration::from_millis(10 * ticks))
+}
