@@ -598,31 +598,31 @@ fn policies(place: &mut Place) -> Verdict {
 
 /// Rates and breakers: how they stand, what is none, and what an operator closes.
 fn connections(place: &mut Place) -> Verdict {
-    place.run(0, Leaves::Nothing, &["connections", "list"])?;
+    place.run(0, Leaves::Record, &["connections", "list"])?;
     place.ready();
-    place.run(0, Leaves::Nothing, &["connections", "list"])?;
+    place.run(0, Leaves::Record, &["connections", "list"])?;
     let limited = CONFIGURED.replace(
         "credential =",
         "rate = { per = \"minute\", most = 60, burst = 10 }\nbreaker = { failures = 5, within = \"60s\", open = \"30s\" }\ncredential =",
     );
     place.configure(&limited);
-    place.run(0, Leaves::Nothing, &["connections", "list"])?;
-    place.run(0, Leaves::Nothing, &["connections", "list", "--format", "json"])?;
-    place.run(1, Leaves::Nothing, &["connections", "reset", "strip"])?;
+    place.run(0, Leaves::Record, &["connections", "list"])?;
+    place.run(0, Leaves::Record, &["connections", "list", "--format", "json"])?;
+    place.run(1, Leaves::Record, &["connections", "reset", "strip"])?;
     place.run(0, Leaves::Record, &["connections", "reset", "stripe"])?;
     place.run(0, Leaves::Record, &["dead-letters", "list"])?;
     place.run(0, Leaves::Record, &["dead-letters", "list", "--format", "json"])?;
-    place.run(1, Leaves::Nothing, &["dead-letters", "show", "c_none"])?;
-    place.run(1, Leaves::Nothing, &["dead-letters", "retry", "c_none"])?;
+    place.run(1, Leaves::Record, &["dead-letters", "show", "c_none"])?;
+    place.run(1, Leaves::Record, &["dead-letters", "retry", "c_none"])?;
     place.run(
         1,
-        Leaves::Nothing,
+        Leaves::Record,
         &["dead-letters", "drop", "c_none", "--because", "unneeded"],
     )?;
-    place.run(2, Leaves::Nothing, &["dead-letters", "drop", "c_none"])?;
+    place.run(2, Leaves::Record, &["dead-letters", "drop", "c_none"])?;
     for wrong in ["failures = 0", "failures = 5, witin = \"60s\""] {
         place.configure(&limited.replace("failures = 5", wrong));
-        place.run(2, Leaves::Nothing, &["connections", "list"])?;
+        place.run(2, Leaves::Record, &["connections", "list"])?;
     }
     Ok(())
 }
