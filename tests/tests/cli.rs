@@ -74,6 +74,7 @@ const CASES: &[Case] = &[
     ("stops", stops),
     ("stopped", stopped),
     ("runs", runs),
+    ("connections", connections),
 ];
 
 pub(super) fn trials() -> Vec<Trial> {
@@ -398,7 +399,7 @@ fn changed(
 }
 
 fn help(place: &mut Place) -> Verdict {
-    let commands: [&[&str]; 56] = [
+    let commands: [&[&str]; 64] = [
         &[],
         &["init"],
         &["build"],
@@ -442,6 +443,14 @@ fn help(place: &mut Place) -> Verdict {
         &["run", "end"],
         &["replay"],
         &["what-if"],
+        &["connections"],
+        &["connections", "list"],
+        &["connections", "reset"],
+        &["dead-letters"],
+        &["dead-letters", "list"],
+        &["dead-letters", "show"],
+        &["dead-letters", "retry"],
+        &["dead-letters", "drop"],
         &["budgets"],
         &["audit"],
         &["audit", "show"],
@@ -628,6 +637,37 @@ fn policies(place: &mut Place) -> Verdict {
         place.run(2, Leaves::Nothing, &["policy", "check"])?;
     }
     place.run(2, Leaves::Nothing, &["call", "shop", "get"])?;
+    Ok(())
+}
+
+/// Rates and breakers: how they stand, what is none, and what an operator closes.
+fn connections(place: &mut Place) -> Verdict {
+    place.run(0, Leaves::Record, &["connections", "list"])?;
+    place.ready();
+    place.run(0, Leaves::Record, &["connections", "list"])?;
+    let limited = CONFIGURED.replace(
+        "credential =",
+        "rate = { per = \"minute\", most = 60, burst = 10 }\nbreaker = { failures = 5, within = \"60s\", open = \"30s\" }\ncredential =",
+    );
+    place.configure(&limited);
+    place.run(0, Leaves::Record, &["connections", "list"])?;
+    place.run(0, Leaves::Record, &["connections", "list", "--format", "json"])?;
+    place.run(1, Leaves::Record, &["connections", "reset", "strip"])?;
+    place.run(0, Leaves::Record, &["connections", "reset", "stripe"])?;
+    place.run(0, Leaves::Record, &["dead-letters", "list"])?;
+    place.run(0, Leaves::Record, &["dead-letters", "list", "--format", "json"])?;
+    place.run(1, Leaves::Record, &["dead-letters", "show", "c_none"])?;
+    place.run(1, Leaves::Record, &["dead-letters", "retry", "c_none"])?;
+    place.run(
+        1,
+        Leaves::Record,
+        &["dead-letters", "drop", "c_none", "--because", "unneeded"],
+    )?;
+    place.run(2, Leaves::Record, &["dead-letters", "drop", "c_none"])?;
+    for wrong in ["failures = 0", "failures = 5, witin = \"60s\""] {
+        place.configure(&limited.replace("failures = 5", wrong));
+        place.run(2, Leaves::Record, &["connections", "list"])?;
+    }
     Ok(())
 }
 
@@ -1464,6 +1504,7 @@ mod made_up {
 
     pub(super) fn accepted(letter: &str, reserved: Vec<Reservation>) -> EntryDraft {
         let body = CallAccepted {
+            letter: None,
             asked: asked(),
             reserved,
             rules: Vec::new(),

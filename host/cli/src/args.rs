@@ -120,6 +120,16 @@ pub(crate) enum Command {
     /// Exits with 1 where something would change, so that a pipeline can stop on it. What cannot be decided again, because its values were
     /// erased or its route is gone, is told and counted.
     WhatIf(WhatIf),
+    /// The connections: which are left alone, until when, and how much of their rates is left.
+    Connections {
+        #[command(subcommand)]
+        command: Connections,
+    },
+    /// Effects that failed for good: show, retry, drop.
+    DeadLetters {
+        #[command(subcommand)]
+        command: DeadLetters,
+    },
     /// The budgets: what each has used, reserved and left, and when its window begins anew.
     Budgets,
     /// The ledger: what happened, and that it was not changed since.
@@ -504,6 +514,71 @@ pub(crate) enum Person {
     },
     /// List who is enrolled, in which groups, and who votes in whose stead.
     List,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Connections {
+    /// List the connections: origin, breakers, pauses that a service asked for, room under rates.
+    List,
+    /// Close the breakers of a connection and its routes: you know that the service works.
+    Reset {
+        /// The connection's name.
+        connection: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadLetters {
+    /// List what failed for good on routes with `dead_letter`, the oldest first.
+    List {
+        /// At most this many.
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+        /// Only what failed after this ledger index: to list on.
+        #[arg(long, value_name = "INDEX")]
+        after: Option<u64>,
+    },
+    /// Print one: who asked, what was sent, what became of it, how long its key is known.
+    Show(Letter),
+    /// Try it again, through the whole gate and by today's rules, under the same idempotency key.
+    Retry {
+        #[command(flatten)]
+        letter: Letter,
+        /// Under another key: the service may do twice what it did once.
+        #[arg(long)]
+        new_key: bool,
+    },
+    /// Give it up.
+    Drop {
+        #[command(flatten)]
+        letter: Letter,
+        /// Why, for those who read the ledger.
+        #[arg(long, value_enum)]
+        because: Because,
+    },
+}
+
+/// Names a dead letter.
+#[derive(Debug, Args)]
+pub(crate) struct Letter {
+    /// Its call, or a beginning of the call's id.
+    pub(crate) call: String,
+    /// Which of the call's effects [default: the only one that failed].
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) effect: Option<u32>,
+}
+
+/// Why an effect is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Because {
+    /// It had happened after all.
+    Happened,
+    /// Somebody did it in another way.
+    DoneByHand,
+    /// Nobody needs it any more.
+    Unneeded,
+    /// It should never have been asked for.
+    Wrong,
 }
 
 #[derive(Debug, Args)]

@@ -65,6 +65,8 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::Run { command } => commands::run::run(command, home, out),
         Command::Replay(args) => commands::replay::run(args, home, out),
         Command::WhatIf(args) => commands::what_if::run(args, home, out),
+        Command::Connections { command } => commands::connections::run(command, home, out),
+        Command::DeadLetters { command } => commands::dead_letters::run(command, home, out),
         Command::Budgets => commands::budgets::run(home, out),
         Command::Audit { command } => commands::audit::run(command, home, out),
         Command::Erase(args) => commands::erase::run(args, home, out),

@@ -91,8 +91,10 @@ codes! {
     Tls = "tls",
     /// A size or time limit of the gate.
     Limit = "limit",
-    /// The service asked for no more requests for now.
+    /// Too many requests for now, by the operator's limit or the service's own word.
     Rate = "rate",
+    /// The service failed too often of late, and is left alone for a while.
+    Breaker = "breaker",
     /// The guest used up its fuel.
     Fuel = "fuel",
     /// The guest asked for more memory than it may have.

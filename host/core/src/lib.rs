@@ -16,6 +16,7 @@ pub mod digest;
 pub mod effect;
 pub mod error;
 pub mod field;
+pub mod flow;
 pub mod grant;
 pub mod guard;
 pub mod hold;

@@ -385,6 +385,11 @@ impl Host {
             return Err(still_waiting(&missing).into());
         }
         let accepted = accepted(story).cloned().ok_or_else(|| not_waiting(call))?;
+        if !ambit_core::guard!("flow.letter-resumed", accepted.letter.is_none()) {
+            let why =
+                "it is an operator's retry of a dead letter that the host's end interrupted: no guest goes on with it";
+            return self.void(&stopped, &accepted, &Refusal::new(Code::Stale, why));
+        }
         let _place = self.shared.place()?;
         let recorded = match Recorded::read(reader, &stopped) {
             Ok(recorded) => recorded,
@@ -395,6 +400,7 @@ impl Host {
             }
         };
         let asking = Asking {
+            letter: None,
             started,
             heading: self.heading_of(story)?,
             args: Payload::new(call.as_str(), "args", recorded.args.clone().into_bytes())?,

@@ -16,7 +16,7 @@ use ambit_core::identity::Caller;
 use ambit_core::json::Json;
 use ambit_core::ledger::Principal;
 use ambit_core::ledger::body::{
-    Asked, CallAccepted, CallDenied, CallFinished, End, Reservation, Returned, Settlement, Stage,
+    Asked, CallAccepted, CallDenied, CallFinished, End, Letter, Reservation, Returned, Settlement, Stage,
 };
 use ambit_core::manifest::Function;
 use ambit_core::money::{Budget, Period, Unit};
@@ -170,6 +170,8 @@ pub(crate) struct Asking {
     pub(crate) request: CallRequest,
     /// What the call may use.
     pub(crate) limits: Limits,
+    /// The dead letter that an operator tries again by it.
+    pub(crate) letter: Option<Letter>,
 }
 
 /// A call that everything permits, on the ledger or about to be.
@@ -238,7 +240,7 @@ impl Host {
     }
 
     /// Names the call.
-    fn ask(&self, request: CallRequest) -> Result<Asking, Fault> {
+    pub(crate) fn ask(&self, request: CallRequest) -> Result<Asking, Fault> {
         let started = Instant::now();
         let call = CallId::random()?;
         let trace = match &request.trace {
@@ -265,6 +267,7 @@ impl Host {
             args,
             request,
             limits,
+            letter: None,
         })
     }
 
@@ -355,7 +358,7 @@ impl Host {
 
     /// Makes the record that the call begins with. Where it is part of a run, or a budget counts calls or fuel, it is durable before the guest runs, else it
     /// goes with the first intent or the end.
-    fn accept<'h>(
+    pub(crate) fn accept<'h>(
         &self,
         asking: Asking,
         decided: Decided<'h>,
@@ -401,6 +404,7 @@ impl Host {
         let mut reserved = call_reservations(budgets, &grant, &heading);
         let entry = heading.entry(CallAccepted {
             asked: asked.clone(),
+            letter: asking.letter.clone(),
             reserved: reserved.clone(),
             rules,
             run: heading.run.clone(),
@@ -523,7 +527,7 @@ impl Host {
     }
 
     /// The last entry: with it the call's result is durable, and then it is given out.
-    fn finish(
+    pub(crate) fn finish(
         &self,
         mut remains: Remains,
         outcome: Outcome,
@@ -589,7 +593,7 @@ impl Host {
     }
 
     /// Writes down that a call does not begin.
-    fn deny(&self, asking: Asking, denied: Denied) -> Result<Answer, Fault> {
+    pub(crate) fn deny(&self, asking: Asking, denied: Denied) -> Result<Answer, Fault> {
         let Asking {
             heading, args, request, ..
         } = asking;
@@ -707,7 +711,7 @@ fn settled(reservation: Reservation, fuel: u64) -> Settlement {
     }
 }
 
-fn millis(time: std::time::Duration) -> u64 {
+pub(crate) fn millis(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 

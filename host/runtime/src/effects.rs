@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 use ambit_core::digest::Digest;
 use ambit_core::effect::{GuestRequest, GuestResponse, HttpEffect};
 use ambit_core::error::{Code, Refusal};
+use ambit_core::flow::Attempt;
 use ambit_core::grant::{Admitted, CurrencyLookup, Grant};
 use ambit_core::hold::{self, Bound, Hold, Need, Progress as Votes, Standing};
 use ambit_core::json::Json;
 use ambit_core::ledger::body::{
-    Amount, Answered, Cause, Doubt, EffectHeld, EffectIntent, EffectOutcome, EffectRefused, Outcome, Refused,
-    Reservation, Settlement,
+    Amount, Answered, Cause, Doubt, EffectHeld, EffectIntent, EffectOutcome, EffectRefused, EffectRetried, Letter,
+    Outcome, Refused, Reservation, ServicePaused, Settlement,
 };
 use ambit_core::ledger::{Body, EntryDraft, Principal, Tally};
 use ambit_core::money::{Became, Budget, Over, Period, Spend, Unit};
@@ -28,11 +29,12 @@ use serde::Serialize;
 
 use crate::budgets::Budgets;
 use crate::call::{Answer, Cost, Listener, Outcome as CallOutcome, Progress};
+use crate::flow;
 use crate::gate::{Bounds, Failed, SendError, Sent, Traffic, Upstream};
 use crate::host::{Shared, now_ms};
 use crate::ids::{CallId, TraceId};
 use crate::sandbox::{Effects, GuestHttpError, LogLevel, Stop};
-use crate::store::{Batch, Durable, Entered, Intent, Payload, StoreError, TranscriptRow, place_one};
+use crate::store::{Again, Batch, Durable, Entered, Intent, Payload, StoreError, TranscriptRow, place_one};
 use crate::transcript::{self, AskedFor, Divergence, Recalled};
 
 /// What every entry of one call says about it.
@@ -98,6 +100,18 @@ pub(crate) struct CallEffects {
     still_held: Option<Refusal>,
     /// The call ran before, and was stopped to wait or by the host's end.
     resumed: bool,
+    /// The dead letter that is tried again, in place of a guest's run.
+    letter: Option<Redelivery>,
+}
+
+/// A dead letter that is tried again.
+#[derive(Debug, Clone)]
+pub(crate) struct Redelivery {
+    /// What the intent says of it.
+    pub(crate) letter: Letter,
+    /// The effect whose idempotency key it has, which may be an earlier one that this was to repeat, and when that was first sent, in
+    /// milliseconds since 1970; none for a key of its own.
+    pub(crate) key: Option<(String, u32, u64)>,
 }
 
 /// A held effect, when its call goes on.
@@ -305,6 +319,34 @@ impl CallEffects {
             held: None,
             still_held: None,
             resumed,
+            letter: None,
+        }
+    }
+
+    /// An effect that failed for good in another call, once more: through the whole gate, as the operator's.
+    ///
+    /// # Errors
+    /// A [`Stop`] where the call ends here.
+    pub(crate) fn redeliver(
+        &mut self,
+        letter: Redelivery,
+        import: u32,
+        guest: &GuestRequest,
+    ) -> Result<Result<GuestResponse, GuestHttpError>, Stop> {
+        self.letter = Some(letter);
+        let ordinal = self.next_ordinal()?;
+        let outcome = self.effect(ordinal, import, guest);
+        self.told(outcome)
+    }
+
+    /// What the guest is told of an effect.
+    fn told(&mut self, outcome: Result<GuestResponse, Missed>) -> Result<Result<GuestResponse, GuestHttpError>, Stop> {
+        match outcome {
+            Ok(response) => Ok(Ok(response)),
+            Err(Missed::Refused(refusal) | Missed::NotSent(refusal)) => Ok(Err(GuestHttpError::Refused(refusal))),
+            Err(Missed::Failed(why)) => Ok(Err(GuestHttpError::Failed(why))),
+            Err(Missed::Over(stop) | Missed::Killed(stop)) => Err(stop),
+            Err(Missed::Fault(error)) => Err(self.fail(error)),
         }
     }
 
@@ -360,7 +402,11 @@ impl CallEffects {
 
     /// The guest's effect, from what it asked for to the answer it is given.
     fn effect(&mut self, ordinal: u32, import: u32, guest: &GuestRequest) -> Result<GuestResponse, Missed> {
-        let mut known = Known::new(ordinal, Cause::Guest);
+        let cause = match self.letter {
+            None => Cause::Guest,
+            Some(_) => Cause::Operator,
+        };
+        let mut known = Known::new(ordinal, cause);
         known.import = self.grant.label(import).map(str::to_owned);
         let asked = transcript::kept(guest, self.grant.limits());
         known.asked = Some(self.keep(format!("effect/{ordinal}/asked"), &asked)?);
@@ -516,7 +562,7 @@ impl CallEffects {
             entries: self.pending.entries.clone(),
             payloads: self.pending.payloads.clone(),
             transcript: self.pending.transcript.clone(),
-            intent: None,
+            ..Batch::default()
         };
         batch
             .transcript
@@ -577,7 +623,7 @@ impl CallEffects {
     /// What policy asks for, with what budgets ask for that have no room now: whoever approves is told all of it. A budget that nobody may
     /// pass asks for nothing; it may have room by then.
     fn asks_too(&self, admitted: &Admitted, spend: Spend, known: &Known, ways: Vec<Need>) -> Result<Asks, StoreError> {
-        let reserved = self.reservations(known.ordinal, admitted, spend).unwrap_or_default();
+        let reserved = self.reservations(known, admitted, spend).unwrap_or_default();
         let mut over = self.without_room(&reserved)?;
         over.retain(|name| self.over_of(name).is_some());
         let also = self.asked_for(&over).unwrap_or_default();
@@ -755,19 +801,152 @@ impl CallEffects {
         let shared = Arc::clone(&self.shared);
         let upstream = open_upstream(&shared, &connection)?;
         upstream.ready()?;
-        let bounds = self.bounds();
-        let idempotency = self.presented(known.ordinal, &admitted);
+        let waited = self.turn(&admitted).map_err(stopped)?;
+        let mut bounds = self.bounds();
+        bounds.time = bounds.time.saturating_sub(waited);
+        let idempotency = self.presented(known, &admitted);
         let presented = idempotency
             .as_ref()
             .map(|(header, key)| (header.as_str(), key.as_str()));
-        let reserved = self.reservations(known.ordinal, &admitted, spend)?;
+        let reserved = self.reservations(known, &admitted, spend)?;
+        let leave = shared
+            .flow
+            .enter(&connection, admitted.route().name(), admitted.tier())?;
         let (durable, reserved) = self.intend(known, &admitted, spend, reserved)?;
-        let started = Instant::now();
-        let sent = shared
-            .io
-            .block_on(shared.wire.send(upstream, durable, presented, bounds));
-        self.upstream += started.elapsed();
-        self.settle(known, &admitted, reserved, spend, sent)
+        let way = Way {
+            ordinal: known.ordinal,
+            admitted: &admitted,
+            upstream,
+            presented,
+            answer_bytes: bounds.answer_bytes,
+            deadline: Instant::now() + bounds.time,
+            first_ms: self
+                .redelivered(known)
+                .and_then(|letter| letter.key.as_ref())
+                .map_or_else(flow::clock, |(.., first)| *first),
+        };
+        let delivered = self.deliver(&shared, &way, durable, leave)?;
+        self.settle(known, &admitted, reserved, spend, delivered)
+    }
+
+    /// Sends what is durable, and again as its route says, each time with an entry of its own that is durable before it leaves.
+    fn deliver<'s>(
+        &mut self,
+        shared: &'s Shared,
+        way: &Way<'_>,
+        durable: Durable,
+        leave: flow::Leave<'s>,
+    ) -> Result<Delivered, Missed> {
+        let again = durable.again();
+        let mut delivered = Delivered::default();
+        let mut next = Some((durable, leave));
+        while let Some((durable, leave)) = next.take() {
+            let bounds = way.bounds(delivered.attempts);
+            let started = Instant::now();
+            let sending = shared.wire.send(way.upstream, durable, way.presented, bounds);
+            let sent = shared.io.block_on(sending);
+            self.upstream += started.elapsed();
+            self.note_pause(way.admitted.connection().name(), flow::later(&sent));
+            leave.end(flow::how(&sent), &shared.store)?;
+            let attempt = flow::attempt(&sent);
+            let after = one_outcome(&sent);
+            delivered.add(sent);
+            if let Some(wait) = way.pause(delivered.attempts, attempt) {
+                self.rest(wait);
+                next = self.again(shared, way, &again, delivered.attempts, after)?;
+            }
+        }
+        Ok(delivered)
+    }
+
+    /// Leave to send once more, where nothing is in the way: a pause, a breaker, a rate, the time, room on the disk.
+    fn again<'s>(
+        &mut self,
+        shared: &'s Shared,
+        way: &Way<'_>,
+        again: &Again,
+        attempts: u32,
+        after: Outcome,
+    ) -> Result<Option<(Durable, flow::Leave<'s>)>, Missed> {
+        let (connection, route) = (way.admitted.connection().name(), way.admitted.route().name());
+        let tier = way.admitted.tier();
+        if way.upstream.ready().is_err() || shared.flow.check(connection, route, tier).is_err() {
+            return Ok(None);
+        }
+        let Ok(turn) = shared.flow.turn(connection, route, way.left()) else {
+            return Ok(None);
+        };
+        self.rest(turn);
+        if self.entered.running().check().is_err() {
+            return Ok(None);
+        }
+        let Ok(leave) = shared.flow.enter(connection, route, tier) else {
+            return Ok(None);
+        };
+        let entry = self.heading.entry(EffectRetried {
+            after,
+            attempt: attempts.saturating_add(1),
+            connection: connection.to_owned(),
+            ordinal: way.ordinal,
+            request: again.request(),
+            route: route.to_owned(),
+        });
+        let mut entries = self.pending.entries.clone();
+        entries.push(entry);
+        let batch = Batch {
+            entries,
+            payloads: self.pending.payloads.clone(),
+            transcript: self.pending.transcript.clone(),
+            again: Some(again.until(way.deadline)),
+            ..Batch::default()
+        };
+        match self.shared.store.commit(batch) {
+            Ok(committed) => {
+                self.pending = Batch::default();
+                let durable = committed.durable.ok_or(StoreError::Unintended)?;
+                Ok(Some((durable, leave)))
+            }
+            // What is under way can still be ended: there is room for that.
+            Err(StoreError::NoRoom { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits for the effect's turn under the rates of its connection and route, unless a breaker is open; how long it waited.
+    fn turn(&mut self, admitted: &Admitted) -> Result<Duration, Refusal> {
+        let (connection, route) = (admitted.connection().name(), admitted.route().name());
+        let flow = &self.shared.flow;
+        flow.check(connection, route, admitted.tier())?;
+        let most = Duration::from_millis(self.grant.limits().upstream_ms);
+        let wait = flow.turn(connection, route, most)?;
+        self.rest(wait);
+        self.entered.running().check()?;
+        Ok(wait)
+    }
+
+    /// Lets time pass that counts as waiting for the service; no longer than until a kill ends the call.
+    fn rest(&mut self, time: Duration) {
+        if !time.is_zero() {
+            let (started, running) = (Instant::now(), self.entered.running());
+            self.shared.io.block_on(async {
+                tokio::select! {
+                    () = tokio::time::sleep(time) => {}
+                    _ = running.stopped() => {}
+                }
+            });
+            self.upstream += started.elapsed();
+        }
+    }
+
+    /// Writes down, with the outcome, that the service asked to be left alone.
+    fn note_pause(&mut self, connection: &str, later: Option<Duration>) {
+        let Some(later) = later else { return };
+        let later = u64::try_from(later.as_millis()).unwrap_or(u64::MAX);
+        let entry = EntryDraft::of_ledger(ServicePaused {
+            connection: connection.to_owned(),
+            until: flow::clock().saturating_add(later),
+        });
+        self.pending.entries.push(entry);
     }
 
     /// How much of an answer is waited for.
@@ -780,16 +959,24 @@ impl CallEffects {
     }
 
     /// The header and the key by which the service knows a repeated request, where its route has one.
-    fn presented(&self, ordinal: u32, admitted: &Admitted) -> Option<(String, String)> {
+    fn presented(&self, known: &Known, admitted: &Admitted) -> Option<(String, String)> {
         let header = admitted.idempotency_header()?;
-        Some((header.to_owned(), self.idempotency_key(ordinal)))
+        Some((header.to_owned(), self.idempotency_key(known)))
     }
 
     /// The key by which the service knows a repeated request: a function of call and effect, so that it is the same after a
-    /// crash.
-    fn idempotency_key(&self, ordinal: u32) -> String {
-        let call = self.heading.call.as_str().as_bytes();
-        Digest::domain("ambit/idempotency/v1", &[call, &ordinal.to_be_bytes()]).to_hex()
+    /// crash. A dead letter that is tried again has that of the effect which it was.
+    fn idempotency_key(&self, known: &Known) -> String {
+        let (call, ordinal) = match self.redelivered(known).and_then(|letter| letter.key.as_ref()) {
+            Some((call, ordinal, _)) => (call.as_str(), *ordinal),
+            None => (self.heading.call.as_str(), known.ordinal),
+        };
+        Digest::domain("ambit/idempotency/v1", &[call.as_bytes(), &ordinal.to_be_bytes()]).to_hex()
+    }
+
+    /// The dead letter that this effect is.
+    fn redelivered(&self, known: &Known) -> Option<&Redelivery> {
+        self.letter.as_ref().filter(|_| known.cause == Cause::Operator)
     }
 
     /// Commits the intent. A budget without room is one more fact: policy decides once more, and what it then permits passes the cap
@@ -841,6 +1028,7 @@ impl CallEffects {
             connection: admitted.connection().name().to_owned(),
             effect,
             import: known.import.clone(),
+            letter: self.redelivered(known).map(|letter| letter.letter.clone()),
             ordinal: known.ordinal,
             request: request.commitment(),
             reserved: reserved.to_vec(),
@@ -859,6 +1047,7 @@ impl CallEffects {
                 request: admitted.request().clone(),
                 deadline: Instant::now() + time,
             }),
+            again: None,
         };
         batch
             .transcript
@@ -927,18 +1116,20 @@ impl CallEffects {
     }
 
     /// What every budget that matches sets aside for the effect: of bytes, the most that can go.
-    fn reservations(&self, ordinal: u32, admitted: &Admitted, spend: Spend) -> Result<Vec<Reservation>, Refusal> {
+    fn reservations(&self, known: &Known, admitted: &Admitted, spend: Spend) -> Result<Vec<Reservation>, Refusal> {
         let route = Some((admitted.connection().name(), admitted.route().name()));
         let (call, run) = (self.heading.call.as_str(), self.heading.run.as_deref());
         let used = self.grant.used(call, run, route);
         let counted = |budget: &Budget| budget.unit == Unit::Bytes && budget.covers.covers(&used);
         let bytes = if self.budgets().any(counted) {
             let upstream = open_upstream(&self.shared, admitted.connection().name())?;
-            let idempotency = self.presented(ordinal, admitted);
+            let idempotency = self.presented(known, admitted);
             let presented = idempotency
                 .as_ref()
                 .map(|(header, key)| (header.as_str(), key.as_str()));
-            upstream.most_bytes(admitted.request(), presented, self.bounds().answer_bytes)?
+            let once = upstream.most_bytes(admitted.request(), presented, self.bounds().answer_bytes)?;
+            let retries = admitted.route().retries().map_or(0, |retries| retries.most);
+            once.saturating_mul(u64::from(retries) + 1)
         } else {
             0
         };
@@ -961,9 +1152,10 @@ impl CallEffects {
         admitted: &Admitted,
         reserved: Vec<Reservation>,
         spend: Spend,
-        sent: Result<Sent, SendError>,
+        delivered: Delivered,
     ) -> Result<GuestResponse, Missed> {
-        let ended = Ended::of(sent, admitted);
+        let attempts = delivered.attempts;
+        let ended = Ended::of(delivered, admitted)?;
         self.clock_ms = u64::try_from(now_ms()).unwrap_or_default().max(self.clock_ms);
         let answer = self.keep(
             format!("effect/{}/answer", known.ordinal),
@@ -989,6 +1181,8 @@ impl CallEffects {
         let happened = matches!(became, Became::Done | Became::InDoubt);
         let body = EffectOutcome {
             answer: Some(answer),
+            attempts,
+            dead: known.cause != Cause::Host && admitted.route().dead_letter() && ended.failed(),
             ms: ended.traffic.ms,
             ordinal: known.ordinal,
             outcome,
@@ -1132,10 +1326,119 @@ struct Permitted {
     spend: Spend,
 }
 
+/// The way of one effect to its service.
+struct Way<'a> {
+    ordinal: u32,
+    admitted: &'a Admitted,
+    upstream: &'a Upstream,
+    presented: Option<(&'a str, &'a str)>,
+    answer_bytes: usize,
+    /// Until when all its sendings have to be over.
+    deadline: Instant,
+    /// When it was first sent under its key, in milliseconds since 1970.
+    first_ms: u64,
+}
+
+impl Way<'_> {
+    fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// The limits of the next sending: of the time that is left, an equal share for each that may still come.
+    fn bounds(&self, attempts: u32) -> Bounds {
+        let retries = self.admitted.route().retries().map_or(0, |retries| retries.most);
+        Bounds {
+            time: self.left() / (retries.saturating_sub(attempts) + 1),
+            answer_bytes: self.answer_bytes,
+        }
+    }
+
+    /// How long to wait before the effect is sent again; none where it is not.
+    fn pause(&self, attempts: u32, last: Attempt) -> Option<Duration> {
+        let route = self.admitted.route();
+        let retries = route.retries()?;
+        let safe = self.admitted.tier() == Tier::Read && self.admitted.request().method().is_safe();
+        // No route is loaded that could be here without a key.
+        if !safe && self.presented.is_none() {
+            return None;
+        }
+        let wait = Duration::from_millis(retries.after(attempts, last, flow::jitter())?);
+        let lifetime = route.idempotency().map(|key| key.lifetime_s.saturating_mul(1_000));
+        let age = flow::clock().saturating_sub(self.first_ms);
+        let age = age.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        let remembered = safe || lifetime.is_some_and(|lifetime| age < lifetime);
+        (ambit_core::guard!("gate.retry-lifetime", remembered) && wait < self.left()).then_some(wait)
+    }
+}
+
+/// What all sendings of one effect came to.
+#[derive(Default)]
+struct Delivered {
+    attempts: u32,
+    /// The last one of which something left, or the last one.
+    last: Option<Result<Sent, SendError>>,
+    /// Whether one before that may have happened.
+    doubted: bool,
+    traffic: Traffic,
+}
+
+impl Delivered {
+    fn add(&mut self, sent: Result<Sent, SendError>) {
+        self.attempts = self.attempts.saturating_add(1);
+        let traffic = match &sent {
+            Ok(sent) => sent.traffic,
+            Err(SendError::NotSent(_)) => Traffic::default(),
+            Err(
+                SendError::Unknown(failed)
+                | SendError::Late(failed)
+                | SendError::Stopped(failed)
+                | SendError::Unusable { failed, .. },
+            ) => failed.traffic,
+        };
+        let sum = &mut self.traffic;
+        sum.sent_bytes = sum.sent_bytes.saturating_add(traffic.sent_bytes);
+        sum.received_bytes = sum.received_bytes.saturating_add(traffic.received_bytes);
+        sum.ms = sum.ms.saturating_add(traffic.ms);
+        match &self.last {
+            // What left before says more than what did not leave now.
+            Some(last) if !matches!(last, Err(SendError::NotSent(_))) && matches!(sent, Err(SendError::NotSent(_))) => {
+            }
+            last => {
+                self.doubted |= last.as_ref().is_some_and(may_have_happened);
+                self.last = Some(sent);
+            }
+        }
+    }
+}
+
+/// Whether a sending may have had an effect: everything but what did not leave, and a 4xx, which says that it had none.
+fn may_have_happened(sent: &Result<Sent, SendError>) -> bool {
+    match sent {
+        Ok(sent) => sent.status == 408 || !(400..500).contains(&sent.status),
+        Err(SendError::NotSent(_)) => false,
+        Err(_) => true,
+    }
+}
+
+/// What the ledger says of one sending that is followed by another.
+fn one_outcome(sent: &Result<Sent, SendError>) -> Outcome {
+    match sent {
+        Ok(Sent { status, .. }) | Err(SendError::Unusable { status, .. }) => {
+            Outcome::Answered(Answered { status: *status })
+        }
+        Err(SendError::NotSent(refusal)) => Outcome::NotSent(refused(refusal, None)),
+        Err(SendError::Unknown(_)) => Outcome::InDoubt(Doubt::Connection),
+        Err(SendError::Late(_)) => Outcome::InDoubt(Doubt::Timeout),
+        Err(SendError::Stopped(_)) => Outcome::InDoubt(Doubt::Stopped),
+    }
+}
+
 /// How an intent ended.
 struct Ended {
     what: What,
     traffic: Traffic,
+    /// Whether a sending before the last may have happened.
+    doubted: bool,
 }
 
 enum What {
@@ -1148,48 +1451,44 @@ enum What {
 }
 
 impl Ended {
-    fn of(sent: Result<Sent, SendError>, admitted: &Admitted) -> Ended {
-        match sent {
-            Ok(sent) => Ended {
-                traffic: sent.traffic,
-                what: What::Answered(admitted.answer(sent.status, &sent.headers, &sent.body)),
-            },
-            Err(SendError::NotSent(refusal)) => Ended {
-                what: What::NotSent(refusal),
-                traffic: Traffic::default(),
-            },
-            Err(SendError::Late(Failed { why, traffic })) => Ended {
-                what: What::InDoubt(Doubt::Timeout, why),
-                traffic,
-            },
-            Err(SendError::Stopped(Failed { why, traffic })) => Ended {
-                what: What::InDoubt(Doubt::Stopped, why),
-                traffic,
-            },
-            Err(SendError::Unknown(Failed { why, traffic })) => Ended {
-                what: What::InDoubt(Doubt::Connection, why),
-                traffic,
-            },
-            Err(SendError::Unusable {
-                status,
-                failed: Failed { why, traffic },
-            }) => Ended {
-                what: What::InDoubt(Doubt::Answer, format!("the service answered with {status}, and {why}")),
-                traffic,
-            },
-        }
+    /// # Errors
+    /// [`StoreError::Unintended`] where nothing was tried to be sent, which nobody does.
+    fn of(delivered: Delivered, admitted: &Admitted) -> Result<Ended, StoreError> {
+        let what = match delivered.last.ok_or(StoreError::Unintended)? {
+            Ok(sent) => What::Answered(admitted.answer(sent.status, &sent.headers, &sent.body)),
+            Err(SendError::NotSent(refusal)) => What::NotSent(refusal),
+            Err(SendError::Late(Failed { why, .. })) => What::InDoubt(Doubt::Timeout, why),
+            Err(SendError::Stopped(Failed { why, .. })) => What::InDoubt(Doubt::Stopped, why),
+            Err(SendError::Unknown(Failed { why, .. })) => What::InDoubt(Doubt::Connection, why),
+            Err(SendError::Unusable { status, failed, .. }) => {
+                let why = failed.why;
+                What::InDoubt(Doubt::Answer, format!("the service answered with {status}, and {why}"))
+            }
+        };
+        Ok(Ended {
+            what,
+            traffic: delivered.traffic,
+            doubted: delivered.doubted,
+        })
     }
 
     /// What budgets take it for. A service that answers with 4xx says that it did not do it, except for 408, which says
-    /// nothing of the kind. Everything else, redirects and 5xx included, may have happened.
+    /// nothing of the kind, and except where it was sent before and may have been done then. Everything else, redirects and 5xx
+    /// included, may have happened.
     fn became(&self) -> Became {
         match &self.what {
             What::Answered(response) if response.status == 408 => Became::Done,
+            What::Answered(_) if self.doubted => Became::Done,
             What::Answered(response) if (400..500).contains(&response.status) => Became::Declined,
             What::Answered(_) => Became::Done,
             What::NotSent(_) => Became::NotSent,
             What::InDoubt(..) => Became::InDoubt,
         }
+    }
+
+    /// Whether it failed: it is in doubt, was not sent, or the service declined it.
+    fn failed(&self) -> bool {
+        !matches!(&self.what, What::Answered(response) if (200..400).contains(&response.status))
     }
 
     /// What the transcript keeps: all that a replay gives the guest.
@@ -1272,7 +1571,14 @@ pub(crate) const fn is_a_stop(refusal: &Refusal) -> bool {
 const fn passes(refusal: &Refusal) -> bool {
     matches!(
         refusal.code,
-        Code::Rate | Code::Budget | Code::Ledger | Code::Address | Code::Credential | Code::Limit | Code::Money
+        Code::Rate
+            | Code::Breaker
+            | Code::Budget
+            | Code::Ledger
+            | Code::Address
+            | Code::Credential
+            | Code::Limit
+            | Code::Money
     )
 }
 
@@ -1351,13 +1657,7 @@ impl Effects for CallEffects {
                 self.effect(ordinal, import, &request)
             }
         };
-        match outcome {
-            Ok(response) => Ok(Ok(response)),
-            Err(Missed::Refused(refusal) | Missed::NotSent(refusal)) => Ok(Err(GuestHttpError::Refused(refusal))),
-            Err(Missed::Failed(why)) => Ok(Err(GuestHttpError::Failed(why))),
-            Err(Missed::Over(stop) | Missed::Killed(stop)) => Err(stop),
-            Err(Missed::Fault(error)) => Err(self.fail(error)),
-        }
+        self.told(outcome)
     }
 
     fn log(&mut self, level: LogLevel, message: &str) -> Result<(), Stop> {

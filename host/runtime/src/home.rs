@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Refusal};
 use ambit_core::hold::Delegation;
-use ambit_core::ledger::body::{PersonDelegated, PersonEnrolled, PersonRevoked, ToolPinned, ToolRemoved};
+use ambit_core::ledger::body::{
+    BreakerClosed, ClosedBy, DeadLetterDropped, Dropped, PersonDelegated, PersonEnrolled, PersonRevoked, ToolPinned,
+    ToolRemoved,
+};
 use ambit_core::ledger::{EntryDraft, VerifierKey};
 use ambit_core::manifest::Manifest;
 use ambit_core::policy;
@@ -358,6 +361,64 @@ pub fn delegate(home: &Path, note: &str) -> Result<Delegation, OpenError> {
         ..Batch::default()
     })?;
     Ok(said)
+}
+
+/// Closes the breakers of a connection, and of its routes, that are open: the operator knows that the service works. Says which they
+/// were: the connection's own has no route.
+///
+/// # Errors
+/// Where the home has no such connection, a host runs on it, or it cannot be written.
+pub fn reset_connection(home: &Path, name: &str) -> Result<Vec<Option<String>>, OpenError> {
+    let config = Config::load(home)?;
+    let store = open_store(home)?;
+    let mut open = store.reader()?.past(i64::MAX, None)?.open;
+    open.retain(|(connection, _), _| connection == name);
+    let routes: Vec<Option<String>> = open.into_keys().map(|(_, route)| route).collect();
+    if config.connection(name).is_none() && routes.is_empty() {
+        let names: Vec<&str> = config.connections().map(|(name, _)| name).collect();
+        let message = format!("there is no connection `{}`", ambit_core::error::printable(name));
+        return Err(Refusal::new(Code::Config, message)
+            .advise(format!("the connections here: {}", names.join(", ")))
+            .into());
+    }
+    let closed = |route: &Option<String>| {
+        EntryDraft::of_ledger(BreakerClosed {
+            connection: name.to_owned(),
+            route: route.clone(),
+            why: ClosedBy::Operator,
+        })
+    };
+    if !routes.is_empty() {
+        store.commit(Batch {
+            entries: routes.iter().map(closed).collect(),
+            ..Batch::default()
+        })?;
+    }
+    Ok(routes)
+}
+
+/// Gives up an effect that failed for good.
+///
+/// # Errors
+/// Where it is no dead letter, a host runs on the home, or it cannot be written.
+pub fn drop_dead_letter(home: &Path, call: &str, ordinal: u32, why: Dropped) -> Result<(), OpenError> {
+    let store = open_store(home)?;
+    let letters = store.reader()?.dead_letters_like(call)?;
+    let there = letters
+        .iter()
+        .any(|(work, _)| work.call == call && work.ordinal == Some(ordinal));
+    if !there {
+        return Err(crate::dead_letters::none(call, ordinal).into());
+    }
+    store.commit(Batch {
+        entries: vec![EntryDraft::of_ledger(DeadLetterDropped {
+            call: call.to_owned(),
+            ordinal,
+            why,
+        })],
+        ..Batch::default()
+    })?;
+    Ok(())
 }
 
 /// What [`erase`] did.

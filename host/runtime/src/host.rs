@@ -20,6 +20,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::approvals::ApprovalError;
 use crate::call::Fault;
 use crate::config::{Config, LedgerConfig};
+use crate::flow::Flow;
 use crate::gate::{Upstream, Wire, most_received};
 use crate::home;
 use crate::operators::Operators;
@@ -113,6 +114,8 @@ pub(crate) struct Shared {
     /// By connection: only those that a loaded tool is bound to.
     pub(crate) upstreams: BTreeMap<String, Upstream>,
     pub(crate) wire: Wire,
+    /// How often connections are used, and which are left alone.
+    pub(crate) flow: Flow,
     pub(crate) sandbox: Sandbox,
     /// How operators are heard while this host runs. Before the store, which it also has: it goes first.
     _operators: Option<Operators>,
@@ -167,6 +170,10 @@ impl Host {
             true => None,
             false => Some(Operators::serve(config.home(), Arc::clone(&store))?),
         };
+        let flow = Flow::open(&config, &store.reader()?)?;
+        upstreams
+            .iter()
+            .for_each(|(name, upstream)| upstream.rest(flow.rest(name)));
         let wire = options.wire.unwrap_or_default();
         let places = Places::new(config.limits());
         let warnings = warnings(&config, &policy, &tools);
@@ -177,6 +184,7 @@ impl Host {
             tools,
             upstreams,
             wire,
+            flow,
             sandbox,
             _operators: operators,
             store,

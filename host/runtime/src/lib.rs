@@ -2,8 +2,8 @@
 //!
 //! [`call`] is the whole way of a call. [`sandbox`] runs guests and knows no policy; [`gate`] is the only way out and sends
 //! nothing without a [`store::Durable`]; [`store`] is the ledger and what stands beside it; [`config`] turns the
-//! operator's text into checked values. [`budgets`] says how budgets stand, [`runs`] starts and ends agents' sessions, [`stops`] what
-//! operators stopped; [`operators`] is how they are heard while a host runs.
+//! operator's text into checked values. [`budgets`] says how budgets stand, [`flow`] how services do, [`runs`] starts and ends agents'
+//! sessions, [`stops`] what operators stopped; [`operators`] is how they are heard while a host runs.
 
 #[cfg(windows)]
 compile_error!("Ambit does not run on Windows yet: build it on Linux or macOS, or in WSL.");
@@ -12,7 +12,9 @@ pub mod approvals;
 pub mod budgets;
 pub mod call;
 pub mod config;
+pub mod dead_letters;
 mod effects;
+pub mod flow;
 pub mod gate;
 pub mod home;
 pub mod host;

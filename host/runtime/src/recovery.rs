@@ -54,7 +54,10 @@ pub(crate) fn note_doubts(store: &Store) -> Result<(), StoreError> {
         let story = reader.story(&call)?;
         let entries = story.effects.iter().filter_map(|(ordinal, effect)| match effect {
             EffectStory::Intended {
-                intent, outcome: None, ..
+                intent,
+                retries,
+                outcome: None,
+                ..
             } => {
                 // Money in doubt stays reserved until somebody says what happened. That something was sent counts, all that could go.
                 let became = if intent.what.changes() {
@@ -68,6 +71,9 @@ pub(crate) fn note_doubts(store: &Store) -> Result<(), StoreError> {
                 };
                 Some(EffectOutcome {
                     answer: None,
+                    attempts: u32::try_from(retries.len() + 1).unwrap_or(u32::MAX),
+                    // It has not failed for good: its call goes on once somebody says what became of it.
+                    dead: false,
                     ms: 0,
                     ordinal: *ordinal,
                     outcome: Outcome::InDoubt(Doubt::Restart),

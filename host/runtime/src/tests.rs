@@ -49,7 +49,7 @@ impl Service {
     }
 
     /// One that does this with each connection.
-    fn that(does: fn(TcpStream, &AtomicUsize)) -> Self {
+    fn that(does: impl Fn(TcpStream, &AtomicUsize) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let requests = Arc::new(AtomicUsize::new(0));
@@ -155,6 +155,8 @@ fn source(port: u16) -> (String, String) {
     (world, module)
 }
 
+#[path = "tests_flow.rs"]
+mod flow;
 #[path = "tests_holds.rs"]
 mod holds;
 #[path = "tests_recovery.rs"]

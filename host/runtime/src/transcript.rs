@@ -138,7 +138,7 @@ impl<'r> Record<'r> {
             .map_err(|error| Unreadable::value(format!("its value `{name}` is not JSON: {error}")))
     }
 
-    fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Unreadable> {
+    pub(crate) fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Unreadable> {
         let Some(text) = self.text(name)? else { return Ok(None) };
         serde_json::from_str(&text)
             .map(Some)

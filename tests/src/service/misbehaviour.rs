@@ -26,7 +26,7 @@ pub enum Misbehaviour {
     Gzip,
     /// The bearer token in the body and a header: plain, base64, hex, URL-encoded.
     Echo,
-    /// 429 with `Retry-After: 2`.
+    /// 429 with `Retry-After: 0`: a pause would outlast the call, and hold up the next one.
     Limited,
     /// The connection ends in the middle of a body.
     Broken,
@@ -109,7 +109,7 @@ impl Misbehaviour {
             Self::Long => text(filler()),
             Self::Gzip => text(gzipped(&honest.body)).header("content-encoding", "gzip"),
             Self::Echo => echo(honest, asked),
-            Self::Limited => Answer::error(429, "rate_limit", "Too many requests").header("retry-after", "2"),
+            Self::Limited => Answer::error(429, "rate_limit", "Too many requests").header("retry-after", "0"),
             Self::Broken => Answer {
                 delivery: Delivery::Broken,
                 ..honest

@@ -8,6 +8,8 @@ pub(crate) mod call;
 pub(crate) mod calls;
 pub(crate) mod compile_child;
 pub(crate) mod completions;
+pub(crate) mod connections;
+pub(crate) mod dead_letters;
 pub(crate) mod erase;
 pub(crate) mod init;
 pub(crate) mod inspect;

@@ -133,11 +133,16 @@ impl Teller<'_> {
             }
             EffectStory::Intended {
                 intent,
+                retries,
                 outcome,
                 resolved,
             } => {
                 self.intent(ordinal, intent, w)?;
                 self.value(w, "left", &format!("effect/{ordinal}/request"))?;
+                for again in retries {
+                    let what = format!("{}, after {}", utc(again.stamp.time_ms()), briefly(&again.what.after));
+                    field(w, "again", &what)?;
+                }
                 match outcome {
                     Some(outcome) => self.outcome(ordinal, &outcome.what, w)?,
                     None => field(w, "outcome", "none yet: in flight, or the host ended")?,
@@ -196,9 +201,22 @@ impl Teller<'_> {
         let cause = match intent.cause {
             Cause::Guest => "",
             Cause::Host => " (the host's own look-up)",
+            Cause::Operator => " (an operator's retry)",
         };
         let what = format!("effect {ordinal}: {} {place}{spend}{cause}", intent.tier);
         self.line(w, style::HEAD, told.stamp.time_ms(), &what)?;
+        if let Some(letter) = &intent.letter {
+            let key = if letter.new_key {
+                "under another key"
+            } else {
+                "under the same key"
+            };
+            field(
+                w,
+                "retries",
+                &format!("effect {} of {}, {key}", letter.ordinal, letter.call),
+            )?;
+        }
         rules("allowed by", &intent.rules, w)?;
         for r in &intent.reserved {
             field(
@@ -222,6 +240,9 @@ impl Teller<'_> {
                 self.value(w, "why", &format!("effect/{ordinal}/refused"))?;
             }
             Outcome::InDoubt(doubt) => field(w, "in doubt", &format!("{} ({traffic})", why_in_doubt(*doubt)))?,
+        }
+        if ended.dead {
+            field(w, "failed", "for good: ambit dead-letters list")?;
         }
         self.value(w, "answer", &format!("effect/{ordinal}/answer"))
     }
@@ -329,6 +350,15 @@ fn place(connection: Option<&str>, route: Option<&str>) -> String {
 
 fn money(amount: &Amount) -> String {
     format!("{} {} (minor units)", amount.minor, amount.currency)
+}
+
+/// How one sending ended.
+fn briefly(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Answered(answered) => format!("the answer {}", answered.status),
+        Outcome::NotSent(refused) => format!("not being sent ({})", refused.code),
+        Outcome::InDoubt(doubt) => why_in_doubt(*doubt).to_owned(),
+    }
 }
 
 const fn why_in_doubt(doubt: Doubt) -> &'static str {

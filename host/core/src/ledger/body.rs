@@ -100,6 +100,14 @@ kinds! {
     RunEnded = "run-ended",
     /// Too much of a run failed: it only reads from here on.
     RunDegraded = "run-degraded",
+    /// A service failed too often, and is left alone for a while.
+    BreakerOpened = "breaker-opened",
+    /// A service that was left alone is used again.
+    BreakerClosed = "breaker-closed",
+    /// A service asked to be left alone for a while.
+    ServicePaused = "service-paused",
+    /// The operator gave up an effect that failed for good.
+    DeadLetterDropped = "dead-letter-dropped",
     /// A call was refused before its guest ran.
     CallDenied = "call-denied",
     /// A call was permitted; its guest may run.
@@ -112,6 +120,8 @@ kinds! {
     HoldVoted = "hold-voted",
     /// An effect was permitted; it may leave once this entry is durable.
     EffectIntent = "effect-intent",
+    /// An effect is sent again; it may leave once this entry is durable.
+    EffectRetried = "effect-retried",
     /// What became of an intent.
     EffectOutcome = "effect-outcome",
     /// An operator said what became of an effect that was in doubt.
@@ -137,6 +147,7 @@ impl Kind {
             | Self::EffectHeld
             | Self::HoldVoted
             | Self::EffectIntent
+            | Self::EffectRetried
             | Self::EffectOutcome
             | Self::EffectResolved
             | Self::CallFinished => true,
@@ -154,7 +165,11 @@ impl Kind {
             | Self::StopLifted
             | Self::RunStarted
             | Self::RunEnded
-            | Self::RunDegraded => false,
+            | Self::RunDegraded
+            | Self::BreakerOpened
+            | Self::BreakerClosed
+            | Self::ServicePaused
+            | Self::DeadLetterDropped => false,
         }
     }
 }
@@ -168,6 +183,7 @@ impl Body {
             Self::EffectHeld(body) => Some(body.ordinal),
             Self::HoldVoted(body) => Some(body.ordinal),
             Self::EffectIntent(body) => Some(body.ordinal),
+            Self::EffectRetried(body) => Some(body.ordinal),
             Self::EffectOutcome(body) => Some(body.ordinal),
             Self::EffectResolved(body) => Some(body.ordinal),
             _ => None,
@@ -458,6 +474,84 @@ pub struct RunDegraded {
     pub run: String,
 }
 
+/// A service failed too often. Until then nothing of it is used; after that one read at a time shows whether it works.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BreakerOpened {
+    /// The connection's name.
+    pub connection: String,
+    /// The failures that did it: one, where a read that was to show that it works failed.
+    pub failures: u32,
+    /// How many times in a row: 1 where it was closed before.
+    pub in_a_row: u32,
+    /// The route, where that has a breaker of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
+    /// In milliseconds since 1970, by the clock of the host.
+    #[serde(with = "number")]
+    pub until: u64,
+}
+
+/// A service that was left alone is used again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BreakerClosed {
+    /// The connection's name.
+    pub connection: String,
+    /// The route, where that has a breaker of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
+    /// Why.
+    pub why: ClosedBy,
+}
+
+/// What closed a breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClosedBy {
+    /// A read went well.
+    Probe,
+    /// The operator.
+    Operator,
+}
+
+/// A service asked to be left alone, in an answer: `Retry-After`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServicePaused {
+    /// The connection's name.
+    pub connection: String,
+    /// In milliseconds since 1970, by the clock of the host. An hour at most after the entry.
+    #[serde(with = "number")]
+    pub until: u64,
+}
+
+/// The operator gave up an effect that failed for good: it is in the list of dead letters no more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeadLetterDropped {
+    /// Its call.
+    pub call: String,
+    /// Which of the call's effects.
+    pub ordinal: u32,
+    /// Why.
+    pub why: Dropped,
+}
+
+/// Why an operator gave an effect up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Dropped {
+    /// It had happened after all.
+    Happened,
+    /// Somebody did it in another way.
+    DoneByHand,
+    /// Nobody needs it any more.
+    Unneeded,
+    /// It should never have been asked for.
+    Wrong,
+}
+
 /// What was asked for: the same in a call's first and last entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -643,6 +737,9 @@ pub struct CallDenied {
 pub struct CallAccepted {
     /// What was asked for.
     pub asked: Asked,
+    /// The dead letter that the operator tries again by it: no guest runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub letter: Option<Letter>,
     /// What was reserved for the call as a whole.
     pub reserved: Vec<Reservation>,
     /// The `@id`s of the policies that permitted it.
@@ -662,6 +759,8 @@ pub enum Cause {
     Guest,
     /// The host, for a decision it has to make: a look-up, a token.
     Host,
+    /// The operator: what a guest asked for in another call failed for good, and is tried again. No guest runs.
+    Operator,
 }
 
 /// Money, in minor units of a currency.
@@ -841,6 +940,9 @@ pub struct EffectIntent {
     /// The label of the guest's import; a request of the host's own may have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub import: Option<String>,
+    /// The dead letter that this takes from the list, where the operator wants it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub letter: Option<Letter>,
     /// Which of the call's effects.
     pub ordinal: u32,
     /// Commitment to the request as it is sent.
@@ -858,11 +960,41 @@ pub struct EffectIntent {
     pub tier: Tier,
 }
 
+/// An effect is sent again, the same request under the same key. Durable before a byte of it leaves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EffectRetried {
+    /// How the sending before ended.
+    pub after: Outcome,
+    /// Which sending it is: 2 for the first that is sent again.
+    pub attempt: u32,
+    /// The connection's name.
+    pub connection: String,
+    /// The intent's number.
+    pub ordinal: u32,
+    /// Commitment to the request, which is the intent's.
+    pub request: Digest,
+    /// The route's name.
+    pub route: String,
+}
+
+/// An effect that failed for good and is tried again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Letter {
+    /// Its call.
+    pub call: String,
+    /// Whether the service is given another idempotency key than that effect had: it may then do it twice.
+    pub new_key: bool,
+    /// Which of the call's effects.
+    pub ordinal: u32,
+}
+
 impl EffectIntent {
     /// Whether it matters that nobody knows if it happened: it is no read, and not the host's own.
     #[must_use]
     pub fn changes(&self) -> bool {
-        self.cause == Cause::Guest && self.tier != Tier::Read
+        self.cause != Cause::Host && self.tier != Tier::Read
     }
 }
 
@@ -909,6 +1041,12 @@ pub struct EffectOutcome {
     /// Commitment to what the guest, or for its own request the host, was told; none where the host ended before it told anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<Digest>,
+    /// How many times it was sent, or tried to be: 1 where nothing is said.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub attempts: u32,
+    /// Whether it failed for good, on a route that keeps such effects for a person to retry or drop.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub dead: bool,
     /// Milliseconds from the first byte sent to the last received, or to giving up.
     #[serde(with = "number")]
     pub ms: u64,
@@ -927,6 +1065,18 @@ pub struct EffectOutcome {
     /// The money that counts as spent: the intent's where the effect happened or may have, none where it did not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spent: Option<Amount>,
+}
+
+const fn once() -> u32 {
+    1
+}
+
+const fn is_once(attempts: &u32) -> bool {
+    *attempts == 1
+}
+
+const fn is_not(flag: &bool) -> bool {
+    !*flag
 }
 
 impl EffectOutcome {

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use super::body::{
-    Amount, Body, CallAccepted, CallDenied, CallFinished, EffectHeld, EffectIntent, EffectOutcome, EffectRefused,
-    EffectResolved, End, Found, HoldVoted, Kind, Outcome, Tally,
+    Amount, Body, CallAccepted, CallDenied, CallFinished, Cause, EffectHeld, EffectIntent, EffectOutcome,
+    EffectRefused, EffectResolved, EffectRetried, End, Found, HoldVoted, Kind, Letter, Outcome, Tally,
 };
 use super::entry::{Entry, Principal};
 use super::{LedgerError, Stamp};
@@ -82,6 +82,8 @@ pub enum EffectStory {
     Intended {
         /// What was to be sent.
         intent: Box<Told<EffectIntent>>,
+        /// The sendings after the first.
+        retries: Vec<Told<EffectRetried>>,
         /// What became of it. None while it is under way, and after the host died in it.
         outcome: Option<Told<EffectOutcome>>,
         /// What an operator said of it later, where it was in doubt.
@@ -97,6 +99,7 @@ impl EffectStory {
                 intent,
                 outcome: Some(outcome),
                 resolved: resolved @ None,
+                ..
             } if outcome.what.is_in_doubt() && intent.what.changes() => Some((&outcome.what, resolved)),
             _ => None,
         }
@@ -170,14 +173,39 @@ impl CallStory {
                     guard!("ledger.story-ordinal-once", self.is_new(intent.ordinal, intent.hold)),
                     "the call had an effect of that number",
                 )?;
-                let (ordinal, intent) = (intent.ordinal, Box::new(told(entry, intent.clone())));
-                let (outcome, resolved) = (None, None);
-                let intended = EffectStory::Intended {
+                let by_operator = intent.cause == Cause::Operator && self.letter() == intent.letter.as_ref();
+                require(
+                    guard!("ledger.story-letter", intent.letter.is_none() || by_operator),
+                    "it takes a dead letter, and its call is no operator's retry of that",
+                )?;
+                let ordinal = intent.ordinal;
+                let intent = Box::new(told(entry, intent.clone()));
+                let story = EffectStory::Intended {
                     intent,
-                    outcome,
-                    resolved,
+                    retries: Vec::new(),
+                    outcome: None,
+                    resolved: None,
                 };
-                self.effects.insert(ordinal, intended);
+                self.effects.insert(ordinal, story);
+            }
+            Body::EffectRetried(again) => {
+                let follows = match self.effects.get_mut(&again.ordinal) {
+                    Some(EffectStory::Intended {
+                        intent,
+                        retries,
+                        outcome: None,
+                        ..
+                    }) => {
+                        let follows = retries.len() + 2 == again.attempt as usize && repeats(&intent.what, again);
+                        retries.push(told(entry, again.clone()));
+                        follows
+                    }
+                    _ => false,
+                };
+                require(
+                    guard!("ledger.story-retry", follows),
+                    "it is not the next sending of an intent that is under way",
+                )?;
             }
             Body::EffectHeld(held) => {
                 require(
@@ -206,7 +234,13 @@ impl CallStory {
             }
             Body::EffectOutcome(ended) => {
                 let effect = self.effects.get_mut(&ended.ordinal);
-                let Some(EffectStory::Intended { intent, outcome, .. }) = effect else {
+                let Some(EffectStory::Intended {
+                    intent,
+                    retries,
+                    outcome,
+                    ..
+                }) = effect
+                else {
                     return require(
                         guard!("ledger.story-intent-first", false),
                         "no effect-intent of its number comes before it",
@@ -215,6 +249,10 @@ impl CallStory {
                 require(
                     guard!("ledger.story-outcome-once", outcome.is_none()),
                     "its intent has an outcome already",
+                )?;
+                require(
+                    guard!("ledger.story-attempts", retries.len() + 1 == ended.attempts as usize),
+                    "it says another number of sendings than there are entries of",
                 )?;
                 let within = spends_within(ended.spent.as_ref(), intent.what.spend.as_ref());
                 require(
@@ -288,6 +326,7 @@ impl CallStory {
                 intent,
                 outcome,
                 resolved,
+                ..
             } = effect
             else {
                 return None;
@@ -362,6 +401,7 @@ impl CallStory {
                     intent,
                     outcome,
                     resolved,
+                    ..
                 } => {
                     add(&name("asked"), intent.what.asked);
                     add(&name("request"), Some(intent.what.request));
@@ -383,6 +423,15 @@ impl CallStory {
             Some(End::Interrupted) | None => {}
         }
         values
+    }
+
+    /// The dead letter that the operator tries again by this call, if that is what it is: no guest ran then.
+    #[must_use]
+    pub const fn letter(&self) -> Option<&Letter> {
+        match &self.opening.what {
+            Opening::Accepted(accepted) => accepted.letter.as_ref(),
+            Opening::Denied(_) => None,
+        }
     }
 
     fn is_of(&self, entry: &Entry) -> bool {
@@ -421,6 +470,11 @@ fn spends_within(spent: Option<&Amount>, intended: Option<&Amount>) -> bool {
         (Some(spent), Some(intended)) => spent.currency == intended.currency && spent.minor <= intended.minor,
         (Some(_), None) => false,
     }
+}
+
+/// Whether a sending is of the intent's own request.
+fn repeats(intent: &EffectIntent, again: &EffectRetried) -> bool {
+    intent.request == again.request && intent.connection == again.connection && intent.route == again.route
 }
 
 fn told<T>(entry: &Entry, what: T) -> Told<T> {

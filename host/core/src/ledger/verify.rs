@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::body::{Body, EffectIntent, LedgerOpened, ValuesErased};
+use super::body::{Body, BreakerClosed, BreakerOpened, EffectIntent, LedgerOpened, ValuesErased};
 use super::entry::{Entry, Stamp};
 use super::merkle::{Frontier, Hash, leaf_hash};
 use super::story::{CallStory, Opening};
@@ -159,6 +159,8 @@ struct Pass<'k> {
     erased: HashSet<[u8; 16]>,
     /// The stops in force, with their ids.
     stops: BTreeMap<Stop, String>,
+    /// Breakers that are open, by connection and route.
+    broken: HashSet<(String, Option<String>)>,
 }
 
 impl<'k> Pass<'k> {
@@ -192,6 +194,7 @@ impl<'k> Pass<'k> {
             over: HashSet::new(),
             erased: HashSet::new(),
             stops: BTreeMap::new(),
+            broken: HashSet::new(),
         })
     }
 
@@ -300,12 +303,38 @@ impl<'k> Pass<'k> {
         Ok(())
     }
 
+    /// A breaker opens for the first time in a row exactly where it was closed.
+    fn breaker_opens(&mut self, opened: &BreakerOpened) -> Result<(), LedgerError> {
+        let first = self.broken.insert((opened.connection.clone(), opened.route.clone()));
+        if !guard!("ledger.breaker-order", first == (opened.in_a_row == 1)) {
+            return Err(LedgerError::Story(format!(
+                "breaker of {} opened: it says {} in a row",
+                opened.connection, opened.in_a_row
+            )));
+        }
+        Ok(())
+    }
+
+    /// A breaker closes that was open.
+    fn breaker_closes(&mut self, closed: &BreakerClosed) -> Result<(), LedgerError> {
+        let open = self.broken.remove(&(closed.connection.clone(), closed.route.clone()));
+        if !guard!("ledger.breaker-order", open) {
+            return Err(LedgerError::Story(format!(
+                "breaker of {} closed: it was not open",
+                closed.connection
+            )));
+        }
+        Ok(())
+    }
+
     /// Puts the entry into its call's story.
     fn tell(&mut self, entry: &Entry) -> Result<(), LedgerError> {
         match entry.body() {
             Body::ValuesErased(erased) => return self.erase(erased),
             Body::StopSet(set) => return self.stop(set.stop(), &set.id, true),
             Body::StopLifted(lifted) => return self.stop(lifted.stop(), &lifted.id, false),
+            Body::BreakerOpened(opened) => return self.breaker_opens(opened),
+            Body::BreakerClosed(closed) => return self.breaker_closes(closed),
             Body::EffectIntent(intent) => self.not_stopped(entry, intent)?,
             _ => {}
         }

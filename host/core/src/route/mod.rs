@@ -16,6 +16,10 @@
 //! reads = ["id", "status"]
 //! money = { amount = "amount", currency = { constant = "usd" }, cap = { usd = 50000 } }
 //! idempotency = { header = "Idempotency-Key", lifetime = "24h" }
+//! rate = { per = "minute", most = 60 }
+//! breaker = { failures = 5, within = "60s", open = "30s" }
+//! retries = { most = 3, backoff = "200ms" }
+//! dead_letter = true
 //! ```
 
 mod condition;
@@ -29,6 +33,7 @@ use std::fmt;
 use crate::effect::{BodyKind, HeaderSet, HttpRequest, Method, Methods, Origin, PathPattern, is_free};
 use crate::error::{Code, Refusal, printable};
 use crate::field::{FieldPath, FieldSet};
+use crate::flow::{BreakerRule, Rate, Retries};
 use crate::guard;
 use crate::money::{Currency, Spend};
 use crate::scope::{HttpRule, Tier};
@@ -62,6 +67,10 @@ pub struct Route {
     reads: FieldSet,
     money: Option<Money>,
     idempotency: Option<Idempotency>,
+    rate: Option<Rate>,
+    breaker: Option<BreakerRule>,
+    retries: Option<Retries>,
+    dead_letter: bool,
 }
 
 /// How the service recognises a request that it has seen before.
@@ -243,6 +252,30 @@ impl Route {
     #[must_use]
     pub const fn idempotency(&self) -> Option<&Idempotency> {
         self.idempotency.as_ref()
+    }
+
+    /// How often it is used at most.
+    #[must_use]
+    pub const fn rate(&self) -> Option<Rate> {
+        self.rate
+    }
+
+    /// When it is left alone, where it says so itself.
+    #[must_use]
+    pub const fn breaker(&self) -> Option<BreakerRule> {
+        self.breaker
+    }
+
+    /// What is sent again.
+    #[must_use]
+    pub const fn retries(&self) -> Option<Retries> {
+        self.retries
+    }
+
+    /// Whether what failed for good is kept for a person to retry or drop.
+    #[must_use]
+    pub const fn dead_letter(&self) -> bool {
+        self.dead_letter
     }
 
     /// Whether it moves money.

@@ -9,6 +9,7 @@ use super::money::Money;
 use super::{Idempotency, Route, RouteTier};
 use crate::effect::{BodyKind, HeaderSet, Method, Methods, PathPattern};
 use crate::field::{FieldPath, FieldSet};
+use crate::flow::{BreakerSpec, RateSpec, RetrySpec};
 use crate::guard;
 use crate::scope::Tier;
 
@@ -42,6 +43,15 @@ pub struct RouteSpec {
     pub money: Option<MoneySpec>,
     /// How the service recognises a repeated request.
     pub idempotency: Option<IdempotencySpec>,
+    /// How often it is used at most, beside what its connection says.
+    pub rate: Option<RateSpec>,
+    /// When it is left alone, by failures of its own, in place of what its connection says.
+    pub breaker: Option<BreakerSpec>,
+    /// What is sent again. Needs `idempotency`, unless it only reads.
+    pub retries: Option<RetrySpec>,
+    /// Whether what failed for good is kept in a list, for a person to retry or drop.
+    #[serde(default)]
+    pub dead_letter: bool,
 }
 
 /// A form of bodies.
@@ -155,11 +165,27 @@ impl RouteSpec {
                 key.header
             ));
         }
+        let tier = tier(self.tier, methods, &fields)?;
+        let only_reads = methods.iter().all(Method::is_safe) && matches!(tier, RouteTier::Fixed(Tier::Read));
+        let retries = self.retries.as_ref().map(RetrySpec::check).transpose()?;
+        if !guard!(
+            "route.retries-key",
+            retries.is_none() || idempotency.is_some() || only_reads
+        ) {
+            return Err(
+                "`retries` needs `idempotency`: without a key the service would do twice what was sent twice"
+                    .to_owned(),
+            );
+        }
         Ok(Route {
             name: name.to_owned(),
             methods,
             pattern,
-            tier: tier(self.tier, methods, &fields)?,
+            tier,
+            rate: self.rate.as_ref().map(RateSpec::check).transpose()?,
+            breaker: self.breaker.as_ref().map(BreakerSpec::check).transpose()?,
+            retries,
+            dead_letter: self.dead_letter,
             body,
             required,
             query: field_set("query", &self.query)?,

@@ -399,6 +399,26 @@ fn what_a_route_cannot_mean_fails_the_load() {
             serde_json::json!({ "match": "POST /v1", "idempotency": { "header": "Idempotency-Key", "lifetime": "soon" } }),
             "duration",
         ),
+        (
+            serde_json::json!({ "match": "POST /v1", "retries": { "most": 1, "backoff": "1s" } }),
+            "`retries` needs `idempotency`",
+        ),
+        (
+            serde_json::json!({ "match": "GET /v1", "tier": "commit", "retries": { "most": 1, "backoff": "1s" } }),
+            "`retries` needs `idempotency`",
+        ),
+        (
+            serde_json::json!({ "match": "GET /v1", "retries": { "most": 0, "backoff": "1s" } }),
+            "`retries.most` is 0",
+        ),
+        (
+            serde_json::json!({ "match": "GET /v1", "rate": { "per": "hour", "most": 0 } }),
+            "`rate.most` is 0",
+        ),
+        (
+            serde_json::json!({ "match": "GET /v1", "breaker": { "failures": 1, "within": "1s", "open": "0s" } }),
+            "`breaker.open` is `0s`",
+        ),
     ] {
         let message = fails(json);
         assert!(message.contains(expected), "{message}");

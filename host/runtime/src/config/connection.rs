@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 
 use ambit_core::digest::Digest;
 use ambit_core::effect::{Origin, Scheme};
+use ambit_core::flow::{BreakerRule, BreakerSpec, Rate, RateSpec};
 use ambit_core::guard;
 use http::HeaderName;
+use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::DeValue;
 
 use super::reader::{Located, Table};
+use super::routes;
 use crate::gate::resolve::Endpoint;
 use crate::gate::{Authorities, Base, Presented, Upstream, UpstreamParts, check_base, is_framing, is_hosts_own};
 use crate::secret::{Ambient, Source};
@@ -27,6 +30,10 @@ pub(super) struct Way {
     credential: Option<(Presented, Source)>,
     /// Of the file named by `ca`.
     pub(super) ca_digest: Option<Digest>,
+    /// How often it is used at most.
+    pub(super) rate: Option<Rate>,
+    /// When it is left alone.
+    pub(super) breaker: Option<BreakerRule>,
     /// Where the configuration speaks of the credential and of the base.
     credential_place: Range<usize>,
     base_place: Range<usize>,
@@ -113,6 +120,8 @@ pub(super) fn way(name: &Located<String>, table: &Table<'_>, home: &Path, ambien
     let allow_private = table.bool("allow_private").unwrap_or_default();
     let base = base(table, home);
     let credential = credential(table, home);
+    let rate = checked(table, "rate", RateSpec::check);
+    let breaker = checked(table, "breaker", BreakerSpec::check);
     if let Some(origin) = &origin
         && origin.scheme() == Scheme::Http
     {
@@ -127,9 +136,26 @@ pub(super) fn way(name: &Located<String>, table: &Table<'_>, home: &Path, ambien
         base,
         credential,
         ca_digest,
+        rate,
+        breaker,
         credential_place: table.key_span("credential"),
         base_place: table.key_span("base"),
     })
+}
+
+/// A small table of a connection, as routes have it too.
+fn checked<S: DeserializeOwned, T>(
+    table: &Table<'_>,
+    key: &str,
+    check: impl FnOnce(&S) -> Result<T, String>,
+) -> Option<T> {
+    let spec: S = routes::small(table, key)?;
+    check(&spec)
+        .map_err(|why| {
+            let message = format!("{}: {why}", table.what());
+            table.source().problem(table.key_span(key), message, "here", None);
+        })
+        .ok()
 }
 
 fn origin(table: &Table<'_>) -> Option<Origin> {

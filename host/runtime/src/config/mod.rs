@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use ambit_core::digest::Digest;
 use ambit_core::error::{Problem, printable};
+use ambit_core::flow::{BreakerRule, Rate};
 use ambit_core::grant::Limits;
 use ambit_core::guard;
 use ambit_core::identity::AgentSpec;
@@ -141,6 +142,12 @@ impl Config {
         self.connections
             .iter()
             .filter_map(|(name, connected)| Some((name.as_str(), connected.routes.as_ref()?)))
+    }
+
+    /// How often a connection is used at most, and when it is left alone. Its routes can say so for themselves too.
+    pub fn flow(&self, name: &str) -> (Option<Rate>, Option<BreakerRule>) {
+        let way = self.connections.get(name).map(|connected| &connected.way);
+        way.map_or((None, None), |way| (way.rate, way.breaker))
     }
 
     /// Reads a connection's secrets and makes the way to its service.

@@ -9,6 +9,7 @@ use ambit_core::field::FieldPath;
 use ambit_core::guard;
 use ambit_core::route::{Connection, RouteSpec};
 use serde::Deserialize as _;
+use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Error, ValueDeserializer};
 
@@ -52,6 +53,15 @@ fn spec(route: &Table<'_>) -> Option<RouteSpec> {
         entries.remove(key.as_str());
         wrong.push(key);
     }
+}
+
+/// A table of fixed keys below `key` that serde reads.
+pub(super) fn small<T: DeserializeOwned>(table: &Table<'_>, key: &str) -> Option<T> {
+    let inner = table.table(key, format!("`{key}` of {}", table.what()))?;
+    let value = Spanned::new(inner.span(), DeValue::Table(inner.entries().clone()));
+    T::deserialize(ValueDeserializer::from(value))
+        .map_err(|error| report(&inner, &error))
+        .ok()
 }
 
 /// The key whose name or value is at `span`.

@@ -243,7 +243,7 @@ tennant = "x"
                ·    ╰── not known
              7 │
                ╰────
-              help: known here: origin, connect_to, ca, allow_private, base, credential, route
+              help: known here: origin, connect_to, ca, allow_private, base, credential, rate, breaker, route
               × unknown key `fual` in the limits
                 ╭─[ambit.toml:9:1]
               8 │ [limits]
@@ -310,6 +310,82 @@ fn what_is_not_toml_is_told_with_its_place() {
                ·   ╰── here
              4 │ tenant = "x"
                ╰────
+        "#]],
+    );
+}
+
+#[test]
+fn a_connection_says_how_often_and_when_it_is_left_alone() {
+    check(
+        r#"
+[connection.a]
+origin = "https://api.example"
+rate = { per = "minute", most = 60, brust = 10 }
+breaker = { failures = 5, within = "60s" }
+
+[connection.b]
+origin = "https://api.example"
+rate = 60
+breaker = { failures = 0, within = "60s", open = "30s" }
+route.r = { match = "POST /v1", rate = { per = "day", most = 1 } }
+
+[connection.c]
+origin = "https://api.example"
+rate = { per = "second", most = 5, burst = 10 }
+breaker = { failures = 5, within = "60s", open = "30s" }
+route.r = { match = "POST /v1", retries = { most = 3, backoff = "200ms" } }
+"#,
+        expect![[r#"
+            problems: 6
+              × unknown key `brust` in `rate` of connection `a`
+               ╭─[ambit.toml:4:37]
+             3 │ origin = "https://api.example"
+             4 │ rate = { per = "minute", most = 60, brust = 10 }
+               ·                                     ──┬──
+               ·                                       ╰── not known
+             5 │ breaker = { failures = 5, within = "60s" }
+               ╰────
+              help: did you mean `burst`?
+              × `breaker` of connection `a` has no `open`
+               ╭─[ambit.toml:5:11]
+             4 │ rate = { per = "minute", most = 60, brust = 10 }
+             5 │ breaker = { failures = 5, within = "60s" }
+               ·           ────────────────┬───────────────
+               ·                           ╰── missing here
+             6 │
+               ╰────
+              × `rate` of connection `b` is a table, not 60
+                ╭─[ambit.toml:9:8]
+              8 │ origin = "https://api.example"
+              9 │ rate = 60
+                ·        ─┬
+                ·         ╰── expected a table
+             10 │ breaker = { failures = 0, within = "60s", open = "30s" }
+                ╰────
+              × connection `b`: `breaker.failures` is 0; it is between 1 and 1000
+                ╭─[ambit.toml:10:1]
+              9 │ rate = 60
+             10 │ breaker = { failures = 0, within = "60s", open = "30s" }
+                · ───┬───
+                ·    ╰── here
+             11 │ route.r = { match = "POST /v1", rate = { per = "day", most = 1 } }
+                ╰────
+              × route `r` cannot be read: unknown variant `day`, expected one of `second`, `minute`, `hour`
+                ╭─[ambit.toml:11:48]
+             10 │ breaker = { failures = 0, within = "60s", open = "30s" }
+             11 │ route.r = { match = "POST /v1", rate = { per = "day", most = 1 } }
+                ·                                                ──┬──
+                ·                                                  ╰── here
+             12 │
+                ╰────
+              × route `r` of connection `c`: `retries` needs `idempotency`: without a key the service would do twice
+              │ what was sent twice
+                ╭─[ambit.toml:17:7]
+             16 │ breaker = { failures = 5, within = "60s", open = "30s" }
+             17 │ route.r = { match = "POST /v1", retries = { most = 3, backoff = "200ms" } }
+                ·       ┬
+                ·       ╰── this route
+                ╰────
         "#]],
     );
 }

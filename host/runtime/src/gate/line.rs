@@ -7,7 +7,7 @@ use std::time::Duration;
 use ambit_core::error::{Code, Refusal};
 use ambit_core::guard;
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
@@ -82,8 +82,8 @@ pub(super) enum Broken {
     Late(String),
     /// Some of the request left, and an operator stopped the call.
     Stopped(String),
-    /// A status came back, with an answer that cannot be used.
-    Unusable(StatusCode, String),
+    /// A status came back, with an answer that cannot be used. When the service wants to be asked again is kept.
+    Unusable(StatusCode, Option<HeaderValue>, String),
 }
 
 impl Line {
@@ -183,13 +183,14 @@ impl Line {
             }
         };
         let status = response.status();
+        let later = response.headers().get(header::RETRY_AFTER).cloned();
         let why = match timeout_at(deadline, read(response, max_body)).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(why)) => why,
             Err(_) => "the answer did not end in time".into(),
         };
         self.stop().await;
-        Err(Broken::Unusable(status, why))
+        Err(Broken::Unusable(status, later, why))
     }
 
     /// Stops the driver, so that what was sent and received is final.

@@ -4,8 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ambit_core::error::{Code, Refusal};
 use ambit_core::guard;
-use http::header::RETRY_AFTER;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderValue, StatusCode};
 use parking_lot::Mutex;
 
 /// Longest time a service's word is taken for, so that one answer cannot close a connection for good.
@@ -32,20 +31,21 @@ impl Pause {
         .advise("call again after that time; nothing was sent"))
     }
 
-    /// Takes note of an answer: 429 or 503 with `Retry-After`.
-    pub(super) fn note(&self, status: StatusCode, headers: &HeaderMap) {
+    /// Takes note of an answer, 429 or 503 with `Retry-After`, whatever its body is. How long the service asked for.
+    pub(super) fn note(&self, status: StatusCode, later: Option<&HeaderValue>) -> Option<Duration> {
         if !matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            return;
+            return None;
         }
-        let asked = headers
-            .get(RETRY_AFTER)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|text| duration(text, SystemTime::now()));
-        if let Some(asked) = asked {
-            let until = Instant::now().checked_add(asked.min(LONGEST));
-            let mut noted = self.0.lock();
-            *noted = (*noted).max(until);
-        }
+        let asked = duration(later?.to_str().ok()?, SystemTime::now())?.min(LONGEST);
+        self.rest(asked);
+        Some(asked)
+    }
+
+    /// Rests for so long from now on, or longer if it does already.
+    pub(super) fn rest(&self, asked: Duration) {
+        let until = Instant::now().checked_add(asked.min(LONGEST));
+        let mut noted = self.0.lock();
+        *noted = (*noted).max(until);
     }
 }
 
@@ -66,9 +66,8 @@ mod tests {
 
     fn check(status: u16, retry_after: &str, expected: Option<&str>) {
         let pause = Pause::default();
-        let mut headers = HeaderMap::new();
-        headers.insert(RETRY_AFTER, retry_after.parse().unwrap());
-        pause.note(StatusCode::from_u16(status).unwrap(), &headers);
+        let later = retry_after.parse().unwrap();
+        pause.note(StatusCode::from_u16(status).unwrap(), Some(&later));
         let refusal = pause.check("stripe").err().map(|refusal| refusal.message);
         let expected =
             expected.map(|seconds| format!("connection `stripe` asked not to be called for another {seconds} s"));
@@ -92,8 +91,7 @@ mod tests {
     fn a_later_answer_does_not_shorten_the_pause() {
         let pause = Pause::default();
         for seconds in ["100", "1"] {
-            let headers = HeaderMap::from_iter([(RETRY_AFTER, seconds.parse().unwrap())]);
-            pause.note(StatusCode::TOO_MANY_REQUESTS, &headers);
+            pause.note(StatusCode::TOO_MANY_REQUESTS, Some(&seconds.parse().unwrap()));
         }
         assert!(pause.check("stripe").unwrap_err().message.contains("100 s"));
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ambit_core::effect::HttpRequest;
 use ambit_core::error::{Code, Refusal, printable};
 use bytes::Bytes;
+use http::header::RETRY_AFTER;
 use http::{HeaderMap, Response};
 use tokio::time::Instant;
 
@@ -44,6 +45,8 @@ pub struct Sent {
     pub headers: Vec<(String, String)>,
     /// The whole body, as it came.
     pub body: Bytes,
+    /// How long the service wants to be left alone: `Retry-After` of 429 or 503, an hour at most.
+    pub later: Option<Duration>,
     /// What it took.
     pub traffic: Traffic,
 }
@@ -63,6 +66,8 @@ pub enum SendError {
     Unusable {
         /// HTTP status.
         status: u16,
+        /// How long the service wants to be left alone.
+        later: Option<Duration>,
         /// Why, and what it took.
         failed: Failed,
     },
@@ -84,7 +89,7 @@ impl fmt::Display for SendError {
             SendError::Unknown(failed) => write!(f, "sent, and it is not known what became of it: {}", failed.why),
             SendError::Late(failed) => write!(f, "sent, and no answer came in time: {}", failed.why),
             SendError::Stopped(failed) => write!(f, "sent, and stopped before the answer came: {}", failed.why),
-            SendError::Unusable { status, failed } => write!(f, "answered with {status}, and {}", failed.why),
+            SendError::Unusable { status, failed, .. } => write!(f, "answered with {status}, and {}", failed.why),
         }
     }
 }
@@ -184,8 +189,9 @@ impl Wire {
             }
         };
 
-        up.pause().note(answer.status, &answer.headers);
+        let later = up.pause().note(answer.status, answer.headers.get(RETRY_AFTER));
         Ok(Sent {
+            later,
             status: answer.status.as_u16(),
             headers: headers(up, &answer.headers),
             body: up.masker().mask(answer.body),
@@ -249,8 +255,9 @@ fn failed(broken: Broken, up: &Upstream, traffic: Traffic) -> SendError {
         Broken::Lost(why) => SendError::Unknown(failed(why)),
         Broken::Late(why) => SendError::Late(failed(why)),
         Broken::Stopped(why) => SendError::Stopped(failed(why)),
-        Broken::Unusable(status, why) => SendError::Unusable {
+        Broken::Unusable(status, later, why) => SendError::Unusable {
             status: status.as_u16(),
+            later: up.pause().note(status, later.as_ref()),
             failed: failed(why),
         },
     }

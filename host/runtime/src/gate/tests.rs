@@ -216,7 +216,7 @@ fn unknown(result: Result<Sent, SendError>) -> String {
 
 fn unusable(result: Result<Sent, SendError>) -> (u16, String) {
     match result {
-        Err(SendError::Unusable { status, failed }) => (status, failed.why),
+        Err(SendError::Unusable { status, failed, .. }) => (status, failed.why),
         other => panic!("{other:?}"),
     }
 }
@@ -253,6 +253,7 @@ fn durable(request: HttpRequest, time: Duration) -> Durable {
         tool: "refunds".into(),
     };
     let accepted = CallAccepted {
+        letter: None,
         asked,
         reserved: vec![],
         rules: vec!["may-call".into()],
@@ -262,6 +263,7 @@ fn durable(request: HttpRequest, time: Duration) -> Durable {
     let wire = request.wire().to_canonical().into_bytes();
     let payload = Payload::new("c_aaaaaaaaaaaaaaaaaaaaaaaaaa", "effect/0/request", wire).unwrap();
     let intent = EffectIntent {
+        letter: None,
         asked: None,
         cause: Cause::Guest,
         connection: "stripe".into(),

@@ -148,6 +148,11 @@ impl Upstream {
         self.pause.check(&self.name)
     }
 
+    /// Leaves the service alone for so long, as an answer before this process asked.
+    pub(crate) fn rest(&self, time: std::time::Duration) {
+        self.pause.rest(time);
+    }
+
     /// The most bytes of HTTP, in both directions and above TLS, that sending this request and reading its answer can come to. Asked
     /// before an intent is written, for what budgets set aside.
     ///

@@ -5,7 +5,8 @@ use ambit_core::effect::HttpRequest;
 use ambit_core::guard;
 use ambit_core::ledger::{Body, EntryDraft, Kind};
 
-use super::{Intent, Payload, StoreError};
+use super::durable::{Asked, Of};
+use super::{Again, Intent, Payload, StoreError};
 
 /// What is written in one transaction.
 ///
@@ -20,6 +21,8 @@ pub struct Batch {
     pub transcript: Vec<TranscriptRow>,
     /// What may be sent once the batch is durable: the request of its one `effect-intent` entry.
     pub intent: Option<Intent>,
+    /// What may be sent again once the batch is durable: the request of its one `effect-retried` entry.
+    pub again: Option<Again>,
 }
 
 /// One thing that a guest was given, or asked for, in the order in which it happened: what a call is replayed from.
@@ -43,10 +46,16 @@ impl Batch {
         let ends = |entry: &EntryDraft| {
             matches!(
                 entry.body.kind(),
-                Kind::EffectOutcome | Kind::CallFinished | Kind::ValuesErased | Kind::StopSet
+                Kind::EffectOutcome
+                    | Kind::CallFinished
+                    | Kind::ValuesErased
+                    | Kind::StopSet
+                    | Kind::BreakerOpened
+                    | Kind::BreakerClosed
+                    | Kind::ServicePaused
             )
         };
-        self.intent.is_none() && !self.entries.is_empty() && self.entries.iter().all(ends)
+        self.intent.is_none() && self.again.is_none() && !self.entries.is_empty() && self.entries.iter().all(ends)
     }
 
     /// Whether the batch is the first that is written of `call`.
@@ -85,29 +94,56 @@ impl Batch {
         payload.is_some_and(|payload| payload.bytes() == wire.as_bytes())
     }
 
-    /// The position of the entry that stands for the batch's intent.
+    /// What the batch asks leave for, and the position of the entry that stands for it.
     ///
     /// # Errors
-    /// [`StoreError::Batch`] unless the batch has exactly one intent on the ledger for the request that it wants to send, with the same
-    /// digest, and none without a request to send.
-    pub(super) fn intent_position(&self) -> Result<Option<usize>, StoreError> {
-        let mut intents = self
+    /// [`StoreError::Batch`] unless the batch has exactly one entry for the request that it wants to send, an intent or a sending once
+    /// more, with the same digest; and none without a request to send.
+    pub(super) fn leave(&mut self) -> Result<Option<Asked>, StoreError> {
+        let mut asked = self
             .entries
             .iter()
             .enumerate()
             .filter_map(|(position, entry)| match &entry.body {
-                Body::EffectIntent(body) => Some((position, body.request)),
+                Body::EffectIntent(body) => Some((position, entry.call.clone(), body.ordinal, body.request)),
+                Body::EffectRetried(body) => Some((position, entry.call.clone(), body.ordinal, body.request)),
                 _ => None,
             });
-        match (&self.intent, intents.next(), intents.next()) {
-            (None, None, _) => Ok(None),
-            (Some(intent), Some((position, recorded)), None) => {
-                if !guard!("ledger.intent-digest", self.commits_to(&recorded, &intent.request)) {
+        let (first, second) = (asked.next(), asked.next());
+        let first = first
+            .filter(|_| second.is_none())
+            .map(|(position, call, ordinal, request)| {
+                let of = Of { call, ordinal, request };
+                let retried = self.entries.get(position).map(|entry| entry.body.kind()) == Some(Kind::EffectRetried);
+                (position, of, retried)
+            });
+        match (self.intent.take(), self.again.take(), first) {
+            (None, None, None) if second.is_none() => Ok(None),
+            (Some(intent), None, Some((position, of, false))) => {
+                if !guard!("ledger.intent-digest", self.commits_to(&of.request, &intent.request)) {
                     return Err(StoreError::batch(
                         "the intent on the ledger is not of the request to be sent",
                     ));
                 }
-                Ok(Some(position))
+                let Some(Body::EffectIntent(body)) = self.entries.get(position).map(|entry| &entry.body) else {
+                    return Err(StoreError::Unintended);
+                };
+                let again = Again {
+                    request: intent.request,
+                    of,
+                    deadline: intent.deadline,
+                    connection: body.connection.clone(),
+                    tier: body.tier,
+                };
+                Ok(Some(Asked { position, again }))
+            }
+            (None, Some(again), Some((position, of, true))) => {
+                if !guard!("ledger.retry-same", again.of == of) {
+                    return Err(StoreError::batch(
+                        "what would be sent again is not what the intent on the ledger was of",
+                    ));
+                }
+                Ok(Some(Asked { position, again }))
             }
             _ => Err(StoreError::batch(
                 "an intent needs one request to send, and a request one intent",

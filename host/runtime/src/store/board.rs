@@ -17,6 +17,8 @@ use ambit_core::stop::{Stop, Subject, forbidding};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::Again;
+
 /// What is stopped, and what runs.
 #[derive(Default)]
 pub(crate) struct Board(Mutex<State>);
@@ -221,17 +223,14 @@ pub(crate) struct Leave {
 }
 
 impl Leave {
-    /// Of the intent that `entry` is.
-    pub(super) fn of(board: &Arc<Board>, entry: &EntryDraft) -> Option<Self> {
-        let Body::EffectIntent(intent) = &entry.body else {
-            return None;
-        };
-        Some(Self {
+    /// Of what is sent.
+    pub(super) fn of(board: &Arc<Board>, sent: &Again) -> Self {
+        Self {
             board: Arc::clone(board),
-            running: entry.call.as_deref().and_then(|call| board.call(call)),
-            connection: intent.connection.clone(),
-            tier: intent.tier,
-        })
+            running: sent.of.call.as_deref().and_then(|call| board.call(call)),
+            connection: sent.connection.clone(),
+            tier: sent.tier,
+        }
     }
 
     /// Whether it still stands: looked at right before the first byte.

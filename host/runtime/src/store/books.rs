@@ -147,6 +147,10 @@ pub(super) trait Books {
     /// Ends all delegations by and to a person.
     fn end_delegations(&mut self, name: &str) -> Result<(), Self::Error>;
 
+    /// Notes that an effect failed for good, with the entry at `index`; false where that is noted already.
+    fn bury(&mut self, work: &Work, index: u64) -> Result<bool, Self::Error>;
+    /// Takes an effect that failed for good from the list; false where it is not there.
+    fn exhume(&mut self, work: &Work) -> Result<bool, Self::Error>;
     /// Notes that an effect is in doubt since the entry at `index`.
     fn doubt(&mut self, work: &Work, index: u64) -> Result<(), Self::Error>;
     /// Notes that it is no longer; false where it was not.
@@ -235,6 +239,9 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<Entr
             if let Some(hold) = body.hold {
                 end_hold(books, &work, hold, Some(time(entry)))?;
             }
+            if let Some(letter) = &body.letter {
+                take_letter(books, &letter.call, letter.ordinal)?;
+            }
             if let Some(run) = &run {
                 let admitted = run.admits_effect(body.tier, entry.time_ms());
                 admitted.map_err(|why| not_of_run(run.id(), why))?;
@@ -264,8 +271,18 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<Entr
             if body.is_in_doubt() && begun.changes {
                 books.doubt(&work, entry.index())?;
             }
+            if body.dead && !books.bury(&work, entry.index())? {
+                return Err(contradiction(&work, "is a dead letter already"));
+            }
             return count(books, &work, run::effect_failed(body));
         }
+        Body::EffectRetried(_) => {
+            let work = work();
+            if !guard!("ledger.retry-open", books.under_way(&work)?) {
+                return Err(contradiction(&work, "is not under way, and can't be sent again"));
+            }
+        }
+        Body::DeadLetterDropped(body) => take_letter(books, &body.call, body.ordinal)?,
         Body::EffectResolved(body) => resolve(books, &work(), entry, &body.settled)?,
         Body::CallFinished(body) => {
             let work = work();
@@ -535,6 +552,19 @@ fn end_hold<B: Books>(books: &mut B, work: &Work, hold: Digest, before_ms: Optio
         return Err(contradiction(work, "was held, and the hold has expired"));
     }
     books.unhold(work)
+}
+
+/// A dead letter is retried or dropped, once.
+fn take_letter<B: Books>(books: &mut B, call: &str, ordinal: u32) -> Result<(), B::Error> {
+    let work = Work {
+        call: call.to_owned(),
+        ordinal: Some(ordinal),
+    };
+    let there = books.exhume(&work)?;
+    if !guard!("ledger.letter-once", there) {
+        return Err(contradiction(&work, "is no dead letter"));
+    }
+    Ok(())
 }
 
 /// A vote is about a hold that waits, and signed by a person who is enrolled; one in another's stead by whom they gave their vote.

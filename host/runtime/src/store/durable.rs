@@ -3,8 +3,10 @@
 use std::fmt;
 use std::time::Instant;
 
+use ambit_core::digest::Digest;
 use ambit_core::effect::HttpRequest;
 use ambit_core::guard;
+use ambit_core::scope::Tier;
 
 use super::{Leave, StoreError};
 
@@ -17,25 +19,68 @@ pub struct Intent {
     pub deadline: Instant,
 }
 
+/// What may be asked leave for again: exactly the request of a [`Durable`], for the same effect. Sends nothing.
+#[derive(Clone, Debug)]
+pub struct Again {
+    pub(super) request: HttpRequest,
+    pub(super) of: Of,
+    pub(super) deadline: Instant,
+    /// What stops look at.
+    pub(super) connection: String,
+    pub(super) tier: Tier,
+}
+
+/// Which effect a leave is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Of {
+    pub(super) call: Option<String>,
+    pub(super) ordinal: u32,
+    /// Commitment to the request.
+    pub(super) request: Digest,
+}
+
+impl Again {
+    /// The commitment that entries name the request by.
+    #[must_use]
+    pub const fn request(&self) -> Digest {
+        self.of.request
+    }
+
+    /// With another deadline.
+    #[must_use]
+    pub fn until(&self, deadline: Instant) -> Self {
+        Self {
+            deadline,
+            ..self.clone()
+        }
+    }
+}
+
+/// What a batch asks leave for: the position of the entry that stands for it, and the request.
+pub(super) struct Asked {
+    pub(super) position: usize,
+    pub(super) again: Again,
+}
+
 /// Leave to send one request, once: its intent is durable.
 ///
 /// Only [`Store::commit`](super::Store::commit) makes one, from a batch that is on the disk. It can't be copied, and is consumed by being sent.
 #[must_use = "an intent that is not sent still needs an outcome on the ledger"]
 pub struct Durable {
-    request: HttpRequest,
-    deadline: Instant,
+    again: Again,
     index: u64,
     leave: Leave,
 }
 
 impl Durable {
-    pub(super) fn new(intent: Intent, index: u64, leave: Leave) -> Self {
-        Self {
-            request: intent.request,
-            deadline: intent.deadline,
-            index,
-            leave,
-        }
+    pub(super) fn new(again: Again, index: u64, leave: Leave) -> Self {
+        Self { again, index, leave }
+    }
+
+    /// What leave can be asked for again, with an entry of its own, once this one is used.
+    #[must_use]
+    pub fn again(&self) -> Again {
+        self.again.clone()
     }
 
     /// The ledger index of the intent.
@@ -49,10 +94,10 @@ impl Durable {
     /// # Errors
     /// [`StoreError::Expired`] once the deadline has passed: the request must not be sent, and its outcome is that it was not.
     pub(crate) fn take(self) -> Result<(HttpRequest, Leave), StoreError> {
-        if !guard!("ledger.deadline", Instant::now() < self.deadline) {
+        if !guard!("ledger.deadline", Instant::now() < self.again.deadline) {
             return Err(StoreError::Expired { index: self.index });
         }
-        Ok((self.request, self.leave))
+        Ok((self.again.request, self.leave))
     }
 }
 

@@ -225,7 +225,7 @@ impl StoreError {
         }
     }
 
-    pub(super) fn batch(why: impl Into<String>) -> Self {
+    pub(crate) fn batch(why: impl Into<String>) -> Self {
         Self::Batch { why: why.into() }
     }
 

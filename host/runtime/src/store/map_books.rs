@@ -21,6 +21,7 @@ pub(super) struct MapBooks {
     pub(super) holds: BTreeMap<Work, Held>,
     /// How many of each agent's effects are held.
     waiting: HashMap<String, u64>,
+    pub(super) letters: HashMap<Work, u64>,
     pub(super) doubts: HashMap<Work, u64>,
     pub(super) persons: HashMap<String, String>,
     pub(super) stops: HashMap<Stop, InForce>,
@@ -42,6 +43,7 @@ enum Before {
     Account(Window, Option<Row>),
     Reservation((Work, Window), Option<u64>),
     Hold(Work, Option<Held>),
+    Letter(Work, Option<u64>),
     Doubt(Work, Option<u64>),
     Person(String, Option<String>),
     Stop(Stop, Option<InForce>),
@@ -67,6 +69,7 @@ impl MapBooks {
                 Before::Reservation(key, row) => put_back(&mut self.reservations, key, row),
                 Before::Hold(key, row) => drop(self.set_hold(key, row)),
                 Before::Delegation(key, row) => put_back(&mut self.delegations, key, row),
+                Before::Letter(key, row) => put_back(&mut self.letters, key, row),
                 Before::Doubt(key, row) => put_back(&mut self.doubts, key, row),
                 Before::Person(key, row) => put_back(&mut self.persons, key, row),
                 Before::Stop(key, row) => put_back(&mut self.stops, key, row),
@@ -246,6 +249,18 @@ impl Books for MapBooks {
             said.until_ms = 0;
         }
         Ok(())
+    }
+
+    fn bury(&mut self, work: &Work, index: u64) -> Result<bool, StoreError> {
+        let before = self.letters.insert(work.clone(), index);
+        self.undo.push(Before::Letter(work.clone(), before));
+        Ok(before.is_none())
+    }
+
+    fn exhume(&mut self, work: &Work) -> Result<bool, StoreError> {
+        let before = self.letters.remove(work);
+        self.undo.push(Before::Letter(work.clone(), before));
+        Ok(before.is_some())
     }
 
     fn doubt(&mut self, work: &Work, index: u64) -> Result<(), StoreError> {

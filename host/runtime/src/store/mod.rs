@@ -30,6 +30,7 @@ mod map_books;
 mod measure;
 mod memory;
 mod options;
+mod past;
 mod reader;
 mod schema;
 mod tables;
@@ -47,7 +48,7 @@ pub use batch::{Batch, TranscriptRow};
 pub(crate) use board::{Board, Entered, Leave, Running};
 pub(crate) use books::place_one;
 pub use books::{Delegated, Held, InForce, Window, Work};
-pub use durable::{Durable, Intent};
+pub use durable::{Again, Durable, Intent};
 pub use erasure::{Erased, Erasure, Values};
 pub use error::StoreError;
 pub use fault::{Fault, Faults, Step};
@@ -55,6 +56,7 @@ pub use high_water::{HighWaterOptions, high_water_notes};
 pub use keys::{Keys, verifier};
 pub use measure::{Rate, appends, callers, file_appends};
 pub use options::{Clock, StoreOptions};
+pub use past::{Circuit, Past};
 pub use reader::{Accounts, BudgetState, CallFilter, Person, Reader, Slice, Unfinished};
 pub use vault::Payload;
 
@@ -120,10 +122,7 @@ impl Store {
     /// [`StoreError::Failed`] once the disk has failed: whether this batch is durable is not known, no later one is, and the process should
     /// end.
     pub fn commit(&self, mut batch: Batch) -> Result<Committed, StoreError> {
-        let position = batch.intent_position()?;
-        let intent = batch.intent.take();
-        let entry = position.and_then(|at| batch.entries.get(at));
-        let leave = entry.and_then(|entry| Leave::of(self.board(), entry));
+        let asked = batch.leave()?;
         let written = match &self.0 {
             Place::Disk(disk) => disk.commit(batch),
             Place::Memory(memory, clock) => memory.commit(batch, clock()),
@@ -134,10 +133,10 @@ impl Store {
             time_ms,
             checkpoint,
         } = written;
-        let durable = intent
-            .zip(position)
-            .zip(leave)
-            .map(|((intent, at), leave)| Durable::new(intent, first_index + at as u64, leave));
+        let durable = asked.map(|asked| {
+            let leave = Leave::of(self.board(), &asked.again);
+            Durable::new(asked.again, first_index + asked.position as u64, leave)
+        });
         Ok(Committed {
             first_index,
             entries,

@@ -550,6 +550,27 @@ impl Reader {
         self.all(sql, [prefix], |row| Ok((work(row)?, held(row, 2)?)))
     }
 
+    /// Effects that failed for good and were neither retried nor dropped, the oldest first: at most `limit`, from those that failed after
+    /// the ledger index `after`. Each with the index of the entry that says so.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn dead_letters(&self, after: Option<u64>, limit: usize) -> Result<Vec<(Work, u64)>, StoreError> {
+        let after = after.map_or(Ok(-1), index)?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let sql = "SELECT call, ordinal, idx FROM dead_letters WHERE idx > ?1 ORDER BY idx LIMIT ?2";
+        self.all(sql, [after, limit], |row| Ok((work(row)?, row.get(2)?)))
+    }
+
+    /// Those of calls whose id begins with `prefix`.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn dead_letters_like(&self, prefix: &str) -> Result<Vec<(Work, u64)>, StoreError> {
+        let sql = "SELECT call, ordinal, idx FROM dead_letters WHERE call >= ?1 AND call < ?1 || '~' ORDER BY idx";
+        self.all(sql, [prefix], |row| Ok((work(row)?, row.get(2)?)))
+    }
+
     /// The people who may approve, by name.
     ///
     /// # Errors
@@ -1031,6 +1052,8 @@ impl Audit {
         self.same("the reservations", |books| books.reservations == reservations);
         let holds = reader.holds(None, usize::MAX)?.into_iter().collect();
         self.same("the holds", |books| books.holds == holds);
+        let letters = reader.dead_letters(None, usize::MAX)?.into_iter().collect();
+        self.same("the dead letters", |books| books.letters == letters);
         let doubts = reader.doubts()?.into_iter().collect();
         self.same("the effects in doubt", |books| books.doubts == doubts);
         let stops = reader.stops()?.into_iter();

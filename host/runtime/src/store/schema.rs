@@ -162,6 +162,14 @@ CREATE TABLE run_calls(
   run TEXT NOT NULL REFERENCES runs(run)
 ) STRICT, WITHOUT ROWID;
 
+-- Effects that failed for good, on routes that keep them: until they are retried or dropped.
+CREATE TABLE dead_letters(
+  call TEXT NOT NULL,
+  ordinal INTEGER NOT NULL,
+  idx INTEGER NOT NULL UNIQUE,
+  PRIMARY KEY (call, ordinal)
+) STRICT, WITHOUT ROWID;
+
 -- People who may approve, with the text of their public key.
 CREATE TABLE persons(
   name TEXT PRIMARY KEY,

@@ -105,6 +105,8 @@ pub(super) struct Tables<'c> {
     delegation: Statement<'c>,
     delegate: Statement<'c>,
     end_delegations: Statement<'c>,
+    bury: Statement<'c>,
+    exhume: Statement<'c>,
     doubt: Statement<'c>,
     undoubt: Statement<'c>,
     set_stop: Statement<'c>,
@@ -184,6 +186,8 @@ impl<'c> Tables<'c> {
                  ON CONFLICT DO UPDATE SET made = excluded.made, until = excluded.until, note = excluded.note",
             )?,
             end_delegations: prepare("UPDATE delegations SET until = 0 WHERE person = ?1 OR delegate = ?1")?,
+            bury: prepare("INSERT INTO dead_letters(call, ordinal, idx) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?,
+            exhume: prepare("DELETE FROM dead_letters WHERE call = ?1 AND ordinal = ?2")?,
             doubt: prepare("INSERT INTO doubts(call, ordinal, idx) VALUES (?1, ?2, ?3)")?,
             undoubt: prepare("DELETE FROM doubts WHERE call = ?1 AND ordinal = ?2")?,
             set_stop: prepare(
@@ -437,6 +441,14 @@ impl Books for Tables<'_> {
     fn end_delegations(&mut self, name: &str) -> Result<(), Fail> {
         self.end_delegations.execute([name])?;
         Ok(())
+    }
+
+    fn bury(&mut self, work: &Work, at: u64) -> Result<bool, Fail> {
+        Ok(self.bury.execute(params![work.call, ordinal(work), index(at)?])? == 1)
+    }
+
+    fn exhume(&mut self, work: &Work) -> Result<bool, Fail> {
+        Ok(self.exhume.execute(params![work.call, ordinal(work)])? == 1)
     }
 
     fn doubt(&mut self, work: &Work, at: u64) -> Result<(), Fail> {

@@ -91,8 +91,11 @@ pub(super) fn of(story: &CallStory, revoked: &BTreeMap<String, Vec<u64>>) -> Ite
     };
     for (ordinal, effect) in &story.effects {
         let hold = story.holds.get(ordinal);
-        if let Some(hold) = hold {
-            found.items.push(held_item(&call, hold));
+        match hold {
+            // Its budgets held it, not policy alone.
+            Some(hold) if !hold.held.what.over.is_empty() => found.apart += 1,
+            Some(hold) => found.items.push(held_item(&call, hold)),
+            None => {}
         }
         match effect {
             EffectStory::Held(_) => {}

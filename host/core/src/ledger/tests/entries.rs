@@ -23,6 +23,20 @@ fn every_kind_reads_back_and_is_canonical() {
     for draft in run() {
         log.push(draft);
     }
+    log.push(breaker_opened(1));
+    log.push(breaker_closed(ClosedBy::Probe));
+    log.push(paused());
+    log.push(of_call('x', accepted()));
+    log.push(of_call('x', intent(1)));
+    log.push(of_call('x', retried(1, 2)));
+    let Body::EffectOutcome(mut dead) = after(1, 2) else {
+        unreachable!()
+    };
+    dead.dead = true;
+    log.push(of_call('x', dead));
+    log.push(of_call('y', retry_accepted()));
+    log.push(of_call('y', redelivered(1, Cause::Operator)));
+    log.push(dropped());
     let mut kinds = std::collections::BTreeSet::new();
     for entry in log.entries.iter().chain(&holds.entries) {
         is_canonical(&entry.text());

@@ -217,6 +217,31 @@ fn erased(letters: &[char]) -> EntryDraft {
     })
 }
 
+fn breaker_opened(in_a_row: u32) -> EntryDraft {
+    EntryDraft::of_ledger(BreakerOpened {
+        connection: "stripe".into(),
+        failures: 5,
+        in_a_row,
+        route: Some("refunds.create".into()),
+        until: 1_795_228_830_000,
+    })
+}
+
+fn breaker_closed(why: ClosedBy) -> EntryDraft {
+    EntryDraft::of_ledger(BreakerClosed {
+        connection: "stripe".into(),
+        route: Some("refunds.create".into()),
+        why,
+    })
+}
+
+fn paused() -> EntryDraft {
+    EntryDraft::of_ledger(ServicePaused {
+        connection: "stripe".into(),
+        until: 1_795_228_830_000,
+    })
+}
+
 fn principal() -> Principal {
     Principal {
         agent: "support-bot".into(),
@@ -302,6 +327,7 @@ fn accepted() -> Body {
     }];
     CallAccepted {
         asked: asked(),
+        letter: None,
         reserved,
         rules: vec!["support-calls".into()],
         run: None,
@@ -332,6 +358,7 @@ fn intent(ordinal: u32) -> Body {
         effect: digest("effect"),
         hold: None,
         import: Some("stripe".into()),
+        letter: None,
         ordinal,
         request: digest("request"),
         reserved: vec![Reservation {
@@ -347,6 +374,62 @@ fn intent(ordinal: u32) -> Body {
         tier: Tier::Commit,
     }
     .into()
+}
+
+fn dropped() -> EntryDraft {
+    EntryDraft::of_ledger(DeadLetterDropped {
+        call: call_id('x'),
+        ordinal: 1,
+        why: Dropped::DoneByHand,
+    })
+}
+
+fn letter() -> Letter {
+    Letter {
+        call: call_id('x'),
+        new_key: true,
+        ordinal: 1,
+    }
+}
+
+/// A call by which an operator tries a dead letter again.
+fn retry_accepted() -> Body {
+    let Body::CallAccepted(mut body) = accepted() else {
+        unreachable!()
+    };
+    body.letter = Some(letter());
+    body.into()
+}
+
+/// An intent that takes a dead letter.
+fn redelivered(ordinal: u32, cause: Cause) -> Body {
+    let Body::EffectIntent(mut body) = intent(ordinal) else {
+        unreachable!()
+    };
+    body.cause = cause;
+    body.letter = Some(letter());
+    body.into()
+}
+
+fn retried(ordinal: u32, attempt: u32) -> Body {
+    EffectRetried {
+        after: Outcome::Answered(Answered { status: 503 }),
+        attempt,
+        connection: "stripe".into(),
+        ordinal,
+        request: digest("request"),
+        route: "refunds.create".into(),
+    }
+    .into()
+}
+
+/// An outcome after so many sendings.
+fn after(ordinal: u32, attempts: u32) -> Body {
+    let Body::EffectOutcome(mut body) = answered(ordinal) else {
+        unreachable!()
+    };
+    body.attempts = attempts;
+    body.into()
 }
 
 fn held(ordinal: u32) -> Body {
@@ -428,6 +511,8 @@ fn outcome(ordinal: u32, outcome: Outcome) -> Body {
     }];
     EffectOutcome {
         answer: Some(digest("answer")),
+        attempts: 1,
+        dead: false,
         ms: 12,
         ordinal,
         outcome,

@@ -390,6 +390,60 @@ fn values_are_erased_once_and_of_calls_that_are_over() {
 }
 
 #[test]
+fn what_is_sent_again_is_counted_and_the_same() {
+    let begun = || [of_call('a', accepted()), of_call('a', intent(1))];
+    let of = |bodies: Vec<Body>| {
+        begun()
+            .into_iter()
+            .chain(bodies.into_iter().map(|body| of_call('a', body)))
+    };
+    let mut log = Log::new();
+    of(vec![retried(1, 2), retried(1, 3), after(1, 3)]).for_each(|draft| log.push(draft));
+    log.verify().unwrap();
+    let not_next = "not the next sending";
+    refuses(of(vec![retried(1, 3)]), 3, not_next);
+    refuses(of(vec![retried(1, 2), retried(1, 2)]), 4, not_next);
+    refuses(of(vec![retried(2, 2)]), 3, not_next);
+    refuses(of(vec![after(1, 1), retried(1, 2)]), 4, not_next);
+    let Body::EffectRetried(mut other) = retried(1, 2) else {
+        unreachable!()
+    };
+    other.request = digest("another");
+    refuses(of(vec![other.into()]), 3, not_next);
+    refuses(of(vec![retried(1, 2), after(1, 1)]), 4, "another number of sendings");
+    refuses(of(vec![after(1, 2)]), 3, "another number of sendings");
+}
+
+#[test]
+fn a_dead_letter_is_taken_by_the_operator() {
+    let mut log = Log::new();
+    log.push(of_call('a', retry_accepted()));
+    log.push(of_call('a', redelivered(1, Cause::Operator)));
+    log.verify().unwrap();
+    let another = "no operator's retry of that";
+    for cause in [Cause::Guest, Cause::Host] {
+        let drafts = [of_call('a', retry_accepted()), of_call('a', redelivered(1, cause))];
+        refuses(drafts, 2, another);
+    }
+    let drafts = [of_call('a', accepted()), of_call('a', redelivered(1, Cause::Operator))];
+    refuses(drafts, 2, another);
+}
+
+#[test]
+fn a_breaker_opens_and_closes_in_turn() {
+    let mut log = Log::of_everything();
+    log.push(breaker_opened(1));
+    log.push(breaker_opened(2));
+    log.push(breaker_closed(ClosedBy::Probe));
+    log.push(breaker_opened(1));
+    log.push(breaker_closed(ClosedBy::Operator));
+    log.verify().unwrap();
+    refuses([breaker_closed(ClosedBy::Probe)], 1, "it was not open");
+    refuses([breaker_opened(2)], 1, "2 in a row");
+    refuses([breaker_opened(1), breaker_opened(1)], 2, "1 in a row");
+}
+
+#[test]
 fn a_call_stays_its_own() {
     let follow = |change: &dyn Fn(&mut EntryDraft)| {
         let mut second = of_call('a', intent(0));

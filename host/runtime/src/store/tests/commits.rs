@@ -6,7 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ambit_core::digest::Digest;
-use ambit_core::ledger::{Body, Checkpoint, Kind, Receipt, merkle};
+use ambit_core::ledger::body::{DeadLetterDropped, Dropped};
+use ambit_core::ledger::{Body, Checkpoint, EntryDraft, Kind, Receipt, merkle};
 
 use super::super::{Batch, CallFilter, Faults, Intent, Payload, Store, StoreError, StoreOptions, TranscriptRow, Work};
 use super::fixture::{Call, Home, batch, note, request, send};
@@ -206,6 +207,68 @@ fn trap_13_only_what_is_on_the_ledger_may_leave() {
         refused(&|batch| batch.payloads = call.intends(0, &other, vec![]).payloads);
         refused(&|batch| batch.entries.extend(call.intends(1, &one, vec![]).entries));
         store.commit(call.intends(0, &one, vec![])).unwrap();
+    });
+}
+
+#[test]
+fn what_is_sent_again_is_what_was_intended_while_it_is_under_way() {
+    check(|store| {
+        let (mut call, one, other) = (Call::new(), request("/v1/refunds"), Call::new());
+        let durable = store.commit(call.begins(&one, vec![])).unwrap().durable.unwrap();
+        store.commit(other.begins(&one, vec![])).unwrap();
+        let again = durable.again();
+        let batch_of = |entry| Batch {
+            again: Some(again.clone()),
+            ..batch([entry])
+        };
+        let refused = |batch: Batch| {
+            let refused = store.commit(batch).unwrap_err();
+            assert!(matches!(refused, StoreError::Batch { .. }), "{refused}");
+        };
+        let same = again.request();
+        refused(batch_of(call.retried(0, 2, Digest::of(b"another request"))));
+        refused(batch_of(call.retried(1, 2, same)));
+        refused(batch_of(other.retried(0, 2, same)));
+        refused(batch([call.retried(0, 2, same)]));
+        refused(Batch {
+            intent: Some(send(one.clone())),
+            ..batch_of(call.retried(0, 2, same))
+        });
+        let once_more = store.commit(batch_of(call.retried(0, 2, same))).unwrap();
+        assert!(once_more.durable.is_some());
+        let mut ended = call.outcome(0, vec![]);
+        if let Body::EffectOutcome(body) = &mut ended.body {
+            body.attempts = 2;
+        }
+        store.commit(batch([ended])).unwrap();
+        refused(batch_of(call.retried(0, 3, same)));
+    });
+}
+
+#[test]
+fn a_dead_letter_is_taken_once() {
+    check(|store| {
+        let (mut call, mut again) = (Call::new(), Call::new());
+        store.commit(call.begins(&request("/v1/refunds"), vec![])).unwrap();
+        let dead = call.dead(0, 1);
+        let to_retry = again.accepted_to_retry((&call.id, 0));
+        store.commit(batch([dead, to_retry])).unwrap();
+        let dropped = || {
+            EntryDraft::of_ledger(DeadLetterDropped {
+                call: call.id.clone(),
+                ordinal: 0,
+                why: Dropped::Unneeded,
+            })
+        };
+        let letters = || store.reader().unwrap().dead_letters(None, 10).unwrap().len();
+        assert_eq!(letters(), 1);
+        store.commit(again.redelivers(0, (&call.id, 0))).unwrap();
+        assert_eq!(letters(), 0);
+        let twice = store.commit(again.redelivers(1, (&call.id, 0))).unwrap_err();
+        assert!(twice.to_string().contains("no dead letter"), "{twice}");
+        let twice = store.commit(batch([dropped()])).unwrap_err();
+        assert!(twice.to_string().contains("no dead letter"), "{twice}");
+        store.commit(batch([again.outcome(0, vec![])])).unwrap();
     });
 }
 

@@ -11,8 +11,8 @@ use ambit_core::error::Code;
 use ambit_core::grant::Limits;
 use ambit_core::ledger::body::{
     Answered, Asked, CallAccepted, CallFinished, Cause, ConfigChanged, Doubt, EffectHeld, EffectIntent, EffectOutcome,
-    EffectRefused, EffectResolved, End, ErrorBound, Found, HoldVoted, Outcome, Refused, Reservation, Returned, RunCap,
-    RunEnded, RunStarted, Settlement,
+    EffectRefused, EffectResolved, EffectRetried, End, ErrorBound, Found, HoldVoted, Letter, Outcome, Refused,
+    Reservation, Returned, RunCap, RunEnded, RunStarted, Settlement,
 };
 use ambit_core::ledger::{Body, EntryDraft, Principal, Tally};
 use ambit_core::policy::Mode;
@@ -233,6 +233,7 @@ impl Call {
         let seed = Digest::of(b"seed");
         self.draft(CallAccepted {
             asked: Self::asked(),
+            letter: None,
             reserved,
             rules: vec!["may-call".into()],
             run: None,
@@ -282,6 +283,7 @@ impl Call {
 
     fn intent(&self, ordinal: u32, request: &HttpRequest, payload: &Payload, reserved: Vec<Reservation>) -> EntryDraft {
         self.draft(EffectIntent {
+            letter: None,
             asked: None,
             cause: Cause::Guest,
             connection: "stripe".into(),
@@ -296,6 +298,55 @@ impl Call {
             spend: None,
             tier: Tier::Commit,
         })
+    }
+
+    /// The entry for sending an intent's request once more.
+    pub(super) fn retried(&self, ordinal: u32, attempt: u32, request: Digest) -> EntryDraft {
+        self.draft(EffectRetried {
+            after: Outcome::Answered(Answered { status: 503 }),
+            attempt,
+            connection: "stripe".into(),
+            ordinal,
+            request,
+            route: "refunds.create".into(),
+        })
+    }
+
+    /// An outcome after so many sendings, which failed for good.
+    pub(super) fn dead(&mut self, ordinal: u32, attempts: u32) -> EntryDraft {
+        let mut draft = self.outcome(ordinal, vec![]);
+        if let Body::EffectOutcome(body) = &mut draft.body {
+            body.attempts = attempts;
+            body.dead = true;
+        }
+        draft
+    }
+
+    /// A call by which an operator tries a dead letter again.
+    pub(super) fn accepted_to_retry(&self, letter: (&str, u32)) -> EntryDraft {
+        let mut draft = self.accepted(vec![]);
+        if let Body::CallAccepted(body) = &mut draft.body {
+            body.letter = Some(Self::letter(letter));
+        }
+        draft
+    }
+
+    fn letter((call, ordinal): (&str, u32)) -> Letter {
+        Letter {
+            call: call.to_owned(),
+            new_key: false,
+            ordinal,
+        }
+    }
+
+    /// The intent that an operator tries a dead letter again with.
+    pub(super) fn redelivers(&self, ordinal: u32, letter: (&str, u32)) -> Batch {
+        let mut batch = self.intends(ordinal, &request("/again"), vec![]);
+        if let Some(Body::EffectIntent(body)) = batch.entries.first_mut().map(|entry| &mut entry.body) {
+            body.cause = Cause::Operator;
+            body.letter = Some(Self::letter(letter));
+        }
+        batch
     }
 
     pub(super) fn held(&self, ordinal: u32, hold: &[u8], expires: u64) -> EntryDraft {
@@ -363,6 +414,8 @@ impl Call {
     pub(super) fn outcome(&mut self, ordinal: u32, settled: Vec<Settlement>) -> EntryDraft {
         let outcome = Outcome::Answered(Answered { status: 200 });
         let body = EffectOutcome {
+            attempts: 1,
+            dead: false,
             answer: Some(Digest::of(b"answer")),
             ms: 5,
             ordinal,
@@ -378,6 +431,8 @@ impl Call {
 
     pub(super) fn in_doubt(&mut self, ordinal: u32) -> EntryDraft {
         let body = EffectOutcome {
+            attempts: 1,
+            dead: false,
             answer: None,
             ms: 0,
             ordinal,
