@@ -733,6 +733,9 @@ pub(crate) enum Policy {
         /// All calls that began then or later: 2026-11-21, 2026-11-21T08:30Z, or so long ago: 90m, 24h, 7d.
         #[arg(long, value_name = "TIME", value_parser = since, group = "which")]
         since: Option<Since>,
+        /// All calls of this run, or of the one that this begins the id of.
+        #[arg(long, value_name = "RUN", group = "which")]
+        run: Option<String>,
         /// Write the proposal to this file, which must not be there yet, instead of standard output.
         #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         output: Option<PathBuf>,

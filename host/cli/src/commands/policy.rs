@@ -5,6 +5,7 @@ use std::path::Path;
 
 use ambit_core::policy::PolicySet;
 use ambit_runtime::config::Config;
+use ambit_runtime::store::CallFilter;
 use ambit_runtime::whatif::WhatIf;
 use serde_json::{Value, json};
 
@@ -14,8 +15,14 @@ use crate::output::{self, Exit, Failure, Output, count, note, style, untrusted, 
 use crate::proposal;
 
 pub(crate) fn run(command: &Policy, home: &Path, out: Output) -> Result<Exit, Failure> {
-    if let Policy::Learn { from, since, output } = command {
-        return learn(home, from, *since, output.as_deref(), out);
+    if let Policy::Learn {
+        from,
+        since,
+        run,
+        output,
+    } = command
+    {
+        return learn(home, (from, *since, run.as_deref()), output.as_deref(), out);
     }
     let config = Config::load(home)?;
     let policy = PolicySet::load(config.policies(), &config.group_sizes())?;
@@ -60,8 +67,7 @@ fn check(config: &Config, policy: &PolicySet, out: Output) -> Result<Exit, Failu
 /// Proposes what recorded calls asked for.
 fn learn(
     home: &Path,
-    from: &[String],
-    since: Option<Since>,
+    (from, since, run): (&[String], Option<Since>, Option<&str>),
     output: Option<&Path>,
     out: Output,
 ) -> Result<Exit, Failure> {
@@ -74,6 +80,14 @@ fn learn(
             more.into_iter()
                 .filter(|call| !from.iter().any(|given| call.starts_with(given.as_str()))),
         );
+    }
+    if let Some(run) = run {
+        let of_run = CallFilter {
+            run: Some(super::run::find(home, run)?.id().to_owned()),
+            ..CallFilter::default()
+        };
+        let stories = what_if.reader().calls(&of_run)?;
+        calls.extend(stories.into_iter().rev().map(|story| story.call));
     }
     let reading = working("learning");
     let learned = what_if.learn(&calls)?;
