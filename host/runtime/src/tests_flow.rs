@@ -320,11 +320,11 @@ fn a_service_that_asks_for_time_gets_it_whatever_its_body_is_and_over_a_restart(
 /// The entry that says what became of the last effect.
 fn last_outcome(folder: &Path) -> ambit_core::ledger::body::EffectOutcome {
     let entries = Reader::open(folder).unwrap().entries(0, 10_000).unwrap();
-    let outcomes = entries.iter().filter_map(|entry| match entry.body() {
+    let mut outcomes = entries.iter().filter_map(|entry| match entry.body() {
         Body::EffectOutcome(body) => Some(body.clone()),
         _ => None,
     });
-    outcomes.last().unwrap()
+    outcomes.next_back().unwrap()
 }
 
 const KEYED: &str =

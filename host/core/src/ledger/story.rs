@@ -69,10 +69,6 @@ pub struct HoldStory {
 
 /// One effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most effects are intended ones: a box would only add an allocation to each"
-)]
 pub enum EffectStory {
     /// Waits for approvals.
     Held(Told<EffectHeld>),
