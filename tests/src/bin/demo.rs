@@ -87,6 +87,8 @@ fn tell() -> io::Result<usize> {
     hostile(&mut story)?;
     misleading(&mut story)?;
     snooping(&mut story)?;
+    stopped(&mut story)?;
+    weighed(&mut story)?;
     record(&mut story, &refund)?;
     let old = story.copy_home("restored")?;
     tampering(&mut story, &refund, &old)?;
@@ -362,6 +364,40 @@ fn snooping(story: &mut Story) -> io::Result<()> {
             run.code == Some(1) && run.out.contains("nothing"),
         );
     }
+    Ok(())
+}
+
+/// An operator stops a tool, and lets it go on.
+fn stopped(story: &mut Story) -> io::Result<()> {
+    story.chapter("An operator stops the tool");
+    story.run(&["kill", "tool:stripe", "--reason", "refunds look odd today"], 2)?;
+    let read = r#"{"id": "ch_shoes"}"#;
+    let (run, requests) = story.call("stripe", "charges.get", read)?;
+    story.check(
+        "nothing begins, in this process or a later one",
+        run.code == Some(1) && run.err.contains("kill") && requests.is_empty(),
+    );
+    story.run(&["unkill", "tool:stripe"], 2)?;
+    let (run, _) = story.call("stripe", "charges.get", read)?;
+    story.check("until the stop is lifted", run.code == Some(0));
+    Ok(())
+}
+
+/// What a stricter policy would have changed of all that was recorded.
+fn weighed(story: &mut Story) -> io::Result<()> {
+    story.chapter("Another policy, before it is in force");
+    let stricter = story.folder.join("stricter");
+    copy_folder(&story.home.folder().join("policy"), &stricter)?;
+    let rule = "@id(\"ten-dollars\")\nforbid (principal, action == Action::\"commit\", resource)\n\
+                when { context.spend.kind == \"known\" && context.spend.minor > 1000 };\n";
+    fs::write(stricter.join("stricter.cedar"), rule)?;
+    println!("  A copy of the policies, with one rule more:\n");
+    rule.lines().for_each(|line| println!("    {line}"));
+    let run = story.run(&["what-if", "--policy", &stricter.display().to_string()], 8)?;
+    story.check(
+        "each recorded effect that it would have denied is named, with the rule",
+        run.code == Some(1) && run.out.contains("ten-dollars"),
+    );
     Ok(())
 }
 
