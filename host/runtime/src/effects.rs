@@ -494,7 +494,7 @@ impl CallEffects {
                 self.still_held = Some(refusal.clone());
                 Err(Missed::Over(refusal))
             }
-            Err(Missed::Refused(refusal)) if ambit_core::guard!("hold.kept", passes(&refusal)) => {
+            Err(Missed::Refused(refusal)) if !ambit_core::guard!("hold.kept", !passes(&refusal)) => {
                 Err(Missed::Over(self.wait_on(waiting.held, refusal)))
             }
             outcome => self.recorded(known, outcome),

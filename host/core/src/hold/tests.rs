@@ -142,6 +142,13 @@ fn trap_22_a_person_counts_once_in_one_group() {
     let both = Progress::of(vec![yes("ann"), legal], None);
     assert_eq!(both.approvals(&hold, NOW), need(&[("finance", 1)]));
     assert!(matches!(both.standing(&hold, NOW), Standing::Waiting(_)));
+    // Nor do two votes of theirs in two members' stead.
+    let in_stead = Vote {
+        in_stead_of: Some("ben".into()),
+        ..yes("ann")
+    };
+    let both = Progress::of(vec![yes("ann"), in_stead], None);
+    assert_eq!(both.approvals(&hold, NOW), need(&[("finance", 1)]));
 }
 
 #[test]
@@ -164,6 +171,15 @@ fn trap_22_nobody_approves_their_own_request() {
     for own in ["ada", "bot"] {
         assert_eq!(
             cast(&Progress::default(), &hold, yes(own)),
+            Err(HoldError::Own(own.into()))
+        );
+        // In somebody else's stead neither.
+        let in_stead = Vote {
+            in_stead_of: Some("ann".into()),
+            ..yes(own)
+        };
+        assert_eq!(
+            cast(&Progress::default(), &hold, in_stead),
             Err(HoldError::Own(own.into()))
         );
     }
