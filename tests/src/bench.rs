@@ -54,7 +54,7 @@ struct Subject {
     measure: fn(&Setting, Effort) -> Measured<Figure>,
 }
 
-const SUBJECTS: [Subject; 12] = [
+const SUBJECTS: [Subject; 13] = [
     Subject {
         id: "governed-call",
         what: "a governed call of a trivial tool (ledger in memory, 50 policies)",
@@ -114,6 +114,11 @@ const SUBJECTS: [Subject; 12] = [
         id: "hold",
         what: "a call that is held, approved and gone on with (durable)",
         measure: again::hold,
+    },
+    Subject {
+        id: "what-if",
+        what: "recorded effects decided again under another policy, by one thread",
+        measure: again::what_if,
     },
 ];
 

@@ -8,7 +8,7 @@ use ambit_tests::programs::program;
 use serde_json::Value;
 
 /// Every row of the design's table that has something to measure, and those that stand beside them.
-const ROWS: [&str; 12] = [
+const ROWS: [&str; 13] = [
     "governed-call",
     "governed-call-without-memo",
     "durable-1",
@@ -21,6 +21,7 @@ const ROWS: [&str; 12] = [
     "start",
     "replay",
     "hold",
+    "what-if",
 ];
 
 #[test]

@@ -1,17 +1,18 @@
 //! Calls once more: replayed from their record, and gone on with after people approved.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ambit_core::hold::{Verdict, Vote};
 use ambit_core::ledger::SignerKey;
-use ambit_core::policy::Mode;
+use ambit_core::policy::{Mode, PolicySet};
 use ambit_runtime::approvals::new_person_key;
 use ambit_runtime::call::{CallRequest, Outcome};
 use ambit_runtime::gate::Wire;
 use ambit_runtime::home;
 use ambit_runtime::host::{Host, HostOptions};
 use ambit_runtime::replay::Replayer;
+use ambit_runtime::whatif::WhatIf;
 
 use super::report::{Amount, Figure};
 use super::rounds::{Medians, micros, middle, prepared, whole};
@@ -80,6 +81,36 @@ pub(super) fn hold(_: &Setting, effort: Effort) -> Measured<Figure> {
         Amount::Micros(medians.of(0)),
         medians.ratio(1, 0),
     ))
+}
+
+/// Recorded effects decided again, under the policies in force.
+pub(super) fn what_if(_: &Setting, effort: Effort) -> Measured<Figure> {
+    let (rounds, calls) = (effort.pick(5, 2), effort.pick(2000, 5));
+    let folder = tempfile::tempdir()?;
+    let setting = Setting::make(folder.path())?;
+    let host = on_disk(&setting)?;
+    for _ in 0..calls {
+        setting::call(&host, refund(Mode::Execute, EFFECTS))?;
+    }
+    drop(host);
+    let config = setting.config()?;
+    let policy = PolicySet::load(config.policies(), &config.group_sizes())?;
+    let mut rates = Vec::new();
+    for _ in 0..rounds {
+        let mut what_if = WhatIf::open(&setting.home())?;
+        let recorded = what_if.reader().begun_since(None)?;
+        let begun = Instant::now();
+        let weighed = what_if.policy(&policy, &recorded, |_| ())?;
+        let took = begun.elapsed().as_secs_f64();
+        if !weighed.changed.is_empty() || weighed.effects == 0 {
+            return Err("the policies in force say something else of what they decided".into());
+        }
+        rates.push(weighed.effects as f64 / took);
+    }
+    Ok(Figure::of(Amount::PerSecond(middle(rates))).note(format!(
+        "{} recorded effects, six a call, their values decrypted where a rule reads them",
+        u64::from(EFFECTS) * calls
+    )))
 }
 
 fn held_and_approved(host: &Host, key: &SignerKey) -> Measured<()> {
