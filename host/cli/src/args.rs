@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 const AFTER_HELP: &str = "\
 Exit codes:
   0  done
-  1  refused: policy, a limit, a check that failed; nothing more than the ledger says has happened
+  1  refused: policy, a limit, a check that failed, a difference that was looked for; nothing more than the ledger says has happened
   2  usage: arguments or configuration that cannot be used
   3  internal: the host itself failed
   4  held: an effect waits for approvals, and the call with it";
@@ -83,7 +83,7 @@ pub(crate) enum Command {
     },
     /// Calls that have not ended, and effects of which nobody knows whether they happened.
     ///
-    /// A call that waits for approval is not among them. Where a host holds the home, calls that run right now are.
+    /// A call that waits for approval is not among them, unless an effect of it is in doubt. Where a host holds the home, calls that run right now are.
     Calls(Calls),
     /// Effects that wait for people: show, approve, reject.
     Approvals {
@@ -219,7 +219,7 @@ pub(crate) enum Mode {
     Execute,
     /// Policy sees that the call only suggests: the shipped rule holds commits for a reviewer.
     Suggest,
-    /// Reads are real; the first effect that is no read is refused, and nothing waits.
+    /// Reads are real; an effect that is no read is refused, and nothing waits.
     DryRun,
 }
 
@@ -382,7 +382,7 @@ pub(crate) enum Approvals {
     },
     /// Say yes with your own key. With the last yes that is needed the call goes on.
     Approve(Cast),
-    /// Say no with your own key. The tool is told, and ends.
+    /// Say no with your own key. The tool is told, and may go on without it.
     Reject(Cast),
     /// BREAK-GLASS: let an effect pass alone, in place of the approvals that are missing, and say why.
     ///

@@ -393,6 +393,8 @@ impl Host {
         let _place = self.shared.place()?;
         let recorded = match Recorded::read(reader, &stopped) {
             Ok(recorded) => recorded,
+            // What cannot be read right now may be later, and what was tampered with is looked into first.
+            Err(why @ (Unreadable::Store(_) | Unreadable::Tampered(_))) => return Err(why.into()),
             // Without what was recorded nobody can go on with it, and it must not wait for ever.
             Err(why) => {
                 let refusal = Refusal::new(Code::Stale, why.to_string());
@@ -417,6 +419,12 @@ impl Host {
             Ok(decided) => decided,
             // A stop voids nothing: the call stays as it is.
             Err(denied) if denied.stage == Stage::Stopped => return Err(denied.refusal.into()),
+            // Nor does a tool that this process has not loaded.
+            Err(denied) if denied.stage == Stage::Tool && self.is_accepted(&accepted.asked.tool) => {
+                return Err(denied.refusal.into());
+            }
+            // Nor does a failure of the host's own.
+            Err(denied) if denied.refusal.code == Code::Ledger => return Err(denied.refusal.into()),
             Err(denied) => return self.void(&stopped, &accepted, &denied.refusal),
         };
         if let Some(waiting) = stopped.waiting() {
@@ -434,6 +442,10 @@ impl Host {
             }
             _ => Ok(answer),
         }
+    }
+
+    fn is_accepted(&self, tool: &str) -> bool {
+        self.shared.config.lock().iter().any(|(name, _)| name == tool)
     }
 
     /// Safe mode refuses what is held before anything of its call is run again. It is looked at again with the effect.

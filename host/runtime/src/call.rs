@@ -192,6 +192,17 @@ pub(crate) struct Denied {
     rules: Vec<String>,
 }
 
+impl Denied {
+    /// Where the caller is not the one that it has to be.
+    pub(crate) const fn of_caller(refusal: Refusal) -> Denied {
+        Denied {
+            stage: Stage::Caller,
+            refusal,
+            rules: Vec::new(),
+        }
+    }
+}
+
 /// Gives a refusal the stage it belongs to.
 trait At<T> {
     fn at(self, stage: Stage) -> Result<T, Denied>;

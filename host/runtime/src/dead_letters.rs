@@ -16,7 +16,7 @@ use ambit_core::ledger::body::{Asked, EffectIntent, EffectOutcome, Found, Letter
 use ambit_core::ledger::story::{EffectStory, Opening, Told};
 use ambit_core::ledger::{CallStory, Principal};
 
-use crate::call::{Accepted, Answer, CallRequest, Cost, Fault, Outcome, millis};
+use crate::call::{Accepted, Answer, CallRequest, Cost, Decided, Denied, Fault, Outcome, millis};
 use crate::config::Config;
 use crate::effects::{CallEffects, Redelivery};
 use crate::flow;
@@ -207,6 +207,7 @@ impl Host {
                 ordinal,
             },
             key: (!new_key).then(|| letter.key.clone()),
+            place: (letter.intent.what.connection.clone(), letter.intent.what.route.clone()),
         };
         let asked = (args, start.narrowing);
         Ok(self.redeliver(&letter, asked, redelivery, &guest)?)
@@ -235,6 +236,11 @@ impl Host {
         asking.letter = Some(redelivery.letter.clone());
         let _running = self.shared.alone(asking.heading.call.as_str());
         let decided = match self.decide(&asking) {
+            Ok(decided) if !is_of(&decided, letter) => {
+                let why = "the agent is in another team or tenant than when the effect failed";
+                let denied = Denied::of_caller(Refusal::new(Code::Stale, why));
+                return self.deny(asking, denied);
+            }
             Ok(decided) => decided,
             Err(denied) => return self.deny(asking, denied),
         };
@@ -283,6 +289,14 @@ impl Host {
         };
         self.finish(remains, told(outcome), asked, reserved, cost)
     }
+}
+
+/// Whether today's caller is the one whose effect it was.
+fn is_of(decided: &Decided<'_>, letter: &DeadLetter) -> bool {
+    ambit_core::guard!(
+        "flow.letter-caller",
+        Principal::from(decided.grant.caller()) == letter.principal
+    )
 }
 
 /// What came of it, in place of a function's result.

@@ -27,6 +27,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::Rng;
 use serde::Serialize;
 
+use crate::approvals::Waiting;
 use crate::budgets::Budgets;
 use crate::call::{Answer, Cost, Listener, Outcome as CallOutcome, Progress};
 use crate::flow;
@@ -112,6 +113,8 @@ pub(crate) struct Redelivery {
     /// The effect whose idempotency key it has, which may be an earlier one that this was to repeat, and when that was first sent, in
     /// milliseconds since 1970; none for a key of its own.
     pub(crate) key: Option<(String, u32, u64)>,
+    /// The connection and the route that it went to.
+    pub(crate) place: (String, String),
 }
 
 /// A held effect, when its call goes on.
@@ -246,7 +249,9 @@ struct Known {
     /// The hold that ends with what becomes of the effect, and who approved it.
     hold: Option<Digest>,
     approvals: BTreeMap<String, u32>,
-    /// The budgets whose caps these approvals let it pass.
+    /// Those of them that people gave: a broken glass passes no cap.
+    given: BTreeMap<String, u32>,
+    /// The budgets whose caps these let it pass.
     over: Vec<String>,
 }
 
@@ -266,6 +271,7 @@ impl Known {
             exhausted: Vec::new(),
             hold: None,
             approvals: BTreeMap::new(),
+            given: BTreeMap::new(),
             over: Vec::new(),
         }
     }
@@ -473,6 +479,7 @@ impl CallEffects {
         let outcome = match waiting.votes.standing(&waiting.hold, now_ms) {
             Standing::Approved => {
                 known.approvals = waiting.votes.approvals(&waiting.hold, now_ms);
+                known.given = waiting.votes.given(now_ms);
                 if let Some(vote) = waiting.votes.broken_by(now_ms) {
                     tracing::warn!(
                         call = %self.heading.call,
@@ -598,6 +605,7 @@ impl CallEffects {
     fn permitted(&mut self, known: &mut Known, import: u32, guest: &GuestRequest) -> Result<Permitted, Missed> {
         let admitted = self.grant.admit(import, guest)?;
         known.admitted(&admitted);
+        self.same_place(known, &admitted)?;
         self.not_in_a_dry_run(admitted.tier())?;
         self.not_stopped(&admitted)?;
         let spend = self.spend(&admitted)?;
@@ -615,9 +623,28 @@ impl CallEffects {
         }
     }
 
-    /// Whether an effect is one that can wait: asked for the first time, by the guest.
+    /// That a dead letter goes under its own key to where that key is known, and to nowhere else.
+    fn same_place(&self, known: &Known, admitted: &Admitted) -> Result<(), Refusal> {
+        let Some(letter) = self.redelivered(known).filter(|letter| letter.key.is_some()) else {
+            return Ok(());
+        };
+        let (connection, route) = (admitted.connection().name(), admitted.route().name());
+        let same = letter.place.0 == connection && letter.place.1 == route && admitted.idempotency_header().is_some();
+        if !ambit_core::guard!("flow.letter-place", same) {
+            let (was, route_was) = &letter.place;
+            return Err(Refusal::new(
+                Code::Stale,
+                format!("the effect went to `{was}/{route_was}` and would go to `{connection}/{route}` now, where its key is not known"),
+            )
+            .advise("retry it with --new-key if it is to be sent there, and if it may be done twice"));
+        }
+        Ok(())
+    }
+
+    /// Whether an effect is one that can wait: asked for the first time, by the guest, and not in a dry run, of which nothing is left.
     fn can_wait(&self, known: &Known) -> bool {
-        known.hold.is_none() && known.cause == Cause::Guest
+        let dry = self.mode == Mode::DryRun;
+        known.hold.is_none() && known.cause == Cause::Guest && ambit_core::guard!("hold.dry-run", !dry)
     }
 
     /// What policy asks for, with what budgets ask for that have no room now: whoever approves is told all of it. A budget that nobody may
@@ -809,6 +836,7 @@ impl CallEffects {
             .as_ref()
             .map(|(header, key)| (header.as_str(), key.as_str()));
         let reserved = self.reservations(known, &admitted, spend)?;
+        self.approved_still(known)?;
         let leave = shared
             .flow
             .enter(&connection, admitted.route().name(), admitted.tier())?;
@@ -877,7 +905,7 @@ impl CallEffects {
             return Ok(None);
         };
         self.rest(turn);
-        if self.entered.running().check().is_err() {
+        if self.entered.running().check().is_err() || self.not_stopped(way.admitted).is_err() {
             return Ok(None);
         }
         let Ok(leave) = shared.flow.enter(connection, route, tier) else {
@@ -947,6 +975,21 @@ impl CallEffects {
             until: flow::clock().saturating_add(later),
         });
         self.pending.entries.push(entry);
+    }
+
+    /// That what was approved still is, by the people of now: a look-up and a wait for the effect's turn have passed since that was asked.
+    fn approved_still(&self, known: &Known) -> Result<(), Missed> {
+        if known.hold.is_none() {
+            return Ok(());
+        }
+        let reader = self.shared.store.reader()?;
+        let waiting = Waiting::of(&reader, &self.shared.config, self.heading.call.as_str())?;
+        let standing = waiting.map(|waiting| waiting.standing());
+        match standing {
+            Some(Standing::Approved) => Ok(()),
+            Some(standing) if !ambit_core::guard!("hold.approved-still", false) => Err(not_approved(&standing).into()),
+            _ => Ok(()),
+        }
     }
 
     /// How much of an answer is waited for.
@@ -1078,6 +1121,13 @@ impl CallEffects {
             exhausted.push(name.to_owned());
         }
         known.exhausted.clone_from(&exhausted);
+        let full = Refusal::new(Code::Budget, error.to_string()).advise(format!(
+            "wait until budget `{name}` has room again, or ask the operator to raise its cap"
+        ));
+        if known.cause == Cause::Host {
+            // No policy decides what the host asks for itself.
+            return Err(full.into());
+        }
         let decided = self.decide(admitted, spend, &exhausted, known);
         let one = reserved.iter_mut().find(|one| one.budget == name && one.over.is_none());
         if let (Ok(()), Some(hold), Some(one)) = (&decided, known.hold, one)
@@ -1090,7 +1140,7 @@ impl CallEffects {
             Ok(()) => vec![Need::new()],
             Err(refusal) => self.approvals_that_permit(admitted, spend, &exhausted, known, refusal),
         };
-        let waits = self.can_wait(known) && self.mode != Mode::DryRun && !ways.is_empty();
+        let waits = self.can_wait(known) && !ways.is_empty();
         if let (true, Some(also)) = (waits, self.asked_for(&exhausted)) {
             if decided.is_ok() {
                 // What permits it does not deny it.
@@ -1100,17 +1150,16 @@ impl CallEffects {
             let asks = Asks { needs, over: exhausted };
             return Err(self.hold(known, admitted, spend, asks)?);
         }
-        decided?;
-        Err(Refusal::new(Code::Budget, error.to_string())
-            .advise(format!(
-                "wait until budget `{name}` has room again, or ask the operator to raise its cap"
-            ))
-            .into())
+        // What was approved was permitted a moment ago, and is again once there is room: its approvals are not used up.
+        if known.hold.is_none() {
+            decided?;
+        }
+        Err(full.into())
     }
 
     /// Whether the effect's approvals let it pass the cap: its hold said so, and enough of those whom the budget asks said yes.
     fn is_passed(&self, name: &str, known: &Known) -> bool {
-        let given = |group: &str| known.approvals.get(group).copied().unwrap_or_default();
+        let given = |group: &str| known.given.get(group).copied().unwrap_or_default();
         let enough = self.over_of(name).is_some_and(|over| given(&over.ask) >= over.count);
         enough && known.over.iter().any(|one| one == name)
     }

@@ -522,6 +522,34 @@ fn a_dead_letter_is_retried_through_the_gate_under_its_key() {
 }
 
 #[test]
+fn a_dead_letter_is_retried_for_its_own_caller_and_to_its_own_place() {
+    let another_team = |text: &str| text.replace("team = \"support\"", "team = \"sales\"");
+    let another_route = |text: &str| {
+        format!("{text}\n[connection.things.route.\"things.first\"]\nmatch = \"POST /things/1\"\nreads = [\"id\"]\n")
+    };
+    let changes = [
+        (Box::new(another_team) as Box<dyn Fn(&str) -> String>, "another team"),
+        (Box::new(another_route), "would go to"),
+    ];
+    for (change, why) in changes {
+        let folder = tempfile::tempdir().unwrap();
+        let service = Scripted::start([DOWN]);
+        home_with(folder.path(), &service, "", "", &format!("{KEYED}\ndead_letter = true"));
+        let host = open(folder.path()).unwrap();
+        let call = host.call(request("post")).unwrap().call.to_string();
+        drop(host);
+        let path = folder.path().join("ambit.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, change(&text)).unwrap();
+        let host = open(folder.path()).unwrap();
+        let answer = host.retry_dead_letter(&call, 1, false).unwrap();
+        let refused = stopped(&answer).unwrap();
+        assert!(refused.message.contains(why), "{refused:?}");
+        assert_eq!((service.requests(), letters(folder.path()).len()), (1, 1));
+    }
+}
+
+#[test]
 fn a_dead_letter_whose_key_is_forgotten_needs_another() {
     let folder = tempfile::tempdir().unwrap();
     let service = Scripted::start([DOWN, DOWN]);

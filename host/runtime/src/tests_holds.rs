@@ -292,6 +292,18 @@ fn nothing_waits_in_a_dry_run() {
     };
     assert_eq!(host.call(dry).unwrap().refused_effects[0].code, Code::Tier);
     assert!(host.reader().unwrap().holds(None, 10).unwrap().is_empty());
+    drop(host);
+    // Nor does a read that somebody would have to approve.
+    let policy = ONE.replace("Action::\"commit\"", "Action::\"read\"");
+    std::fs::write(folder.path().join("policy/main.cedar"), policy).unwrap();
+    let host = open(folder.path()).unwrap();
+    let dry = CallRequest {
+        mode: Mode::DryRun,
+        ..request("get")
+    };
+    assert_eq!(host.call(dry).unwrap().refused_effects[0].code, Code::Policy);
+    assert!(host.reader().unwrap().holds(None, 10).unwrap().is_empty());
+    assert_eq!(service.requests(), 0);
 }
 
 /// What `person` says about `delegate`, in force for an hour from now, or taken back.
@@ -521,6 +533,61 @@ fn a_call_that_waits_goes_on_without_what_its_caller_gave_up() {
     in_order(folder.path(), answer.call.as_str());
 }
 
+/// The budget's own people have to say so, whoever broke the glass.
+#[test]
+fn a_broken_glass_passes_no_cap_that_people_could_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    let budget = "[budget.changes]\nroute = \"things/things.change\"\nunit = \"effects\"\n\
+                  window = { rolling = \"24h\" }\ncap = 1\nover = { ask = \"reviewer\", count = 2 }\n";
+    let host = reviewed(folder.path(), &service, POLICY, &format!("{GLASS}{budget}"));
+    drop(host);
+    home::enrol_person(folder.path(), &key("ivy").verifier().to_string()).unwrap();
+    let host = open(folder.path()).unwrap();
+    host.call(request("post")).unwrap();
+    let answer = host.call(request("post")).unwrap();
+    assert_eq!(held(&answer).over, ["changes"]);
+    assert_eq!(say(&host, &broken(&held(&answer), "ivy")).unwrap(), Standing::Approved);
+    let waits = host.resume(answer.call.as_str(), None).unwrap();
+    assert_eq!(waits.refused_effects[0].code, Code::Budget);
+    assert_eq!(service.requests(), 1);
+    for person in ["rita", "sam"] {
+        approve(&host, &held(&answer), person).unwrap();
+    }
+    host.resume(answer.call.as_str(), None).unwrap();
+    assert_eq!(service.requests(), 2);
+}
+
+/// An approved effect waits for its turn under a rate, and meanwhile its approver's key is revoked.
+#[test]
+fn who_is_revoked_while_an_effect_waits_for_its_turn_does_not_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    drop(reviewed(folder.path(), &service, ONE, ""));
+    let path = folder.path().join("ambit.toml");
+    let rated = std::fs::read_to_string(&path).unwrap().replace(
+        "allow_private = true\n",
+        "allow_private = true\nrate = { per = \"second\", most = 1 }\n",
+    );
+    std::fs::write(path, rated).unwrap();
+    let host = open(folder.path()).unwrap();
+    let answer = host.call(request("post")).unwrap();
+    assert_eq!(approve(&host, &held(&answer), "rita").unwrap(), Standing::Approved);
+    host.call(request("get")).unwrap();
+    let home = folder.path().to_owned();
+    let revoking = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(200));
+        let revoke = crate::operators::Request::Revoke {
+            name: "rita".to_owned(),
+        };
+        crate::operators::act(&home, &revoke).unwrap();
+    });
+    let ended = host.resume(answer.call.as_str(), None).unwrap();
+    revoking.join().unwrap();
+    assert_eq!(ended.refused_effects[0].code, Code::Approval, "{ended:?}");
+    assert_eq!(service.requests(), 1, "the read alone");
+}
+
 #[test]
 fn a_broken_glass_passes_neither_a_budget_nor_what_no_approval_would_permit() {
     let forbidden = |folder: &Path| {
@@ -602,7 +669,11 @@ fn a_refusal_that_passes_uses_up_no_approval() {
             "[budget.changes]\nroute = \"things/things.change\"\nunit = \"effects\"\nwindow = {{ rolling = \"24h\" }}\ncap = {cap}\n"
         )
     };
-    let host = reviewed(folder.path(), &service, ONE, &budget(1));
+    // Policy says something of a full budget too: what is approved still waits for room.
+    let policy = format!(
+        "{ONE}\n@id(\"full\") forbid (principal, action == Action::\"commit\", resource) when {{ context.exhausted.contains(\"changes\") }};"
+    );
+    let host = reviewed(folder.path(), &service, &policy, &budget(1));
     let (one, other) = (host.call(request("post")).unwrap(), host.call(request("post")).unwrap());
     for answer in [&one, &other] {
         assert_eq!(approve(&host, &held(answer), "rita").unwrap(), Standing::Approved);

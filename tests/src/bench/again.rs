@@ -94,7 +94,7 @@ pub(super) fn what_if(_: &Setting, effort: Effort) -> Measured<Figure> {
     }
     drop(host);
     let config = setting.config()?;
-    let policy = PolicySet::load(config.policies(), &config.group_sizes())?;
+    let policy = PolicySet::load(config.policies(), &config.group_sizes()).map_err(|_| "the policies do not load")?;
     let mut rates = Vec::new();
     for _ in 0..rounds {
         let mut what_if = WhatIf::open(&setting.home())?;

@@ -548,6 +548,19 @@ impl Progress {
     /// How many people of each group say yes now. Where the glass is broken, also all that one of the sets asks for.
     #[must_use]
     pub fn approvals(&self, hold: &Hold, now_ms: u64) -> BTreeMap<String, u32> {
+        let mut given = self.given(now_ms);
+        if self.broken_by(now_ms).is_some() {
+            for (group, wanted) in hold.instead().into_iter().flatten() {
+                let count = given.entry(group.clone()).or_default();
+                *count = (*count).max(*wanted);
+            }
+        }
+        given
+    }
+
+    /// How many people of each group say yes now, whoever broke the glass: what passes a budget's cap.
+    #[must_use]
+    pub fn given(&self, now_ms: u64) -> BTreeMap<String, u32> {
         let mut given: BTreeMap<String, u32> = BTreeMap::new();
         let (mut people, mut seats) = (BTreeSet::new(), BTreeSet::new());
         let counting = self.votes.iter().filter(|vote| vote.counts(now_ms));
@@ -557,12 +570,6 @@ impl Progress {
                 && guard!("hold.seat-counted", seats.insert(vote.seat()));
             if once {
                 *given.entry(vote.group.clone()).or_default() += 1;
-            }
-        }
-        if self.broken_by(now_ms).is_some() {
-            for (group, wanted) in hold.instead().into_iter().flatten() {
-                let count = given.entry(group.clone()).or_default();
-                *count = (*count).max(*wanted);
             }
         }
         given

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ambit_core::digest::Digest;
 use ambit_core::guard;
-use ambit_core::ledger::body::{Cause, Doubt, End, Outcome};
+use ambit_core::ledger::body::{Cause, End};
 use ambit_core::ledger::story::EffectStory;
 use ambit_core::ledger::verify::{Stored, Verified};
 use ambit_core::ledger::{
@@ -1175,8 +1175,8 @@ fn interrupted(story: &CallStory) -> bool {
     matches!(end, Some(End::Interrupted))
 }
 
-/// Whether a value is what a guest asked for when the host ended in its own look-up for it: nothing of that effect is on the ledger, and
-/// when the call went on it had another number.
+/// Whether a value is what a guest asked for when the host ended after its own look-up for it had begun: nothing of that effect is on the
+/// ledger, and when the call went on it had another number.
 fn is_of_a_broken_look_up(story: &CallStory, name: &str) -> bool {
     let ordinal = name
         .strip_prefix("effect/")
@@ -1185,9 +1185,8 @@ fn is_of_a_broken_look_up(story: &CallStory, name: &str) -> bool {
         return false;
     };
     let look_up = ordinal.checked_add(1).and_then(|next| story.effects.get(&next));
-    let broken = matches!(look_up, Some(EffectStory::Intended { intent, outcome: Some(outcome), .. })
-        if intent.what.cause == Cause::Host && outcome.what.outcome == Outcome::InDoubt(Doubt::Restart));
-    broken && !story.effects.contains_key(&ordinal)
+    let of_the_host = matches!(look_up, Some(EffectStory::Intended { intent, .. }) if intent.what.cause == Cause::Host);
+    of_the_host && !story.effects.contains_key(&ordinal)
 }
 
 #[cfg(test)]
