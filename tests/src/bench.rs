@@ -107,7 +107,7 @@ const SUBJECTS: [Subject; 13] = [
     },
     Subject {
         id: "replay",
-        what: "replay of a call, against its live CPU time",
+        what: "replay of a call, recorded on the disk",
         measure: again::replay,
     },
     Subject {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use ambit_core::manifest::{ImportKind, Manifest};
-use ambit_core::policy::PolicySet;
+use ambit_core::policy::{PolicySet, proposed_id};
 use ambit_core::route::{Connection, Route};
 use ambit_core::scope::{Scope, Tier};
 use ambit_runtime::config::Config;
@@ -156,7 +156,7 @@ impl Writer {
     }
 
     fn rule(&mut self, id: &[&str], team: &str, action: &str, resource: &str, decide: Option<Decide>) {
-        let id = self.id(&id.join("."));
+        let id = proposed_id(&id.join("."), &mut self.ids);
         self.line("");
         if let Some((about, _)) = decide {
             self.line(&format!("// This {about}."));
@@ -168,25 +168,6 @@ impl Writer {
             _ => self.line(&format!("{head};")),
         }
         self.rules += 1;
-    }
-
-    /// An id that policies can have and none has.
-    fn id(&mut self, wanted: &str) -> String {
-        let plain = |c: char| {
-            if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') {
-                c
-            } else {
-                '-'
-            }
-        };
-        let wanted: String = wanted.chars().map(plain).take(56).collect();
-        let mut id = wanted.clone();
-        let mut number = 1;
-        while !self.ids.insert(id.clone()) {
-            number += 1;
-            id = format!("{wanted}-{number}");
-        }
-        id
     }
 
     /// Names in it have no line breaks: they could leave a comment.

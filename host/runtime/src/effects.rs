@@ -13,7 +13,7 @@ use ambit_core::effect::{GuestRequest, GuestResponse, HttpEffect};
 use ambit_core::error::{Code, Refusal};
 use ambit_core::flow::Attempt;
 use ambit_core::grant::{Admitted, CurrencyLookup, Grant};
-use ambit_core::hold::{self, Bound, Hold, Need, Progress as Votes, Standing};
+use ambit_core::hold::{self, Bound, End, Found, Hold, Need, Progress as Votes, Standing};
 use ambit_core::json::Json;
 use ambit_core::ledger::body::{
     Amount, Answered, Cause, Doubt, EffectHeld, EffectIntent, EffectOutcome, EffectRefused, EffectRetried, Letter,
@@ -983,13 +983,16 @@ impl CallEffects {
             return Ok(());
         }
         let reader = self.shared.store.reader()?;
-        let waiting = Waiting::of(&reader, &self.shared.config, self.heading.call.as_str())?;
-        let standing = waiting.map(|waiting| waiting.standing());
-        match standing {
-            Some(Standing::Approved) => Ok(()),
-            Some(standing) if !ambit_core::guard!("hold.approved-still", false) => Err(not_approved(&standing).into()),
-            _ => Ok(()),
+        let Some(waiting) = Waiting::of(&reader, &self.shared.config, self.heading.call.as_str())? else {
+            return Err(not_approved(&Standing::Ended(End::Stale)).into());
+        };
+        let now_ms = u64::try_from(now_ms()).unwrap_or_default();
+        let (hold, votes) = (&waiting.pending.hold, &waiting.pending.votes);
+        let passes = matches!(votes.end(hold, now_ms, Found::Permitted), Ok((_, End::Passed)));
+        if !ambit_core::guard!("hold.approved-still", passes) {
+            return Err(not_approved(&votes.standing(hold, now_ms)).into());
         }
+        Ok(())
     }
 
     /// How much of an answer is waited for.

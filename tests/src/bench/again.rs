@@ -1,7 +1,6 @@
 //! Calls once more: replayed from their record, and gone on with after people approved.
 
-use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ambit_core::hold::{Verdict, Vote};
 use ambit_core::ledger::SignerKey;
@@ -15,51 +14,45 @@ use ambit_runtime::replay::Replayer;
 use ambit_runtime::whatif::WhatIf;
 
 use super::report::{Amount, Figure};
-use super::rounds::{Medians, micros, middle, prepared, whole};
+use super::rounds::{Medians, middle, prepared, whole};
 use super::setting::{self, Setting};
 use super::{Effort, Measured};
 
 /// Effects of a call that is replayed.
 const EFFECTS: u32 = 6;
 
-/// The processor's time for replaying calls against that for making them, the ledger on the disk both times.
+/// Replaying a call against making it with its ledger in memory: no disk is waited for either time.
 pub(super) fn replay(_: &Setting, effort: Effort) -> Measured<Figure> {
-    let (rounds, calls) = (effort.pick(7, 2), effort.pick(400, 5));
+    let (rounds, calls) = (effort.pick(9, 2), effort.pick(300, 5));
     let folder = tempfile::tempdir()?;
     let setting = Setting::make(folder.path())?;
     let host = on_disk(&setting)?;
-    let mut made = Vec::new();
-    let mut live = Vec::new();
-    for _ in 0..rounds {
-        let begun = processor_time()?;
-        for _ in 0..calls {
-            made.push(setting::call(&host, refund(Mode::Execute, EFFECTS))?.call);
-        }
-        live.push(micros(processor_time()?.saturating_sub(begun)) / f64::from(calls));
-    }
+    let made = (0..calls).map(|_| Ok(setting::call(&host, refund(Mode::Execute, EFFECTS))?.call));
+    let made = made.collect::<Measured<Vec<_>>>()?;
     drop(host);
+    let live = setting.open(setting.in_memory(&["effects"]))?;
     let mut replayer = Replayer::open(&setting.home(), Some(setting::compiler()))?;
-    let mut again = Vec::new();
-    for calls_of_round in made.chunks(usize::try_from(calls)?) {
-        let begun = processor_time()?;
-        for call in calls_of_round {
-            let replayed = replayer.replay(call.as_str())?;
-            if let Some(divergence) = replayed.diverged {
-                return Err(divergence.to_string().into());
+    let mut medians = Medians::new();
+    for _ in 0..rounds {
+        let mut recorded = made.iter().cycle();
+        let making = whole(|| setting::call(&live, refund(Mode::Execute, EFFECTS)));
+        let replaying = whole(|| {
+            let call = recorded.next().ok_or("no call was made")?;
+            match replayer.replay(call.as_str())?.diverged {
+                None => Ok(()),
+                Some(divergence) => Err(divergence.to_string().into()),
             }
-        }
-        again.push(micros(processor_time()?.saturating_sub(begun)) / f64::from(calls));
+        });
+        medians.round(calls, vec![making, replaying])?;
     }
-    let (live, again) = (middle(live), middle(again));
-    // Very short runs have no time that the system's clock of ticks would show.
-    let (live, again) = (live.max(0.1), again.max(0.1));
-    Ok(Figure::of(Amount::Micros(again))
+    let ratio = medians.ratio(1, 0);
+    Ok(Figure::of(Amount::Micros(medians.of(1)))
         .against(
-            "making it, with six effects, durable",
-            Amount::Micros(live),
-            again / live,
+            "making it, with six effects, ledger in memory",
+            Amount::Micros(medians.of(0)),
+            ratio,
         )
-        .target("≤ 1.2×", again / live <= 1.2))
+        .target("≤ 1.2×", ratio <= 1.2))
 }
 
 /// A call that is held, approved and gone on with, against one that is permitted at once.
@@ -146,18 +139,4 @@ fn refund(mode: Mode, count: u32) -> CallRequest {
         mode,
         ..setting::request("effects", "refund", &args)
     }
-}
-
-/// What this process has used of processors so far, where the system says: in ticks of 10 ms.
-fn processor_time() -> Measured<Duration> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
-    // After the name, which is in parentheses: the 12th and 13th are user's and system's ticks.
-    let (_, rest) = stat.rsplit_once(')').ok_or("no process")?;
-    let ticks: u64 = rest
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .filter_map(|ticks| ticks.parse::<u64>().ok())
-        .sum();
-    Ok(Duration::from_millis(10 * ticks))
 }

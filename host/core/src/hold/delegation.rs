@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{LONGEST_VOTE, Verdict, Vote, malformed};
+use super::said::{self, Lines, Said};
+use super::{Verdict, Vote};
 use crate::guard;
 use crate::ledger::{LedgerError, SignerKey, VerifierKey};
 
@@ -45,23 +46,12 @@ impl Delegation {
         self.until_ms <= self.made_ms
     }
 
-    /// The text that is signed: seven lines.
-    pub(super) fn text(&self) -> String {
-        format!(
-            "{DELEGATION}\nledger {}\nperson {}\ndelegate {}\ngroup {}\nmade {}\nuntil {}\n",
-            self.ledger, self.person, self.delegate, self.group, self.made_ms, self.until_ms
-        )
-    }
-
     /// Signs it with the member's own key: a C2SP signed note.
     ///
     /// # Errors
     /// [`LedgerError::Key`] where the key is another person's.
     pub fn sign(&self, key: &SignerKey) -> Result<String, LedgerError> {
-        if key.verifier().name() != self.person {
-            return Err(LedgerError::Key("it is another person's".to_owned()));
-        }
-        Ok(key.sign(&self.text()))
+        said::sign(self, key)
     }
 
     /// Reads a signed delegation. Nothing of it is believed before the member's key has verified it.
@@ -69,19 +59,7 @@ impl Delegation {
     /// # Errors
     /// [`LedgerError::Signature`] where `key` did not sign it; [`LedgerError::Note`] where it is no delegation.
     pub fn open(note: &str, key: &VerifierKey) -> Result<Self, LedgerError> {
-        if note.len() > LONGEST_VOTE {
-            return Err(malformed("it is too long"));
-        }
-        let text = key.open(note)?;
-        let said = Self::parse(text)?;
-        if !guard!("hold.delegation-signer", said.person == key.name()) {
-            return Err(malformed("it names another person than its key"));
-        }
-        // One spelling: what was signed is what printing it gives again.
-        if said.text() != text {
-            return Err(malformed("it is not written as a delegation is"));
-        }
-        Ok(said)
+        said::open(note, key)
     }
 
     /// Reads a delegation as whoever wrote it would have it: for showing, and to find the key that verifies it.
@@ -89,28 +67,34 @@ impl Delegation {
     /// # Errors
     /// [`LedgerError::Note`] where it is no delegation.
     pub fn claimed(note: &str) -> Result<Self, LedgerError> {
-        let (text, _) = note.split_once("\n\n").ok_or_else(|| malformed("it is cut"))?;
-        Self::parse(text)
+        said::claimed(note)
+    }
+}
+
+impl Said for Delegation {
+    const KIND: &'static str = "delegation";
+
+    fn person(&self) -> &str {
+        &self.person
+    }
+
+    /// Seven lines.
+    fn text(&self) -> String {
+        format!(
+            "{DELEGATION}\nledger {}\nperson {}\ndelegate {}\ngroup {}\nmade {}\nuntil {}\n",
+            self.ledger, self.person, self.delegate, self.group, self.made_ms, self.until_ms
+        )
     }
 
     fn parse(text: &str) -> Result<Self, LedgerError> {
-        let mut lines = text.lines();
-        if lines.next() != Some(DELEGATION) {
-            return Err(malformed("it does not begin as a delegation does"));
-        }
-        let mut member = |name: &str| {
-            let line = lines.next().unwrap_or_default();
-            let value = line.strip_prefix(name).and_then(|rest| rest.strip_prefix(' '));
-            value.ok_or_else(|| malformed("a line of it is missing"))
-        };
-        let time = |text: &str| text.parse().map_err(|_| malformed("a time of it is none"));
+        let mut lines = Lines::after::<Self>(DELEGATION, text)?;
         Ok(Self {
-            ledger: member("ledger")?.to_owned(),
-            person: member("person")?.to_owned(),
-            delegate: member("delegate")?.to_owned(),
-            group: member("group")?.to_owned(),
-            made_ms: time(member("made")?)?,
-            until_ms: time(member("until")?)?,
+            ledger: lines.member("ledger")?.to_owned(),
+            person: lines.member("person")?.to_owned(),
+            delegate: lines.member("delegate")?.to_owned(),
+            group: lines.member("group")?.to_owned(),
+            made_ms: lines.time("made")?,
+            until_ms: lines.time("until")?,
         })
     }
 }

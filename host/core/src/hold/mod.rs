@@ -9,6 +9,7 @@
 //! policy would permit is not decided here: at the end everything is decided anew, with the approvals as facts.
 
 mod delegation;
+mod said;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -20,6 +21,8 @@ use crate::digest::Digest;
 use crate::error::{Code, Refusal, printable};
 use crate::guard;
 use crate::ledger::{LedgerError, Principal, SignerKey, VerifierKey};
+
+use said::{Lines, Said};
 
 pub use delegation::{Delegation, Electorate, LONGEST_DELEGATION_MS};
 
@@ -51,8 +54,6 @@ pub fn combined(ways: &[Need], also: &Need) -> Vec<Need> {
 
 /// The first line of a vote: what is signed can be taken for nothing else.
 const VOTE: &str = "ambit vote v1";
-/// The longest vote that is read, in bytes.
-const LONGEST_VOTE: usize = 4096;
 
 /// What a hold is bound to. Approvals are for this digest, and mean nothing for another.
 #[derive(Clone, Copy, Debug)]
@@ -144,6 +145,7 @@ impl FromStr for Verdict {
             "reject" => Ok(Verdict::Reject),
             "break-glass" => Ok(Verdict::BreakGlass),
             _ => Err(malformed(
+                Vote::KIND,
                 "its verdict is none of `approve`, `reject` and `break-glass`",
             )),
         }
@@ -179,8 +181,39 @@ impl Vote {
         self.verdict != Verdict::Reject && self.expires_ms > now_ms
     }
 
-    /// The text that is signed: six lines, and one more for a vote in another's stead. The person is one of them, as a
-    /// signature's line is not signed.
+    /// Signs it with the person's own key: a C2SP signed note.
+    ///
+    /// # Errors
+    /// [`LedgerError::Key`] where the key is another person's.
+    pub fn sign(&self, key: &SignerKey) -> Result<String, LedgerError> {
+        said::sign(self, key)
+    }
+
+    /// Reads a signed vote. Nothing of it is believed before the person's key has verified it.
+    ///
+    /// # Errors
+    /// [`LedgerError::Signature`] where `key` did not sign it; [`LedgerError::Note`] where it is no vote.
+    pub fn open(note: &str, key: &VerifierKey) -> Result<Self, LedgerError> {
+        said::open(note, key)
+    }
+
+    /// Reads a vote as whoever wrote it would have it: for showing, and for a no, which counts whoever says it. Not for a yes.
+    ///
+    /// # Errors
+    /// [`LedgerError::Note`] where it is no vote.
+    pub fn claimed(note: &str) -> Result<Self, LedgerError> {
+        said::claimed(note)
+    }
+}
+
+impl Said for Vote {
+    const KIND: &'static str = "vote";
+
+    fn person(&self) -> &str {
+        &self.person
+    }
+
+    /// Six lines, and one more for a vote in another's stead.
     fn text(&self) -> String {
         let mut text = format!(
             "{VOTE}\nhold {}\nverdict {}\nperson {}\ngroup {}\nexpires {}\n",
@@ -192,71 +225,21 @@ impl Vote {
         text
     }
 
-    /// Signs it with the person's own key: a C2SP signed note.
-    ///
-    /// # Errors
-    /// [`LedgerError::Key`] where the key is another person's.
-    pub fn sign(&self, key: &SignerKey) -> Result<String, LedgerError> {
-        if key.verifier().name() != self.person {
-            return Err(LedgerError::Key("it is another person's".to_owned()));
-        }
-        Ok(key.sign(&self.text()))
-    }
-
-    /// Reads a signed vote. Nothing of it is believed before the person's key has verified it.
-    ///
-    /// # Errors
-    /// [`LedgerError::Signature`] where `key` did not sign it; [`LedgerError::Note`] where it is no vote.
-    pub fn open(note: &str, key: &VerifierKey) -> Result<Self, LedgerError> {
-        if note.len() > LONGEST_VOTE {
-            return Err(malformed("it is too long"));
-        }
-        let text = key.open(note)?;
-        let vote = Self::parse(text)?;
-        if !guard!("hold.signer", vote.person == key.name()) {
-            return Err(malformed("it names another person than its key"));
-        }
-        // One spelling: what was signed is what printing it gives again.
-        if vote.text() != text {
-            return Err(malformed("it is not written as a vote is"));
-        }
-        Ok(vote)
-    }
-
-    /// Reads a vote as whoever wrote it would have it: for showing, and for a no, which counts whoever says it. Not for a yes.
-    ///
-    /// # Errors
-    /// [`LedgerError::Note`] where it is no vote.
-    pub fn claimed(note: &str) -> Result<Self, LedgerError> {
-        let (text, _) = note.split_once("\n\n").ok_or_else(|| malformed("it is cut"))?;
-        Self::parse(text)
-    }
-
     fn parse(text: &str) -> Result<Self, LedgerError> {
-        let mut lines = text.lines();
-        if lines.next() != Some(VOTE) {
-            return Err(malformed("it does not begin as a vote does"));
-        }
-        let mut member = |name: &str| {
-            let line = lines.next().unwrap_or_default();
-            let value = line.strip_prefix(name).and_then(|rest| rest.strip_prefix(' '));
-            value.ok_or_else(|| malformed("a line of it is missing"))
-        };
+        let mut lines = Lines::after::<Self>(VOTE, text)?;
+        let hold = lines.member("hold")?.parse();
         let mut vote = Self {
-            hold: member("hold")?
-                .parse()
-                .map_err(|_| malformed("its hold is no digest"))?,
-            verdict: member("verdict")?.parse()?,
-            person: member("person")?.to_owned(),
-            group: member("group")?.to_owned(),
-            expires_ms: member("expires")?
-                .parse()
-                .map_err(|_| malformed("its expiry is no time"))?,
+            hold: hold.map_err(|_| malformed(Self::KIND, "its hold is no digest"))?,
+            verdict: lines.member("verdict")?.parse()?,
+            person: lines.member("person")?.to_owned(),
+            group: lines.member("group")?.to_owned(),
+            expires_ms: lines.time("expires")?,
             in_stead_of: None,
         };
-        if let Some(line) = lines.next() {
+        if let Some(line) = lines.more() {
             let member = line.strip_prefix("in-stead-of ").filter(|member| !member.is_empty());
-            vote.in_stead_of = Some(member.ok_or_else(|| malformed("a line of it is no vote's"))?.to_owned());
+            let member = member.ok_or_else(|| malformed(Self::KIND, "a line of it is no vote's"))?;
+            vote.in_stead_of = Some(member.to_owned());
         }
         Ok(vote)
     }
@@ -274,8 +257,8 @@ pub fn signer_name(note: &str) -> Option<&str> {
     Some(name)
 }
 
-fn malformed(why: &str) -> LedgerError {
-    LedgerError::Note(format!("as a vote: {why}"))
+fn malformed(kind: &str, why: &str) -> LedgerError {
+    LedgerError::Note(format!("as a {kind}: {why}"))
 }
 
 /// A hold as the ledger has it.
@@ -304,7 +287,7 @@ impl Hold {
     }
 
     /// Whether the person is the one who asked, or for whom it is done.
-    fn is_own(&self, person: &str) -> bool {
+    pub(crate) fn is_own(&self, person: &str) -> bool {
         self.principal.user.as_deref() == Some(person) || self.principal.agent == person
     }
 }

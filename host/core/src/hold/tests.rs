@@ -353,7 +353,7 @@ fn what_is_signed_has_one_spelling() {
         assert!(Vote::open(&note, key("ann").verifier()).is_err(), "{from} → {to}");
     }
     let mut long = text;
-    long.push_str(&"x".repeat(LONGEST_VOTE));
+    long.push_str(&"x".repeat(said::LONGEST));
     assert!(Vote::open(&key("ann").sign(&long), key("ann").verifier()).is_err());
 }
 

@@ -12,7 +12,7 @@ use super::entry::{Entry, Principal};
 use super::{LedgerError, Stamp};
 use crate::digest::Digest;
 use crate::guard;
-use crate::hold::{Verdict, Vote};
+use crate::hold::{Hold, Progress, Standing, Verdict, Vote};
 
 /// What one call's entries say, from the first to the last there is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,6 +169,7 @@ impl CallStory {
                     guard!("ledger.story-ordinal-once", self.is_new(intent.ordinal, intent.hold)),
                     "the call had an effect of that number",
                 )?;
+                self.check_approved(entry, intent)?;
                 let by_operator = intent.cause == Cause::Operator && self.letter() == intent.letter.as_ref();
                 require(
                     guard!("ledger.story-letter", intent.letter.is_none() || by_operator),
@@ -452,6 +453,48 @@ impl CallStory {
             Some(EffectStory::Held(held)) => hold == Some(held.what.hold),
             Some(_) => false,
         }
+    }
+
+    /// An intent that ends a hold has the approvals that the hold waited for, and passes no cap but those that it named.
+    ///
+    /// Whether a vote still counted at that moment, by people and groups, the ledger does not say; that enough stood when the last of them
+    /// was cast, it does. Votes are taken by then, as they expire.
+    fn check_approved(&self, entry: &Entry, intent: &EffectIntent) -> Result<(), LedgerError> {
+        let over = || intent.reserved.iter().filter(|reservation| reservation.over.is_some());
+        let Some((story, principal)) = self.holds.get(&intent.ordinal).zip(self.principal.clone()) else {
+            return match over().next() {
+                Some(_) if !guard!("ledger.story-over", false) => {
+                    Err(contradiction(entry, "it passes a cap, and was not held"))
+                }
+                _ => Ok(()),
+            };
+        };
+        let held = &story.held.what;
+        let hold = Hold {
+            id: held.hold,
+            principal,
+            needs: held.needs.clone(),
+            expires_ms: held.expires,
+        };
+        let votes = story
+            .votes
+            .iter()
+            .filter_map(|vote| Vote::claimed(&vote.what.vote).ok());
+        let votes = votes.filter(|vote| !hold.is_own(&vote.person) && !hold.is_own(vote.seat()));
+        let last = story.votes.last().map_or(0, |vote| vote.stamp.time_ms());
+        let last = u64::try_from(last).unwrap_or_default();
+        let standing = Progress::of(votes.collect(), None).standing(&hold, last);
+        if !guard!("ledger.story-approved", standing == Standing::Approved) {
+            return Err(contradiction(
+                entry,
+                "its hold was not approved by as many as it waited for",
+            ));
+        }
+        let named = over().all(|reservation| held.over.contains(&reservation.budget));
+        if !guard!("ledger.story-over", named) {
+            return Err(contradiction(entry, "it passes a cap that its hold did not name"));
+        }
+        Ok(())
     }
 
     fn was_asked(&self, finished: &CallFinished) -> bool {

@@ -605,5 +605,25 @@ impl Vocabulary {
     }
 }
 
+/// An id for a rule that is proposed: `wanted`, as far as an id can be that, with a number where it is taken. It is taken then.
+#[must_use]
+pub fn proposed_id(wanted: &str, taken: &mut BTreeSet<String>) -> String {
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') {
+            c
+        } else {
+            '-'
+        }
+    };
+    let wanted: String = wanted.chars().map(plain).take(56).collect();
+    let mut id = wanted.clone();
+    let mut number = 1;
+    while !taken.insert(id.clone()) {
+        number += 1;
+        id = format!("{wanted}-{number}");
+    }
+    id
+}
+
 #[cfg(test)]
 mod tests;

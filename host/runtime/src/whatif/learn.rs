@@ -11,7 +11,7 @@ use ambit_core::error::{Code, Refusal};
 use ambit_core::ledger::CallStory;
 use ambit_core::ledger::body::Amount;
 use ambit_core::money::{Currency, Spend};
-use ambit_core::policy::PolicySet;
+use ambit_core::policy::{PolicySet, proposed_id};
 use ambit_core::scope::Tier;
 use serde::Serialize;
 
@@ -320,7 +320,7 @@ fn written(subjects: BTreeMap<Subject, Seen>, in_force: &PolicySet) -> (String, 
     let mut text = HEAD.to_owned();
     let mut rules = Vec::new();
     for (subject, seen) in subjects {
-        let id = unique(&subject.id(), &mut taken);
+        let id = proposed_id(&subject.id(), &mut taken);
         // Writing to a string does not fail.
         let _ = write!(text, "\n// {}\n@id(\"{id}\")\n{}\n", told(&seen), subject.rule(&seen));
         rules.push(Lesson {
@@ -358,25 +358,6 @@ fn times(number: u64) -> String {
         1 => "once".to_owned(),
         number => format!("{number} times"),
     }
-}
-
-/// An id that policies can have and none has.
-fn unique(wanted: &str, taken: &mut BTreeSet<String>) -> String {
-    let plain = |c: char| {
-        if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') {
-            c
-        } else {
-            '-'
-        }
-    };
-    let wanted: String = wanted.chars().map(plain).take(56).collect();
-    let mut id = wanted.clone();
-    let mut number = 1;
-    while !taken.insert(id.clone()) {
-        number += 1;
-        id = format!("{wanted}-{number}");
-    }
-    id
 }
 
 fn load(sources: &[(String, String)], groups: &BTreeMap<String, usize>) -> Result<PolicySet, OpenError> {

@@ -23,6 +23,7 @@ use super::*;
 use crate::digest::Digest;
 use crate::error::Code;
 use crate::grant::Limits;
+use crate::hold::{Verdict, Vote};
 use crate::policy::Mode;
 use crate::scope::Tier;
 
@@ -124,7 +125,7 @@ impl Log {
         }));
         log.push(of_call('a', accepted()));
         log.push(of_call('a', held(0)));
-        log.push(of_call('a', voted(0)));
+        approvals(0).into_iter().for_each(|vote| log.push(of_call('a', vote)));
         log.push(of_call('a', passed(0)));
         log.push(of_call('a', answered(0)));
         log.push(of_call('a', one_answered()));
@@ -462,6 +463,28 @@ fn voted(ordinal: u32) -> Body {
         vote: "a signed note".into(),
     }
     .into()
+}
+
+/// As many approvals as [`held`] waits for, each signed by its person.
+fn approvals(ordinal: u32) -> Vec<Body> {
+    let people = [("ann", "finance"), ("ben", "finance"), ("cid", "legal")];
+    people.map(|(person, group)| approved(ordinal, person, group)).into()
+}
+
+fn approved(ordinal: u32, person: &str, group: &str) -> Body {
+    let vote = Vote {
+        person: person.to_owned(),
+        hold: digest("hold"),
+        verdict: Verdict::Approve,
+        group: group.to_owned(),
+        expires_ms: 1_795_228_900_000,
+        in_stead_of: None,
+    };
+    let Body::HoldVoted(mut body) = voted(ordinal) else {
+        unreachable!()
+    };
+    body.vote = vote.sign(&SignerKey::from_seed(person, &[9; 32]).unwrap()).unwrap();
+    body.into()
 }
 
 /// The intent that a hold ended with.

@@ -255,16 +255,63 @@ fn a_hold_ends_once_with_what_names_it() {
     );
     refuses(with(vec![passed(0)]), 2, "an effect of that number");
     refuses(
-        with(vec![held(0), passed(0), answered(0), passed(0)]),
-        5,
+        with(held_and(vec![passed(0), answered(0), passed(0)])),
+        8,
         "an effect of that number",
     );
     refuses(with(vec![held(0), held(0)]), 3, "an effect of that number");
     refuses(with(vec![held(0), held(1)]), 3, "another effect of the call is held");
     refuses(with(vec![voted(0)]), 2, "no such hold");
     refuses(with(vec![held(0), voted(1)]), 3, "no such hold");
-    refuses(with(vec![held(0), passed(0), voted(0)]), 4, "no such hold");
+    refuses(with(held_and(vec![passed(0), voted(0)])), 7, "no such hold");
     refuses(with(vec![held(0), finished(&[])]), 3, "is held");
+}
+
+/// A hold with all its approvals, and what comes after that.
+fn held_and(more: Vec<Body>) -> Vec<Body> {
+    std::iter::once(held(0)).chain(approvals(0)).chain(more).collect()
+}
+
+#[test]
+fn what_ends_a_hold_was_approved() {
+    let with = |more: Vec<Body>| std::iter::once(accepted()).chain(more).map(|body| of_call('a', body));
+    let over = |budget: &str, hold: Option<&str>| {
+        let Body::EffectIntent(mut body) = (match hold {
+            Some(_) => passed(0),
+            None => intent(0),
+        }) else {
+            unreachable!()
+        };
+        body.reserved[0].budget = budget.to_owned();
+        body.reserved[0].over = Some(digest("hold"));
+        Body::from(body)
+    };
+    let mut log = Log::new();
+    with(held_and(vec![passed(0)])).for_each(|draft| log.push(draft));
+    assert!(log.verify().is_ok());
+    let few = "not approved by as many";
+    let of = |people: &[(&str, &str)]| {
+        let votes = people.iter().map(|(person, group)| approved(0, person, group));
+        std::iter::once(held(0))
+            .chain(votes)
+            .chain([passed(0)])
+            .collect::<Vec<_>>()
+    };
+    refuses(with(of(&[])), 3, few);
+    refuses(with(of(&[("ann", "finance"), ("cid", "legal")])), 5, few);
+    // One person twice, and the user that it is done for.
+    refuses(
+        with(of(&[("ann", "finance"), ("ann", "finance"), ("cid", "legal")])),
+        6,
+        few,
+    );
+    refuses(
+        with(of(&[("ann", "finance"), ("alice", "finance"), ("cid", "legal")])),
+        6,
+        few,
+    );
+    refuses(with(held_and(vec![over("another", Some("hold"))])), 6, "did not name");
+    refuses(with(vec![over("refunds", None)]), 2, "was not held");
 }
 
 /// A call whose one effect is in doubt, and what comes after that.
@@ -340,7 +387,7 @@ fn what_became_of_a_doubt_is_said_once() {
 fn a_broken_glass_says_what_it_was_broken_for() {
     let with = |more: Body| [accepted(), held(0), more].map(|body| of_call('a', body));
     let voted = |verdict, instead| {
-        let vote = crate::hold::Vote {
+        let vote = Vote {
             person: "ann".into(),
             hold: digest("hold"),
             verdict,
@@ -355,7 +402,7 @@ fn a_broken_glass_says_what_it_was_broken_for() {
         body.instead = instead;
         Body::from(body)
     };
-    let (breaks, approves) = (crate::hold::Verdict::BreakGlass, crate::hold::Verdict::Approve);
+    let (breaks, approves) = (Verdict::BreakGlass, Verdict::Approve);
     let all = Some([("finance".to_owned(), 2), ("legal".to_owned(), 1)].into());
     let less = Some([("finance".to_owned(), 1)].into());
     for (verdict, instead) in [(breaks, None), (breaks, less), (approves, all.clone())] {
