@@ -20,20 +20,20 @@ fn on_both(test: impl Fn(&Store)) {
     test(&Store::memory(home.keys(), StoreOptions::default()).unwrap());
 }
 
-fn key(name: &str) -> SignerKey {
+pub(super) fn key(name: &str) -> SignerKey {
     let mut seed = [9; 32];
     name.bytes().zip(&mut seed).for_each(|(byte, seed)| *seed = byte);
     SignerKey::from_seed(name, &seed).unwrap()
 }
 
-fn enrolled(name: &str) -> Batch {
+pub(super) fn enrolled(name: &str) -> Batch {
     batch([EntryDraft::of_ledger(PersonEnrolled {
         key: key(name).verifier().to_string(),
         name: name.into(),
     })])
 }
 
-fn vote(by: &SignerKey, hold: &[u8]) -> String {
+pub(super) fn vote(by: &SignerKey, hold: &[u8]) -> String {
     let vote = Vote {
         person: by.verifier().name().to_owned(),
         hold: Digest::of(hold),
@@ -68,6 +68,8 @@ fn refused<T: std::fmt::Debug>(result: Result<T, StoreError>, why: &str) {
 fn a_hold_ends_once_and_with_its_own_intent() {
     with_hold(LATE, |store, call| {
         refused(store.commit(call.passes(0, b"another")), "not held under that hold");
+        let yes = vote(&key("ann"), b"hold");
+        store.commit(batch([call.voted(0, b"hold", yes)])).unwrap();
         store.commit(call.passes(0, b"hold")).unwrap();
         refused(
             store.commit(batch([call.unheld(0, b"hold")])),

@@ -9,6 +9,7 @@ use ambit_core::run::RunError;
 
 use super::super::{Batch, Faults, Store, StoreError};
 use super::fixture::{Call, Home, Time, batch, request, reserve_in};
+use super::holds::{enrolled, key, vote};
 
 const RUN: &str = "r_aaaaaaaaaaaaaaaaaaaaaaaaaa";
 /// 2026-11-21T12:00:00Z
@@ -240,12 +241,11 @@ fn a_run_degrades_in_the_transaction_of_the_failure_that_is_too_much() {
 fn a_cap_is_passed_by_the_hold_that_ends_with_the_intent() {
     stores(|_, store| {
         let call = Call::new();
-        store
-            .commit(batch([
-                call.accepted(vec![]),
-                call.held(1, b"hold", u64::try_from(NOON + HOUR).unwrap()),
-            ]))
-            .unwrap();
+        let mut held = call.held(1, b"hold", u64::try_from(NOON + HOUR).unwrap());
+        if let Body::EffectHeld(held) = &mut held.body {
+            held.over.push("b".into());
+        }
+        store.commit(batch([call.accepted(vec![]), held])).unwrap();
         let over = |hold: Option<&[u8]>| {
             let mut passes = call.passes(1, b"hold");
             let mut reserved = reserve_in("effects day", "b", 7, 5);
@@ -255,6 +255,9 @@ fn a_cap_is_passed_by_the_hold_that_ends_with_the_intent() {
             }
             store.commit(passes)
         };
+        store.commit(enrolled("ann")).unwrap();
+        let yes = vote(&key("ann"), b"hold");
+        store.commit(batch([call.voted(1, b"hold", yes)])).unwrap();
         assert!(matches!(over(None), Err(StoreError::Budget { .. })));
         assert!(contradicts(over(Some(b"another"))).contains("by a hold that does not end with it"));
         over(Some(b"hold")).unwrap();

@@ -1,0 +1,293 @@
+//! Effects that wait for people: how a call stops at one, and how it goes on.
+
+use ambit_core::digest::Digest;
+use ambit_core::effect::{GuestRequest, GuestResponse};
+use ambit_core::error::{Code, Refusal};
+use ambit_core::grant::Admitted;
+use ambit_core::hold::{Bound, End, Found, Hold, Need, Progress as Votes, Standing};
+use ambit_core::ledger::Principal;
+use ambit_core::ledger::body::{Amount, Cause, EffectHeld};
+use ambit_core::money::Spend;
+use ambit_core::policy::Mode;
+use ambit_core::scope::Tier;
+use serde::Serialize;
+
+use crate::approvals::Waiting;
+use crate::host::now_ms;
+use crate::sandbox::Stop;
+use crate::store::{Batch, StoreError};
+use crate::transcript::AskedFor;
+
+use super::budget::Asks;
+use super::{CallEffects, Known, Missed, Permitted, amount, effect_digest, is_a_stop};
+
+impl CallEffects {
+    /// The held effect, which the guest asks for again: by what people said, and decided anew.
+    pub(super) fn go_on(
+        &mut self,
+        waiting: WaitingEffect,
+        import: u32,
+        guest: &GuestRequest,
+    ) -> Result<GuestResponse, Missed> {
+        let label = self.grant.label(import);
+        let same = waiting.asked.check(label, guest, self.grant.limits());
+        if let Err(divergence) = same {
+            let stop = divergence.stop();
+            self.refuse(waiting.known(), &stop)?;
+            return Err(Missed::Over(stop));
+        }
+        self.clock_ms = self.clock_ms.max(waiting.clock_ms);
+        let mut known = waiting.known();
+        let now_ms = u64::try_from(now_ms()).unwrap_or_default();
+        let outcome = match waiting.votes.standing(&waiting.hold, now_ms) {
+            Standing::Approved => {
+                known.approvals = waiting.votes.approvals(&waiting.hold, now_ms);
+                known.given = waiting.votes.given(now_ms);
+                if let Some(vote) = waiting.votes.broken_by(now_ms) {
+                    tracing::warn!(
+                        call = %self.heading.call,
+                        hold = %waiting.hold.id,
+                        person = %vote.person,
+                        group = %vote.group,
+                        "BREAK-GLASS: an effect goes on without the approvals that policy asks for"
+                    );
+                }
+                self.permitted(&mut known, import, guest)
+                    .and_then(|permitted| waiting.still(permitted))
+                    .and_then(|permitted| self.send(&mut known, permitted))
+            }
+            standing => Err(not_approved(&standing).into()),
+        };
+        match outcome {
+            // A stop uses no approvals up: the hold stays, and the call can go on once it is lifted.
+            Err(Missed::Refused(refusal) | Missed::Killed(refusal)) if is_a_stop(&refusal) => {
+                self.still_held = Some(refusal.clone());
+                Err(Missed::Over(refusal))
+            }
+            Err(Missed::Refused(refusal)) if !ambit_core::guard!("hold.kept", !passes(&refusal)) => {
+                Err(Missed::Over(self.wait_on(waiting.held, refusal)))
+            }
+            outcome => self.recorded(known, outcome),
+        }
+    }
+
+    /// Ends the guest before an approved effect that cannot be had right now: its hold goes on, with its approvals.
+    pub(super) fn wait_on(&mut self, held: Held, refusal: Refusal) -> Stop {
+        self.held = Some(held);
+        let stop = Refusal::new(Code::Held, format!("it is approved and waits on: {}", refusal.message));
+        self.refusals.push(refusal);
+        stop
+    }
+
+    /// Notes that the effect waits for approvals, and ends the guest: nothing of the call is kept but rows. Where as many of the agent's
+    /// effects wait as may, it is refused, and the guest goes on.
+    pub(super) fn hold(
+        &mut self,
+        known: &Known,
+        admitted: &Admitted,
+        spend: Spend,
+        asks: Asks,
+    ) -> Result<Missed, StoreError> {
+        let ordinal = known.ordinal;
+        let (principal, tool) = (Principal::from(self.grant.caller()), self.grant.tool().digest());
+        let kept = self.payload(format!("effect/{ordinal}/held"), &admitted.request().wire())?;
+        let request = kept.commitment();
+        let effect = effect_digest(admitted, spend, &request);
+        let connection = admitted.connection().name().to_owned();
+        let bound = Bound {
+            call: self.heading.call.as_str(),
+            ordinal,
+            effect: &effect,
+            tool: &tool,
+            connection: &connection,
+            principal: &principal,
+            run: self.heading.run.as_deref(),
+        };
+        let now_ms = u64::try_from(now_ms()).unwrap_or_default();
+        let held = Held {
+            hold: bound.id(),
+            ordinal,
+            connection,
+            route: admitted.route().name().to_owned(),
+            tier: admitted.tier(),
+            spend: amount(spend),
+            needs: asks.needs,
+            over: asks.over,
+            rules: known.rules.clone(),
+            expires_ms: now_ms.saturating_add(self.grant.limits().hold_ms),
+        };
+        let entry = self.heading.entry(EffectHeld {
+            asked: known.asked,
+            connection: held.connection.clone(),
+            effect,
+            expires: held.expires_ms,
+            hold: held.hold,
+            import: known.import.clone(),
+            most: self.grant.limits().open_holds,
+            needs: held.needs.clone(),
+            ordinal,
+            over: held.over.clone(),
+            request,
+            route: held.route.clone(),
+            rules: held.rules.clone(),
+            spend: held.spend,
+            tier: held.tier,
+        });
+        // A copy: a batch that is refused, as there is no room for one more, leaves what is pending to the next one.
+        let mut batch = Batch {
+            entries: self.pending.entries.clone(),
+            payloads: self.pending.payloads.clone(),
+            transcript: self.pending.transcript.clone(),
+            ..Batch::default()
+        };
+        batch
+            .transcript
+            .push(self.row("held", Some(effect), kept.name().to_owned()));
+        batch.entries.push(entry);
+        batch.payloads.push(kept);
+        match self.shared.store.commit(batch) {
+            Ok(_) => {}
+            Err(full @ StoreError::Holds { .. }) => return Ok(Missed::Refused(full.into())),
+            Err(error) => return Err(error),
+        }
+        self.pending = Batch::default();
+        self.steps += 1;
+        let message = format!("effect {ordinal} waits for approvals");
+        self.held = Some(held);
+        Ok(Missed::Over(Refusal::new(Code::Held, message)))
+    }
+
+    /// Whether an effect is one that can wait: asked for the first time, by the guest, and not in a dry run, of which nothing is left.
+    pub(super) fn can_wait(&self, known: &Known) -> bool {
+        let dry = self.mode == Mode::DryRun;
+        known.hold.is_none() && known.cause == Cause::Guest && ambit_core::guard!("hold.dry-run", !dry)
+    }
+
+    /// The approvals that an effect waits for, where it is one that can wait, and is denied by policy.
+    pub(super) fn approvals_that_permit(
+        &self,
+        admitted: &Admitted,
+        spend: Spend,
+        exhausted: &[String],
+        known: &Known,
+        refusal: &Refusal,
+    ) -> Vec<Need> {
+        if refusal.code != Code::Policy || !self.can_wait(known) {
+            return Vec::new();
+        }
+        self.asking(admitted, spend, exhausted, known, |facts| {
+            self.shared.policy.approvals_that_permit(facts)
+        })
+    }
+
+    /// That what was approved still is, by the people of now: a look-up and a wait for the effect's turn have passed since that was asked.
+    pub(super) fn approved_still(&self, known: &Known) -> Result<(), Missed> {
+        if known.hold.is_none() {
+            return Ok(());
+        }
+        let reader = self.shared.store.reader()?;
+        let Some(waiting) = Waiting::of(&reader, &self.shared.config, self.heading.call.as_str())? else {
+            return Err(not_approved(&Standing::Ended(End::Stale)).into());
+        };
+        let now_ms = u64::try_from(now_ms()).unwrap_or_default();
+        let (hold, votes) = (&waiting.pending.hold, &waiting.pending.votes);
+        let passes = matches!(votes.end(hold, now_ms, Found::Permitted), Ok((_, End::Passed)));
+        if !ambit_core::guard!("hold.approved-still", passes) {
+            return Err(not_approved(&votes.standing(hold, now_ms)).into());
+        }
+        Ok(())
+    }
+}
+
+/// A held effect, when its call goes on.
+pub(crate) struct WaitingEffect {
+    pub(crate) asked: AskedFor,
+    pub(crate) hold: Hold,
+    pub(crate) votes: Votes,
+    /// The call's clock when it was held: after the host's own look-up for it.
+    pub(crate) clock_ms: u64,
+    /// The request as it was approved, word for word.
+    pub(crate) wire: String,
+    /// The effect's digest, as it was held.
+    pub(crate) effect: Digest,
+    /// The commitment that the digest covers.
+    pub(crate) request: Digest,
+    /// Commitment to what the guest asked for.
+    pub(crate) commitment: Option<Digest>,
+    /// What a caller is told of it.
+    pub(crate) held: Held,
+}
+
+/// An effect that waits for approvals: what a caller is told of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Held {
+    /// The hold's id, which approvals are for.
+    pub hold: Digest,
+    /// Which of the call's effects.
+    pub ordinal: u32,
+    /// The connection's name.
+    pub connection: String,
+    /// The route's name.
+    pub route: String,
+    /// The route's tier.
+    pub tier: Tier,
+    /// The money it would move.
+    pub spend: Option<Amount>,
+    /// The smallest sets of approvals that would permit it, each by group: any of them.
+    pub needs: Vec<Need>,
+    /// The budgets that have no room for it, whose caps the approvals let it pass.
+    pub over: Vec<String>,
+    /// The `@id`s of the policies that deny it for now.
+    pub rules: Vec<String>,
+    /// From then on it is over, in milliseconds since 1970.
+    pub expires_ms: u64,
+}
+
+impl WaitingEffect {
+    /// What is known of it before anything is decided anew.
+    pub(super) fn known(&self) -> Known {
+        let mut known = Known::new(self.asked.ordinal, Cause::Guest);
+        known.import = self.asked.label.clone();
+        known.asked = self.commitment;
+        known.hold = Some(self.hold.id);
+        known.over.clone_from(&self.held.over);
+        known
+    }
+
+    /// That what is permitted now is what was approved, to the byte.
+    fn still(&self, permitted: Permitted) -> Result<Permitted, Missed> {
+        let effect = effect_digest(&permitted.admitted, permitted.spend, &self.request);
+        let wire = permitted.admitted.request().wire().to_canonical();
+        if !ambit_core::guard!("hold.same-effect", effect == self.effect && wire == self.wire) {
+            let why = "the effect is another one than was approved: its route, money or request changed meanwhile";
+            return Err(Refusal::new(Code::Stale, why).into());
+        }
+        Ok(permitted)
+    }
+}
+
+/// Whether an effect that is refused so before its intent may be had later, without anybody deciding anything: people's approvals are
+/// not used up by it.
+const fn passes(refusal: &Refusal) -> bool {
+    matches!(
+        refusal.code,
+        Code::Rate
+            | Code::Breaker
+            | Code::Budget
+            | Code::Ledger
+            | Code::Address
+            | Code::Credential
+            | Code::Limit
+            | Code::Money
+    )
+}
+
+/// What the guest is told where people did not say yes.
+pub(crate) fn not_approved(standing: &Standing) -> Refusal {
+    let why = match standing {
+        Standing::Rejected { .. } => "it was rejected",
+        Standing::Expired => "nobody decided it in time",
+        Standing::Waiting(_) | Standing::Approved | Standing::Ended(_) => "its approvals no longer count",
+    };
+    Refusal::new(Code::Approval, format!("the effect was not approved: {why}"))
+}
