@@ -151,6 +151,7 @@ impl Host {
         let reason = reason.transpose()?;
         batch.entries.push(heading.entry(EffectResolved {
             answer,
+            dead: story.is_letter_again(ordinal, found),
             found,
             ordinal,
             reason: reason.as_ref().map(Payload::commitment),
@@ -226,7 +227,7 @@ fn of_reserved(reserved: Vec<(Window, u64)>, found: Found) -> Vec<Settlement> {
     settled.collect()
 }
 
-fn outcome_of(story: &CallStory, ordinal: u32) -> Option<&Told<EffectOutcome>> {
+pub(crate) fn outcome_of(story: &CallStory, ordinal: u32) -> Option<&Told<EffectOutcome>> {
     match story.effects.get(&ordinal)? {
         EffectStory::Intended { outcome, .. } => outcome.as_ref(),
         _ => None,
@@ -234,7 +235,7 @@ fn outcome_of(story: &CallStory, ordinal: u32) -> Option<&Told<EffectOutcome>> {
 }
 
 /// The effect in doubt that is meant.
-fn in_doubt(story: &CallStory, ordinal: Option<u32>) -> Result<u32, Refusal> {
+pub(crate) fn in_doubt(story: &CallStory, ordinal: Option<u32>) -> Result<u32, Refusal> {
     let doubts: Vec<u32> = story.doubts().collect();
     match (ordinal, doubts.as_slice()) {
         (Some(ordinal), doubts) if doubts.contains(&ordinal) => Ok(ordinal),
@@ -255,6 +256,6 @@ fn none_in_doubt(story: &CallStory, ordinal: Option<u32>) -> Refusal {
         .advise("`ambit calls --in-doubt` prints what is")
 }
 
-fn runs(call: &str) -> Refusal {
+pub(crate) fn runs(call: &str) -> Refusal {
     Refusal::new(Code::Approval, format!("call {call} runs right now")).advise("wait until it has ended")
 }

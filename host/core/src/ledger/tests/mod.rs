@@ -551,6 +551,7 @@ fn outcome(ordinal: u32, outcome: Outcome) -> Body {
 fn resolved(ordinal: u32, found: Found) -> Body {
     EffectResolved {
         answer: None,
+        dead: false,
         found,
         ordinal,
         reason: Some(digest("found")),
