@@ -66,7 +66,8 @@ fn unseen(story: &CallStory, ordinal: u32) -> Result<(&Told<EffectIntent>, &Effe
         }) if intent.what.changes() && outcome.what.is_in_doubt() => Some((&**intent, &outcome.what)),
         _ => None,
     };
-    let say = format!("find out at the service, then `ambit calls resolve {call} --effect {ordinal} --done` or `--not-done`");
+    let say =
+        format!("find out at the service, then `ambit calls resolve {call} --effect {ordinal} --done` or `--not-done`");
     let Some((intent, outcome)) = found else {
         return Err(refuse(
             format!("effect {ordinal} of call {call} is not in doubt"),
@@ -177,7 +178,11 @@ impl Unseen {
 }
 
 /// What the intent set aside and is not settled yet.
-fn still_reserved(reader: &Reader, call: &str, intent: &EffectIntent) -> Result<Vec<Reservation>, StoreError> {
+pub(crate) fn still_reserved(
+    reader: &Reader,
+    call: &str,
+    intent: &EffectIntent,
+) -> Result<Vec<Reservation>, StoreError> {
     let work = Work {
         call: call.to_owned(),
         ordinal: Some(intent.ordinal),

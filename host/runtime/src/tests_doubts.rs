@@ -99,7 +99,10 @@ fn an_effect_in_doubt_is_sent_again_under_its_key() {
     assert_eq!(counted(folder.path()), used, "what it may use is set aside once");
     assert!(host.retry_doubt(&call, None, None).is_err());
     let story = host.reader().unwrap().story(&call).unwrap();
-    assert_eq!((story.tally().counts().answered, story.tally().counts().in_doubt), (1, 0));
+    assert_eq!(
+        (story.tally().counts().answered, story.tally().counts().in_doubt),
+        (1, 0)
+    );
     drop((host, reader));
     verifies(folder.path());
     replays(folder.path(), &call);
@@ -281,7 +284,10 @@ fn an_answer_that_nobody_saw_again_is_in_doubt_for_its_guest() {
     let again = host.retry_dead_letter(&call, 1, false).unwrap();
     assert!(matches!(again.outcome, Outcome::Ok(_)), "{again:?}");
     let keys = service.keys();
-    assert!(keys.iter().rev().take(3).all(|key| *key == keys[keys.len() - 1]), "{keys:?}");
+    assert!(
+        keys.iter().rev().take(3).all(|key| *key == keys[keys.len() - 1]),
+        "{keys:?}"
+    );
     drop(host);
     verifies(folder.path());
     replays(folder.path(), &call);

@@ -68,7 +68,10 @@ fn ends_at(scene: &Scene, by_retry: bool, faults: Faults) -> bool {
         Ok(host) => (scene.act)(host).is_none(),
         Err(_) => true,
     };
-    assert!(!ended || opened.as_ref().ok().is_none_or(|host| host.failed().is_some()), "{said}");
+    assert!(
+        !ended || opened.as_ref().ok().is_none_or(|host| host.failed().is_some()),
+        "{said}"
+    );
     drop(opened);
     let host = open(folder).unwrap();
     finish(&host, &service, by_retry);
@@ -79,6 +82,13 @@ fn ends_at(scene: &Scene, by_retry: bool, faults: Faults) -> bool {
 
 /// What operators and reviewers do until nothing is left to do.
 fn finish(host: &Host, service: &Scripted, by_retry: bool) {
+    // A call that goes on may wait then.
+    for _ in 0..3 {
+        finish_once(host, service, by_retry);
+    }
+}
+
+fn finish_once(host: &Host, service: &Scripted, by_retry: bool) {
     for (work, _) in host.reader().unwrap().holds(None, 10).unwrap() {
         let waiting = Waiting::of(&host.reader().unwrap(), &host.shared.config, &work.call);
         let waiting = waiting.unwrap().unwrap();
@@ -119,7 +129,7 @@ fn finish(host: &Host, service: &Scripted, by_retry: bool) {
         host.resume(call, None).unwrap();
     }
     for (call, ordinal) in letters(host.shared.config.home()) {
-        // What is found to be done is given up, and what was declined is retried.
+        // What was declined is retried.
         if host.retry_dead_letter(&call, ordinal, false).is_err() {
             panic!("the letter of {call} is not retried");
         }

@@ -99,7 +99,10 @@ impl CallEffects {
         self.letter = Some(letter);
         let outcome = match self.unseen.take() {
             Some(unseen) => self.send_unseen(unseen, import, guest),
-            None => Err(Missed::Over(Refusal::new(Code::Internal, "there is nothing to send again"))),
+            None => Err(Missed::Over(Refusal::new(
+                Code::Internal,
+                "there is nothing to send again",
+            ))),
         };
         self.told(outcome)
     }

@@ -271,7 +271,9 @@ impl Reader {
 
     /// Whether nobody has said what became of an effect of a call that is in doubt.
     fn is_doubtful(&self, call: &str) -> Result<bool, StoreError> {
-        let one = self.one("SELECT 1 FROM doubts WHERE call = ?1 LIMIT 1", [call], |row| row.get::<_, u64>(0))?;
+        let one = self.one("SELECT 1 FROM doubts WHERE call = ?1 LIMIT 1", [call], |row| {
+            row.get::<_, u64>(0)
+        })?;
         Ok(one.is_some())
     }
 

@@ -421,6 +421,7 @@ fn a_broken_glass_says_what_it_was_broken_for() {
 fn values_are_erased_once_and_of_calls_that_are_over() {
     let mut log = Log::of_everything();
     log.push(erased(&['a', 'd']));
+    log.push(of_call('b', resolved(1, Found::Done)));
     log.push(erased(&['b']));
     assert_eq!(log.verify().unwrap().erased, 3);
     refuses([erased(&['a'])], 1, "no call of that id was over");
@@ -483,8 +484,15 @@ fn after_restart(attempt: u32) -> Body {
 
 #[test]
 fn what_nobody_saw_the_end_of_is_sent_again_and_ends_anew() {
+    let ended = || {
+        let Body::CallFinished(mut body) = finished(&[(1, 5000)]) else {
+            unreachable!()
+        };
+        body.effects.refused = 0;
+        Body::from(body)
+    };
     let mut log = Log::new();
-    let again = vec![after_restart(2), after(1, 2), finished(&[(1, 5000)])];
+    let again = vec![after_restart(2), after(1, 2), ended()];
     unseen(intent(1), again).for_each(|draft| log.push(draft));
     assert_eq!(log.verify().unwrap().doubtful, 0);
     // Its host may end once more.
@@ -498,7 +506,7 @@ fn what_nobody_saw_the_end_of_is_sent_again_and_ends_anew() {
         once_more.into(),
         after_restart(3),
         after(1, 3),
-        finished(&[(1, 5000)]),
+        ended(),
     ];
     unseen(intent(1), again).for_each(|draft| log.push(draft));
     log.verify().unwrap();
@@ -511,8 +519,8 @@ fn what_nobody_saw_the_end_of_is_sent_again_and_ends_anew() {
     let told = outcome(1, Outcome::InDoubt(Doubt::Restart));
     let drafts = [accepted(), intent(1), told, after_restart(2)];
     refuses(drafts.map(|body| of_call('a', body)), 4, not_next);
-    let ended = vec![ended_in_doubt(5000), after_restart(2)];
-    refuses(unseen(intent(1), ended), 5, "already over");
+    let over = vec![ended_in_doubt(5000), after_restart(2)];
+    refuses(unseen(intent(1), over), 5, "already over");
 }
 
 #[test]

@@ -9,7 +9,9 @@ use ambit_core::digest::Digest;
 use ambit_core::ledger::body::{Answered, DeadLetterDropped, Doubt, Dropped, Outcome};
 use ambit_core::ledger::{Body, Checkpoint, EntryDraft, Kind, Receipt, merkle};
 
-use super::super::{Again, Batch, CallFilter, Faults, Intent, Payload, Store, StoreError, StoreOptions, TranscriptRow, Work};
+use super::super::{
+    Again, Batch, CallFilter, Faults, Intent, Payload, Store, StoreError, StoreOptions, TranscriptRow, Work,
+};
 use super::fixture::{Call, Home, batch, note, request, send};
 
 /// A store of each kind, which must behave alike.
@@ -283,16 +285,28 @@ fn what_nobody_saw_the_end_of_is_under_way_again_once() {
             body.after = Outcome::Answered(Answered { status: 503 });
         }
         assert!(store.commit(batch_of(after_an_answer)).is_err(), "it is not under way");
-        assert!(store.commit(batch_of(after_restart(&call, 2))).unwrap().durable.is_some());
+        assert!(
+            store
+                .commit(batch_of(after_restart(&call, 2)))
+                .unwrap()
+                .durable
+                .is_some()
+        );
         assert_eq!((doubts(), under_way()), (0, 1));
-        assert!(store.commit(batch([call.resolved(0, vec![])])).is_err(), "it is under way");
+        assert!(
+            store.commit(batch([call.resolved(0, vec![])])).is_err(),
+            "it is under way"
+        );
         let mut ended = call.in_doubt(0);
         if let Body::EffectOutcome(body) = &mut ended.body {
             body.attempts = 2;
         }
         store.commit(batch([ended])).unwrap();
         store.commit(batch([call.resolved(0, vec![])])).unwrap();
-        assert!(store.commit(batch_of(after_restart(&call, 3))).is_err(), "it is known what became of it");
+        assert!(
+            store.commit(batch_of(after_restart(&call, 3))).is_err(),
+            "it is known what became of it"
+        );
     });
 }
 
