@@ -55,7 +55,7 @@ impl Again {
     ) -> Result<Self, StoreError> {
         let committed = recorded.commitment() == intent.request;
         let same = request.wire().to_canonical().as_bytes() == recorded.bytes();
-        if !guard!("ledger.retry-recorded", committed && same) {
+        if !guard!("ledger.retry-bytes", committed && same) {
             return Err(StoreError::batch(
                 "what would be sent again is not the request that the intent on the ledger commits to",
             ));
