@@ -1518,6 +1518,7 @@ mod made_up {
     pub(super) fn finished(letter: &str, settled: Vec<Settlement>) -> EntryDraft {
         let body = CallFinished {
             asked: asked(),
+            checked: Vec::new(),
             effects: Default::default(),
             fuel: 250_000_000,
             log: None,
