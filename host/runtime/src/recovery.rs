@@ -77,6 +77,7 @@ pub(crate) fn note_doubts(store: &Store) -> Result<(), StoreError> {
             // Of what was in doubt before and sent again, some is settled.
             let reserved = still_reserved(&reader, &call, &intent.what)?;
             let outcome = EffectOutcome {
+                absent: false,
                 answer: None,
                 attempts: u32::try_from(retries.len() + 1).unwrap_or(u32::MAX),
                 // It has not failed for good: its call goes on once somebody says what became of it.
