@@ -1517,6 +1517,7 @@ mod made_up {
     pub(super) fn finished(letter: &str, settled: Vec<Settlement>) -> EntryDraft {
         let body = CallFinished {
             asked: asked(),
+            edited: vec![],
             effects: Default::default(),
             fuel: 250_000_000,
             log: None,

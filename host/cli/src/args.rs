@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -384,6 +384,8 @@ pub(crate) enum Approvals {
     Approve(Cast),
     /// Say no with your own key. The tool is told, and may go on without it.
     Reject(Cast),
+    /// Change fields of a held effect with your own key. What comes of it waits anew, and your own yes to it does not count.
+    Edit(Edit),
     /// BREAK-GLASS: let an effect pass alone, in place of the approvals that are missing, and say why.
     ///
     /// Only for members of the group that `break_glass` in ambit.toml names, and never for one's own request. What no approval
@@ -406,6 +408,30 @@ pub(crate) enum Approvals {
         #[command(flatten)]
         many: Many,
     },
+}
+
+/// What is changed about a held effect: fields of its request's body, as paths like `amount` and `metadata.order`. Everything about the
+/// outcome is decided anew; what the hold waited for it waits for all the same.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("changes").required(true).multiple(true).args(["set", "unset"])))]
+pub(crate) struct Edit {
+    /// The hold or its call, or a beginning of either.
+    pub(crate) hold: String,
+    /// Have a field be this: a number, true, false, null, a text in JSON or as a bare word. Several times.
+    #[arg(long, value_name = "FIELD=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Have a field not be there. Several times.
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) unset: Vec<String>,
+    /// The file with your secret key.
+    #[arg(long, env = "AMBIT_PERSON_KEY", hide_env_values = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) key: PathBuf,
+    /// The group you speak for [default: the only one of yours that is asked].
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: Option<String>,
+    /// Why, for those who read the ledger.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -28,7 +28,7 @@ use rand_chacha::rand_core::SeedableRng;
 use serde::Serialize;
 
 use crate::config::Config;
-pub use crate::effects::Held;
+pub use crate::effects::{Edited, FirstWrite, Held, Shown, Would};
 use crate::effects::{Beginning, CallEffects, Heading, Remains, refusal_json, refused};
 use crate::host::{Host, Shared, Tool, now_ms};
 use crate::ids::{CallId, TraceId};
@@ -106,6 +106,8 @@ pub struct Answer {
     pub outcome: Outcome,
     /// Effects that the guest asked for and the host refused, in order.
     pub refused_effects: Vec<Refusal>,
+    /// Effects that people changed while they waited, in order.
+    pub edited: Vec<Edited>,
     /// What it cost.
     pub cost: Cost,
 }
@@ -121,6 +123,8 @@ pub enum Outcome {
     Stopped(Refusal),
     /// It waits for approvals, and goes on with them: [`Host::resume`].
     Held(Box<Held>),
+    /// It is a dry run, and ended at the first effect that would have changed something.
+    FirstWrite(Box<FirstWrite>),
 }
 
 impl From<sandbox::Outcome> for Outcome {
@@ -519,12 +523,16 @@ impl Host {
             ms: millis(total.saturating_sub(remains.upstream)),
             upstream_ms: millis(remains.upstream),
         };
+        if let Some(first) = remains.first_write.take() {
+            return self.finish(remains, Outcome::FirstWrite(Box::new(first)), asked, reserved, cost);
+        }
         if let Some(held) = remains.held.take() {
             return Ok(Answer {
                 call: remains.heading.call,
                 trace: remains.heading.trace,
                 outcome: Outcome::Held(Box::new(held)),
                 refused_effects: remains.refusals,
+            edited: Vec::new(),
                 cost,
             });
         }
@@ -562,6 +570,11 @@ impl Host {
             }),
             // A call that waits has not ended.
             Outcome::Held(_) => return Err(Fault::Lost),
+            Outcome::FirstWrite(first) => {
+                let refusal = &first.refusal;
+                let detail = keep("refused", refusal_json(refusal).to_canonical().into_bytes())?;
+                End::Refused(refused(refusal, Some(detail)))
+            }
             Outcome::Stopped(refusal) => {
                 let detail = keep("refused", refusal_json(refusal).to_canonical().into_bytes())?;
                 let refused = refused(refusal, Some(detail));
@@ -581,6 +594,7 @@ impl Host {
         let settled = reserved.into_iter().map(|reservation| settled(reservation, fuel));
         let entry = remains.heading.entry(CallFinished {
             asked,
+            edited: remains.tally.edited(),
             effects: remains.tally.counts(),
             fuel: cost.fuel,
             log,
@@ -599,6 +613,7 @@ impl Host {
             trace,
             outcome,
             refused_effects: remains.refusals,
+            edited: Vec::new(),
             cost,
         })
     }
@@ -651,6 +666,7 @@ impl Host {
             trace,
             outcome,
             refused_effects: Vec::new(),
+            edited: Vec::new(),
             cost: Cost::default(),
         })
     }

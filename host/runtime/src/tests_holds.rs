@@ -290,7 +290,7 @@ fn nothing_waits_in_a_dry_run() {
         mode: Mode::DryRun,
         ..request("post")
     };
-    assert_eq!(host.call(dry).unwrap().refused_effects[0].code, Code::Tier);
+    assert_eq!(host.call(dry).unwrap().refused_effects[0].code, Code::DryRun);
     assert!(host.reader().unwrap().holds(None, 10).unwrap().is_empty());
     drop(host);
     // Nor does a read that somebody would have to approve.

@@ -28,6 +28,7 @@ fn hold(needs: &[&[(&str, u32)]]) -> Hold {
     Hold {
         id: Digest::of(b"hold"),
         principal: principal(),
+        authors: vec![],
         needs: needs.iter().map(|groups| need(groups)).collect(),
         expires_ms: EXPIRY,
     }
@@ -626,7 +627,7 @@ fn events() -> Vec<Event> {
         ..yes("cid")
     };
     events.push(Event::Cast(another));
-    let found = [Found::Permitted, Found::Denied, Found::Changed, Found::Killed];
+    let found = [Found::Permitted, Found::Denied, Found::Changed, Found::Edited];
     events.extend(found.map(Event::End));
     events.push(Event::Wait);
     events.extend(World::ALL.map(Event::Become));

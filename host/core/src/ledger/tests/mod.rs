@@ -437,6 +437,8 @@ fn held(ordinal: u32) -> Body {
     EffectHeld {
         over: vec![],
         asked: Some(digest("asked")),
+        authors: vec![],
+        edited_from: None,
         connection: "stripe".into(),
         effect: digest("effect"),
         expires: 1_795_228_900_000,
@@ -511,6 +513,7 @@ fn refused(ordinal: u32) -> Body {
         cause: Cause::Guest,
         connection: Some("stripe".into()),
         effect: Some(digest("effect")),
+        end: None,
         exhausted: vec![],
         hold: None,
         import: Some("stripe".into()),
@@ -571,6 +574,7 @@ fn finished(sums: &[(u32, u64)]) -> Body {
         .fold((0, 0), |(n, sum), (count, cents)| (n + count, sum + cents));
     CallFinished {
         asked: asked(),
+        edited: vec![],
         effects: EffectCounts {
             answered,
             refused: sums.len() as u32,

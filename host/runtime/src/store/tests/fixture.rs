@@ -353,6 +353,8 @@ impl Call {
         self.draft(EffectHeld {
             over: vec![],
             asked: None,
+            authors: vec![],
+            edited_from: None,
             connection: "stripe".into(),
             effect: Digest::of(b"effect"),
             expires,
@@ -395,6 +397,7 @@ impl Call {
             cause: Cause::Guest,
             connection: None,
             effect: None,
+            end: Some(ambit_core::hold::End::Rejected),
             exhausted: vec![],
             hold: Some(Digest::of(hold)),
             import: None,
@@ -460,6 +463,7 @@ impl Call {
     pub(super) fn finished(&self, settled: Vec<Settlement>) -> EntryDraft {
         self.draft(CallFinished {
             asked: Self::asked(),
+            edited: vec![],
             effects: self.tally.counts(),
             fuel: 1,
             log: None,
