@@ -245,7 +245,8 @@ fn an_edit_that_does_not_count_changes_nothing_and_is_recorded() {
         expires_ms: 1,
         ..held.clone()
     };
-    add("edit-expired", (signed(&late, "rita", &amount(1)), amount(1)), "expired");
+    let one = amount(1);
+    add("edit-expired", (signed(&late, "rita", &one), one), "expired");
     let before = host.reader().unwrap().story(answer.call.as_str()).unwrap();
     let mut words = Vec::new();
     for (word, note, changes, says) in &cases {
@@ -405,6 +406,9 @@ fn a_recorded_edit_that_was_tampered_with_goes_nowhere() {
     let host = open(folder.path()).unwrap();
     let refused = refused(host.resume(answer.call.as_str(), None));
     assert!(refused.contains("tampered"), "{refused}");
+    let reader = Reader::open(folder.path()).unwrap().with_keys(&keys);
+    let shown = crate::edits::changes_of(&reader, story.waiting().unwrap(), answer.call.as_str());
+    assert!(shown.unwrap_err().message.contains("not the one"));
     assert_eq!(service.requests(), 1);
 }
 

@@ -399,3 +399,190 @@ fn form_text(value: &Json) -> Option<String> {
         other => Some(other.to_canonical()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::effect::Method;
+
+    fn changes(set: &[(&str, Json)], unset: &[&str]) -> Changes {
+        let mut made = Changes::new(&[7; 16]);
+        set.iter()
+            .for_each(|(path, value)| made.set(path, value.clone()).unwrap());
+        unset.iter().for_each(|path| made.unset(path).unwrap());
+        made
+    }
+
+    fn asks(body: GuestBody) -> GuestRequest {
+        GuestRequest {
+            method: Method::Post,
+            path: "/v1/refunds".into(),
+            query: vec![("a".into(), "b".into())],
+            headers: vec![],
+            body,
+        }
+    }
+
+    fn json(text: &str) -> GuestRequest {
+        asks(GuestBody::Json(text.to_owned()))
+    }
+
+    fn form(pairs: &[(&str, &str)]) -> GuestRequest {
+        let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        asks(GuestBody::Form(pairs.collect()))
+    }
+
+    #[test]
+    fn what_is_signed_has_one_spelling() {
+        let key = SignerKey::from_seed("rita", &[7; 32]).unwrap();
+        let edit = Edit {
+            person: "rita".into(),
+            hold: Digest::of(b"hold"),
+            changes: changes(&[("amount", Json::from(1_u64))], &[]).digest(),
+            group: "finance".into(),
+            expires_ms: 7,
+        };
+        let note = edit.sign(&key).unwrap();
+        assert!(note.starts_with("ambit edit v1\nhold sha256:"), "{note}");
+        assert_eq!(Edit::open(&note, key.verifier()).unwrap(), edit);
+        assert_eq!(Edit::claimed(&note).unwrap(), edit);
+        let other = SignerKey::from_seed("sam", &[7; 32]).unwrap();
+        assert!(edit.sign(&other).is_err());
+        assert!(Edit::open(&note, other.verifier()).is_err());
+        // It is no vote, and no vote is one.
+        assert!(super::super::Vote::open(&note, key.verifier()).is_err());
+        for (from, to) in [("expires 7", "expires 07"), ("ambit edit v1", "ambit edit v2"), ("group finance\n", "")] {
+            let text = edit.text().replace(from, to);
+            assert!(Edit::open(&key.sign(&text), key.verifier()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn changes_have_one_spelling() {
+        let made = changes(&[("amount", Json::from(4000_u64)), ("to.name", Json::from("é"))], &["note"]);
+        let text = made.to_text();
+        let salt = "07".repeat(16);
+        assert_eq!(
+            text,
+            format!(r#"{{"salt":"{salt}","set":{{"amount":4000,"to.name":"é"}},"unset":["note"]}}"#)
+        );
+        assert_eq!(Changes::parse(&text).unwrap(), made);
+        for (from, to) in [
+            ("\"salt\":\"07", "\"salt\":\"7"),
+            ("\"salt\":\"07", "\"salt\":\"XX"),
+            ("{\"salt", " {\"salt"),
+            ("\"note\"", "\"note\",\"note\""),
+            ("\"note\"", "\"amount\""),
+            ("\"note\"", "\"items[].x\""),
+            ("\"note\"", "\"note.**\""),
+            ("4000", "[4000]"),
+            ("\"set\"", "\"sets\""),
+        ] {
+            let text = text.replace(from, to);
+            assert!(Changes::parse(&text).is_err(), "{text}");
+        }
+        assert!(Changes::parse(&Changes::new(&[7; 16]).to_text()).is_err(), "none");
+        let mut many = Changes::new(&[7; 16]);
+        (0..=MOST_CHANGES).for_each(|nth| many.unset(&format!("f{nth}")).unwrap());
+        assert!(Changes::parse(&many.to_text()).is_err(), "too many");
+        // Others cannot guess a value from a digest: it covers the salt.
+        let mut other = Changes::new(&[8; 16]);
+        other.keep(&made);
+        assert_ne!(other.digest(), made.digest());
+    }
+
+    #[test]
+    fn the_last_word_about_a_field_holds() {
+        let mut now = changes(&[("amount", Json::from(1_u64))], &["note"]);
+        now.keep(&changes(
+            &[("amount", Json::from(2_u64)), ("note", Json::Null), ("more", Json::from("x"))],
+            &["gone"],
+        ));
+        assert_eq!(
+            now,
+            changes(&[("amount", Json::from(1_u64)), ("more", Json::from("x"))], &["note", "gone"])
+        );
+        let mut now = changes(&[("gone", Json::from(1_u64))], &[]);
+        now.keep(&changes(&[], &["gone"]));
+        assert_eq!(now, changes(&[("gone", Json::from(1_u64))], &[]));
+    }
+
+    #[test]
+    fn changes_are_of_the_body_s_scalars_alone() {
+        let all = changes(
+            &[("amount", Json::from(4000_u64)), ("to.name", Json::from("y")), ("new.one", Json::Bool(true))],
+            &["note"],
+        );
+        let before = json(r#"{"amount":9000,"note":"x","to":{"id":1,"name":"x"}}"#);
+        let after = all.apply(&before).unwrap();
+        let GuestBody::Json(text) = &after.body else { panic!() };
+        assert_eq!(text, r#"{"amount":4000,"new":{"one":true},"to":{"id":1,"name":"y"}}"#);
+        let same = GuestRequest {
+            body: before.body.clone(),
+            ..after
+        };
+        assert_eq!(same, before, "all else stays");
+        let was = [Some(Json::from(9000_u64)), None, Some(Json::from("x")), Some(Json::from("x"))];
+        assert_eq!(all.before(&before), was);
+        let pairs = form(&[("amount", "9000"), ("note", "x"), ("to[name]", "x")]);
+        let after = all.apply(&pairs).unwrap();
+        let expected = form(&[("amount", "4000"), ("to[name]", "y"), ("new[one]", "true")]);
+        let sorted = |request: GuestRequest| match request.body {
+            GuestBody::Form(mut pairs) => {
+                pairs.sort();
+                pairs
+            }
+            _ => panic!(),
+        };
+        assert_eq!(sorted(after), sorted(expected));
+        for (set, unset, body) in [
+            (&[("to", Json::from("x"))][..], &[][..], r#"{"to":{"name":"x"}}"#),
+            (&[("to", Json::from("x"))], &[], r#"{"to":[1]}"#),
+            (&[("to.name", Json::from("x"))], &[], r#"{"to":[1]}"#),
+            (&[("to.name", Json::from("x"))], &[], r#"{"to":"x"}"#),
+            (&[], &["to"], "{}"),
+            (&[], &["to"], r#"{"to":{}}"#),
+            (&[], &["to.name"], r#"{"to":{}}"#),
+            (&[], &["to.name"], "{}"),
+            (&[("a", Json::Null)], &[], "[]"),
+            (&[("a", Json::Null)], &[], "no JSON"),
+        ] {
+            let refused = changes(set, unset).apply(&json(body));
+            assert!(refused.is_err(), "{body}: {refused:?}");
+        }
+        assert!(changes(&[("a", Json::Null)], &[]).apply(&form(&[])).is_err());
+        assert!(changes(&[], &["a"]).apply(&form(&[])).is_err());
+        assert!(all.apply(&asks(GuestBody::None)).is_err());
+    }
+
+    proptest! {
+        /// Whatever is changed, the same changes make the same of the same request, and read back.
+        #[test]
+        fn changes_are_a_function(
+            fields in prop::collection::btree_map("[a-c](\\.[a-c]){0,2}", prop::option::of(0_u64..10), 1..5),
+            body in "\\{(\"a\":[0-9])?\\}",
+        ) {
+            let mut made = Changes::new(&[7; 16]);
+            for (path, value) in &fields {
+                match value {
+                    Some(value) => made.set(path, Json::from(*value)).unwrap(),
+                    None => made.unset(path).unwrap(),
+                }
+            }
+            let again = Changes::parse(&made.to_text()).unwrap();
+            prop_assert_eq!(&again, &made);
+            let request = json(&body);
+            let (one, other) = (made.apply(&request).ok(), again.apply(&request).ok());
+            prop_assert_eq!(&one, &other);
+            if let Some(after) = one {
+                for ((_, to), now) in made.fields().zip(made.before(&after)) {
+                    prop_assert_eq!(to.cloned(), now);
+                }
+            }
+        }
+    }
+}

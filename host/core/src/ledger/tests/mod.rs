@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod edits;
 mod entries;
 mod files;
 mod notes;
@@ -124,6 +125,10 @@ impl Log {
             delegation: "a signed note".into(),
         }));
         log.push(of_call('a', accepted()));
+        log.push(of_call('b', accepted()));
+        log.push(of_call('b', held(0)));
+        log.push(of_call('b', edits::edited(0)));
+        log.push(of_call('b', edits::held_anew(|_| {})));
         log.push(of_call('a', held(0)));
         approvals(0).into_iter().for_each(|vote| log.push(of_call('a', vote)));
         log.push(of_call('a', passed(0)));

@@ -200,7 +200,7 @@ impl Call {
         }
     }
 
-    fn draft(&self, body: impl Into<Body>) -> EntryDraft {
+    pub(super) fn draft(&self, body: impl Into<Body>) -> EntryDraft {
         let principal = |name: &str| format!("{name}-1");
         EntryDraft {
             body: body.into(),
@@ -397,7 +397,7 @@ impl Call {
             cause: Cause::Guest,
             connection: None,
             effect: None,
-            end: Some(ambit_core::hold::End::Rejected),
+            end: Some(ambit_core::hold::End::Stale),
             exhausted: vec![],
             hold: Some(Digest::of(hold)),
             import: None,
