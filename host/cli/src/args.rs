@@ -10,7 +10,7 @@ Exit codes:
   1  refused: policy, a limit, a check that failed, a difference that was looked for; nothing more than the ledger says has happened
   2  usage: arguments or configuration that cannot be used
   3  internal: the host itself failed
-  4  held: an effect waits for approvals, and the call with it";
+  4  held or paused: an effect waits for approvals, or a call until safe mode is lifted";
 
 /// Run agent tools that nobody has to trust.
 ///
@@ -98,7 +98,7 @@ pub(crate) enum Command {
     /// Stop everything, a tenant, an agent, a tool, a connection or a run: what runs ends at once, and nothing begins.
     ///
     /// The stop is on the ledger, holds across restarts, and stays until it is lifted: `ambit unkill`. A request that had left when the
-    /// stop came is in doubt, and the ledger says so. With --safe-mode nothing ends: reads go on, and what changes something is refused.
+    /// stop came is in doubt, and the ledger says so. With --safe-mode nothing ends: reads go on, and calls pause before they change something.
     Kill(Kill),
     /// Lift a stop. Calls that it ended do not come back; effects that wait for people can be gone on with again.
     Unkill(Unkill),

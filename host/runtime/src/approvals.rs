@@ -12,7 +12,9 @@ use std::time::Instant;
 
 use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Refusal};
-use ambit_core::hold::{self, Changes, Delegation, Edit, Electorate, Hold, HoldError, Progress, Standing, Verdict, Vote};
+use ambit_core::hold::{
+    self, Changes, Delegation, Edit, Electorate, Hold, HoldError, Progress, Standing, Verdict, Vote,
+};
 use ambit_core::ledger::body::{
     Asked, CallAccepted, Cause, EffectHeld, EffectRefused, End, HoldVoted, Refused, Stage, VoteRefused,
 };
@@ -382,6 +384,9 @@ impl Host {
             Some(waiting) => Stopped::Held(Box::new(waiting)),
             None => Stopped::interrupted(reader.story(call)?)?,
         };
+        if let Stopped::Interrupted(story) = &stopped {
+            not_paused(&reader, story)?;
+        }
         self.go_on(&reader, stopped, listener)
     }
 
@@ -606,6 +611,24 @@ impl Stopped {
     }
 }
 
+/// That the safe mode which paused a call is lifted.
+fn not_paused(reader: &Reader, story: &CallStory) -> Result<(), ApprovalError> {
+    let Some(paused) = story.paused() else { return Ok(()) };
+    let stops = reader.stops()?;
+    let stop = stops.iter().find(|stop| stop.id == paused.what.stop);
+    if let Some(stop) = stop
+        && !ambit_core::guard!("stop.paused", false)
+    {
+        let (call, id, scope) = (&story.call, &stop.id, &stop.stop.scope);
+        let why = format!("call {call} is paused by {id}, safe mode of {scope}, which is in force");
+        let refusal = Refusal::new(Code::SafeMode, why);
+        return Err(refusal
+            .advise("it goes on once an operator has lifted that: `ambit unkill`")
+            .into());
+    }
+    Ok(())
+}
+
 /// What was accepted of a call that began.
 pub(crate) fn accepted(story: &CallStory) -> Option<&CallAccepted> {
     match &story.opening.what {
@@ -639,8 +662,11 @@ fn edited_effects(reader: &Reader, story: &CallStory) -> Result<Vec<Edited>, App
     let record = Record::new(reader, story);
     let mut edited = Vec::new();
     for (ordinal, hold) in &story.holds {
-        if let Some(changes) = changes(&record, hold)? {
-            edited.push(Edited::new(*ordinal, &hold.held.what.authors, &changes));
+        match changes(&record, hold) {
+            Ok(Some(changes)) => edited.push(Edited::new(*ordinal, &hold.held.what.authors, &changes)),
+            // A call without what was recorded does not go on, which is told there.
+            Ok(None) | Err(Unreadable::Value(_)) => {}
+            Err(why) => return Err(why.into()),
         }
     }
     Ok(edited)
@@ -766,10 +792,7 @@ pub(crate) fn going_on<'h>(
                 .as_ref()
                 .map(|changes| Edited::new(waiting.held.ordinal, &waiting.hold.authors, changes));
             Some(WaitingEffect {
-                held: Held {
-                    edited,
-                    ..waiting.held
-                },
+                held: Held { edited, ..waiting.held },
                 changes,
                 editing,
                 ..waiting

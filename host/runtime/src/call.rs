@@ -28,8 +28,8 @@ use rand_chacha::rand_core::SeedableRng;
 use serde::Serialize;
 
 use crate::config::Config;
-pub use crate::effects::{Edited, FirstWrite, Held, Shown, Would};
 use crate::effects::{Beginning, CallEffects, Heading, Remains, refusal_json, refused};
+pub use crate::effects::{Edited, FirstWrite, Held, Paused, Shown, Would};
 use crate::host::{Host, Shared, Tool, now_ms};
 use crate::ids::{CallId, TraceId};
 use crate::random;
@@ -123,6 +123,8 @@ pub enum Outcome {
     Stopped(Refusal),
     /// It waits for approvals, and goes on with them: [`Host::resume`].
     Held(Box<Held>),
+    /// An operator's safe mode keeps it from a change. It goes on once that is lifted: [`Host::resume`].
+    Paused(Box<Paused>),
     /// It is a dry run, and ended at the first effect that would have changed something.
     FirstWrite(Box<FirstWrite>),
 }
@@ -526,13 +528,15 @@ impl Host {
         if let Some(first) = remains.first_write.take() {
             return self.finish(remains, Outcome::FirstWrite(Box::new(first)), asked, reserved, cost);
         }
-        if let Some(held) = remains.held.take() {
+        let held = remains.held.take().map(|held| Outcome::Held(Box::new(held)));
+        let paused = remains.paused.take().map(|paused| Outcome::Paused(Box::new(paused)));
+        if let Some(outcome) = held.or(paused) {
             return Ok(Answer {
                 call: remains.heading.call,
                 trace: remains.heading.trace,
-                outcome: Outcome::Held(Box::new(held)),
+                outcome,
                 refused_effects: remains.refusals,
-            edited: Vec::new(),
+                edited: Vec::new(),
                 cost,
             });
         }
@@ -569,7 +573,7 @@ impl Host {
                 result: keep("result", value.to_canonical().into_bytes())?,
             }),
             // A call that waits has not ended.
-            Outcome::Held(_) => return Err(Fault::Lost),
+            Outcome::Held(_) | Outcome::Paused(_) => return Err(Fault::Lost),
             Outcome::FirstWrite(first) => {
                 let refusal = &first.refusal;
                 let detail = keep("refused", refusal_json(refusal).to_canonical().into_bytes())?;

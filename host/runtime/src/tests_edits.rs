@@ -153,8 +153,7 @@ fn whole(folder: &Path, call: &str) {
     );
     let replayer = crate::replay::Replayer::open(folder, Some(Compiler::InProcess)).unwrap();
     let bundle = replayer.bundle(call).unwrap();
-    let opened =
-        ambit_core::ledger::bundle::Bundle::open(&bundle, &crate::store::verifier(folder).unwrap()).unwrap();
+    let opened = ambit_core::ledger::bundle::Bundle::open(&bundle, &crate::store::verifier(folder).unwrap()).unwrap();
     let replayed = crate::replay::replay_bundle(&opened, Some(Compiler::InProcess)).unwrap();
     assert_eq!(replayed.diverged, None);
 }
@@ -224,13 +223,29 @@ fn an_edit_that_does_not_count_changes_nothing_and_is_recorded() {
     add("own-request", edits("ada", amount(1)), "their own request");
     add("not-a-member", edits("eve", amount(1)), "not in group");
     add("unsigned", edits("mallory", amount(1)), "not signed");
-    add("other-changes", (signed(&held, "rita", &amount(1)), amount(2)), "other changes");
+    add(
+        "other-changes",
+        (signed(&held, "rita", &amount(1)), amount(2)),
+        "other changes",
+    );
     add("edit-refused", edits("rita", amount(9000)), "changes nothing");
     add("edit-refused", edits("rita", amount(200_000)), "policy");
-    add("edit-refused", edits("rita", to(&[("other", Json::from("x"))])), "other");
+    add(
+        "edit-refused",
+        edits("rita", to(&[("other", Json::from("x"))])),
+        "other",
+    );
     // The scope has it, and the route has not.
-    add("edit-refused", edits("rita", to(&[("to.name", Json::from("x"))])), "to.name");
-    add("edit-refused", edits("rita", to(&[("amount", Json::from("many"))])), "amount");
+    add(
+        "edit-refused",
+        edits("rita", to(&[("to.name", Json::from("x"))])),
+        "to.name",
+    );
+    add(
+        "edit-refused",
+        edits("rita", to(&[("amount", Json::from("many"))])),
+        "amount",
+    );
     let mut gone = new_changes().unwrap();
     gone.unset("amount").unwrap();
     add("edit-refused", edits("rita", gone), "amount");
@@ -240,7 +255,11 @@ fn an_edit_that_does_not_count_changes_nothing_and_is_recorded() {
         hold: ambit_core::digest::Digest::of(b"another"),
         ..held.clone()
     };
-    add("no-such-hold", (signed(&another, "rita", &amount(1)), amount(1)), "over");
+    add(
+        "no-such-hold",
+        (signed(&another, "rita", &amount(1)), amount(1)),
+        "over",
+    );
     let late = Held {
         expires_ms: 1,
         ..held.clone()
@@ -321,7 +340,9 @@ fn an_edit_of_an_edit_says_all_that_differs_and_has_two_authors() {
     assert_eq!(hold.held.what.authors, ["rita", "sam"]);
     assert_eq!(hold.edits.len(), 2);
     drop(host);
-    let reader = Reader::open(folder.path()).unwrap().with_keys(&Keys::load(folder.path()).unwrap());
+    let reader = Reader::open(folder.path())
+        .unwrap()
+        .with_keys(&Keys::load(folder.path()).unwrap());
     reader
         .verify(&crate::store::verifier(folder.path()).unwrap(), &[], |_| {})
         .unwrap();
@@ -400,7 +421,10 @@ fn a_recorded_edit_that_was_tampered_with_goes_nowhere() {
     let reader = Reader::open(folder.path()).unwrap().with_keys(&keys);
     let database = rusqlite::Connection::open(folder.path().join("ledger.db")).unwrap();
     let sql = "UPDATE payloads SET sealed = ?1 WHERE call = ?2 AND name = ?3";
-    let changed = database.execute(sql, (reader.sealed(&other, answer.call.as_str()), answer.call.as_str(), &name));
+    let changed = database.execute(
+        sql,
+        (reader.sealed(&other, answer.call.as_str()), answer.call.as_str(), &name),
+    );
     assert_eq!(changed.unwrap(), 1);
     drop((reader, database));
     let host = open(folder.path()).unwrap();
@@ -419,7 +443,10 @@ fn a_dry_run_ends_at_its_first_write_and_says_all_about_it() {
     for (policy, would) in [
         (super::POLICY, "permitted"),
         (POLICY, "held"),
-        ("@id(\"reads\") permit (principal, action in [Action::\"call\", Action::\"read\"], resource);", "denied"),
+        (
+            "@id(\"reads\") permit (principal, action in [Action::\"call\", Action::\"read\"], resource);",
+            "denied",
+        ),
     ] {
         let folder = folder.path().join(would);
         let before = service.requests();
@@ -486,13 +513,19 @@ fn a_call_that_goes_on_and_asks_for_something_else_is_stopped() {
     let ended = host.resume(answer.call.as_str(), None).unwrap();
     let refusal = stopped(&ended).unwrap();
     assert_eq!(refusal.code, Code::Diverged);
-    assert!(refusal.message.contains("effect 2 is not as recorded: sha256:"), "{refusal:?}");
+    assert!(
+        refusal.message.contains("effect 2 is not as recorded: sha256:"),
+        "{refusal:?}"
+    );
     assert_eq!(service.requests(), 1, "nothing is sent");
     let story = host.reader().unwrap().story(answer.call.as_str()).unwrap();
     let EffectStory::Refused(told) = &story.effects[&2] else {
         panic!("{story:?}");
     };
-    assert_eq!((told.what.refused.code, told.what.end), (Code::Diverged, Some(End::Stale)));
+    assert_eq!(
+        (told.what.refused.code, told.what.end),
+        (Code::Diverged, Some(End::Stale))
+    );
     assert!(story.is_over());
     let key = crate::store::verifier(folder.path()).unwrap();
     host.reader().unwrap().verify(&key, &[], |_| {}).unwrap();

@@ -81,7 +81,7 @@ pub(crate) fn tell(
 ) -> Result<Exit, Failure> {
     // A call that waits has not ended, and has no receipt yet.
     let receipt = match answer.outcome {
-        Outcome::Held(_) => None,
+        Outcome::Held(_) | Outcome::Paused(_) => None,
         _ => Some(host.receipt(&answer.call)?),
     };
     if let (Some(path), Some(receipt)) = (receipt_file, &receipt) {
@@ -152,7 +152,7 @@ pub(crate) const fn exit_of(answer: &Answer) -> Exit {
     match answer.outcome {
         Outcome::Ok(_) => Exit::Done,
         Outcome::ToolError(_) | Outcome::Stopped(_) => Exit::Refused,
-        Outcome::Held(_) => Exit::Held,
+        Outcome::Held(_) | Outcome::Paused(_) => Exit::Held,
         // A dry run did what it is for, unless what it found would be refused.
         Outcome::FirstWrite(ref first) => match first.policy {
             Would::BeDenied { .. } => Exit::Refused,
@@ -210,10 +210,15 @@ fn report(answer: &Answer, receipt: Option<&str>, asked: &str, out: Output) -> R
         Outcome::ToolError(value) => ("tool-error", Some(value), None),
         Outcome::Stopped(refusal) => ("refused", None, Some(refusal)),
         Outcome::Held(_) => ("held", None, None),
+        Outcome::Paused(_) => ("paused", None, None),
         Outcome::FirstWrite(_) => ("first-write", None, None),
     };
     let held = match &answer.outcome {
         Outcome::Held(held) => Some(held.as_ref()),
+        _ => None,
+    };
+    let paused = match &answer.outcome {
+        Outcome::Paused(paused) => Some(paused.as_ref()),
         _ => None,
     };
     let first_write = match &answer.outcome {
@@ -229,6 +234,7 @@ fn report(answer: &Answer, receipt: Option<&str>, asked: &str, out: Output) -> R
         "refusal": refusal,
         "held": held,
         "first_write": first_write,
+        "paused": paused,
         "refused_effects": answer.refused_effects,
         "edited": answer.edited,
         "cost": answer.cost,
@@ -245,6 +251,9 @@ fn report(answer: &Answer, receipt: Option<&str>, asked: &str, out: Output) -> R
         answer.edited.iter().for_each(pending::edited);
         if let Some(held) = held {
             pending::waits(held);
+        }
+        if let Some(by) = paused {
+            pending::paused(answer.call.as_str(), by);
         }
         if let Some(first) = first_write {
             pending::first_write(first);

@@ -3,7 +3,7 @@
 use ambit_core::ledger::body::Amount;
 use ambit_core::ledger::utc;
 use ambit_runtime::approvals::told;
-use ambit_runtime::call::{Edited, FirstWrite, Held, Shown, Would};
+use ambit_runtime::call::{Edited, FirstWrite, Held, Paused, Shown, Would};
 
 use crate::output::{note, style, untrusted};
 
@@ -72,10 +72,32 @@ pub(super) fn first_write(first: &FirstWrite) {
         }
         Would::BeDenied { refusal } => {
             let rule = refusal.rule.as_deref().map(|rule| format!(", rule {rule}"));
-            format!("be denied ({}{}): {}", refusal.code, rule.unwrap_or_default(), refusal.message)
+            format!(
+                "be denied ({}{}): {}",
+                refusal.code,
+                rule.unwrap_or_default(),
+                refusal.message
+            )
         }
     };
-    note(format!("  In earnest it would {}.", untrusted(would.trim_end_matches('.'))));
+    note(format!(
+        "  In earnest it would {}.",
+        untrusted(would.trim_end_matches('.'))
+    ));
+}
+
+/// What a call is paused by, and what to do about it.
+pub(super) fn paused(call: &str, paused: &Paused) {
+    note(format!(
+        "{}paused{} by {}: {}",
+        style::WARN.render(),
+        style::WARN.render_reset(),
+        paused.stop,
+        untrusted(&paused.refusal.message)
+    ));
+    note(format!(
+        "  Nothing was sent, and nothing is lost: `ambit calls resume {call}` goes on once that is lifted."
+    ));
 }
 
 /// What people changed about an effect of the caller's.
@@ -92,7 +114,11 @@ fn sends(request: &Shown) {
     note(format!("  {} {}", request.method, untrusted(&request.url)));
     let fields = request.fields.as_object();
     for (name, value) in fields.into_iter().flat_map(|fields| fields.iter()) {
-        note(format!("    {} = {}", untrusted(name), untrusted(&value.to_canonical())));
+        note(format!(
+            "    {} = {}",
+            untrusted(name),
+            untrusted(&value.to_canonical())
+        ));
     }
 }
 

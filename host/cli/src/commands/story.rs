@@ -38,6 +38,10 @@ pub(crate) fn print(story: &CallStory, payload: &Payloads<'_>, w: &mut dyn Write
     for (ordinal, effect) in &story.effects {
         teller.effect(story, *ordinal, effect, w)?;
     }
+    for pause in &story.pauses {
+        let what = format!("paused before effect {} by {}", pause.what.ordinal, pause.what.stop);
+        teller.line(w, style::WARN, pause.stamp.time_ms(), &what)?;
+    }
     match &story.finished {
         Some(finished) => teller.finished(finished, w),
         None if story.is_over() || story.waiting().is_some() => Ok(()),

@@ -204,7 +204,11 @@ impl Changes {
     /// As one text, spelled one way.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let set: Object = self.set.iter().map(|(path, value)| (path.clone(), value.clone())).collect();
+        let set: Object = self
+            .set
+            .iter()
+            .map(|(path, value)| (path.clone(), value.clone()))
+            .collect();
         let unset: Vec<Json> = self.unset.iter().map(|path| Json::from(path.as_str())).collect();
         let members = [
             ("salt", Json::from(self.salt.as_str())),
@@ -256,7 +260,9 @@ impl Changes {
         }
         let count = changes.set.len() + changes.unset.len();
         if !(1..=MOST_CHANGES).contains(&count) {
-            return Err(wrong(&format!("they are about {count} fields, not 1 to {MOST_CHANGES}")));
+            return Err(wrong(&format!(
+                "they are about {count} fields, not 1 to {MOST_CHANGES}"
+            )));
         }
         Ok(changes)
     }
@@ -268,7 +274,12 @@ impl Changes {
     /// or none that can be read.
     pub fn apply(&self, guest: &GuestRequest) -> Result<GuestRequest, Refusal> {
         let body = match &guest.body {
-            GuestBody::None => return Err(Refusal::new(Code::Body, "the request has no body, so no field to change")),
+            GuestBody::None => {
+                return Err(Refusal::new(
+                    Code::Body,
+                    "the request has no body, so no field to change",
+                ));
+            }
             GuestBody::Json(text) => GuestBody::Json(self.in_json(text)?),
             GuestBody::Form(pairs) => GuestBody::Form(self.in_form(pairs)?),
         };
@@ -334,7 +345,10 @@ impl Changes {
 }
 
 fn refuse(path: &str, why: &str) -> Refusal {
-    Refusal::new(Code::Field, format!("the field `{}` cannot be changed: {why}", printable(path)))
+    Refusal::new(
+        Code::Field,
+        format!("the field `{}` cannot be changed: {why}", printable(path)),
+    )
 }
 
 /// A path that stands for one member.
@@ -343,7 +357,10 @@ fn single(path: &str) -> Result<FieldPath, Refusal> {
         .parse()
         .map_err(|error: crate::field::FieldError| refuse(path, error.message))?;
     if !parsed.is_single() {
-        return Err(refuse(path, "it stands for more than one value; elements of lists cannot be changed"));
+        return Err(refuse(
+            path,
+            "it stands for more than one value; elements of lists cannot be changed",
+        ));
     }
     Ok(parsed)
 }
@@ -432,7 +449,9 @@ mod tests {
     }
 
     fn form(pairs: &[(&str, &str)]) -> GuestRequest {
-        let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         asks(GuestBody::Form(pairs.collect()))
     }
 
@@ -455,7 +474,11 @@ mod tests {
         assert!(Edit::open(&note, other.verifier()).is_err());
         // It is no vote, and no vote is one.
         assert!(super::super::Vote::open(&note, key.verifier()).is_err());
-        for (from, to) in [("expires 7", "expires 07"), ("ambit edit v1", "ambit edit v2"), ("group finance\n", "")] {
+        for (from, to) in [
+            ("expires 7", "expires 07"),
+            ("ambit edit v1", "ambit edit v2"),
+            ("group finance\n", ""),
+        ] {
             let text = edit.text().replace(from, to);
             assert!(Edit::open(&key.sign(&text), key.verifier()).is_err(), "{text}");
         }
@@ -463,7 +486,10 @@ mod tests {
 
     #[test]
     fn changes_have_one_spelling() {
-        let made = changes(&[("amount", Json::from(4000_u64)), ("to.name", Json::from("é"))], &["note"]);
+        let made = changes(
+            &[("amount", Json::from(4000_u64)), ("to.name", Json::from("é"))],
+            &["note"],
+        );
         let text = made.to_text();
         let salt = "07".repeat(16);
         assert_eq!(
@@ -499,12 +525,19 @@ mod tests {
     fn the_last_word_about_a_field_holds() {
         let mut now = changes(&[("amount", Json::from(1_u64))], &["note"]);
         now.keep(&changes(
-            &[("amount", Json::from(2_u64)), ("note", Json::Null), ("more", Json::from("x"))],
+            &[
+                ("amount", Json::from(2_u64)),
+                ("note", Json::Null),
+                ("more", Json::from("x")),
+            ],
             &["gone"],
         ));
         assert_eq!(
             now,
-            changes(&[("amount", Json::from(1_u64)), ("more", Json::from("x"))], &["note", "gone"])
+            changes(
+                &[("amount", Json::from(1_u64)), ("more", Json::from("x"))],
+                &["note", "gone"]
+            )
         );
         let mut now = changes(&[("gone", Json::from(1_u64))], &[]);
         now.keep(&changes(&[], &["gone"]));
@@ -514,7 +547,11 @@ mod tests {
     #[test]
     fn changes_are_of_the_body_s_scalars_alone() {
         let all = changes(
-            &[("amount", Json::from(4000_u64)), ("to.name", Json::from("y")), ("new.one", Json::Bool(true))],
+            &[
+                ("amount", Json::from(4000_u64)),
+                ("to.name", Json::from("y")),
+                ("new.one", Json::Bool(true)),
+            ],
             &["note"],
         );
         let before = json(r#"{"amount":9000,"note":"x","to":{"id":1,"name":"x"}}"#);
@@ -526,7 +563,12 @@ mod tests {
             ..after
         };
         assert_eq!(same, before, "all else stays");
-        let was = [Some(Json::from(9000_u64)), None, Some(Json::from("x")), Some(Json::from("x"))];
+        let was = [
+            Some(Json::from(9000_u64)),
+            None,
+            Some(Json::from("x")),
+            Some(Json::from("x")),
+        ];
         assert_eq!(all.before(&before), was);
         let pairs = form(&[("amount", "9000"), ("note", "x"), ("to[name]", "x")]);
         let after = all.apply(&pairs).unwrap();

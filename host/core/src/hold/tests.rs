@@ -698,7 +698,10 @@ fn an_edit_is_a_member_s_word_about_one_hold_and_its_changes() {
     let late = no.edit(&hold, &ann, &changes, NOW, &people).unwrap_err();
     assert_eq!(late.word(), "rejected");
     let (over, _) = none.edit(&hold, &ann, &changes, NOW, &people).unwrap();
-    assert_eq!(over.edit(&hold, &ann, &changes, NOW, &people).unwrap_err().word(), "ended");
+    assert_eq!(
+        over.edit(&hold, &ann, &changes, NOW, &people).unwrap_err().word(),
+        "ended"
+    );
 }
 
 #[test]
@@ -722,7 +725,10 @@ fn who_edited_an_effect_has_no_vote_on_it() {
     assert!(cast(&none, &hold, yes("ben")).is_ok());
     // They may edit it once more.
     let changes = Digest::of(b"changes");
-    assert!(none.edit(&hold, &edit("ann", "finance"), &changes, NOW, &people).is_ok());
+    assert!(
+        none.edit(&hold, &edit("ann", "finance"), &changes, NOW, &people)
+            .is_ok()
+    );
 }
 
 #[test]

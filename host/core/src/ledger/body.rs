@@ -128,6 +128,8 @@ kinds! {
     EffectOutcome = "effect-outcome",
     /// An operator said what became of an effect that was in doubt.
     EffectResolved = "effect-resolved",
+    /// Safe mode keeps a call from a change: it goes on once that is lifted.
+    CallPaused = "call-paused",
     /// A call's end. A receipt proves this entry.
     CallFinished = "call-finished",
 }
@@ -153,6 +155,7 @@ impl Kind {
             | Self::EffectRetried
             | Self::EffectOutcome
             | Self::EffectResolved
+            | Self::CallPaused
             | Self::CallFinished => true,
             Self::LedgerOpened
             | Self::ConfigChanged
@@ -1204,6 +1207,20 @@ pub struct EffectResolved {
     /// The money that counts as spent: the outcome's, where it happened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spent: Option<Amount>,
+}
+
+/// A change came under safe mode: its guest has ended, and the call goes on once that is lifted. Nothing of the effect is decided or
+/// recorded; its guest asks for it again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallPaused {
+    /// Commitment to what the guest asked for, where that was on the ledger before the stop came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Digest>,
+    /// The number that the effect would have had.
+    pub ordinal: u32,
+    /// The stop's id.
+    pub stop: String,
 }
 
 /// How a call ended.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::body::{
-    Amount, Body, CallAccepted, CallDenied, CallFinished, Cause, EffectHeld, EffectIntent, EffectOutcome,
+    Amount, Body, CallAccepted, CallDenied, CallFinished, CallPaused, Cause, EffectHeld, EffectIntent, EffectOutcome,
     EffectRefused, EffectResolved, EffectRetried, End, Found, HoldEdited, HoldVoted, Kind, Letter, Outcome, Tally,
 };
 use super::entry::{Entry, Principal};
@@ -37,6 +37,10 @@ pub struct CallStory {
     pub holds: BTreeMap<u32, HoldStory>,
     /// Its end. None while it runs, and after the host died in it.
     pub finished: Option<Told<CallFinished>>,
+    /// How often safe mode paused it, in order.
+    pub pauses: Vec<Told<CallPaused>>,
+    /// Whether the last pause is the last that is said of it.
+    paused: bool,
     tally: Tally,
     /// An edit whose new hold has to follow.
     editing: Option<Told<HoldEdited>>,
@@ -180,6 +184,8 @@ impl CallStory {
             effects: BTreeMap::new(),
             holds: BTreeMap::new(),
             finished: None,
+            pauses: Vec::new(),
+            paused: false,
             tally: Tally::default(),
             editing: None,
         })
@@ -199,8 +205,12 @@ impl CallStory {
             "the call is already over",
         )?;
         let editing = self.editing.take();
+        self.paused = false;
         require(
-            guard!("ledger.story-edited", is_in_place(entry, editing.as_ref().map(|edit| &edit.what))),
+            guard!(
+                "ledger.story-edited",
+                is_in_place(entry, editing.as_ref().map(|edit| &edit.what))
+            ),
             "an edit and what is held by it do not follow each other",
         )?;
         match entry.body() {
@@ -345,6 +355,15 @@ impl CallStory {
                 }
                 *resolved = Some(told(entry, found.clone()));
             }
+            Body::CallPaused(paused) => {
+                let nothing = self.open().next().is_none() && self.waiting().is_none();
+                require(
+                    guard!("ledger.story-pause", nothing && self.is_new(paused.ordinal, None)),
+                    "something of the call is under way or waits, or the call had an effect of that number",
+                )?;
+                self.pauses.push(told(entry, paused.clone()));
+                self.paused = true;
+            }
             Body::CallFinished(finished) => {
                 require(
                     guard!("ledger.story-asked", self.was_asked(finished)),
@@ -402,6 +421,12 @@ impl CallStory {
         let held = |effect: &EffectStory| matches!(effect, EffectStory::Held(_));
         let (ordinal, _) = self.effects.iter().find(|(_, effect)| held(effect))?;
         self.holds.get(ordinal)
+    }
+
+    /// The stop that the call is paused by, where it has not gone on since.
+    #[must_use]
+    pub fn paused(&self) -> Option<&Told<CallPaused>> {
+        self.pauses.last().filter(|_| self.paused)
     }
 
     /// The run that the call is part of, or, where it was refused, named.
@@ -482,6 +507,9 @@ impl CallStory {
                 }
             }
         }
+        for pause in &self.pauses {
+            add(&format!("effect/{}/asked", pause.what.ordinal), pause.what.asked);
+        }
         add("log", self.finished.as_ref().and_then(|finished| finished.what.log));
         match self.finished.as_ref().map(|finished| &finished.what.outcome) {
             Some(End::Ok(returned) | End::ToolError(returned)) => add("result", Some(returned.result)),
@@ -540,7 +568,9 @@ impl CallStory {
         };
         let held = &story.held.what;
         let hold = held.hold(principal);
-        let ended = story.votes_on(&hold).end(&hold, story.last_said_ms(), FoundThen::Permitted);
+        let ended = story
+            .votes_on(&hold)
+            .end(&hold, story.last_said_ms(), FoundThen::Permitted);
         let passed = ended.is_ok_and(|(_, end)| end == hold::End::Passed);
         if !guard!("ledger.story-approved", passed) {
             return Err(contradiction(
@@ -596,7 +626,12 @@ impl CallStory {
     }
 
     /// What an edit put in the place of what was held: its people are its authors, it asks for no less, and gets no more time.
-    fn hold_edited(&mut self, entry: &Entry, held: &EffectHeld, by: Option<Told<HoldEdited>>) -> Result<(), LedgerError> {
+    fn hold_edited(
+        &mut self,
+        entry: &Entry,
+        held: &EffectHeld,
+        by: Option<Told<HoldEdited>>,
+    ) -> Result<(), LedgerError> {
         let (Some(story), Some(by)) = (self.holds.get_mut(&held.ordinal), by) else {
             return Err(contradiction(entry, "nothing was held that was edited"));
         };
@@ -611,7 +646,10 @@ impl CallStory {
         }
         let no_less = hold::asks_no_less(&held.needs, &before.needs);
         if !guard!("ledger.story-edit-asks", no_less && held.expires <= before.expires) {
-            return Err(contradiction(entry, "it asks for less than before it was edited, or for longer"));
+            return Err(contradiction(
+                entry,
+                "it asks for less than before it was edited, or for longer",
+            ));
         }
         let same_asker = held.asked == before.asked && held.import == before.import;
         if !guard!("ledger.story-edit-asked", same_asker) {

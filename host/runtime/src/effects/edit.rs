@@ -62,7 +62,9 @@ impl CallEffects {
     ) -> Missed {
         let edited = match self.edit_held(waiting, editing, import, guest) {
             Ok(held) => Ok(held),
-            Err(Missed::Refused(refusal) | Missed::NotSent(refusal) | Missed::Killed(refusal)) => Err(refusal),
+            Err(
+                Missed::Refused(refusal) | Missed::NotSent(refusal) | Missed::Killed(refusal) | Missed::Paused(refusal),
+            ) => Err(refusal),
             Err(other) => return other,
         };
         self.edited = Some(edited);

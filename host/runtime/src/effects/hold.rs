@@ -69,7 +69,9 @@ impl CallEffects {
         };
         match outcome {
             // A stop uses no approvals up: the hold stays, and the call can go on once it is lifted.
-            Err(Missed::Refused(refusal) | Missed::Killed(refusal)) if is_a_stop(&refusal) => {
+            Err(Missed::Refused(refusal) | Missed::Killed(refusal) | Missed::Paused(refusal))
+                if is_a_stop(&refusal) =>
+            {
                 self.still_held = Some(refusal.clone());
                 Err(Missed::Over(refusal))
             }

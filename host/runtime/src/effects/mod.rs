@@ -7,6 +7,7 @@
 mod budget;
 mod edit;
 mod hold;
+mod pause;
 mod send;
 mod shown;
 
@@ -35,10 +36,11 @@ use crate::sandbox::{Effects, GuestHttpError, LogLevel, Stop};
 use crate::store::{Batch, Entered, Payload, StoreError, TranscriptRow};
 use crate::transcript::{self, Divergence, Recalled};
 
-pub(crate) use edit::Editing;
 pub use edit::Edited;
+pub(crate) use edit::Editing;
 pub use hold::Held;
 pub(crate) use hold::{WaitingEffect, ended, not_approved};
+pub use pause::Paused;
 pub(crate) use send::settled;
 pub use shown::{FirstWrite, Shown, Would};
 
@@ -105,6 +107,8 @@ pub(crate) struct CallEffects {
     edited: Option<Result<Held, Refusal>>,
     /// The effect that ended this guest, as the call is a dry run.
     first_write: Option<FirstWrite>,
+    /// The stop that ended this guest before a change.
+    paused: Option<Paused>,
     /// Why it went no further and waits on, where a stop came before the held effect had its intent.
     still_held: Option<Refusal>,
     /// The call ran before, and was stopped to wait or by the host's end.
@@ -151,6 +155,8 @@ pub(crate) struct Remains {
     pub(crate) held: Option<Held>,
     /// The effect that a dry run ended at.
     pub(crate) first_write: Option<FirstWrite>,
+    /// The stop that it is paused by: it has not ended.
+    pub(crate) paused: Option<Paused>,
     /// It ran before, and went on.
     pub(crate) resumed: bool,
 }
@@ -178,6 +184,8 @@ enum Missed {
     Killed(Refusal),
     /// A dry run ends at it. Not recorded yet.
     Ends(Refusal),
+    /// Safe mode forbids it for now. Not recorded.
+    Paused(Refusal),
     /// The gate refused it after its intent and before its first byte. The outcome says so.
     NotSent(Refusal),
     /// It may have happened.
@@ -296,6 +304,7 @@ impl CallEffects {
             held: None,
             edited: None,
             first_write: None,
+            paused: None,
             still_held: None,
             resumed,
             letter: None,
@@ -322,7 +331,9 @@ impl CallEffects {
     fn told(&mut self, outcome: Result<GuestResponse, Missed>) -> Result<Result<GuestResponse, GuestHttpError>, Stop> {
         match outcome {
             Ok(response) => Ok(Ok(response)),
-            Err(Missed::Refused(refusal) | Missed::NotSent(refusal)) => Ok(Err(GuestHttpError::Refused(refusal))),
+            Err(Missed::Refused(refusal) | Missed::NotSent(refusal) | Missed::Paused(refusal)) => {
+                Ok(Err(GuestHttpError::Refused(refusal)))
+            }
             Err(Missed::Failed(why)) => Ok(Err(GuestHttpError::Failed(why))),
             Err(Missed::Over(stop) | Missed::Killed(stop) | Missed::Ends(stop)) => Err(stop),
             Err(Missed::Fault(error)) => Err(self.fail(error)),
@@ -342,6 +353,7 @@ impl CallEffects {
             _entered: self.entered,
             held: self.held,
             first_write: self.first_write,
+            paused: self.paused,
             resumed: self.resumed,
         }
     }
@@ -397,6 +409,10 @@ impl CallEffects {
             .map_err(Missed::from)
             .and_then(|()| self.permitted(&mut known, import, guest))
             .and_then(|permitted| self.send(&mut known, permitted));
+        let outcome = match outcome {
+            Err(Missed::Paused(refusal)) => Err(self.pause(&known, refusal)?),
+            outcome => outcome,
+        };
         self.recorded(known, outcome)
     }
 
@@ -724,10 +740,11 @@ fn effect_digest(admitted: &Admitted, spend: Spend, commitment: &Digest) -> Dige
     effect.digest(commitment)
 }
 
-/// A stop's refusal: a kill ends the call, safe mode refuses the effect.
+/// A stop's refusal: a kill ends the call, safe mode pauses it.
 fn stopped(refusal: Refusal) -> Missed {
     match refusal.code {
         Code::Killed => Missed::Killed(refusal),
+        Code::SafeMode => Missed::Paused(refusal),
         _ => Missed::Refused(refusal),
     }
 }

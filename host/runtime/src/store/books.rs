@@ -12,8 +12,8 @@ use ambit_core::digest::Digest;
 use ambit_core::guard;
 use ambit_core::hold::{self, Delegation, Edit, End, Verdict, Vote};
 use ambit_core::ledger::body::{
-    CallAccepted, EffectHeld, EffectIntent, HoldEdited, HoldVoted, PersonDelegated, PersonEnrolled, PersonRevoked, Reservation,
-    RunDegraded, RunEnded, RunStarted, Settlement, StopLifted, StopSet,
+    CallAccepted, EffectHeld, EffectIntent, HoldEdited, HoldVoted, PersonDelegated, PersonEnrolled, PersonRevoked,
+    Reservation, RunDegraded, RunEnded, RunStarted, Settlement, StopLifted, StopSet,
 };
 use ambit_core::ledger::verify::subject;
 use ambit_core::ledger::{Body, Entry, EntryDraft, VerifierKey};
@@ -297,6 +297,14 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<Entr
             books.note_tool(&work.call, None)?;
             end(books, &work, entry, &body.settled)?;
             return count(books, &work, run::call_failed(body));
+        }
+        Body::CallPaused(_) => {
+            let work = work();
+            no_effect_open(books, &work)?;
+            no_effect_held(books, &work)?;
+            if !guard!("stop.pause-open", books.under_way(&work)?) {
+                return Err(contradiction(&work, "is not under way, and can't be paused"));
+            }
         }
         Body::RunStarted(body) => start_run(books, entry, body)?,
         Body::RunEnded(body) => end_run(books, entry, body)?,

@@ -7,7 +7,9 @@ use ambit_core::error::Code;
 use ambit_core::grant::Limits;
 use ambit_core::hold::{Need, Progress, Vote};
 use ambit_core::ledger::CallStory;
-use ambit_core::ledger::body::{Amount, CallAccepted, CallDenied, Cause, EffectHeld, EffectIntent, EffectRefused, Stage};
+use ambit_core::ledger::body::{
+    Amount, CallAccepted, CallDenied, Cause, EffectHeld, EffectIntent, EffectRefused, Stage,
+};
 use ambit_core::ledger::story::{EffectStory, HoldStory, Opening};
 use ambit_core::policy::Mode;
 use ambit_core::scope::Tier;
@@ -111,7 +113,9 @@ pub(super) fn of(story: &CallStory, revoked: &BTreeMap<String, Vec<u64>>) -> Ite
                 let approvals = hold
                     .and_then(|hold| approvals(story, hold, at, revoked))
                     .unwrap_or_default();
-                found.items.push(edited(intended_item(&call, &intent.what, approvals), edit));
+                found
+                    .items
+                    .push(edited(intended_item(&call, &intent.what, approvals), edit));
             }
             EffectStory::Intended { .. } => found.apart += 1,
             EffectStory::Refused(refused) => {

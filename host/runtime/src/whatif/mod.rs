@@ -28,7 +28,7 @@ pub use self::learn::{Learned, Lesson};
 pub use self::tool::{Behaviour, Rebuilt, Rerun};
 use crate::config::Config;
 use crate::host::OpenError;
-use crate::store::{Payload, Keys, Reader, StoreError};
+use crate::store::{Keys, Payload, Reader, StoreError};
 
 /// What policy says of a call or an effect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -27,7 +27,9 @@ pub(super) fn run(home: &Path, args: &args::Edit, out: Output) -> Result<Exit, F
     let story = reader.story(&pending.call)?;
     let mut changes = asked_for(args)?;
     // What is signed is all that differs from what the tool asked for.
-    let earlier = story.waiting().map(|hold| edits::changes_of(&reader, hold, &pending.call));
+    let earlier = story
+        .waiting()
+        .map(|hold| edits::changes_of(&reader, hold, &pending.call));
     if let Some(earlier) = earlier.transpose()?.flatten() {
         changes.keep(&earlier);
     }
@@ -77,10 +79,11 @@ fn asked_for(args: &args::Edit) -> Result<Changes, Failure> {
 fn scalar(text: &str) -> Result<Json, Failure> {
     match Json::parse(text, Limits::default()) {
         Ok(value) => Ok(value),
-        Err(error) if text.starts_with(['"', '[', '{']) => {
-            Err(Failure::usage(format!("the value {} is no JSON: {error}", untrusted(text)))
-                .advise("A bare word is a text; a text that begins with a quote is written as JSON: '\"x\"'."))
-        }
+        Err(error) if text.starts_with(['"', '[', '{']) => Err(Failure::usage(format!(
+            "the value {} is no JSON: {error}",
+            untrusted(text)
+        ))
+        .advise("A bare word is a text; a text that begins with a quote is written as JSON: '\"x\"'.")),
         Err(_) => Ok(Json::from(text)),
     }
 }
@@ -112,9 +115,10 @@ impl Shown {
         if self.by.is_empty() {
             return Value::Null;
         }
-        let fields = self.fields.iter().map(|(field, from, to)| {
-            json!({ "field": field, "from": from, "to": to })
-        });
+        let fields = self
+            .fields
+            .iter()
+            .map(|(field, from, to)| json!({ "field": field, "from": from, "to": to }));
         json!({ "by": self.by, "fields": fields.collect::<Vec<_>>() })
     }
 
@@ -123,7 +127,10 @@ impl Shown {
         if self.by.is_empty() {
             return Ok(());
         }
-        line("edited by", &format!("{}: no approval of theirs counts", self.by.join(", ")))?;
+        line(
+            "edited by",
+            &format!("{}: no approval of theirs counts", self.by.join(", ")),
+        )?;
         self.fields
             .iter()
             .try_for_each(|(field, from, to)| line("changes", &change(field, from.as_ref(), to.as_ref())))

@@ -107,9 +107,19 @@ fn an_edit_puts_another_hold_in_the_place_of_one() {
     assert_eq!(story.tally().edited(), [0]);
     let names: Vec<String> = story.commitments().into_iter().map(|(name, _)| name).collect();
     let from = digest("hold").to_hex();
-    for name in ["held".to_owned(), format!("held/{from}"), format!("edit/{from}"), format!("edit-reason/{from}"), "reason/4".to_owned()] {
+    for name in [
+        "held".to_owned(),
+        format!("held/{from}"),
+        format!("edit/{from}"),
+        format!("edit-reason/{from}"),
+        "reason/4".to_owned(),
+    ] {
         let name = format!("effect/0/{name}");
-        assert_eq!(names.iter().filter(|one| **one == name).count(), 1, "{name} of {names:?}");
+        assert_eq!(
+            names.iter().filter(|one| **one == name).count(),
+            1,
+            "{name} of {names:?}"
+        );
     }
 }
 
@@ -119,8 +129,18 @@ fn an_edit_and_what_is_held_by_it_stand_together() {
     refuses(vec![held(0), edited(0), approved(0, "ben", "finance")], together);
     refuses(vec![held(0), edited(0), held(1)], together);
     refuses(vec![held(0), anew()], together);
-    refuses(vec![held(0), edited(0), held_anew(|held| held.hold = digest("third"))], together);
-    refuses(vec![held(0), edited(0), held_anew(|held| held.edited_from = Some(digest("third")))], together);
+    refuses(
+        vec![held(0), edited(0), held_anew(|held| held.hold = digest("third"))],
+        together,
+    );
+    refuses(
+        vec![
+            held(0),
+            edited(0),
+            held_anew(|held| held.edited_from = Some(digest("third"))),
+        ],
+        together,
+    );
     refuses(vec![edited(0)], "no such hold waits");
     refuses(vec![held(0), edited(1)], "no such hold waits");
     refuses(vec![held(0), edited(0), anew(), edited(0)], "no such hold waits");
@@ -182,7 +202,14 @@ fn what_was_edited_waits_for_no_less() {
     let longer = |held: &mut EffectHeld| held.expires += 1;
     refuses(vec![held(0), edited(0), held_anew(longer)], less);
     let more = |held: &mut EffectHeld| {
-        held.needs = vec![[("finance".to_owned(), 3), ("legal".to_owned(), 1), ("tax".to_owned(), 1)].into()];
+        held.needs = vec![
+            [
+                ("finance".to_owned(), 3),
+                ("legal".to_owned(), 1),
+                ("tax".to_owned(), 1),
+            ]
+            .into(),
+        ];
     };
     log(vec![held(0), edited(0), held_anew(more)]).verify().unwrap();
     let other = |held: &mut EffectHeld| held.asked = Some(digest("another"));
@@ -215,7 +242,14 @@ fn a_refusal_says_how_its_hold_ended() {
         Body::from(body)
     };
     let wrong = "did not end as it says";
-    let ends = [HoldEnd::Passed, HoldEnd::Rejected, HoldEnd::Expired, HoldEnd::Stale, HoldEnd::Denied, HoldEnd::Edited];
+    let ends = [
+        HoldEnd::Passed,
+        HoldEnd::Rejected,
+        HoldEnd::Expired,
+        HoldEnd::Stale,
+        HoldEnd::Denied,
+        HoldEnd::Edited,
+    ];
     let states: [(&dyn Fn() -> Vec<Body>, &[HoldEnd]); 3] = [
         (&|| vec![held(0)], &[HoldEnd::Stale]),
         (&|| vec![held(0), rejected()], &[HoldEnd::Rejected]),

@@ -461,6 +461,15 @@ fn held(ordinal: u32) -> Body {
     .into()
 }
 
+fn paused_by(stop: &str) -> Body {
+    CallPaused {
+        asked: None,
+        ordinal: 1,
+        stop: stop.into(),
+    }
+    .into()
+}
+
 fn voted(ordinal: u32) -> Body {
     HoldVoted {
         hold: digest("hold"),

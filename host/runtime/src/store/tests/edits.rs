@@ -5,8 +5,8 @@ use ambit_core::hold::Edit;
 use ambit_core::ledger::body::HoldEdited;
 use ambit_core::ledger::{Body, EntryDraft};
 
-use super::fixture::Call;
-use super::holds::{LATE, batch, enrolled, key, refused, with_hold};
+use super::fixture::{Call, batch};
+use super::holds::{LATE, enrolled, key, refused, with_hold};
 
 fn edit(person: &str, hold: &[u8], expires_ms: u64) -> Edit {
     Edit {
@@ -58,7 +58,10 @@ fn an_edit_is_signed_by_whoever_is_enrolled_and_of_what_waits() {
         refused(both(by("ben", &edit("ben", b"hold", LATE)), b"hold"), "not signed");
         refused(both(by("ann", &edit("ann", b"another", LATE)), b"hold"), "not signed");
         refused(both(by("ann", &edit("ann", b"hold", 1)), b"hold"), "not signed");
-        refused(both(by("ann", &edit("ann", b"another", LATE)), b"another"), "not held under");
+        refused(
+            both(by("ann", &edit("ann", b"another", LATE)), b"another"),
+            "not held under",
+        );
         store.commit(enrolled("ben")).unwrap();
         both(by("ben", &edit("ben", b"hold", LATE)), b"hold").unwrap();
         let waits = store.reader().unwrap().holds(None, 10).unwrap();
@@ -78,8 +81,14 @@ fn what_an_edit_holds_comes_right_after_it_and_for_no_longer() {
         let wrong = "held by an edit that does not come before it";
         refused(store.commit(batch([anew(call, b"next", b"hold", LATE)])), wrong);
         refused(store.commit(batch([anew(call, b"hold", b"hold", LATE)])), wrong);
-        for next in [anew(call, b"other", b"hold", LATE), anew(call, b"next", b"hold", LATE + 1)] {
-            refused(store.commit(batch([edited(call, note(), b"hold", b"next"), next])), wrong);
+        for next in [
+            anew(call, b"other", b"hold", LATE),
+            anew(call, b"next", b"hold", LATE + 1),
+        ] {
+            refused(
+                store.commit(batch([edited(call, note(), b"hold", b"next"), next])),
+                wrong,
+            );
         }
         let waits = store.reader().unwrap().holds(None, 10).unwrap();
         assert_eq!(waits[0].1.hold, Digest::of(b"hold"), "all or nothing");
