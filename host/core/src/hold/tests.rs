@@ -214,6 +214,7 @@ fn trap_20_a_vote_is_about_one_hold() {
         connection: "stripe",
         principal: &principal(),
         run: None,
+        before: None,
     };
     let id = bound.id();
     let somebody_else = Principal {
@@ -241,6 +242,10 @@ fn trap_20_a_vote_is_about_one_hold() {
         },
         Bound {
             run: Some("r_1"),
+            ..bound
+        },
+        Bound {
+            before: Some(&Digest::of(b"effect")),
             ..bound
         },
     ] {

@@ -136,6 +136,7 @@ impl CallEffects {
             connection: &connection,
             principal: &principal,
             run: self.heading.run.as_deref(),
+            before: None,
         };
         let now_ms = u64::try_from(now_ms()).unwrap_or_default();
         let held = Held {
@@ -166,6 +167,7 @@ impl CallEffects {
         let entry = self.heading.entry(EffectHeld {
             asked: known.asked,
             authors,
+            before: None,
             connection: held.connection.clone(),
             edited_from,
             effect,

@@ -359,6 +359,7 @@ fn denied() -> Body {
 fn intent(ordinal: u32) -> Body {
     EffectIntent {
         asked: Some(digest("asked")),
+        before: None,
         cause: Cause::Guest,
         connection: "stripe".into(),
         effect: digest("effect"),
@@ -444,6 +445,7 @@ fn held(ordinal: u32) -> Body {
         asked: Some(digest("asked")),
         authors: vec![],
         edited_from: None,
+        before: None,
         connection: "stripe".into(),
         effect: digest("effect"),
         expires: 1_795_228_900_000,
@@ -550,6 +552,7 @@ fn outcome(ordinal: u32, outcome: Outcome) -> Body {
         window: "day 2026-11-21".into(),
     }];
     EffectOutcome {
+        absent: false,
         answer: Some(digest("answer")),
         attempts: 1,
         dead: false,
@@ -560,6 +563,16 @@ fn outcome(ordinal: u32, outcome: Outcome) -> Body {
         sent: 123,
         settled,
         spent,
+    }
+    .into()
+}
+
+/// What was read back of an effect.
+fn checked(ordinal: u32, shown: Shown) -> Body {
+    EffectChecked {
+        diff: digest("diff"),
+        ordinal,
+        shown,
     }
     .into()
 }
@@ -588,6 +601,7 @@ fn finished(sums: &[(u32, u64)]) -> Body {
         .fold((0, 0), |(n, sum), (count, cents)| (n + count, sum + cents));
     CallFinished {
         asked: asked(),
+        checked: vec![],
         edited: vec![],
         effects: EffectCounts {
             answered,
