@@ -14,6 +14,7 @@ pub mod call;
 pub mod config;
 pub mod dead_letters;
 pub mod doubts;
+pub mod edits;
 mod effects;
 pub mod flow;
 pub mod gate;

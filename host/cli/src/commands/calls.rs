@@ -95,6 +95,7 @@ fn state(row: &Row) -> &'static str {
     match (row.story.is_over(), row.doubts.is_empty()) {
         (_, false) => "in doubt",
         (true, true) => "over",
+        (false, true) if row.story.paused().is_some() => "paused",
         (false, true) => "interrupted",
     }
 }
@@ -113,6 +114,7 @@ fn document(row: &Row) -> Value {
         "call": row.story.call,
         "state": state(row),
         "ended": row.story.is_over(),
+        "paused_by": row.story.paused().map(|paused| &paused.what.stop),
         "tool": tool,
         "function": function,
         "agent": principal.map(|principal| &principal.agent),
@@ -161,6 +163,9 @@ fn line(row: &Row, w: &mut dyn Write) -> io::Result<()> {
         "{call}  {on}{}{off}  {tool} {function} for {agent}, begun {began}",
         state(row)
     )?;
+    if let Some(paused) = row.story.paused() {
+        writeln!(w, "  by the stop {}: it goes on once that is lifted", paused.what.stop)?;
+    }
     for ordinal in &row.doubts {
         let Some(EffectStory::Intended { intent, .. }) = row.story.effects.get(ordinal) else {
             continue;
@@ -240,7 +245,7 @@ fn resume_all(home: &Path, out: Output) -> Result<Exit, Failure> {
         for (call, exit) in &done {
             let word = match exit {
                 Exit::Done => "done",
-                Exit::Held => "waits for approval",
+                Exit::Held => "waits for approval, or until a stop is lifted",
                 _ => "ended without a result: see `ambit audit show`",
             };
             writeln!(w, "{call}  {word}")?;

@@ -793,6 +793,67 @@ fn no_intent_stands_under_a_stop() {
 }
 
 #[test]
+fn a_call_is_paused_by_safe_mode_that_is_in_force() {
+    use crate::stop::Kind::{Kill, SafeMode};
+    let id = |letter: char| format!("s_{}", letter.to_string().repeat(26));
+    let with = |before: Vec<EntryDraft>, after: Vec<EntryDraft>| {
+        let mut log = Log::new();
+        let paused = of_call('a', paused_by(&id('a')));
+        std::iter::once(of_call('a', accepted()))
+            .chain(before)
+            .chain([paused])
+            .chain(after)
+            .for_each(|draft| log.push(draft));
+        log
+    };
+    let safe = || set('a', SafeMode, "everything");
+    let end = || {
+        let Body::CallFinished(mut body) = finished(&[]) else {
+            unreachable!()
+        };
+        body.spent = vec![];
+        of_call('a', body)
+    };
+    for (before, why) in [
+        (vec![], "no safe mode that is in force"),
+        (vec![set('a', Kill, "everything")], "no safe mode that is in force"),
+        (vec![set('b', SafeMode, "everything")], "no safe mode that is in force"),
+        (
+            vec![safe(), lifted('a', SafeMode, "everything")],
+            "no safe mode that is in force",
+        ),
+        (vec![of_call('a', intent(0)), safe()], "under way or waits"),
+        (vec![of_call('a', held(0)), safe()], "under way or waits"),
+        (vec![of_call('a', refused(1)), safe()], "an effect of that number"),
+    ] {
+        let bad = with(before, vec![]).verify().unwrap_err().to_string();
+        assert!(bad.contains(why), "{bad}");
+    }
+    let log = with(vec![safe()], vec![]);
+    log.verify().unwrap();
+    let of_a = |log: &Log| {
+        let entries: Vec<Entry> = log
+            .entries
+            .iter()
+            .filter(|entry| entry.call().is_some())
+            .cloned()
+            .collect();
+        story(&entries).unwrap()
+    };
+    assert_eq!(of_a(&log).paused().unwrap().what.stop, id('a'));
+    // It goes on, and what it was paused before has the number that it would have had.
+    let on = with(
+        vec![safe()],
+        vec![lifted('a', SafeMode, "everything"), of_call('a', intent(1))],
+    );
+    on.verify().unwrap();
+    assert_eq!(of_a(&on).paused(), None);
+    assert_eq!(of_a(&on).pauses.len(), 1);
+    // Or is ended as it is.
+    with(vec![safe()], vec![end()]).verify().unwrap();
+}
+
+#[test]
 fn a_stop_is_in_force_once() {
     use crate::stop::Kind::{Kill, SafeMode};
     let fails = |drafts: Vec<EntryDraft>, why: &str| {

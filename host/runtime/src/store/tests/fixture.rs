@@ -200,7 +200,7 @@ impl Call {
         }
     }
 
-    fn draft(&self, body: impl Into<Body>) -> EntryDraft {
+    pub(super) fn draft(&self, body: impl Into<Body>) -> EntryDraft {
         let principal = |name: &str| format!("{name}-1");
         EntryDraft {
             body: body.into(),
@@ -354,6 +354,8 @@ impl Call {
         self.draft(EffectHeld {
             over: vec![],
             asked: None,
+            authors: vec![],
+            edited_from: None,
             before: None,
             connection: "stripe".into(),
             effect: Digest::of(b"effect"),
@@ -397,6 +399,7 @@ impl Call {
             cause: Cause::Guest,
             connection: None,
             effect: None,
+            end: Some(ambit_core::hold::End::Stale),
             exhausted: vec![],
             hold: Some(Digest::of(hold)),
             import: None,
@@ -466,6 +469,7 @@ impl Call {
         self.draft(CallFinished {
             asked: Self::asked(),
             checked: self.tally.checks().to_vec(),
+            edited: vec![],
             effects: self.tally.counts(),
             fuel: 1,
             log: None,
