@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use ambit_core::effect::{GuestRequest, GuestResponse};
 use ambit_core::error::{Code, Refusal};
+use ambit_core::hold::Changes;
 use ambit_core::ledger::body::{Doubt, EffectIntent, EffectOutcome, Outcome, Reservation};
 
 use crate::flow;
@@ -17,6 +18,7 @@ use crate::store::{Again, Payload};
 use crate::transcript::{AskedFor, Divergence};
 
 use super::send::{Delivered, Way, open_upstream};
+use super::shown::changed;
 use super::{CallEffects, Known, Missed, Permitted, Redelivery, effect_digest, stopped};
 
 /// An effect in doubt, when it is sent again.
@@ -31,6 +33,8 @@ pub(crate) struct UnseenEffect {
     pub(crate) reserved: Vec<Reservation>,
     /// The approvals that its intent had, by the people of today.
     pub(crate) approvals: BTreeMap<String, u32>,
+    /// What people changed of what the guest asked for, before they approved it.
+    pub(crate) changes: Option<Changes>,
     /// When it was first sent under its key, in milliseconds since 1970.
     pub(crate) first_ms: u64,
 }
@@ -75,13 +79,19 @@ impl CallEffects {
         if let Err(divergence) = same {
             return Err(Missed::Over(divergence.stop()));
         }
+        let guest = match changed(guest, unseen.changes.as_ref()) {
+            Ok(guest) => guest,
+            Err(refusal) => return Err(self.stays(refusal)),
+        };
         let mut known = unseen.known();
         let outcome = self
-            .permitted(&mut known, import, guest)
+            .permitted(&mut known, import, &guest)
             .and_then(|permitted| unseen.still(permitted))
             .and_then(|permitted| self.send_again(&known, permitted, unseen));
         match outcome {
-            Err(Missed::Refused(refusal) | Missed::Killed(refusal)) => Err(self.stays(refusal)),
+            Err(
+                Missed::Refused(refusal) | Missed::Killed(refusal) | Missed::Paused(refusal) | Missed::Ends(refusal),
+            ) => Err(self.stays(refusal)),
             outcome => outcome,
         }
     }
