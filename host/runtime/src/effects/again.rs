@@ -14,7 +14,7 @@ use ambit_core::ledger::body::{Doubt, EffectIntent, EffectOutcome, Outcome, Rese
 
 use crate::flow;
 use crate::sandbox::{GuestHttpError, Stop};
-use crate::store::{Again, Payload};
+use crate::store::{Again, Payload, StoreError};
 use crate::transcript::{AskedFor, Divergence};
 
 use super::send::{Delivered, Way, open_upstream};
@@ -159,7 +159,16 @@ impl CallEffects {
         let call = self.heading.call.to_string();
         let again = Again::recorded(&call, &unseen.intent, &unseen.recorded, request, way.deadline)?;
         let attempts = unseen.outcome.attempts;
-        let durable = self.commit_again(&way, again, attempts, Outcome::InDoubt(Doubt::Restart))?;
+        let durable = match self.commit_again(&way, again, attempts, Outcome::InDoubt(Doubt::Restart)) {
+            Ok(durable) => durable,
+            // Nothing is written, and the ledger goes on.
+            Err(StoreError::Run { run, why }) => return Err(why.refusal(&run).into()),
+            Err(StoreError::NoRoom { .. }) => {
+                let full = Refusal::new(Code::Ledger, "the ledger has no room for another effect");
+                return Err(full.advise("free disk space, or raise the ledger's quota").into());
+            }
+            Err(error) => return Err(error.into()),
+        };
         self.tally.again(&unseen.outcome);
         let delivered = self.deliver_from(Delivered::unseen(attempts), &shared, &way, durable, leave)?;
         self.settle(known, &admitted, unseen.reserved, spend, delivered)

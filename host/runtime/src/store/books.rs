@@ -20,6 +20,7 @@ use ambit_core::ledger::verify::subject;
 use ambit_core::ledger::{Body, Entry, EntryDraft, VerifierKey};
 use ambit_core::money::{Account, MOST, Period, Span, Window as Kind};
 use ambit_core::run::{self, Run, RunError};
+use ambit_core::scope::Tier;
 use ambit_core::stop::{Scope, Stop, forbidding};
 
 use super::StoreError;
@@ -542,7 +543,11 @@ fn send_again<B: Books>(books: &mut B, work: &Work, entry: &Entry, again: &Effec
     if !guard!("ledger.retry-open", unseen) {
         return Err(contradiction(work, "is not under way, and can't be sent again"));
     }
-    // Only what changes something is ever in doubt.
+    // Only what changes something is ever in doubt, so its run must be one that may.
+    if let Some(run) = run_of(books, work)? {
+        let admitted = run.admits_effect(Tier::Commit, entry.time_ms());
+        admitted.map_err(|why| not_of_run(run.id(), why))?;
+    }
     let begun = Begun {
         index: entry.index(),
         changes: true,
