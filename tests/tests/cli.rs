@@ -931,6 +931,11 @@ fn holds(place: &mut Place) -> Verdict {
         Leaves::Record,
         &["calls", "resolve", "c_abc", "--done", "--not-done"],
     )?;
+    place.run(
+        2,
+        Leaves::Record,
+        &["calls", "resolve", "c_abc", "--retry", "--reason", "it is slow"],
+    )?;
     place.run(2, Leaves::Record, &["calls", "end", "c_abc"])?;
     Ok(())
 }

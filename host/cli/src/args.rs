@@ -334,7 +334,12 @@ pub(crate) enum CallsCommand {
         #[arg(long)]
         all: bool,
     },
-    /// Say what became of an effect that is in doubt, once you have found out at the service.
+    /// Say what became of an effect that is in doubt, once you have found out at the service; or have it sent again.
+    ///
+    /// With --retry the effect is sent again under its idempotency key, by which its service does it at most once, and its call goes on
+    /// with the answer. Everything about it is decided again, by today's policy. It is for an effect of which the host's end let nobody see
+    /// what became, on a route with `idempotency`, and as long as the service knows the key: `ambit calls --in-doubt` prints until when.
+    /// What refuses it leaves it in doubt.
     Resolve(Resolve),
     /// End a call where it is: its tool is not run again. What is in doubt stays so.
     End {
@@ -345,7 +350,7 @@ pub(crate) enum CallsCommand {
 }
 
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("found").required(true).args(["done", "not_done"]))]
+#[command(group = clap::ArgGroup::new("found").required(true).args(["done", "not_done", "retry"]))]
 pub(crate) struct Resolve {
     /// The call, or a beginning of its id.
     #[arg(value_name = "CALL")]
@@ -359,8 +364,11 @@ pub(crate) struct Resolve {
     /// It did not happen.
     #[arg(long)]
     pub(crate) not_done: bool,
+    /// Send it again under its idempotency key, and go on with its call.
+    #[arg(long)]
+    pub(crate) retry: bool,
     /// How you know, for those who read the ledger.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", conflicts_with = "retry")]
     pub(crate) reason: Option<String>,
 }
 

@@ -21,12 +21,14 @@ use ambit_core::ledger::body::{
 use ambit_core::ledger::story::{HoldStory, Opening};
 use ambit_core::ledger::{Body, CallStory, EntryDraft, Principal, SignerKey, VerifierKey};
 use ambit_core::run::Run;
+use ambit_core::scope::Tier;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use zeroize::Zeroizing;
 
 use crate::call::{Accepted, Answer, Asking, CallRequest, Cost, Decided, Fault, Listener, Outcome};
 use crate::config::Config;
+use crate::doubts::{LetterAgain, Unseen};
 use crate::effects::{
     Beginning, Edited, Editing, Heading, Held, Resumption, WaitingEffect, ended, is_a_stop, not_approved, refusal_json,
     refused,
@@ -161,6 +163,31 @@ impl Waiting {
     #[must_use]
     pub fn standing(&self) -> Standing {
         self.pending.standing()
+    }
+}
+
+/// The approvals that an intent used up, by the people of today: as they stood when it was written. They are for that effect, and serve
+/// it once more where it is sent again.
+pub(crate) fn approvals_of_intent(
+    reader: &Reader,
+    config: &Config,
+    story: &CallStory,
+    ordinal: u32,
+    began_ms: u64,
+) -> Result<hold::Need, ApprovalError> {
+    let (Some(HoldStory { held, votes, .. }), Some(principal), Some(accepted)) =
+        (story.holds.get(&ordinal), story.principal.clone(), accepted(story))
+    else {
+        return Err(not_waiting(&story.call).into());
+    };
+    let people = People::of(reader, config)?;
+    let of_call = (story.call.clone(), held.stamp.index(), accepted.clone());
+    let voted = votes.iter().map(|vote| &vote.what);
+    let Pending { hold, votes, .. } = Pending::new(of_call, held.what.clone(), principal, voted, &people);
+    match votes.standing(&hold, began_ms) {
+        Standing::Approved => Ok(votes.approvals(&hold, began_ms)),
+        standing if !ambit_core::guard!("hold.doubt-approved", false) => Err(not_approved(&standing).into()),
+        _ => Ok(hold::Need::new()),
     }
 }
 
@@ -390,7 +417,12 @@ impl Host {
         self.go_on(&reader, stopped, listener)
     }
 
-    fn go_on(&self, reader: &Reader, stopped: Stopped, listener: Option<Listener>) -> Result<Answer, ApprovalError> {
+    pub(crate) fn go_on(
+        &self,
+        reader: &Reader,
+        stopped: Stopped,
+        listener: Option<Listener>,
+    ) -> Result<Answer, ApprovalError> {
         let started = Instant::now();
         let story = stopped.story();
         let call = &story.call;
@@ -400,14 +432,23 @@ impl Host {
         let accepted = accepted(story).cloned().ok_or_else(|| not_waiting(call))?;
         let _place = self.shared.place()?;
         let edited = edited_effects(reader, story)?;
+        let again = matches!(stopped, Stopped::InDoubt(_));
         let ready = match self.ready(reader, &stopped, &accepted, started, listener)? {
             Ok(ready) => ready,
             Err(refusal) => return self.void(&stopped, &accepted, &refusal),
         };
         let steps = reader.transcript(call)?.len();
+        let letter = stopped.letter();
         let accepted = going_on(ready, accepted, stopped, steps, None)?;
-        let answer = self.run(accepted)?;
+        let answer = match letter {
+            None => self.run(accepted)?,
+            Some(letter) => self.run_letter_again(accepted, letter)?,
+        };
         match &answer.outcome {
+            // What is in doubt was not sent again: the call stays as it was.
+            Outcome::Stopped(refusal) if again && !self.reader()?.story(answer.call.as_str())?.is_over() => {
+                Err(refusal.clone().into())
+            }
             // A stop came before the held effect was decided: the call waits on.
             Outcome::Stopped(refusal)
                 if is_a_stop(refusal) && self.reader()?.story(answer.call.as_str())?.waiting().is_some() =>
@@ -432,7 +473,8 @@ impl Host {
     ) -> Result<Result<Ready<'_>, Refusal>, ApprovalError> {
         let story = stopped.story();
         let call = &story.call;
-        if !ambit_core::guard!("flow.letter-resumed", accepted.letter.is_none()) {
+        let again = matches!(stopped, Stopped::InDoubt(_));
+        if !ambit_core::guard!("flow.letter-resumed", again || accepted.letter.is_none()) {
             let why =
                 "it is an operator's retry of a dead letter that the host's end interrupted: no guest goes on with it";
             return Ok(Err(Refusal::new(Code::Stale, why)));
@@ -466,8 +508,8 @@ impl Host {
             Err(denied) if denied.refusal.code == Code::Ledger => return Err(denied.refusal.into()),
             Err(denied) => return Ok(Err(denied.refusal)),
         };
-        if let Some(waiting) = stopped.waiting() {
-            self.not_stopped(&decided, waiting)?;
+        if let Some((connection, tier)) = stopped.next() {
+            self.not_stopped(&decided, connection, tier)?;
         }
         Ok(Ok(Ready {
             asking,
@@ -480,11 +522,10 @@ impl Host {
         self.shared.config.lock().iter().any(|(name, _)| name == tool)
     }
 
-    /// Safe mode refuses what is held before anything of its call is run again. It is looked at again with the effect.
-    fn not_stopped(&self, decided: &Decided<'_>, waiting: &Waiting) -> Result<(), Refusal> {
-        let (subject, held) = (decided.entered.running().subject(), &waiting.pending.held);
+    /// Safe mode refuses what is held or in doubt before anything of its call is run again. It is looked at again with the effect.
+    fn not_stopped(&self, decided: &Decided<'_>, connection: &str, tier: Tier) -> Result<(), Refusal> {
         let board = self.shared.store.board();
-        board.check_effect(subject, &held.connection, held.tier)
+        board.check_effect(decided.entered.running().subject(), connection, tier)
     }
 
     /// The call's entries from now on: under today's policy and configuration.
@@ -508,6 +549,10 @@ impl Host {
         accepted: &CallAccepted,
         refusal: &Refusal,
     ) -> Result<Answer, ApprovalError> {
+        if let Stopped::InDoubt(_) = stopped {
+            // What is in doubt ends by somebody's word alone.
+            return Err(refusal.clone().into());
+        }
         let heading = self.heading_of(stopped.story())?;
         let call = heading.call.as_str();
         let text = || refusal_json(refusal).to_canonical().into_bytes();
@@ -573,6 +618,8 @@ pub(crate) enum Stopped {
     Held(Box<Waiting>),
     /// The host ended.
     Interrupted(Box<CallStory>),
+    /// The host ended, and an effect of it is sent again.
+    InDoubt(Box<Unseen>),
 }
 
 impl Stopped {
@@ -590,7 +637,8 @@ impl Stopped {
                 format!("nobody knows whether effect {ordinal} of call {call} happened"),
             )
             .advise(format!(
-                "find out at the service, then `ambit calls resolve {call} --done` or `--not-done`"
+                "find out at the service, then `ambit calls resolve {call} --done` or `--not-done`; `--retry` sends it again where its service \
+                 knows its idempotency key"
             )));
         }
         Ok(Stopped::Interrupted(Box::new(story)))
@@ -600,13 +648,31 @@ impl Stopped {
         match self {
             Stopped::Held(waiting) => &waiting.story,
             Stopped::Interrupted(story) => story,
+            Stopped::InDoubt(unseen) => &unseen.story,
         }
     }
 
     pub(crate) fn waiting(&self) -> Option<&Waiting> {
         match self {
             Stopped::Held(waiting) => Some(waiting),
+            Stopped::Interrupted(_) | Stopped::InDoubt(_) => None,
+        }
+    }
+
+    /// Where the effect that it goes on with would go, and of which tier it is.
+    fn next(&self) -> Option<(&str, Tier)> {
+        match self {
+            Stopped::Held(waiting) => Some((&waiting.pending.held.connection, waiting.pending.held.tier)),
             Stopped::Interrupted(_) => None,
+            Stopped::InDoubt(unseen) => Some((&unseen.intent.connection, unseen.intent.tier)),
+        }
+    }
+
+    /// The dead letter that it is an operator's retry of.
+    fn letter(&self) -> Option<LetterAgain> {
+        match self {
+            Stopped::InDoubt(unseen) => unseen.letter.clone(),
+            Stopped::Held(_) | Stopped::Interrupted(_) => None,
         }
     }
 }
@@ -784,25 +850,28 @@ pub(crate) fn going_on<'h>(
     let last = stopped.story().effects.keys().next_back().copied();
     let tally = stopped.story().tally().clone();
     let call = stopped.story().call.clone();
-    let waiting = match stopped {
+    let (waiting, unseen) = match stopped {
         Stopped::Held(waiting) => {
             let asked = transcript.held.zip(wire).ok_or_else(|| not_waiting(&call))?;
             let waiting = waiting_effect(*waiting, asked, transcript.held_clock_ms);
             let edited = changes
                 .as_ref()
                 .map(|changes| Edited::new(waiting.held.ordinal, &waiting.hold.authors, changes));
-            Some(WaitingEffect {
+            let waiting = WaitingEffect {
                 held: Held { edited, ..waiting.held },
                 changes,
                 editing,
                 ..waiting
-            })
+            };
+            (Some(waiting), None)
         }
-        Stopped::Interrupted(_) => None,
+        Stopped::Interrupted(_) => (None, None),
+        Stopped::InDoubt(unseen) => (None, Some(unseen.effect)),
     };
     let resumption = Resumption {
         past: transcript.answers,
         waiting,
+        unseen,
         steps: u32::try_from(steps).unwrap_or(u32::MAX),
         ordinal: last.unwrap_or_default(),
         tally,

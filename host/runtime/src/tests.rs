@@ -155,8 +155,12 @@ fn source(port: u16) -> (String, String) {
     (world, module)
 }
 
+#[path = "tests_doubts.rs"]
+mod doubts;
 #[path = "tests_edits.rs"]
 mod edits;
+#[path = "tests_faults.rs"]
+mod faults;
 #[path = "tests_flow.rs"]
 mod flow;
 #[path = "tests_holds.rs"]

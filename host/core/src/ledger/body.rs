@@ -1181,6 +1181,12 @@ impl EffectOutcome {
     pub const fn is_in_doubt(&self) -> bool {
         matches!(self.outcome, Outcome::InDoubt(_))
     }
+
+    /// Whether the host ended while it was under way, so that nobody was told anything of it: it may be sent again.
+    #[must_use]
+    pub const fn is_unseen(&self) -> bool {
+        matches!(self.outcome, Outcome::InDoubt(Doubt::Restart)) && self.answer.is_none()
+    }
 }
 
 /// What was seen of an effect when what it changed was read back.
@@ -1258,6 +1264,9 @@ pub struct EffectResolved {
     /// Commitment to what the guest is told when its call goes on; none where it was told something at that time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<Digest>,
+    /// Whether it goes back to the list of effects that failed for good: it was an operator's retry of one, and did not happen.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub dead: bool,
     /// What was found out.
     pub found: Found,
     /// The intent's number.
@@ -1411,6 +1420,12 @@ impl Tally {
             *sum = sum.saturating_sub(*minor);
         }
         self.spent.retain(|_, sum| *sum > 0);
+    }
+
+    /// Takes back an outcome that was in doubt, of an effect that is sent again: it is under way once more, and ends anew.
+    pub fn again(&mut self, outcome: &EffectOutcome) {
+        self.counts.in_doubt = self.counts.in_doubt.saturating_sub(1);
+        self.not_done(outcome);
     }
 
     /// Counts what was read back of an effect.

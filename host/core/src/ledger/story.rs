@@ -138,15 +138,15 @@ pub enum EffectStory {
 }
 
 impl EffectStory {
-    /// The outcome of an effect that is in doubt, and where to put what became of it.
-    fn in_doubt(&mut self) -> Option<(&EffectOutcome, &mut Option<Told<EffectResolved>>)> {
+    /// The intent and the outcome of an effect that is in doubt, and where to put what became of it.
+    fn in_doubt(&mut self) -> Option<(&EffectIntent, &EffectOutcome, &mut Option<Told<EffectResolved>>)> {
         match self {
             Self::Intended {
                 intent,
                 outcome: Some(outcome),
                 resolved: resolved @ None,
                 ..
-            } if outcome.what.is_in_doubt() && intent.what.changes() => Some((&outcome.what, resolved)),
+            } if outcome.what.is_in_doubt() && intent.what.changes() => Some((&intent.what, &outcome.what, resolved)),
             _ => None,
         }
     }
@@ -257,18 +257,27 @@ impl CallStory {
                     Some(EffectStory::Intended {
                         intent,
                         retries,
-                        outcome: None,
+                        outcome,
+                        resolved: None,
                         ..
                     }) => {
-                        let follows = retries.len() + 2 == again.attempt as usize && repeats(&intent.what, again);
+                        let next = retries.len() + 2 == again.attempt as usize && repeats(&intent.what, again);
+                        let under_way = match outcome.take() {
+                            None => true,
+                            // What nobody saw the end of is under way again.
+                            Some(ended) => {
+                                self.tally.again(&ended.what);
+                                ended.what.is_unseen() && intent.what.changes() && again.after == ended.what.outcome
+                            }
+                        };
                         retries.push(told(entry, again.clone()));
-                        follows
+                        next && under_way
                     }
                     _ => false,
                 };
                 require(
                     guard!("ledger.story-retry", follows),
-                    "it is not the next sending of an intent that is under way",
+                    "it is not the next sending of an intent that is under way, or whose end nobody saw",
                 )?;
             }
             Body::EffectHeld(held) if editing.is_some() => self.hold_edited(entry, held, editing)?,
@@ -362,7 +371,7 @@ impl CallStory {
             Body::EffectResolved(found) => {
                 let effect = self.effects.get_mut(&found.ordinal);
                 let doubt = effect.and_then(EffectStory::in_doubt);
-                let Some((outcome, resolved)) = doubt else {
+                let Some((intent, outcome, resolved)) = doubt else {
                     return require(
                         guard!("ledger.story-doubt", false),
                         "no effect of that number is in doubt",
@@ -377,6 +386,11 @@ impl CallStory {
                 require(
                     guard!("ledger.story-told-once", !(told_then && found.answer.is_some())),
                     "the guest was told something else of it before",
+                )?;
+                let dead = is_letter_again(intent, outcome, found.found);
+                require(
+                    guard!("ledger.story-letter-again", found.dead == dead),
+                    "it says otherwise whether it is a dead letter again",
                 )?;
                 if found.found == Found::NotDone && self.finished.is_none() {
                     self.tally.not_done(outcome);
@@ -445,6 +459,19 @@ impl CallStory {
             let doubt = outcome.as_ref().is_some_and(|told| told.what.is_in_doubt());
             (doubt && resolved.is_none() && intent.what.changes()).then_some(*ordinal)
         })
+    }
+
+    /// Whether an effect in doubt is in the list of those that failed for good again, if this is what was found out.
+    #[must_use]
+    pub fn is_letter_again(&self, ordinal: u32, found: Found) -> bool {
+        match self.effects.get(&ordinal) {
+            Some(EffectStory::Intended {
+                intent,
+                outcome: Some(outcome),
+                ..
+            }) => is_letter_again(&intent.what, &outcome.what, found),
+            _ => false,
+        }
     }
 
     /// The effect that the call waits with, if it does.
@@ -714,6 +741,12 @@ impl CallStory {
     fn was_asked(&self, finished: &CallFinished) -> bool {
         matches!(&self.opening.what, Opening::Accepted(accepted) if accepted.asked == finished.asked)
     }
+}
+
+/// Whether an effect that was in doubt is in the list of those that failed for good again, by what was found out: it was an operator's
+/// retry of one, did not happen, and is not in the list by its outcome.
+fn is_letter_again(intent: &EffectIntent, outcome: &EffectOutcome, found: Found) -> bool {
+    intent.letter.is_some() && !outcome.dead && found == Found::NotDone
 }
 
 /// Whether what is held by an edit follows that edit, and nothing else does.

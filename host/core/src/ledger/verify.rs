@@ -251,6 +251,9 @@ impl<'k> Pass<'k> {
             if !guard!("ledger.erased-over", self.over.contains(&short(call))) {
                 return wrong(call, "no call of that id was over");
             }
+            if !guard!("ledger.erased-doubt", !self.doubtful.contains_key(call)) {
+                return wrong(call, "an effect of it was in doubt");
+            }
             let first = self.erased.insert(short(call));
             if !guard!("ledger.erased-once", first) {
                 return wrong(call, "they were erased before");

@@ -216,7 +216,7 @@ impl CallEffects {
     /// Whether an effect is one that can wait: asked for the first time, by the guest, and not in a dry run, of which nothing is left.
     pub(super) fn can_wait(&self, known: &Known) -> bool {
         let dry = self.mode == Mode::DryRun;
-        known.hold.is_none() && known.cause == Cause::Guest && ambit_core::guard!("hold.dry-run", !dry)
+        known.hold.is_none() && !known.sent && known.cause == Cause::Guest && ambit_core::guard!("hold.dry-run", !dry)
     }
 
     /// The approvals that an effect waits for, where it is one that can wait, and is denied by policy.

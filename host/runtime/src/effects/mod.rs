@@ -4,6 +4,7 @@
 //! before the guest sees the answer. What the guest was given is part of the same transactions, so that a call can be
 //! replayed from its transcript.
 
+mod again;
 mod budget;
 mod edit;
 mod hold;
@@ -36,6 +37,7 @@ use crate::sandbox::{Effects, GuestHttpError, LogLevel, Stop};
 use crate::store::{Batch, Entered, Payload, StoreError, TranscriptRow};
 use crate::transcript::{self, Divergence, Recalled};
 
+pub(crate) use again::{UnseenEffect, forgotten};
 pub use edit::Edited;
 pub(crate) use edit::Editing;
 pub use hold::Held;
@@ -101,6 +103,8 @@ pub(crate) struct CallEffects {
     past: VecDeque<Recalled>,
     /// The effect that was held, until the guest asks for it again.
     waiting: Option<WaitingEffect>,
+    /// The effect in doubt that is sent again, until the guest asks for it again.
+    unseen: Option<UnseenEffect>,
     /// The effect that ended this guest to wait for approvals.
     held: Option<Held>,
     /// What became of an edit of the held effect, where the call was run again for one.
@@ -109,7 +113,8 @@ pub(crate) struct CallEffects {
     first_write: Option<FirstWrite>,
     /// The stop that ended this guest before a change.
     paused: Option<Paused>,
-    /// Why it went no further and waits on, where a stop came before the held effect had its intent.
+    /// Why it went no further and stays as it was: a stop came before the held effect had its intent, or the effect in doubt was not sent
+    /// again.
     still_held: Option<Refusal>,
     /// The call ran before, and was stopped to wait or by the host's end.
     resumed: bool,
@@ -130,10 +135,13 @@ pub(crate) struct Redelivery {
 }
 
 /// Where a call goes on.
+#[derive(Default)]
 pub(crate) struct Resumption {
     pub(crate) past: VecDeque<Recalled>,
     /// The effect that was held, if it was not the host's end that stopped it.
     pub(crate) waiting: Option<WaitingEffect>,
+    /// The effect in doubt that is to be sent again.
+    pub(crate) unseen: Option<UnseenEffect>,
     pub(crate) steps: u32,
     pub(crate) ordinal: u32,
     pub(crate) tally: Tally,
@@ -231,6 +239,8 @@ struct Known {
     given: BTreeMap<String, u32>,
     /// The budgets whose caps these let it pass.
     over: Vec<String>,
+    /// Whether it was sent before, and is in doubt: it is no new effect, and waits for nobody.
+    sent: bool,
 }
 
 impl Known {
@@ -252,6 +262,7 @@ impl Known {
             approvals: BTreeMap::new(),
             given: BTreeMap::new(),
             over: Vec::new(),
+            sent: false,
         }
     }
 
@@ -277,10 +288,7 @@ impl CallEffects {
             resumption,
         } = beginning;
         let resumed = resumption.is_some();
-        let (past, waiting, steps, ordinal, tally) = match resumption {
-            Some(on) => (on.past, on.waiting, on.steps, on.ordinal, on.tally),
-            None => (VecDeque::new(), None, 0, 0, Tally::default()),
-        };
+        let on = resumption.unwrap_or_default();
         CallEffects {
             shared,
             entered,
@@ -289,18 +297,19 @@ impl CallEffects {
             run_budgets,
             mode,
             pending,
-            steps,
-            ordinal,
+            steps: on.steps,
+            ordinal: on.ordinal,
             log: String::new(),
             clock_ms,
             random,
             listener,
-            tally,
+            tally: on.tally,
             upstream: Duration::ZERO,
             refusals: Vec::new(),
             fault: None,
-            past,
-            waiting,
+            past: on.past,
+            waiting: on.waiting,
+            unseen: on.unseen,
             held: None,
             edited: None,
             first_write: None,
@@ -358,13 +367,15 @@ impl CallEffects {
         }
     }
 
-    /// Why a call that went on was stopped before its held effect was decided: it waits as before, its approvals unused.
+    /// Why a call that went on was stopped before its held effect was decided, or its effect in doubt sent again: it stays as before, its
+    /// approvals unused.
     pub(crate) fn stopped_while_held(&self) -> Option<Refusal> {
-        let stopped = || self.waiting.as_ref().and_then(|_| self.entered.running().check().err());
+        let before = self.waiting.is_some() || self.unseen.is_some();
+        let stopped = || before.then(|| self.entered.running().check().err()).flatten();
         self.still_held.clone().or_else(stopped)
     }
 
-    /// The answer of a call that waits on. Nothing of its going on is recorded.
+    /// The answer of a call that stays as it was. Nothing of its going on is recorded.
     pub(crate) fn into_still_held(self, refusal: Refusal, started: Instant) -> Answer {
         Answer {
             call: self.heading.call,
@@ -385,6 +396,7 @@ impl CallEffects {
     /// Where the ledger takes no more: a hold that nobody waits for any more ends here.
     pub(crate) fn left_over(&mut self) -> Result<Option<Divergence>, StoreError> {
         let missing = self.past.front().map(|recalled| recalled.asked.missing());
+        let missing = missing.or_else(|| self.unseen.as_ref().map(UnseenEffect::missing));
         let Some(waiting) = self.waiting.take() else {
             return Ok(missing);
         };
@@ -449,6 +461,7 @@ impl CallEffects {
     /// The guest asks for something else than it had: nothing more happens.
     fn diverged(&mut self, divergence: &Divergence) -> Stop {
         self.past.clear();
+        self.unseen = None;
         let stop = divergence.stop();
         match self.waiting.take() {
             None => stop,
@@ -812,9 +825,10 @@ impl Effects for CallEffects {
         if let Some(recalled) = self.past.pop_front() {
             return self.recall(recalled, import, &request);
         }
-        let outcome = match self.waiting.take() {
-            Some(waiting) => self.go_on(waiting, import, &request),
-            None => {
+        let outcome = match (self.waiting.take(), self.unseen.take()) {
+            (Some(waiting), _) => self.go_on(waiting, import, &request),
+            (None, Some(unseen)) => self.send_unseen(unseen, import, &request),
+            (None, None) => {
                 let ordinal = self.next_ordinal()?;
                 self.effect(ordinal, import, &request)
             }

@@ -12,8 +12,9 @@ use ambit_core::digest::Digest;
 use ambit_core::guard;
 use ambit_core::hold::{self, Delegation, Edit, End, Verdict, Vote};
 use ambit_core::ledger::body::{
-    CallAccepted, EffectChecked, EffectHeld, EffectIntent, HoldEdited, HoldVoted, PersonDelegated, PersonEnrolled,
-    PersonRevoked, Reservation, RunDegraded, RunEnded, RunStarted, Settlement, StopLifted, StopSet,
+    CallAccepted, Doubt, EffectChecked, EffectHeld, EffectIntent, EffectRetried, HoldEdited, HoldVoted, Outcome,
+    PersonDelegated, PersonEnrolled, PersonRevoked, Reservation, RunDegraded, RunEnded, RunStarted, Settlement,
+    StopLifted, StopSet,
 };
 use ambit_core::ledger::verify::subject;
 use ambit_core::ledger::{Body, Entry, EntryDraft, VerifierKey};
@@ -283,14 +284,15 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<Entr
             return count(books, &work, run::effect_failed(body));
         }
         Body::EffectChecked(body) => return check(books, &work(), body),
-        Body::EffectRetried(_) => {
+        Body::EffectRetried(body) => send_again(books, &work(), entry, body)?,
+        Body::DeadLetterDropped(body) => take_letter(books, &body.call, body.ordinal)?,
+        Body::EffectResolved(body) => {
             let work = work();
-            if !guard!("ledger.retry-open", books.under_way(&work)?) {
-                return Err(contradiction(&work, "is not under way, and can't be sent again"));
+            resolve(books, &work, entry, &body.settled)?;
+            if body.dead && !books.bury(&work, entry.index())? {
+                return Err(contradiction(&work, "is a dead letter already"));
             }
         }
-        Body::DeadLetterDropped(body) => take_letter(books, &body.call, body.ordinal)?,
-        Body::EffectResolved(body) => resolve(books, &work(), entry, &body.settled)?,
         Body::CallFinished(body) => {
             let work = work();
             no_effect_open(books, &work)?;
@@ -524,6 +526,31 @@ fn end<B: Books>(books: &mut B, work: &Work, entry: &Entry, settled: &[Settlemen
         .try_for_each(|settlement| settle(books, work, entry.time_ms(), settlement))?;
     let index = entry.index();
     Ok(begun.unwrap_or(Begun { index, changes: false }))
+}
+
+/// What is under way may be sent again, and what is in doubt since its host ended, in a call that has not: that is under way with it, and
+/// what is set aside for it stays.
+fn send_again<B: Books>(books: &mut B, work: &Work, entry: &Entry, again: &EffectRetried) -> Result<(), B::Error> {
+    if books.under_way(work)? {
+        return Ok(());
+    }
+    let call = Work {
+        call: work.call.clone(),
+        ordinal: None,
+    };
+    let unseen = again.after == Outcome::InDoubt(Doubt::Restart) && books.under_way(&call)? && books.undoubt(work)?;
+    if !guard!("ledger.retry-open", unseen) {
+        return Err(contradiction(work, "is not under way, and can't be sent again"));
+    }
+    // Only what changes something is ever in doubt.
+    let begun = Begun {
+        index: entry.index(),
+        changes: true,
+    };
+    if !books.begin(work, begun)? {
+        return Err(contradiction(work, "has begun already"));
+    }
+    Ok(())
 }
 
 /// What an operator says of an effect in doubt is said once, and settles all that was still set aside for it.

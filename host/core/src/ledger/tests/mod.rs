@@ -581,6 +581,7 @@ fn checked(ordinal: u32, shown: Shown) -> Body {
 fn resolved(ordinal: u32, found: Found) -> Body {
     EffectResolved {
         answer: None,
+        dead: false,
         found,
         ordinal,
         reason: Some(digest("found")),

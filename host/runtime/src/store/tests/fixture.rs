@@ -456,6 +456,7 @@ impl Call {
     pub(super) fn resolved(&self, ordinal: u32, settled: Vec<Settlement>) -> EntryDraft {
         self.draft(EffectResolved {
             answer: None,
+            dead: false,
             found: Found::Done,
             ordinal,
             reason: None,
