@@ -30,7 +30,7 @@ fn new_run() -> NewRun {
 
 fn cap(cap: u64, unit: &str) -> RunCap {
     let unit = unit.parse().unwrap();
-    RunCap { cap, unit }
+    RunCap { cap, over: None, unit }
 }
 
 fn start(host: &Host, asked: &NewRun) -> Run {

@@ -72,6 +72,9 @@ pub struct Bound<'a> {
     pub principal: &'a Principal,
     /// The call's run, where it belongs to one.
     pub run: Option<&'a str>,
+    /// The digest of the connection's settings that decide where the request goes and under which credential. Holds of earlier versions
+    /// were bound to none.
+    pub way: Option<&'a Digest>,
 }
 
 impl Bound<'_> {
@@ -87,21 +90,24 @@ impl Bound<'_> {
         // A user's name is never empty, nor is a run's id, so none is told apart.
         let user = user.as_deref().unwrap_or_default();
         let run = self.run.unwrap_or_default();
-        Digest::domain(
-            "ambit/hold/v1",
-            &[
-                self.call.as_bytes(),
-                &self.ordinal.to_be_bytes(),
-                self.effect.as_bytes(),
-                self.tool.as_bytes(),
-                self.connection.as_bytes(),
-                agent.as_bytes(),
-                team.as_bytes(),
-                tenant.as_bytes(),
-                user.as_bytes(),
-                run.as_bytes(),
-            ],
-        )
+        let ordinal = self.ordinal.to_be_bytes();
+        let mut parts: Vec<&[u8]> = vec![
+            self.call.as_bytes(),
+            &ordinal,
+            self.effect.as_bytes(),
+            self.tool.as_bytes(),
+            self.connection.as_bytes(),
+            agent.as_bytes(),
+            team.as_bytes(),
+            tenant.as_bytes(),
+            user.as_bytes(),
+            run.as_bytes(),
+        ];
+        // What not every hold has comes behind its name.
+        if let Some(way) = self.way {
+            parts.extend([b"way".as_slice(), way.as_bytes()]);
+        }
+        Digest::domain("ambit/hold/v1", &parts)
     }
 }
 

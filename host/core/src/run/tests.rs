@@ -153,6 +153,7 @@ fn a_run_is_started_with_what_it_can_have() {
     };
     let cap = |cap: u64, unit: &str| RunCap {
         cap,
+        over: None,
         unit: unit.parse().unwrap(),
     };
     assert_eq!(check(&|_| ()), Ok(()));

@@ -284,6 +284,7 @@ fn run() -> Vec<EntryDraft> {
     let run = "r_aaaaaaaaaaaaaaaaaaaaaaaaaa".to_owned();
     let cap = |cap, unit: &str| RunCap {
         cap,
+        over: None,
         unit: unit.parse().unwrap(),
     };
     vec![
@@ -450,6 +451,7 @@ fn held(ordinal: u32) -> Body {
         rules: vec!["dual-control".into()],
         spend: Some(usd(5000)),
         tier: Tier::Commit,
+        way: None,
     }
     .into()
 }
