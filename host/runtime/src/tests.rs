@@ -159,8 +159,12 @@ fn source(port: u16) -> (String, String) {
 mod flow;
 #[path = "tests_holds.rs"]
 mod holds;
+#[path = "tests_random.rs"]
+mod random;
 #[path = "tests_recovery.rs"]
 mod recovery;
+#[path = "tests_replay.rs"]
+mod replayed;
 #[path = "tests_runs.rs"]
 mod runs;
 #[path = "tests_stops.rs"]

@@ -215,7 +215,23 @@ fn at_the_end_everything_is_decided_anew() {
             .replace("team = \"support\"", "team = \"sales\"");
         std::fs::write(path, text).unwrap();
     };
-    let changes: [(&str, Change<'_>, Option<Code>); 7] = [
+    let rewritten = |folder: &Path, from: &str, to: &str| {
+        let path = folder.join("ambit.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{text}");
+        std::fs::write(path, text.replace(from, to)).unwrap();
+    };
+    let private = "allow_private = true";
+    let elsewhere = |folder: &Path| rewritten(folder, private, "allow_private = true\nconnect_to = \"127.0.0.1:9\"");
+    let another_base = |folder: &Path| rewritten(folder, private, "allow_private = true\nbase = \"/v2\"");
+    let another_name = |folder: &Path| {
+        let credential = "allow_private = true\ncredential = { env = \"PATH\", as = { header = \"X-Key\" } }";
+        rewritten(folder, private, credential);
+    };
+    let changes: [(&str, Change<'_>, Option<Code>); 10] = [
+        ("the socket goes elsewhere", &elsewhere, Some(Code::Stale)),
+        ("the base is another one", &another_base, Some(Code::Stale)),
+        ("the credential is another one", &another_name, Some(Code::Stale)),
         ("the agent is in another team", &another_team, Some(Code::Stale)),
         ("the agent may not act for the user", &no_agent, Some(Code::Caller)),
         ("policy forbids it", &forbidden, Some(Code::Policy)),

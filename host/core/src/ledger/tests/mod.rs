@@ -12,6 +12,7 @@ mod entries;
 mod files;
 mod notes;
 mod receipts;
+mod runs;
 mod tree;
 mod whole;
 
@@ -277,6 +278,18 @@ fn refusal(code: Code) -> Refused {
         detail: Some(digest("sentence")),
         rule: Some("support-refunds".into()),
     }
+}
+
+/// That a call which was run again came to something else in an effect, or in another part.
+fn diverged(letter: char, ordinal: Option<u32>) -> EntryDraft {
+    EntryDraft::of_ledger(CallDiverged {
+        call: call_id(letter),
+        engine: "wasmtime 48".into(),
+        expected: digest("expected"),
+        ordinal,
+        part: if ordinal.is_some() { Part::Effect } else { Part::Result },
+        seen: digest("seen"),
+    })
 }
 
 /// A run from its beginning to its end.
