@@ -214,6 +214,7 @@ fn trap_20_a_vote_is_about_one_hold() {
         principal: &principal(),
         run: None,
         way: None,
+        before: None,
     };
     let id = bound.id();
     let somebody_else = Principal {
@@ -244,7 +245,11 @@ fn trap_20_a_vote_is_about_one_hold() {
             ..bound
         },
         Bound {
-            way: Some(&Digest::of(b"way")),
+            way: Some(&Digest::of(b"effect")),
+            ..bound
+        },
+        Bound {
+            before: Some(&Digest::of(b"effect")),
             ..bound
         },
     ] {

@@ -117,6 +117,7 @@ impl CallEffects {
             principal: &principal,
             run: self.heading.run.as_deref(),
             way: way.as_ref(),
+            before: None,
         };
         let now_ms = u64::try_from(now_ms()).unwrap_or_default();
         let held = Held {
@@ -133,6 +134,7 @@ impl CallEffects {
         };
         let entry = self.heading.entry(EffectHeld {
             asked: known.asked,
+            before: None,
             connection: held.connection.clone(),
             effect,
             expires: held.expires_ms,

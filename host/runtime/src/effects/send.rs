@@ -221,6 +221,7 @@ impl CallEffects {
         let effect = effect_digest(admitted, spend, &request.commitment());
         let entry = self.heading.entry(EffectIntent {
             asked: known.asked,
+            before: None,
             hold: known.hold,
             cause: known.cause,
             connection: admitted.connection().name().to_owned(),
@@ -296,6 +297,7 @@ impl CallEffects {
         let settled = settled(reserved, became, ended.traffic);
         let happened = matches!(became, Became::Done | Became::InDoubt);
         let body = EffectOutcome {
+            absent: false,
             answer: Some(answer),
             attempts,
             dead: known.cause != Cause::Host && admitted.route().dead_letter() && ended.failed(),

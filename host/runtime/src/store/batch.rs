@@ -49,6 +49,7 @@ impl Batch {
                 entry.body.kind(),
                 Kind::EffectOutcome
                     | Kind::EffectResolved
+                    | Kind::EffectChecked
                     | Kind::CallFinished
                     | Kind::RunEnded
                     | Kind::PersonRevoked

@@ -42,6 +42,14 @@ impl Runs {
                 self.count(entry, run::effect_failed(outcome));
                 Ok(())
             }
+            Body::EffectChecked(seen) => {
+                let run = self.calls.get(entry.call().unwrap_or_default());
+                let run = run.and_then(|id| self.runs.get_mut(id));
+                if let Some(run) = run.filter(|_| seen.shown.is_unverified()) {
+                    run.count_unverified();
+                }
+                Ok(())
+            }
             Body::EffectResolved(found) => self.settle(entry, &found.settled),
             Body::CallFinished(finished) => {
                 self.settle(entry, &finished.settled)?;
