@@ -914,8 +914,10 @@ fn holds(place: &mut Place) -> Verdict {
     place.run(2, Leaves::Record, &["call", "shop", "get", "--mode", "pretend"])?;
     place.run(0, Leaves::Record, &["replay"])?;
     place.run(2, Leaves::Record, &["replay", "c_abc"])?;
+    place.run(1, Leaves::Record, &["replay", "r_abc"])?;
     place.run(1, Leaves::Record, &["call", "shop", "nothing"])?;
     place.run(0, Leaves::Record, &["replay"])?;
+    place.run(0, Leaves::Record, &["replay", "--record"])?;
     place.run(0, Leaves::Record, &["calls"])?;
     place.run(0, Leaves::Record, &["calls", "--in-doubt"])?;
     place.run(2, Leaves::Record, &["calls", "resume"])?;
@@ -940,6 +942,9 @@ fn runs(place: &mut Place) -> Verdict {
         &["--money", "usd"][..],
         &["--money", "usf=5"],
         &["--money", "usd=5", "--money", "usd=6"],
+        &["--over", "finance:2", "--calls", "5"],
+        &["--over", ":2", "--effects", "5"],
+        &["--over", "nobody", "--effects", "5"],
         &["--calls", "0"],
         &["--calls", "many"],
         &["--errors", "101"],
@@ -951,7 +956,8 @@ fn runs(place: &mut Place) -> Verdict {
     ] {
         let named: &[&str] = if slip[0] == "--for" { &plain[..2] } else { &plain };
         let asked: Vec<&str> = named.iter().chain(slip).copied().collect();
-        let code = if ["usf=5", "usd=5", "0", "nobody", "eve"].contains(&slip[1]) && slip[0] != "--errors-of" {
+        let refused = ["usf=5", "usd=5", "0", "nobody", "eve"];
+        let code = if refused.contains(&slip[1]) && slip[0] != "--errors-of" {
             1
         } else {
             2
@@ -1063,6 +1069,8 @@ fn what_if(place: &mut Place) -> Verdict {
     let bundle = path(place, "bundle.json");
     place.run(2, Leaves::Nothing, &["replay", "--bundle", &bundle])?;
     place.run(1, Leaves::Record, &["replay", "--bundle", &bundle, "c_"])?;
+    place.run(2, Leaves::Record, &["replay", "--bundle", &bundle, "c_", "c_"])?;
+    place.run(2, Leaves::Nothing, &["replay", "--bundle", &bundle, "c_", "--record"])?;
     place.run(2, Leaves::Nothing, &["replay", "--from", &bundle])?;
     let key = place.home.folder().join("keys/ledger.pub").display().to_string();
     place.run(2, Leaves::Nothing, &["replay", "--from", &bundle, "--key", &key])?;
@@ -1310,6 +1318,7 @@ fn stops(place: &mut Place) -> Verdict {
     place.run(2, Leaves::Nothing, &["kill", "everything", "--reason", " "])?;
     place.run(2, Leaves::Nothing, &["kill", "assistant", "--reason", "a drill"])?;
     place.run(2, Leaves::Nothing, &["kill", "team:support", "--reason", "a drill"])?;
+    place.run(1, Leaves::Record, &["kill", "run:r_none", "--reason", "a drill"])?;
     place.run(1, Leaves::Record, &["unkill", "everything"])?;
     place.run(
         0,

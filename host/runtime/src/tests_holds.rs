@@ -281,6 +281,35 @@ fn another_component_makes_a_hold_void() {
     assert_eq!(service.requests(), 0);
 }
 
+/// A process that loads other tools leaves what waits as it is, and lists it: another goes on with it.
+#[test]
+fn a_host_without_its_tool_leaves_a_call_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    let host = reviewed(folder.path(), &service, ONE, "");
+    let answer = host.call(request("both")).unwrap();
+    approve(&host, &held(&answer), "rita").unwrap();
+    drop(host);
+    let component = component(service.port);
+    let manifest = Manifest::read(&component).unwrap();
+    home::add_tool(folder.path(), "other", &component, &manifest).unwrap();
+    let options = HostOptions {
+        compiler: Some(Compiler::InProcess),
+        ..HostOptions::for_tools(["other"])
+    };
+    let host = Host::open(Config::load(folder.path()).unwrap(), options).unwrap();
+    let left = host.resume(answer.call.as_str(), None).unwrap_err();
+    assert!(matches!(left, ApprovalError::Refused(refusal) if refusal.code == Code::Tool));
+    assert_eq!(host.reader().unwrap().holds(None, 9).unwrap().len(), 1);
+    drop(host);
+    let host = open(folder.path()).unwrap();
+    assert!(matches!(
+        host.resume(answer.call.as_str(), None).unwrap().outcome,
+        Outcome::Ok(_)
+    ));
+    assert_eq!(service.requests(), 2);
+}
+
 #[test]
 fn a_hold_that_nobody_decides_expires() {
     let folder = tempfile::tempdir().unwrap();

@@ -219,3 +219,32 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_limit_is_passed_where_an_effect_can_wait() {
+    let check = |unit: &str, count| {
+        let mut started = run(Mode::Execute).started;
+        started.caps = vec![RunCap {
+            cap: 5,
+            over: Some(crate::money::Over {
+                ask: "finance".into(),
+                count,
+            }),
+            unit: unit.parse().unwrap(),
+        }];
+        started.check()
+    };
+    for unit in ["bytes", "effects", "usd"] {
+        assert_eq!(check(unit, 1), Ok(()));
+        let over = NotARun::Over {
+            unit: unit.parse().unwrap(),
+        };
+        assert_eq!(check(unit, 0), Err(over));
+    }
+    for unit in ["calls", "fuel"] {
+        let over = NotARun::Over {
+            unit: unit.parse().unwrap(),
+        };
+        assert_eq!(check(unit, 1), Err(over));
+    }
+}
