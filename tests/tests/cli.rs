@@ -969,6 +969,8 @@ fn runs(place: &mut Place) -> Verdict {
         "2",
         "--money",
         "usd=5000",
+        "--over",
+        "reviewer:2",
         "--mode",
         "suggest",
         "--expires",
@@ -997,6 +999,7 @@ fn runs(place: &mut Place) -> Verdict {
     if calls.out.lines().count() != 3 {
         return Err(calls.text());
     }
+    place.run(0, Leaves::Record, &["replay", &run])?;
     place.run(0, Leaves::Record, &["run", "end", &run])?;
     place.run(1, Leaves::Record, &["run", "end", &run])?;
     place.run(1, Leaves::Record, &of_run(&[&run]))?;
@@ -1144,10 +1147,28 @@ fn erasing(place: &mut Place) -> Verdict {
     if !proof.out.contains("verified: entry") {
         return Err(proof.text());
     }
+    nothing_is_left_to_replay(place)?;
     place.configure(&format!("{CONFIGURED}\n[retention]\nvalues = \"90d\"\n"));
     place.run(0, Leaves::Record, &["erase", "--by-configuration", "--yes"])?;
     place.configure(&format!("{CONFIGURED}\n[retention]\nvalues = \"0d\"\n"));
     place.run(2, Leaves::Nothing, &["erase", "--by-configuration", "--yes"])?;
+    Ok(())
+}
+
+/// A replay of a call that ran, once its values are erased, says what it could not compare.
+fn nothing_is_left_to_replay(place: &mut Place) -> Verdict {
+    let done = |place: &Place, arguments: &[&str]| place.home.done(arguments).map_err(|error| error.to_string());
+    place.home.add("echo", "good_echo").map_err(|error| error.to_string())?;
+    let said = r#"{"value": "x"}"#;
+    done(place, &["call", "echo", "text", "--args", said, "--for", "ada"])?;
+    let newest = done(place, &["audit", "list", "--limit", "1", "--format", "json"])?;
+    let newest = newest.json().unwrap_or_default();
+    let call = newest[0]["call"].as_str().unwrap_or_default();
+    done(place, &["replay", call])?;
+    done(place, &["erase", "--user", "ada", "--yes"])?;
+    place.run(0, Leaves::Record, &["replay", call])?;
+    place.run(0, Leaves::Record, &["replay", call, "--format", "json"])?;
+    place.run(0, Leaves::Record, &["replay"])?;
     Ok(())
 }
 

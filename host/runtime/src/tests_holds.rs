@@ -757,6 +757,11 @@ fn expired_holds_are_ended_when_a_host_opens() {
     assert!(reader.holds(None, 10).unwrap().is_empty());
     assert!(reader.story(answer.call.as_str()).unwrap().is_over());
     assert!(host.resume(answer.call.as_str(), None).is_err());
+    drop(host);
+    // It ended without its guest: what that did is the same, and what it would have done nobody knows.
+    let replayed = super::replayed::replayed(folder.path(), answer.call.as_str());
+    assert_eq!(replayed.diverged, None);
+    assert_eq!(replayed.stopped.map(|stopped| stopped.effect), Some(Some(1)));
 }
 
 #[test]

@@ -91,6 +91,10 @@ impl<'s> Extent<'s> {
         };
         let by = match &finished.outcome {
             End::Interrupted => Some(By::HostEnd),
+            // No guest ran to that end: what would have come of its call was decided without it.
+            End::Refused(refused) if finished.fuel == 0 => {
+                Some(from_outside(refused.code).unwrap_or(By::Rule(refused.code)))
+            }
             End::Refused(refused) | End::Trapped(refused) => from_outside(refused.code),
             End::Ok(_) | End::ToolError(_) => None,
         };
