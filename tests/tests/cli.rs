@@ -1159,8 +1159,8 @@ fn erasing(place: &mut Place) -> Verdict {
 fn nothing_is_left_to_replay(place: &mut Place) -> Verdict {
     let done = |place: &Place, arguments: &[&str]| place.home.done(arguments).map_err(|error| error.to_string());
     place.home.add("echo", "good_echo").map_err(|error| error.to_string())?;
-    let said = r#"{"value": "x"}"#;
-    done(place, &["call", "echo", "text", "--args", said, "--for", "ada"])?;
+    let said = r#"{"json": "x"}"#;
+    done(place, &["call", "echo", "hash", "--args", said, "--for", "ada"])?;
     let newest = done(place, &["audit", "list", "--limit", "1", "--format", "json"])?;
     let newest = newest.json().unwrap_or_default();
     let call = newest[0]["call"].as_str().unwrap_or_default();
