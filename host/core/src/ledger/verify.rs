@@ -4,7 +4,7 @@ mod runs;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::body::{Body, BreakerClosed, BreakerOpened, CallDiverged, LedgerOpened, Part, ValuesErased};
+use super::body::{Body, BreakerClosed, BreakerOpened, CallDiverged, CallPaused, LedgerOpened, Part, ValuesErased};
 use super::entry::{Entry, Stamp};
 use super::merkle::{Frontier, Hash, leaf_hash};
 use super::story::{CallStory, EffectStory, Opening};
@@ -12,7 +12,7 @@ use super::{Checkpoint, LedgerError, VerifierKey};
 use crate::digest::Digest;
 use crate::guard;
 use crate::scope::Tier;
-use crate::stop::{Stop, Subject, forbidding};
+use crate::stop::{Kind, Stop, Subject, forbidding};
 use runs::Runs;
 
 /// A ledger's row as it was stored.
@@ -258,6 +258,9 @@ impl<'k> Pass<'k> {
             if !guard!("ledger.erased-over", self.over.contains(&short(call))) {
                 return wrong(call, "no call of that id was over");
             }
+            if !guard!("ledger.erased-doubt", !self.doubtful.contains_key(call)) {
+                return wrong(call, "an effect of it was in doubt");
+            }
             let first = self.erased.insert(short(call));
             if !guard!("ledger.erased-once", first) {
                 return wrong(call, "they were erased before");
@@ -332,6 +335,18 @@ impl<'k> Pass<'k> {
         Ok(())
     }
 
+    /// A call is paused by safe mode that is in force.
+    fn is_paused(&self, paused: &CallPaused) -> Result<(), LedgerError> {
+        let safe = |(stop, id): (&Stop, &String)| stop.kind == Kind::SafeMode && *id == paused.stop;
+        if !guard!("ledger.pause-stop", self.stops.iter().any(safe)) {
+            return Err(LedgerError::Story(format!(
+                "a call is paused by {}, which is no safe mode that is in force",
+                paused.stop
+            )));
+        }
+        Ok(())
+    }
+
     /// A breaker opens for the first time in a row exactly where it was closed.
     fn breaker_opens(&mut self, opened: &BreakerOpened) -> Result<(), LedgerError> {
         let first = self.broken.insert((opened.connection.clone(), opened.route.clone()));
@@ -382,6 +397,7 @@ impl<'k> Pass<'k> {
             Body::EffectRetried(again) => {
                 self.not_stopped(entry, &again.connection, self.tier_of(entry, again.ordinal))?;
             }
+            Body::CallPaused(paused) => self.is_paused(paused)?,
             _ => {}
         }
         let Some(call) = entry.call() else { return Ok(false) };

@@ -24,6 +24,8 @@ pub enum By {
     HostEnd,
     /// It has no end yet: it runs, or the host ended and nobody went on with it.
     Open,
+    /// It was paused before a change, under safe mode.
+    Paused,
     /// An effect of it waits for people.
     Waits,
     /// A rule of the host ended it: when it was to go on it was no longer permitted, or the ledger took no more.
@@ -39,6 +41,7 @@ impl By {
             Self::Operator => "operator",
             Self::HostEnd => "host-end",
             Self::Open => "open",
+            Self::Paused => "paused",
             Self::Waits => "waits",
             Self::Rule(code) => code.as_str(),
         }
@@ -52,6 +55,7 @@ impl fmt::Display for By {
             Self::Operator => f.write_str("an operator stopped it"),
             Self::HostEnd => f.write_str("the host ended"),
             Self::Open => f.write_str("no more is recorded: it has not ended"),
+            Self::Paused => f.write_str("safe mode paused it"),
             Self::Waits => f.write_str("it waits for approvals"),
             Self::Rule(code) => write!(f, "it was ended by `{code}`"),
         }
@@ -86,7 +90,11 @@ impl<'s> Extent<'s> {
             return Err(refuse("it is an operator's retry of a dead letter, so no guest ran"));
         }
         let Some(finished) = story.finished.as_ref().map(|finished| &finished.what) else {
-            let by = if story.waiting().is_some() { By::Waits } else { By::Open };
+            let by = match (story.waiting(), story.paused()) {
+                (Some(_), _) => By::Waits,
+                (None, Some(_)) => By::Paused,
+                (None, None) => By::Open,
+            };
             return Ok((&accepted.asked, Self::UpTo(by, None)));
         };
         let by = match &finished.outcome {
