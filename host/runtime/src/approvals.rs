@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Instant;
 
+use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Refusal};
 use ambit_core::hold::{self, Delegation, Electorate, Hold, HoldError, Progress, Standing, Verdict, Vote};
 use ambit_core::ledger::body::{
@@ -17,6 +18,7 @@ use ambit_core::ledger::body::{
 };
 use ambit_core::ledger::story::{HoldStory, Opening};
 use ambit_core::ledger::{Body, CallStory, EntryDraft, Principal, SignerKey, VerifierKey};
+use ambit_core::object::Image;
 use ambit_core::run::Run;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -29,6 +31,7 @@ use crate::effects::{
 };
 use crate::host::{Host, ended_without_its_guest, now_ms};
 use crate::ids::{CallId, TraceId};
+use crate::objects::{self, Seen};
 use crate::random;
 use crate::store::{Batch, Delegated, Held as HeldRow, Payload, Reader, StoreError, Work};
 use crate::transcript::{self, AskedFor, Record, Transcript, Unreadable, tampered};
@@ -391,7 +394,7 @@ impl Host {
             return self.void(&stopped, &accepted, &Refusal::new(Code::Stale, why));
         }
         let _place = self.shared.place()?;
-        let recorded = match Recorded::read(reader, &stopped) {
+        let recorded = match Recorded::read(reader, &stopped, &self.shared.config) {
             Ok(recorded) => recorded,
             // What cannot be read right now may be later, and what was tampered with is looked into first.
             Err(why @ (Unreadable::Store(_) | Unreadable::Tampered(_))) => return Err(why.into()),
@@ -501,6 +504,7 @@ impl Host {
             trace: heading.trace,
             outcome: Outcome::Stopped(refusal.clone()),
             refused_effects: vec![refusal.clone()],
+            checked: tally.checks().to_vec(),
             cost: Cost::default(),
         })
     }
@@ -610,10 +614,14 @@ struct Recorded {
     args: String,
     /// The request that was approved, word for word, where one was held.
     wire: Option<String>,
+    /// What that would change, as it was then.
+    before: Option<(Digest, Image)>,
+    /// What the call had read by then.
+    reads: Vec<Seen>,
 }
 
 impl Recorded {
-    fn read(reader: &Reader, stopped: &Stopped) -> Result<Recorded, Unreadable> {
+    fn read(reader: &Reader, stopped: &Stopped, config: &Config) -> Result<Recorded, Unreadable> {
         let story = stopped.story();
         let record = Record::new(reader, story);
         let there = |name: &str| {
@@ -624,10 +632,18 @@ impl Recorded {
             Some(waiting) => Some(there(&format!("effect/{}/held", waiting.pending.held.ordinal))?),
             None => None,
         };
+        let held = stopped.waiting().map(|waiting| &waiting.pending.held);
+        let before = match held.and_then(|held| Some((held.ordinal, held.before?))) {
+            Some((ordinal, kept)) => Some((kept, objects::before(&record, ordinal)?)),
+            None => None,
+        };
+        let reads = held.map(|held| objects::seen_before(story, held.ordinal, config));
         Ok(Recorded {
             transcript: Transcript::read(&record, story)?,
             args: there("args")?,
             wire,
+            before,
+            reads: reads.unwrap_or_default(),
         })
     }
 }
@@ -678,7 +694,13 @@ fn going_on<'h>(
     recorded: Recorded,
     steps: usize,
 ) -> Result<Accepted<'h>, ApprovalError> {
-    let Recorded { transcript, wire, .. } = recorded;
+    let Recorded {
+        transcript,
+        wire,
+        before,
+        reads,
+        ..
+    } = recorded;
     let random = ChaCha20Rng::from_seed(transcript.start.seed()?);
     let last = stopped.story().effects.keys().next_back().copied();
     let tally = stopped.story().tally().clone();
@@ -686,7 +708,12 @@ fn going_on<'h>(
     let waiting = match stopped {
         Stopped::Held(waiting) => {
             let asked = transcript.held.zip(wire).ok_or_else(|| not_waiting(&call))?;
-            Some(waiting_effect(*waiting, asked, transcript.held_clock_ms))
+            let waiting = waiting_effect(*waiting, asked, transcript.held_clock_ms);
+            Some(WaitingEffect {
+                before,
+                reads,
+                ..waiting
+            })
         }
         Stopped::Interrupted(_) => None,
     };
@@ -729,6 +756,8 @@ fn waiting_effect(waiting: Waiting, (asked, wire): (AskedFor, String), clock_ms:
         effect: held.effect,
         request: held.request,
         commitment: held.asked,
+        before: None,
+        reads: Vec::new(),
         held: Held {
             hold: held.hold,
             ordinal: held.ordinal,

@@ -16,7 +16,7 @@ use ambit_core::identity::Caller;
 use ambit_core::json::Json;
 use ambit_core::ledger::Principal;
 use ambit_core::ledger::body::{
-    Asked, CallAccepted, CallDenied, CallFinished, End, Letter, Reservation, Returned, Settlement, Stage,
+    Asked, CallAccepted, CallDenied, CallFinished, EffectChecked, End, Letter, Reservation, Returned, Settlement, Stage,
 };
 use ambit_core::manifest::Function;
 use ambit_core::money::{Budget, Period, Unit};
@@ -106,6 +106,8 @@ pub struct Answer {
     pub outcome: Outcome,
     /// Effects that the guest asked for and the host refused, in order.
     pub refused_effects: Vec<Refusal>,
+    /// Effects that were read back, in order, with what was seen: no value of what was read is in it.
+    pub checked: Vec<EffectChecked>,
     /// What it cost.
     pub cost: Cost,
 }
@@ -525,6 +527,7 @@ impl Host {
                 trace: remains.heading.trace,
                 outcome: Outcome::Held(Box::new(held)),
                 refused_effects: remains.refusals,
+                checked: remains.tally.checks().to_vec(),
                 cost,
             });
         }
@@ -600,6 +603,7 @@ impl Host {
             trace,
             outcome,
             refused_effects: remains.refusals,
+            checked: remains.tally.checks().to_vec(),
             cost,
         })
     }
@@ -652,6 +656,7 @@ impl Host {
             trace,
             outcome,
             refused_effects: Vec::new(),
+            checked: Vec::new(),
             cost: Cost::default(),
         })
     }

@@ -1,6 +1,7 @@
 //! `ambit approvals`: effects that wait for people, and what people say to them.
 
 mod batch;
+mod behind;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -15,6 +16,8 @@ use ambit_runtime::config::Config;
 use ambit_runtime::host::{Host, HostOptions};
 use ambit_runtime::store::{Held, Keys, Reader, Work};
 use serde_json::{Value, json};
+
+use behind::Behind;
 
 use super::call;
 use crate::args::{Approvals, Cast, Format};
@@ -202,16 +205,18 @@ fn show(home: &Path, given: &str, out: Output) -> Result<Exit, Failure> {
     let request = reader
         .payload(&waiting.call, &name)?
         .and_then(|payload| serde_json::from_slice::<Value>(payload.bytes()).ok());
+    let behind = Behind::of(&reader, &waiting, &config)?;
     let mut document = row(&waiting);
     if let Some(document) = document.as_object_mut() {
+        document.extend(behind.members());
         document.insert("request".to_owned(), request.clone().unwrap_or(Value::Null));
     }
-    out.result(&document, |w| print(&waiting, request.as_ref(), w))?;
+    out.result(&document, |w| print(&waiting, request.as_ref(), &behind, w))?;
     Ok(Exit::Done)
 }
 
 /// A hold for whoever has to decide: what exactly would be sent, for whom, and what is missing.
-fn print(waiting: &Pending, request: Option<&Value>, w: &mut dyn Write) -> io::Result<()> {
+fn print(waiting: &Pending, request: Option<&Value>, behind: &Behind, w: &mut dyn Write) -> io::Result<()> {
     let held = &waiting.held;
     let mut field = |name: &str, value: &str| {
         let dim = style::DIM;
@@ -243,6 +248,7 @@ fn print(waiting: &Pending, request: Option<&Value>, w: &mut dyn Write) -> io::R
     if let Some(body) = text("body") {
         field("body", body)?;
     }
+    behind.print(&mut field)?;
     if !held.rules.is_empty() {
         field("denied by", &held.rules.join(", "))?;
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::Narrowing;
-use ambit_core::ledger::body::Stage;
+use ambit_core::ledger::body::{Shown, Stage};
 use ambit_core::ledger::story::{CallStory, EffectStory, Opening};
 use ambit_core::ledger::utc;
 use ambit_core::policy::Mode;
@@ -217,6 +217,7 @@ fn report(answer: &Answer, receipt: Option<&str>, asked: &str, out: Output) -> R
         "refusal": refusal,
         "held": held,
         "refused_effects": answer.refused_effects,
+        "checked": answer.checked,
         "cost": answer.cost,
         "receipt": receipt,
     });
@@ -294,6 +295,18 @@ fn explain(answer: &Answer, refusal: Option<&Refusal>, asked: &str) {
         if let Some(advice) = advice {
             note(format!("  {}", untrusted(&sentence(&advice))));
         }
+    }
+    for checked in answer.checked.iter().filter(|checked| checked.shown.is_unverified()) {
+        let why = match checked.shown {
+            Shown::Unreadable => "what it changed could not be read back",
+            _ => "what it changed does not show it",
+        };
+        note(format!(
+            "{}unverified{}: effect {}: its service says that it did it, and {why}",
+            style::BAD.render(),
+            style::BAD.render_reset(),
+            checked.ordinal,
+        ));
     }
     let dim = style::DIM;
     note(format!(
