@@ -159,6 +159,8 @@ fn source(port: u16) -> (String, String) {
 mod flow;
 #[path = "tests_holds.rs"]
 mod holds;
+#[path = "tests_objects.rs"]
+mod objects;
 #[path = "tests_recovery.rs"]
 mod recovery;
 #[path = "tests_runs.rs"]

@@ -231,3 +231,7 @@ impl Connection {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "object_tests.rs"]
+mod tests;
