@@ -127,7 +127,9 @@ pub fn not_shown(diff: &str) -> Vec<String> {
     let sent = diff.get("sent").and_then(Json::as_array).unwrap_or_default();
     let line = |field: &Json| {
         let missing = field.get("shown")?.as_bool() == Some(false);
-        let seen = field.get("seen").map_or_else(|| "nothing".to_owned(), Json::to_canonical);
+        let seen = field
+            .get("seen")
+            .map_or_else(|| "nothing".to_owned(), Json::to_canonical);
         let (name, sent) = (field.get("field")?.as_str()?, field.get("sent")?.to_canonical());
         missing.then(|| format!("{name}: {sent} was sent, {seen} is there"))
     };

@@ -25,8 +25,8 @@ struct State {
     instead: Option<(u16, String)>,
     /// What it gives out as a version, in place of a strong one.
     etag: Option<String>,
-    /// It gives out and honours none.
-    no_versions: bool,
+    /// Changes fail.
+    fails: bool,
     /// All that arrived: method, path, If-Match.
     seen: Vec<(String, String, Option<String>)>,
 }
@@ -42,25 +42,41 @@ impl State {
         *self.versions.entry(id.to_owned()).or_default() += 1;
     }
 
-    fn answer(&mut self, method: &str, path: &str, if_match: Option<String>, body: &str) -> (u16, Option<String>, String) {
+    fn answer(
+        &mut self,
+        method: &str,
+        path: &str,
+        if_match: Option<String>,
+        body: &str,
+    ) -> (u16, Option<String>, String) {
         self.seen.push((method.to_owned(), path.to_owned(), if_match.clone()));
-        let id = path.trim_start_matches("/things/").trim_start_matches("/things").to_owned();
+        let id = path
+            .trim_start_matches("/things/")
+            .trim_start_matches("/things")
+            .to_owned();
         let missing = || (404, None, r#"{"error":"none"}"#.to_owned());
         match method {
             "GET" => {
                 if let Some((status, body)) = &self.instead {
                     return (*status, None, body.clone());
                 }
-                let Some(thing) = self.things.get(&id) else { return missing() };
+                let Some(thing) = self.things.get(&id) else {
+                    return missing();
+                };
                 let etag = self.etag.clone().unwrap_or_else(|| self.version(&id));
-                (200, Some(etag).filter(|_| !self.no_versions), thing.to_string())
+                (200, Some(etag), thing.to_string())
             }
+            _ if self.fails => (500, None, "{}".to_owned()),
             "POST" if id.is_empty() => {
                 let id = format!("new{}", self.things.len());
                 if !self.lies {
                     self.change(&id, body);
                 }
-                (201, None, json!({ "id": id, "email": "not to be believed" }).to_string())
+                (
+                    201,
+                    None,
+                    json!({ "id": id, "email": "not to be believed" }).to_string(),
+                )
             }
             _ if if_match.is_some_and(|version| version != self.version(&id)) => (412, None, "{}".to_owned()),
             "DELETE" if !self.things.contains_key(&id) => missing(),
@@ -98,7 +114,10 @@ struct Things {
 impl Things {
     fn start() -> Self {
         let state = Arc::new(Mutex::new(State::default()));
-        state.lock().put("1", json!({ "id": "1", "email": "a@x", "name": "Ann", "secret": "hidden" }));
+        state.lock().put(
+            "1",
+            json!({ "id": "1", "email": "a@x", "name": "Ann", "secret": "hidden" }),
+        );
         let shared = Arc::clone(&state);
         let service = Service::that(move |stream, seen| serve(stream, seen, &shared));
         Self { service, state }
@@ -107,7 +126,11 @@ impl Things {
     /// What arrived, in words: `GET /things/1`.
     fn seen(&self) -> Vec<String> {
         let state = self.state.lock();
-        state.seen.iter().map(|(method, path, _)| format!("{method} {path}")).collect()
+        state
+            .seen
+            .iter()
+            .map(|(method, path, _)| format!("{method} {path}"))
+            .collect()
     }
 }
 
@@ -124,13 +147,17 @@ fn serve(mut stream: TcpStream, seen: &AtomicUsize, state: &Mutex<State>) {
             found.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
         })
     };
-    let length = header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let length = header("content-length")
+        .and_then(|length| length.parse().ok())
+        .unwrap_or(0);
     let mut body = vec![0; length];
     stream.read_exact(&mut body).unwrap();
     let mut line = head.split(' ');
     let (method, path) = (line.next().unwrap_or_default(), line.next().unwrap_or_default());
     seen.fetch_add(1, Ordering::SeqCst);
-    let (status, etag, body) = state.lock().answer(method, path, header("if-match"), &String::from_utf8_lossy(&body));
+    let (status, etag, body) = state
+        .lock()
+        .answer(method, path, header("if-match"), &String::from_utf8_lossy(&body));
     let etag = etag.map(|etag| format!("ETag: {etag}\r\n")).unwrap_or_default();
     let head = format!(
         "HTTP/1.1 {status} OK\r\nContent-Type: application/json\r\n{etag}Content-Length: {}\r\nConnection: close\r\n\r\n",
@@ -261,7 +288,11 @@ fn intent(story: &CallStory, ordinal: u32) -> &EffectIntent {
 
 /// What was seen of each effect that was read back.
 fn shown(answer: &Answer) -> Vec<(u32, Shown)> {
-    answer.checked.iter().map(|checked| (checked.ordinal, checked.shown)).collect()
+    answer
+        .checked
+        .iter()
+        .map(|checked| (checked.ordinal, checked.shown))
+        .collect()
 }
 
 #[test]
@@ -274,10 +305,16 @@ fn what_an_effect_changes_is_read_before_and_after() {
     assert_eq!(things.seen(), ["GET /things/1", "POST /things/1", "GET /things/1"]);
     assert_eq!(shown(&answer), [(1, Shown::Shown)]);
     let told = story(folder.path(), &answer);
-    assert_eq!([2, 3].map(|ordinal| intent(&told, ordinal).cause), [Cause::Host, Cause::Host]);
+    assert_eq!(
+        [2, 3].map(|ordinal| intent(&told, ordinal).cause),
+        [Cause::Host, Cause::Host]
+    );
     assert!(intent(&told, 1).before.is_some());
     let before = value(folder.path(), &answer, "effect/1/before").unwrap();
-    assert_eq!(before, json!({ "object": { "id": "1", "email": "a@x", "name": "Ann" } }));
+    assert_eq!(
+        before,
+        json!({ "object": { "id": "1", "email": "a@x", "name": "Ann" } })
+    );
     assert_eq!(
         value(folder.path(), &answer, "effect/1/diff").unwrap(),
         json!({
@@ -294,7 +331,10 @@ fn what_an_effect_changes_is_read_before_and_after() {
     assert_eq!(finished.checked, answer.checked);
     assert_eq!(finished.effects.unverified, 0);
     let receipt = host.receipt(&answer.call).unwrap();
-    assert!(receipt.contains("read back: effect 1 is there as it was sent"), "{receipt}");
+    assert!(
+        receipt.contains("read back: effect 1 is there as it was sent"),
+        "{receipt}"
+    );
     assert!(!receipt.contains("b@x"), "{receipt}");
     drop(host);
     in_order(folder.path(), answer.call.as_str());
@@ -306,7 +346,9 @@ fn what_is_not_there_before_is_none_and_no_failure() {
     let things = Things::start();
     let host = set_up(folder.path(), &things, POLICY, BY_PATH, "");
     let run = bounded_run(&host, 50);
-    let answer = host.call(within(&run, ask("put", "/things/2", r#"{"email":"b@x"}"#))).unwrap();
+    let answer = host
+        .call(within(&run, ask("put", "/things/2", r#"{"email":"b@x"}"#)))
+        .unwrap();
     assert_eq!(shown(&answer), [(1, Shown::Shown)]);
     let before = value(folder.path(), &answer, "effect/1/before").unwrap();
     assert_eq!(before, json!({ "object": null }));
@@ -314,7 +356,11 @@ fn what_is_not_there_before_is_none_and_no_failure() {
     let removed = host.call(within(&run, ask("remove", "/things/2", ""))).unwrap();
     assert_eq!(shown(&removed), [(1, Shown::Shown)]);
     let run = host.known_run(&run).unwrap().unwrap();
-    assert_eq!((run.finished, run.failed), (8, 0), "three effects each, and their calls");
+    assert_eq!(
+        (run.finished, run.failed),
+        (8, 0),
+        "three effects each, and their calls"
+    );
     drop(host);
     in_order(folder.path(), answer.call.as_str());
     in_order(folder.path(), removed.call.as_str());
@@ -371,7 +417,11 @@ fn what_is_not_seen_is_unverified_and_an_error_of_its_run() {
     let told = story(folder.path(), &answer);
     assert_eq!(told.finished.as_ref().unwrap().what.effects.unverified, 1);
     let known = host.known_run(&run).unwrap().unwrap();
-    assert_eq!((known.finished, known.failed, known.degraded), (4, 1, true), "a fourth is more than a fifth");
+    assert_eq!(
+        (known.finished, known.failed, known.degraded),
+        (4, 1, true),
+        "a fourth is more than a fifth"
+    );
     let next = host.call(within(&run, put(r#"{"email":"b@x"}"#))).unwrap();
     assert_eq!(next.refused_effects.last().map(|refusal| refusal.code), Some(Code::Run));
     // Also what is deleted and still there.
@@ -392,7 +442,11 @@ fn what_cannot_be_read_before_refuses_and_after_is_unverified() {
         let host = set_up(folder.path(), &things, POLICY, BY_PATH, limits);
         things.state.lock().instead = Some((status, body.to_owned()));
         let answer = host.call(put(r#"{"email":"b@x"}"#)).unwrap();
-        assert_eq!(answer.refused_effects.last().map(|refusal| refusal.code), Some(Code::Object), "{status}");
+        assert_eq!(
+            answer.refused_effects.last().map(|refusal| refusal.code),
+            Some(Code::Object),
+            "{status}"
+        );
         assert_eq!(things.seen(), ["GET /things/1"]);
         // What is created has nothing to read before.
         let made = host.call(ask("put", "/things", r#"{"email":"new@x"}"#)).unwrap();
@@ -423,11 +477,21 @@ fn nothing_is_read_for_what_policy_denies_or_a_dry_run() {
 fn a_guests_name_leads_to_no_other_route() {
     let folder = tempfile::tempdir().unwrap();
     let things = Things::start();
-    let host = set_up(folder.path(), &things, POLICY, r#"read = "things.get", id = "name""#, "");
+    let host = set_up(
+        folder.path(),
+        &things,
+        POLICY,
+        r#"read = "things.get", id = "name""#,
+        "",
+    );
     for name in ["search", "..", "a/b", ""] {
         let body = json!({ "name": name }).to_string();
         let answer = host.call(put(&body)).unwrap();
-        assert_eq!(answer.refused_effects.last().map(|refusal| refusal.code), Some(Code::Object), "{name}");
+        assert_eq!(
+            answer.refused_effects.last().map(|refusal| refusal.code),
+            Some(Code::Object),
+            "{name}"
+        );
     }
     assert_eq!(things.seen(), Vec::<String>::new());
 }
@@ -439,8 +503,13 @@ fn a_guest_cannot_use_up_what_reading_back_takes() {
     let host = set_up(folder.path(), &things, POLICY, BY_PATH, "[limits]\neffects = 3\n");
     let answer = host.call(put(r#"{"email":"b@x"}"#)).unwrap();
     assert_eq!(shown(&answer), [(1, Shown::Shown)]);
-    let beyond = host.call(ask("read-and-put", "/things/1", r#"{"email":"c@x"}"#)).unwrap();
-    assert_eq!(beyond.refused_effects.last().map(|refusal| refusal.code), Some(Code::Effects));
+    let beyond = host
+        .call(ask("read-and-put", "/things/1", r#"{"email":"c@x"}"#))
+        .unwrap();
+    assert_eq!(
+        beyond.refused_effects.last().map(|refusal| refusal.code),
+        Some(Code::Effects)
+    );
     assert_eq!(things.seen().len(), 4, "{:?}", things.seen());
 }
 
@@ -472,22 +541,41 @@ fn a_secret_in_an_object_is_covered() {
 fn a_version_is_sent_back_and_the_service_has_its_say() {
     let folder = tempfile::tempdir().unwrap();
     let things = Things::start();
-    let host = set_up(folder.path(), &things, POLICY, &format!("{BY_PATH}, if_match = true"), "");
+    let host = set_up(
+        folder.path(),
+        &things,
+        POLICY,
+        &format!("{BY_PATH}, if_match = true"),
+        "",
+    );
     let answer = host.call(put(r#"{"email":"b@x"}"#)).unwrap();
     assert_eq!(shown(&answer), [(1, Shown::Shown)], "{answer:?}");
     let before = value(folder.path(), &answer, "effect/1/before").unwrap();
     assert_eq!(before["etag"], "\"v1\"");
-    let versions: Vec<_> = things.state.lock().seen.iter().map(|(.., version)| version.clone()).collect();
+    let versions: Vec<_> = things
+        .state
+        .lock()
+        .seen
+        .iter()
+        .map(|(.., version)| version.clone())
+        .collect();
     assert_eq!(versions, [None, Some("\"v1\"".to_owned()), None]);
     // Somebody is faster: what the service then says is the guest's answer, and nothing is read back.
     things.state.lock().etag = Some("\"v7\"".to_owned());
     let late = host.call(put(r#"{"email":"c@x"}"#)).unwrap();
-    assert_eq!(value(folder.path(), &late, "effect/1/answer").unwrap()["answered"]["status"], 412);
+    assert_eq!(
+        value(folder.path(), &late, "effect/1/answer").unwrap()["answered"]["status"],
+        412
+    );
     assert_eq!(shown(&late), []);
     for etag in ["W/\"v2\"", "v2"] {
         things.state.lock().etag = Some(etag.to_owned());
         let weak = host.call(put(r#"{"email":"c@x"}"#)).unwrap();
-        assert_eq!(weak.refused_effects.last().map(|refusal| refusal.code), Some(Code::Object), "{etag}");
+        assert_eq!(
+            weak.refused_effects.last().map(|refusal| refusal.code),
+            Some(Code::Object),
+            "{etag}"
+        );
     }
     drop(host);
     in_order(folder.path(), answer.call.as_str());
@@ -516,7 +604,10 @@ fn a_hold_is_for_what_was_there_and_is_sent_while_it_is() {
     assert_eq!(approve(&host, &hold, "rita").unwrap(), Standing::Approved);
     let ended = host.resume(answer.call.as_str(), None).unwrap();
     assert_eq!(shown(&ended), [(1, Shown::Shown)], "{ended:?}");
-    assert_eq!(things.seen(), ["GET /things/1", "GET /things/1", "POST /things/1", "GET /things/1"]);
+    assert_eq!(
+        things.seen(),
+        ["GET /things/1", "GET /things/1", "POST /things/1", "GET /things/1"]
+    );
     let told = story(folder.path(), &ended);
     assert_eq!(intent(&told, 1).before, kept.before);
     drop(host);
@@ -556,10 +647,10 @@ fn with_versions_any_change_voids() {
     let host = set_up(folder.path(), &things, ONE, &format!("{BY_PATH}, if_match = true"), "");
     let answer = host.call(put(r#"{"email":"b@x"}"#)).unwrap();
     approve(&host, &held(&answer), "rita").unwrap();
-    things
-        .state
-        .lock()
-        .put("1", json!({ "id": "1", "email": "a@x", "name": "Ann", "secret": "another" }));
+    things.state.lock().put(
+        "1",
+        json!({ "id": "1", "email": "a@x", "name": "Ann", "secret": "another" }),
+    );
     let ended = host.resume(answer.call.as_str(), None).unwrap();
     assert_eq!(ended.refused_effects[0].code, Code::Stale);
     drop(host);
@@ -616,22 +707,32 @@ fn what_was_read_too_long_ago_voids_too() {
     let things = Things::start();
     let host = set_up(folder.path(), &things, ONE, BY_PATH, "");
     let approved = |host: &Host| {
-        let answer = host.call(ask("read-and-put", "/things/1", r#"{"email":"b@x"}"#)).unwrap();
+        let answer = host
+            .call(ask("read-and-put", "/things/1", r#"{"email":"b@x"}"#))
+            .unwrap();
         approve(host, &held(&answer), "rita").unwrap();
         answer
     };
     let answer = approved(&host);
     let config = Config::load(folder.path()).unwrap();
     let seen = crate::objects::seen_before(&story(folder.path(), &answer), 2, &config);
-    assert_eq!((seen.len(), seen[0].route.as_str(), seen[0].fresh_ms), (1, "things.get", Some(3_600_000)));
+    assert_eq!(
+        (seen.len(), seen[0].route.as_str(), seen[0].fresh_ms),
+        (1, "things.get", Some(3_600_000))
+    );
     // Within an hour it goes on.
     let ended = host.resume(answer.call.as_str(), None).unwrap();
     assert_eq!(shown(&ended), [(2, Shown::Shown)], "{ended:?}");
-    things.state.lock().put("1", json!({ "id": "1", "email": "a@x", "name": "Ann" }));
+    things
+        .state
+        .lock()
+        .put("1", json!({ "id": "1", "email": "a@x", "name": "Ann" }));
     let late = approved(&host);
     drop(host);
     let path = folder.path().join("ambit.toml");
-    let text = std::fs::read_to_string(&path).unwrap().replace("fresh = \"1h\"", "fresh = \"1s\"");
+    let text = std::fs::read_to_string(&path)
+        .unwrap()
+        .replace("fresh = \"1h\"", "fresh = \"1s\"");
     std::fs::write(&path, text).unwrap();
     thread::sleep(Duration::from_millis(1_100));
     let arrived = things.seen().len();
@@ -667,4 +768,71 @@ fn what_was_there_before_is_what_the_ledger_commits_to() {
     let refused = host.resume(call, None).unwrap_err().to_string();
     assert!(refused.contains("tampered with"), "{refused}");
     assert_eq!(host.reader().unwrap().holds(None, 10).unwrap().len(), 1);
+}
+
+/// An operator's retry is for what there is by then, and is read back like any effect.
+#[test]
+fn a_retry_reads_before_and_after_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let things = Things::start();
+    let keyed = format!(
+        "{BY_PATH} }}\ndead_letter = true\nidempotency = {{ header = \"Idempotency-Key\", lifetime = \"1h\""
+    );
+    let host = set_up(folder.path(), &things, POLICY, &keyed, "");
+    things.state.lock().fails = true;
+    let failed = host.call(put(r#"{"email":"b@x"}"#)).unwrap();
+    assert_eq!(shown(&failed), []);
+    let mut state = things.state.lock();
+    state.fails = false;
+    state.seen.clear();
+    state.put("1", json!({ "id": "1", "email": "c@x", "name": "Ann" }));
+    drop(state);
+    let again = host.retry_dead_letter(failed.call.as_str(), 1, false).unwrap();
+    assert_eq!(shown(&again), [(1, Shown::Shown)], "{again:?}");
+    assert_eq!(things.seen(), ["GET /things/1", "POST /things/1", "GET /things/1"]);
+    let before = value(folder.path(), &again, "effect/1/before").unwrap();
+    assert_eq!(before["object"]["email"], "c@x");
+    drop(host);
+    let key = crate::store::verifier(folder.path()).unwrap();
+    reader(folder.path()).verify(&key, &[], |_| {}).unwrap();
+    reader(folder.path()).check_values(|_| {}).unwrap();
+}
+
+/// Every commit of a call fails once: what was changed and not read back stays unchecked, and is not in doubt for that.
+#[test]
+fn a_crash_leaves_an_effect_unchecked_at_most() {
+    let (mut unchecked, mut went_on) = (0, 0);
+    for good in 0..14 {
+        let folder = tempfile::tempdir().unwrap();
+        let things = Things::start();
+        drop(set_up(folder.path(), &things, POLICY, BY_PATH, ""));
+        let options = HostOptions {
+            compiler: Some(Compiler::InProcess),
+            faults: Faults::after(good, Step::BeforeCommit, Fault::Io),
+            ..HostOptions::default()
+        };
+        let ended = Host::open(Config::load(folder.path()).unwrap(), options)
+            .map_or(true, |host| host.call(put(r#"{"email":"b@x"}"#)).is_err());
+        if !ended {
+            continue;
+        }
+        let host = open(folder.path()).unwrap();
+        for unended in host.unended().unwrap() {
+            if !unended.doubts.is_empty() {
+                continue;
+            }
+            let answer = host.resume(&unended.story.call, None).unwrap();
+            assert!(matches!(answer.outcome, Outcome::Ok(_)), "{answer:?}");
+            went_on += 1;
+            unchecked += usize::from(answer.checked.is_empty());
+            in_order(folder.path(), &unended.story.call);
+        }
+        let posts = things.seen().iter().filter(|line| line.starts_with("POST")).count();
+        assert!(posts <= 1, "{good}: {:?}", things.seen());
+        drop(host);
+        let key = crate::store::verifier(folder.path()).unwrap();
+        reader(folder.path()).verify(&key, &[], |_| {}).unwrap();
+        reader(folder.path()).check_values(|_| {}).unwrap();
+    }
+    assert!(went_on >= 3 && unchecked >= 2, "{went_on} went on, {unchecked} unchecked");
 }

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use ambit_core::hold::Vote;
 use ambit_core::ledger::body::{
-    Amount, CallFinished, Cause, Doubt, EffectChecked, EffectIntent, EffectOutcome, End, Found, Outcome, Refused, Shown,
-    Stage,
+    Amount, CallFinished, Cause, Doubt, EffectChecked, EffectIntent, EffectOutcome, End, Found, Outcome, Refused,
+    Shown, Stage,
 };
 use ambit_core::ledger::story::{EffectStory, HoldStory, Opening, Told};
 use ambit_core::ledger::{CallStory, utc};
@@ -141,7 +141,11 @@ impl Teller<'_> {
                 resolved,
             } => {
                 self.intent(ordinal, intent, w)?;
-                if story.holds.get(&ordinal).is_none_or(|hold| hold.held.what.before.is_none()) {
+                if story
+                    .holds
+                    .get(&ordinal)
+                    .is_none_or(|hold| hold.held.what.before.is_none())
+                {
                     self.value(w, "before", &format!("effect/{ordinal}/before"))?;
                 }
                 self.value(w, "left", &format!("effect/{ordinal}/request"))?;
@@ -265,7 +269,10 @@ impl Teller<'_> {
             Shown::Unreadable => "UNVERIFIED: it could not be read back",
         };
         field(w, "read back", what)?;
-        for line in (self.payload)(&format!("effect/{ordinal}/diff")).iter().flat_map(|diff| not_shown(diff)) {
+        for line in (self.payload)(&format!("effect/{ordinal}/diff"))
+            .iter()
+            .flat_map(|diff| not_shown(diff))
+        {
             field(w, "missing", &line)?;
         }
         self.value(w, "difference", &format!("effect/{ordinal}/diff"))

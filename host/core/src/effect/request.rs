@@ -242,7 +242,9 @@ impl HttpRequest {
             json_depth: usize::from(u16::MAX),
             ..WireLimits::default()
         };
-        let fields = Body::of(kind, wire.get("body")?.as_str()?.to_owned()).read(&limits).ok()?;
+        let fields = Body::of(kind, wire.get("body")?.as_str()?.to_owned())
+            .read(&limits)
+            .ok()?;
         Some((fields, kind == BodyKind::Form))
     }
 

@@ -135,7 +135,9 @@ impl Admitted {
     #[must_use]
     pub fn created_object(&self, body: &[u8]) -> Option<ObjectQuestion> {
         let object = self.changed_object()?;
-        let answer = std::str::from_utf8(body).ok().map(|text| Json::parse(text, self.limits));
+        let answer = std::str::from_utf8(body)
+            .ok()
+            .map(|text| Json::parse(text, self.limits));
         object.question_of_answer(&answer.and_then(Result::ok)?)
     }
 

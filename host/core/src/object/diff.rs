@@ -185,7 +185,11 @@ impl Check {
             shown,
             sent: walk.found,
             unread: walk.unread.into_iter().map(|(field, _)| field).collect(),
-            changes: if before.is_some() { changes(was, object) } else { Vec::new() },
+            changes: if before.is_some() {
+                changes(was, object)
+            } else {
+                Vec::new()
+            },
             why: None,
         }
     }
@@ -220,7 +224,10 @@ impl Check {
         let mut members = Object::from([
             ("shown", Json::from(self.shown.as_str())),
             ("sent", self.sent.iter().map(Field::to_json).collect()),
-            ("changes", self.changes.iter().take(MOST).map(Difference::to_json).collect()),
+            (
+                "changes",
+                self.changes.iter().take(MOST).map(Difference::to_json).collect(),
+            ),
         ]);
         if let Some(more) = self.changes.len().checked_sub(MOST).filter(|more| *more > 0) {
             members.insert("more-changes", more as u64);
@@ -364,7 +371,10 @@ fn same(sent: &Json, seen: Option<&Json>, form: bool) -> bool {
 fn changes(before: Option<&Json>, after: Option<&Json>) -> Vec<Difference> {
     let fields = |object: Option<&Json>| -> BTreeMap<String, Json> {
         let found = object.map(leaves).unwrap_or_default();
-        found.into_iter().map(|(path, value)| (path.to_string(), value.clone())).collect()
+        found
+            .into_iter()
+            .map(|(path, value)| (path.to_string(), value.clone()))
+            .collect()
     };
     let (was, is) = (fields(before), fields(after));
     let mut names: Vec<&String> = was.keys().chain(is.keys()).collect();

@@ -40,7 +40,10 @@ fn answer(status: u16, etags: &[&str], body: Option<&str>) -> GuestResponse {
 #[test]
 fn an_answer_says_what_an_object_is_or_that_there_is_none() {
     let read = |answer: &GuestResponse| Image::of(answer, false, Limits::default()).map_err(|refusal| refusal.code);
-    assert_eq!(read(&answer(200, &[], Some(r#"{"id":"c"}"#))), Ok(image(r#"{"id":"c"}"#)));
+    assert_eq!(
+        read(&answer(200, &[], Some(r#"{"id":"c"}"#))),
+        Ok(image(r#"{"id":"c"}"#))
+    );
     assert_eq!(read(&answer(404, &[], Some("{}"))), Ok(GONE));
     assert_eq!(read(&answer(410, &[], None)), Ok(GONE));
     for (status, body) in [
@@ -58,7 +61,8 @@ fn an_answer_says_what_an_object_is_or_that_there_is_none() {
 
 #[test]
 fn a_version_is_one_strong_etag() {
-    let read = |tags: &[&str]| Image::of(&answer(200, tags, Some("{}")), true, Limits::default()).map(|image| image.etag);
+    let read =
+        |tags: &[&str]| Image::of(&answer(200, tags, Some("{}")), true, Limits::default()).map(|image| image.etag);
     assert_eq!(read(&["\"v1\""]), Ok(Some("\"v1\"".to_owned())));
     assert_eq!(read(&["\"\""]), Ok(Some("\"\"".to_owned())));
     let (most, more) = ("v".repeat(254), "v".repeat(255));

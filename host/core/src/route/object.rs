@@ -75,7 +75,10 @@ impl Object {
         };
         let created = matches!(named, Named::Answer(_));
         if created && spec.if_match {
-            return Err("`object.if_match` is about what there was before, and `object.answer` about what the route creates".to_owned());
+            return Err(
+                "`object.if_match` is about what there was before, and `object.answer` about what the route creates"
+                    .to_owned(),
+            );
         }
         let gone = spec
             .gone
@@ -162,7 +165,9 @@ impl Named {
     fn of(id: &str, pattern: &PathPattern, fields: &FieldSet) -> Result<Named, String> {
         if let Some(name) = id.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
             if !pattern.names().any(|known| known == name) {
-                return Err(format!("`object.id` is `{id}`, and the route's path has no such segment"));
+                return Err(format!(
+                    "`object.id` is `{id}`, and the route's path has no such segment"
+                ));
             }
             return Ok(Named::Capture(name.to_owned()));
         }
@@ -215,7 +220,9 @@ impl Connection {
             let only_reads = |read: &&Route| read.reads_one_object() && read.tiers() == [Tier::Read];
             let read = self.route(&object.read).filter(only_reads);
             let why = match read {
-                None => "which is no GET route of this connection that only reads, with exactly one `{name}` in its path",
+                None => {
+                    "which is no GET route of this connection that only reads, with exactly one `{name}` in its path"
+                }
                 Some(read) if read.reads().is_empty() => "which reads nothing: give it `reads`",
                 Some(_) => continue,
             };

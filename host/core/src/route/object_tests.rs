@@ -16,7 +16,10 @@ fn connection(change: Value) -> Result<Connection, RouteError> {
             "customers.get",
             json!({ "match": "GET /customers/{id}", "reads": ["id", "email"], "fresh": "10m" }),
         ),
-        ("customers.search", json!({ "match": "GET /customers/search", "reads": ["id"] })),
+        (
+            "customers.search",
+            json!({ "match": "GET /customers/search", "reads": ["id"] }),
+        ),
         ("customers.blind", json!({ "match": "GET /blind/{id}" })),
         (
             "customers.list",
@@ -72,7 +75,13 @@ fn an_object_is_named_by_the_path_the_body_or_the_answer() {
     let with = |body: &str| asked(&by_field, &request(Method::Post, "/customers/x", json_body(body)));
     assert_eq!(with(r#"{"customer":"c_2"}"#), Ok(Some("/customers/c_2".into())));
     assert_eq!(with(r#"{"customer":17}"#), Ok(Some("/customers/17".into())));
-    for bad in [r"{}", r#"{"customer":""}"#, r#"{"customer":1.5}"#, r#"{"customer":["c"]}"#, r#"{"customer":null}"#] {
+    for bad in [
+        r"{}",
+        r#"{"customer":""}"#,
+        r#"{"customer":1.5}"#,
+        r#"{"customer":["c"]}"#,
+        r#"{"customer":null}"#,
+    ] {
         assert_eq!(with(bad), Err(Code::Object), "{bad}");
     }
     let by_answer = connection(change(json!({ "read": "customers.get", "answer": "data.id" }))).unwrap();
@@ -95,7 +104,10 @@ fn an_objects_name_leads_to_its_own_route_alone() {
             let path = path.as_deref().unwrap_or_default();
             path.starts_with("/customers/") && path.matches('/').count() == 2 && !path.contains('?')
         });
-        assert!(asked == Err(Code::Object) || inside && bad != "search", "{bad}: {asked:?}");
+        assert!(
+            asked == Err(Code::Object) || inside && bad != "search",
+            "{bad}: {asked:?}"
+        );
     }
     let by_answer = connection(change(json!({ "read": "customers.get", "answer": "id" }))).unwrap();
     let object = by_answer.route("customers.change").unwrap().object().unwrap();
@@ -108,7 +120,13 @@ fn an_objects_name_leads_to_its_own_route_alone() {
 fn what_is_gone_afterwards_is_what_delete_deletes_or_the_operator_says() {
     let gone = |text: &str, object: Value| {
         let spec = json!({ "match": text, "object": object });
-        connection(spec).unwrap().route("customers.change").unwrap().object().unwrap().gone()
+        connection(spec)
+            .unwrap()
+            .route("customers.change")
+            .unwrap()
+            .object()
+            .unwrap()
+            .gone()
     };
     let by_path = || json!({ "read": "customers.get", "id": "{id}" });
     assert!(gone("DELETE /customers/{id}", by_path()));
@@ -141,13 +159,34 @@ fn an_object_that_cannot_be_meant_fails_the_load() {
     no_body.as_object_mut().unwrap().remove("body");
     for (spec, expected) in [
         (change(json!({ "read": "customers.get" })), "takes"),
-        (change(json!({ "read": "customers.get", "id": "{id}", "answer": "id" })), "takes"),
-        (change(json!({ "read": "customers.get", "id": "{other}" })), "no such segment"),
-        (change(json!({ "read": "customers.get", "id": "phone" })), "does not allow"),
-        (change(json!({ "read": "customers.get", "id": "email[]" })), "not one field"),
-        (change(json!({ "read": "customers.get", "answer": "a.**" })), "not one field"),
-        (change(json!({ "read": "customers.get", "answer": "id", "if_match": true })), "if_match"),
-        (change(json!({ "read": "customers.get", "answer": "id", "gone": true })), "cannot be gone"),
+        (
+            change(json!({ "read": "customers.get", "id": "{id}", "answer": "id" })),
+            "takes",
+        ),
+        (
+            change(json!({ "read": "customers.get", "id": "{other}" })),
+            "no such segment",
+        ),
+        (
+            change(json!({ "read": "customers.get", "id": "phone" })),
+            "does not allow",
+        ),
+        (
+            change(json!({ "read": "customers.get", "id": "email[]" })),
+            "not one field",
+        ),
+        (
+            change(json!({ "read": "customers.get", "answer": "a.**" })),
+            "not one field",
+        ),
+        (
+            change(json!({ "read": "customers.get", "answer": "id", "if_match": true })),
+            "if_match",
+        ),
+        (
+            change(json!({ "read": "customers.get", "answer": "id", "gone": true })),
+            "cannot be gone",
+        ),
         (change(by_path("customers.none")), "no GET route"),
         (change(by_path("customers.change")), "no GET route"),
         (change(by_path("customers.search")), "no GET route"),

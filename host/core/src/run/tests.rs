@@ -138,7 +138,10 @@ fn what_is_not_seen_counts_as_failed_and_not_twice() {
     run.count_unverified();
     assert_eq!(((run.finished, run.failed), run.degrades()), ((4, 2), None));
     run.count_unverified();
-    assert_eq!(run.degrades().map(|degraded| (degraded.finished, degraded.failed)), Some((4, 3)));
+    assert_eq!(
+        run.degrades().map(|degraded| (degraded.finished, degraded.failed)),
+        Some((4, 3))
+    );
     run.count_unverified();
     run.count_unverified();
     assert_eq!((run.finished, run.failed), (4, 4), "no more failed than ended");

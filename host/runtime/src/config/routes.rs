@@ -143,7 +143,9 @@ fn check_hosts_own(connection: &Connection, way: &Way, places: &BTreeMap<String,
         let key = route.idempotency().map(|key| key.header.as_str());
         let key = key.filter(|name| way.cannot_hold_key(name));
         let with_version = route.object().is_some_and(Object::if_match);
-        let version = with_version.then_some("if-match").filter(|name| way.cannot_hold_key(name));
+        let version = with_version
+            .then_some("if-match")
+            .filter(|name| way.cannot_hold_key(name));
         let query = way.query_name().filter(|name| {
             let field = name.parse::<FieldPath>();
             field.is_ok_and(|field| route.query().covers(&field))

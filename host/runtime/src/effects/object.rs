@@ -104,7 +104,13 @@ impl CallEffects {
         };
         let before = known.before.as_ref().map(|before| &before.image);
         let gone = admitted.changed_object().is_some_and(ambit_core::route::Object::gone);
-        Ok(Check::of(before, admitted.sent(), &image, read.admitted().reads(), gone))
+        Ok(Check::of(
+            before,
+            admitted.sent(),
+            &image,
+            read.admitted().reads(),
+            gone,
+        ))
     }
 
     fn write_check(&mut self, ordinal: u32, check: &Check) -> Result<(), StoreError> {
@@ -122,7 +128,10 @@ impl CallEffects {
     }
 
     /// The value and the commitment of what was there before: kept with the hold already, or to be kept with what is written now.
-    pub(super) fn kept_before(&self, known: &Known) -> Result<(Option<Digest>, Option<crate::store::Payload>), StoreError> {
+    pub(super) fn kept_before(
+        &self,
+        known: &Known,
+    ) -> Result<(Option<Digest>, Option<crate::store::Payload>), StoreError> {
         match &known.before {
             None => Ok((None, None)),
             Some(Before { kept: Some(kept), .. }) => Ok((Some(*kept), None)),

@@ -196,7 +196,9 @@ impl CallEffects {
         let version = known.before.as_ref().and_then(|before| before.image.etag.clone());
         let version = version.filter(|_| !ambit_core::guard!("object.if-match", false));
         let key = key.map(|header| (header, self.idempotency_key(known)));
-        key.into_iter().chain(version.map(|etag| (IF_MATCH.to_owned(), etag))).collect()
+        key.into_iter()
+            .chain(version.map(|etag| (IF_MATCH.to_owned(), etag)))
+            .collect()
     }
 
     /// The key by which the service knows a repeated request: a function of call and effect, so that it is the same after a
@@ -506,7 +508,10 @@ const IF_MATCH: &str = "if-match";
 
 /// Headers as the gate takes them.
 pub(super) fn borrowed(headers: &[(String, String)]) -> Vec<(&str, &str)> {
-    headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+    headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect()
 }
 
 /// The way out through a connection.

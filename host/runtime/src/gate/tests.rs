@@ -366,9 +366,7 @@ async fn no_more_bytes_go_than_were_said_to_be_the_most() {
     ];
     for (number, guest) in answered.iter().enumerate() {
         let request = parse(&up, guest);
-        let sent = Wire::default()
-            .exchange(&up, &request, own, bounds(), None)
-            .await;
+        let sent = Wire::default().exchange(&up, &request, own, bounds(), None).await;
         let traffic = sent.unwrap().traffic;
         let most = up.most_bytes(&request, own, bounds().answer_bytes).unwrap();
         assert_eq!(traffic.sent_bytes, service.requests()[number].len() as u64);

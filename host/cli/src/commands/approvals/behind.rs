@@ -70,7 +70,11 @@ impl Behind {
                 let changes = changes.map(|lines| lines.iter().map(|line| json!(line.to_json())).collect());
                 let version = planned.before.etag.is_some();
                 let writes = if version { "if-match" } else { "last-write-wins" };
-                (json!(planned.before.to_json()), changes.unwrap_or_default(), json!(writes))
+                (
+                    json!(planned.before.to_json()),
+                    changes.unwrap_or_default(),
+                    json!(writes),
+                )
             }
         };
         members.insert("before".to_owned(), before);
@@ -104,7 +108,10 @@ fn print(planned: &Planned, field: &mut dyn FnMut(&str, &str) -> io::Result<()>)
     }
     match &planned.before.etag {
         Some(etag) => field("writes", &format!("If-Match {etag}: not if it is another by then")),
-        None => field("writes", "the last write wins: the service does not look whether it is still the same"),
+        None => field(
+            "writes",
+            "the last write wins: the service does not look whether it is still the same",
+        ),
     }
 }
 
@@ -116,7 +123,10 @@ fn told(seen: &Seen, now_ms: u64) -> String {
         None => String::new(),
     };
     let age = span(seen.age_ms(now_ms));
-    format!("{}/{} (effect {}) {time}, {age} ago{fresh}", seen.connection, seen.route, seen.ordinal)
+    format!(
+        "{}/{} (effect {}) {time}, {age} ago{fresh}",
+        seen.connection, seen.route, seen.ordinal
+    )
 }
 
 /// A time for people: the largest unit of which there is one.

@@ -501,7 +501,9 @@ fn what_was_read_back_is_said_once_and_added_up() {
     let begun = || [of_call('a', accepted()), of_call('a', intent(1))];
     refuses(begun().into_iter().chain([of_call('a', missing())]), 3, no_such);
     let failed = outcome(1, Outcome::Answered(Answered { status: 500 }));
-    let drafts = begun().into_iter().chain([of_call('a', failed), of_call('a', missing())]);
+    let drafts = begun()
+        .into_iter()
+        .chain([of_call('a', failed), of_call('a', missing())]);
     refuses(drafts, 4, no_such);
     let Body::EffectIntent(mut read) = intent(1) else {
         unreachable!()
@@ -512,7 +514,11 @@ fn what_was_read_back_is_said_once_and_added_up() {
     let others = "not what the call's entries say";
     refuses(answered_and(vec![missing(), finished_with(&[])]), 5, others);
     refuses(answered_and(vec![finished_with(&[Shown::Shown])]), 4, others);
-    refuses(answered_and(vec![checked(1, Shown::Shown), finished_with(&[Shown::Missing])]), 5, others);
+    refuses(
+        answered_and(vec![checked(1, Shown::Shown), finished_with(&[Shown::Missing])]),
+        5,
+        others,
+    );
     let Body::CallFinished(mut uncounted) = finished_with(&[Shown::Missing]) else {
         unreachable!()
     };
@@ -557,10 +563,16 @@ fn what_is_sent_changes_what_was_shown_when_it_was_held() {
         bodies.into_iter().map(|body| of_call('a', body)).collect::<Vec<_>>()
     };
     let mut log = Log::new();
-    with(Some("before"), Some("before")).into_iter().for_each(|draft| log.push(draft));
+    with(Some("before"), Some("before"))
+        .into_iter()
+        .for_each(|draft| log.push(draft));
     log.verify().unwrap();
     let index = log.entries.len() as u64 - 1;
-    for (held, sent) in [(Some("before"), None), (None, Some("before")), (Some("before"), Some("other"))] {
+    for (held, sent) in [
+        (Some("before"), None),
+        (None, Some("before")),
+        (Some("before"), Some("other")),
+    ] {
         refuses(with(held, sent), index, "another thing when it was held");
     }
 }
