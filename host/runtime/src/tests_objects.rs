@@ -775,9 +775,8 @@ fn what_was_there_before_is_what_the_ledger_commits_to() {
 fn a_retry_reads_before_and_after_too() {
     let folder = tempfile::tempdir().unwrap();
     let things = Things::start();
-    let keyed = format!(
-        "{BY_PATH} }}\ndead_letter = true\nidempotency = {{ header = \"Idempotency-Key\", lifetime = \"1h\""
-    );
+    let keyed =
+        format!("{BY_PATH} }}\ndead_letter = true\nidempotency = {{ header = \"Idempotency-Key\", lifetime = \"1h\"");
     let host = set_up(folder.path(), &things, POLICY, &keyed, "");
     things.state.lock().fails = true;
     let failed = host.call(put(r#"{"email":"b@x"}"#)).unwrap();
@@ -834,5 +833,8 @@ fn a_crash_leaves_an_effect_unchecked_at_most() {
         reader(folder.path()).verify(&key, &[], |_| {}).unwrap();
         reader(folder.path()).check_values(|_| {}).unwrap();
     }
-    assert!(went_on >= 3 && unchecked >= 2, "{went_on} went on, {unchecked} unchecked");
+    assert!(
+        went_on >= 3 && unchecked >= 2,
+        "{went_on} went on, {unchecked} unchecked"
+    );
 }
