@@ -137,3 +137,43 @@ pub fn not_shown(diff: &str) -> Vec<String> {
     lines.extend(diff.get("why").and_then(Json::as_str).map(str::to_owned));
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn seen(time_ms: u64, fresh_ms: Option<u64>) -> Seen {
+        Seen {
+            ordinal: 1,
+            connection: "crm".into(),
+            route: "customers.get".into(),
+            time_ms,
+            fresh_ms,
+        }
+    }
+
+    #[test]
+    fn what_was_read_gets_too_old_where_its_route_says_so() {
+        assert!(!seen(0, None).is_too_old(u64::MAX));
+        let read = seen(1_000, Some(500));
+        assert_eq!([1_500, 1_501].map(|now| read.is_too_old(now)), [false, true]);
+        // A clock that went back makes nothing older.
+        assert_eq!((read.age_ms(10), read.is_too_old(10)), (0, false));
+    }
+
+    #[test]
+    fn people_are_told_what_is_not_there() {
+        let diff = r#"{"shown":"missing","sent":[
+            {"field":"email","sent":"b@x","seen":"a@x","shown":false},
+            {"field":"name","sent":"Ann","seen":"Ann","shown":true},
+            {"field":"phone","sent":1,"shown":false}]}"#;
+        let told = [
+            r#"email: "b@x" was sent, "a@x" is there"#,
+            "phone: 1 was sent, nothing is there",
+        ];
+        assert_eq!(not_shown(diff), told);
+        assert_eq!(not_shown(r#"{"shown":"unreadable","why":"no answer"}"#), ["no answer"]);
+        assert!(not_shown("no JSON").is_empty());
+    }
+}

@@ -27,6 +27,8 @@ struct State {
     etag: Option<String>,
     /// Changes fail.
     fails: bool,
+    /// Once something was changed, reads are never answered.
+    silent: bool,
     /// All that arrived: method, path, If-Match.
     seen: Vec<(String, String, Option<String>)>,
 }
@@ -95,6 +97,16 @@ impl State {
         }
     }
 
+    /// Whether it takes a request and never answers.
+    fn swallows(&mut self, method: &str, path: &str) -> bool {
+        let changed = self.seen.iter().any(|(method, ..)| method != "GET");
+        let swallows = self.silent && changed && method == "GET";
+        if swallows {
+            self.seen.push((method.to_owned(), path.to_owned(), None));
+        }
+        swallows
+    }
+
     fn change(&mut self, id: &str, body: &str) {
         let mut thing = self.things.get(id).cloned().unwrap_or_else(|| json!({ "id": id }));
         let sent: Value = serde_json::from_str(body).unwrap_or_default();
@@ -155,6 +167,11 @@ fn serve(mut stream: TcpStream, seen: &AtomicUsize, state: &Mutex<State>) {
     let mut line = head.split(' ');
     let (method, path) = (line.next().unwrap_or_default(), line.next().unwrap_or_default());
     seen.fetch_add(1, Ordering::SeqCst);
+    if state.lock().swallows(method, path) {
+        // Open for as long as the process: nobody waits for this thread.
+        std::mem::forget(stream);
+        return;
+    }
     let (status, etag, body) = state
         .lock()
         .answer(method, path, header("if-match"), &String::from_utf8_lossy(&body));
@@ -837,4 +854,35 @@ fn a_crash_leaves_an_effect_unchecked_at_most() {
         went_on >= 3 && unchecked >= 2,
         "{went_on} went on, {unchecked} unchecked"
     );
+}
+
+/// A kill ends what the host itself waits for; what had happened has happened, and was not seen.
+#[test]
+fn a_kill_while_it_is_read_back_leaves_an_effect_unverified() {
+    let folder = tempfile::tempdir().unwrap();
+    let things = Things::start();
+    let host = set_up(folder.path(), &things, POLICY, BY_PATH, "");
+    things.state.lock().silent = true;
+    let answer = thread::scope(|scope| {
+        let call = scope.spawn(|| host.call(put(r#"{"email":"b@x"}"#)).unwrap());
+        let began = std::time::Instant::now();
+        while things.seen().len() < 3 {
+            assert!(began.elapsed() < Duration::from_secs(20), "it is not read back");
+            thread::sleep(Duration::from_millis(1));
+        }
+        let stop = ambit_core::stop::Stop {
+            kind: ambit_core::stop::Kind::Kill,
+            scope: "agent:assistant".parse().unwrap(),
+        };
+        host.stop(&stop, "enough").unwrap();
+        call.join().unwrap()
+    });
+    assert_eq!(stopped(&answer).map(|refusal| refusal.code), Some(Code::Killed));
+    assert_eq!(shown(&answer), [(1, Shown::Unreadable)]);
+    let told = story(folder.path(), &answer);
+    assert_eq!(told.finished.as_ref().unwrap().what.effects.unverified, 1);
+    drop(host);
+    let key = crate::store::verifier(folder.path()).unwrap();
+    reader(folder.path()).verify(&key, &[], |_| {}).unwrap();
+    reader(folder.path()).check_values(|_| {}).unwrap();
 }

@@ -138,3 +138,86 @@ fn span(ms: u64) -> String {
         seconds => format!("{} days", seconds / 86_400),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use ambit_core::field::FieldSet;
+    use ambit_core::json::{Json, Limits};
+    use ambit_core::object::{self, Image, Sent};
+
+    use super::*;
+
+    fn json(text: &str) -> Json {
+        Json::parse(text, Limits::default()).unwrap()
+    }
+
+    fn planned(object: Option<&str>, etag: Option<&str>) -> Planned {
+        let before = Image {
+            object: object.map(json),
+            etag: etag.map(str::to_owned),
+        };
+        let fields = json(r#"{"email":"b@x","phone":"1"}"#);
+        let sent = Sent {
+            fields: &fields,
+            form: false,
+        };
+        let reads: FieldSet = "email".parse().unwrap();
+        let differences = Some(object::planned(&before, sent, &reads, false));
+        Planned { before, differences }
+    }
+
+    fn lines(planned: &Planned) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut field = |name: &str, value: &str| {
+            lines.push(format!("{name}: {value}"));
+            Ok(())
+        };
+        print(planned, &mut field).unwrap();
+        lines
+    }
+
+    #[test]
+    fn people_see_what_would_change_and_who_wins() {
+        let unread = "changes: phone: \"1\" (what it is cannot be read)";
+        assert_eq!(
+            lines(&planned(Some(r#"{"email":"a@x"}"#), Some("\"v1\""))),
+            [
+                "changes: email: \"a@x\" → \"b@x\"",
+                unread,
+                "writes: If-Match \"v1\": not if it is another by then",
+            ]
+        );
+        assert_eq!(
+            lines(&planned(None, None)),
+            [
+                "changes: an object that is not there",
+                "changes: email: \"b@x\" (new)",
+                unread,
+                "writes: the last write wins: the service does not look whether it is still the same",
+            ]
+        );
+    }
+
+    #[test]
+    fn people_see_what_was_read_and_how_long_ago() {
+        let seen = |fresh_ms| Seen {
+            ordinal: 1,
+            connection: "crm".into(),
+            route: "customers.get".into(),
+            time_ms: 1_795_228_800_000,
+            fresh_ms,
+        };
+        let now = 1_795_228_800_000 + 5 * 60_000;
+        let head = "crm/customers.get (effect 1) 2026-11-21T";
+        for (fresh, end) in [
+            (None, "5 min ago"),
+            (Some(600_000), "5 min ago, at most 10 min old"),
+            (Some(60_000), "5 min ago, TOO OLD: at most 60 s"),
+        ] {
+            let text = told(&seen(fresh), now);
+            assert!(text.starts_with(head) && text.ends_with(end), "{text}");
+        }
+        assert_eq!([1_000, 7_200_000, 400_000_000].map(span), ["1 s", "2 h", "4 days"]);
+    }
+}
