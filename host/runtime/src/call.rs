@@ -28,8 +28,8 @@ use rand_chacha::rand_core::SeedableRng;
 use serde::Serialize;
 
 use crate::config::Config;
-pub use crate::effects::Held;
 use crate::effects::{Beginning, CallEffects, Heading, Remains, refusal_json, refused};
+pub use crate::effects::{Edited, FirstWrite, Held, Paused, Shown, Would};
 use crate::host::{Host, Shared, Tool, now_ms};
 use crate::ids::{CallId, TraceId};
 use crate::random;
@@ -108,6 +108,8 @@ pub struct Answer {
     pub refused_effects: Vec<Refusal>,
     /// Effects that were read back, in order, with what was seen: no value of what was read is in it.
     pub checked: Vec<EffectChecked>,
+    /// Effects that people changed while they waited, in order.
+    pub edited: Vec<Edited>,
     /// What it cost.
     pub cost: Cost,
 }
@@ -123,6 +125,10 @@ pub enum Outcome {
     Stopped(Refusal),
     /// It waits for approvals, and goes on with them: [`Host::resume`].
     Held(Box<Held>),
+    /// An operator's safe mode keeps it from a change. It goes on once that is lifted: [`Host::resume`].
+    Paused(Box<Paused>),
+    /// It is a dry run, and ended at the first effect that would have changed something.
+    FirstWrite(Box<FirstWrite>),
 }
 
 impl From<sandbox::Outcome> for Outcome {
@@ -521,13 +527,19 @@ impl Host {
             ms: millis(total.saturating_sub(remains.upstream)),
             upstream_ms: millis(remains.upstream),
         };
-        if let Some(held) = remains.held.take() {
+        if let Some(first) = remains.first_write.take() {
+            return self.finish(remains, Outcome::FirstWrite(Box::new(first)), asked, reserved, cost);
+        }
+        let held = remains.held.take().map(|held| Outcome::Held(Box::new(held)));
+        let paused = remains.paused.take().map(|paused| Outcome::Paused(Box::new(paused)));
+        if let Some(outcome) = held.or(paused) {
             return Ok(Answer {
                 call: remains.heading.call,
                 trace: remains.heading.trace,
-                outcome: Outcome::Held(Box::new(held)),
+                outcome,
                 refused_effects: remains.refusals,
                 checked: remains.tally.checks().to_vec(),
+                edited: Vec::new(),
                 cost,
             });
         }
@@ -564,7 +576,12 @@ impl Host {
                 result: keep("result", value.to_canonical().into_bytes())?,
             }),
             // A call that waits has not ended.
-            Outcome::Held(_) => return Err(Fault::Lost),
+            Outcome::Held(_) | Outcome::Paused(_) => return Err(Fault::Lost),
+            Outcome::FirstWrite(first) => {
+                let refusal = &first.refusal;
+                let detail = keep("refused", refusal_json(refusal).to_canonical().into_bytes())?;
+                End::Refused(refused(refusal, Some(detail)))
+            }
             Outcome::Stopped(refusal) => {
                 let detail = keep("refused", refusal_json(refusal).to_canonical().into_bytes())?;
                 let refused = refused(refusal, Some(detail));
@@ -585,6 +602,7 @@ impl Host {
         let entry = remains.heading.entry(CallFinished {
             asked,
             checked: remains.tally.checks().to_vec(),
+            edited: remains.tally.edited(),
             effects: remains.tally.counts(),
             fuel: cost.fuel,
             log,
@@ -604,6 +622,7 @@ impl Host {
             outcome,
             refused_effects: remains.refusals,
             checked: remains.tally.checks().to_vec(),
+            edited: Vec::new(),
             cost,
         })
     }
@@ -657,6 +676,7 @@ impl Host {
             outcome,
             refused_effects: Vec::new(),
             checked: Vec::new(),
+            edited: Vec::new(),
             cost: Cost::default(),
         })
     }

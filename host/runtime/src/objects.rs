@@ -96,16 +96,15 @@ pub fn planned(
         return Ok(None);
     }
     let record = Record::new(reader, story);
-    let before = before(&record, held.ordinal)?;
-    let request = record.json(&format!("effect/{}/held", held.ordinal))?;
+    let before = before(&record, &held.before_name())?;
+    let request = record.json(&held.request_name())?;
     let differences = differences(&before, &request, held, config);
     Ok(Some(Planned { before, differences }))
 }
 
-/// What was read before an effect.
-pub(crate) fn before(record: &Record<'_>, ordinal: u32) -> Result<Image, Unreadable> {
-    let name = format!("effect/{ordinal}/before");
-    let kept = record.json(&name)?;
+/// What was read before an effect: the value of that name.
+pub(crate) fn before(record: &Record<'_>, name: &str) -> Result<Image, Unreadable> {
+    let kept = record.json(name)?;
     Image::from_json(&kept).ok_or_else(|| Unreadable::value(format!("its value `{name}` is not what it should be")))
 }
 

@@ -886,3 +886,82 @@ fn a_kill_while_it_is_read_back_leaves_an_effect_unverified() {
     reader(folder.path()).verify(&key, &[], |_| {}).unwrap();
     reader(folder.path()).check_values(|_| {}).unwrap();
 }
+
+/// What a person makes of a held effect is another hold, for what there is to change by then.
+#[test]
+fn an_edited_effect_is_held_for_what_is_there_by_then() {
+    let folder = tempfile::tempdir().unwrap();
+    let things = Things::start();
+    let host = set_up(folder.path(), &things, ONE, BY_PATH, "");
+    let answer = host.call(put(r#"{"email":"b@x"}"#)).unwrap();
+    let hold = held(&answer);
+    things
+        .state
+        .lock()
+        .put("1", json!({ "id": "1", "email": "c@x", "name": "Ann" }));
+    let mut changes = crate::edits::new_changes().unwrap();
+    changes.set("email", "d@x".into()).unwrap();
+    let edit = ambit_core::hold::Edit {
+        person: "sam".to_owned(),
+        hold: hold.hold,
+        changes: changes.digest(),
+        group: "reviewer".to_owned(),
+        expires_ms: hold.expires_ms,
+    };
+    let waiting = host
+        .edit(&edit.sign(&key("sam")).unwrap(), &changes.to_text(), None)
+        .unwrap();
+    let now = &waiting.pending.held;
+    assert_ne!(now.hold, hold.hold);
+    let name = now.before_name();
+    assert_ne!(name, "effect/1/before");
+    for (name, email) in [("effect/1/before", "a@x"), (name.as_str(), "c@x")] {
+        assert_eq!(value(folder.path(), &answer, name).unwrap()["object"]["email"], email);
+    }
+    let again = crate::call::Held { hold: now.hold, ..hold };
+    approve(&host, &again, "rita").unwrap();
+    let ended = host.resume(answer.call.as_str(), None).unwrap();
+    assert_eq!(shown(&ended), [(1, Shown::Shown)], "{ended:?}");
+    assert_eq!(things.state.lock().things["1"]["email"], "d@x");
+    drop(host);
+    in_order(folder.path(), answer.call.as_str());
+}
+
+/// What is sent again is the same request, with the version that it had, and is read back.
+#[test]
+fn what_is_sent_again_is_for_what_was_read_at_first() {
+    let mut again = 0;
+    for good in 0..14 {
+        let folder = tempfile::tempdir().unwrap();
+        let things = Things::start();
+        let keyed =
+            format!("{BY_PATH}, if_match = true }}\nidempotency = {{ header = \"Idempotency-Key\", lifetime = \"1h\"");
+        drop(set_up(folder.path(), &things, POLICY, &keyed, ""));
+        things.state.lock().lies = true;
+        if let Ok(host) = recovery::failing(folder.path(), good, Step::BeforeCommit) {
+            let _ = host.call(put(r#"{"email":"b@x"}"#));
+        }
+        let host = open(folder.path()).unwrap();
+        let left = host.unended().unwrap();
+        let Some(unended) = left.into_iter().find(|unended| !unended.doubts.is_empty()) else {
+            continue;
+        };
+        let mut state = things.state.lock();
+        if !state.seen.iter().any(|(method, ..)| method == "POST") {
+            continue;
+        }
+        state.lies = false;
+        // What a reading would say now is another version.
+        state.etag = Some("\"v9\"".to_owned());
+        state.seen.clear();
+        drop(state);
+        let answer = host.retry_doubt(&unended.story.call, None, None).unwrap();
+        assert_eq!(shown(&answer), [(1, Shown::Shown)], "{answer:?}");
+        assert_eq!(things.seen(), ["POST /things/1", "GET /things/1"]);
+        assert_eq!(things.state.lock().seen[0].2.as_deref(), Some("\"v1\""));
+        again += 1;
+        drop(host);
+        in_order(folder.path(), &unended.story.call);
+    }
+    assert!(again >= 1, "nothing was in doubt");
+}

@@ -2,6 +2,7 @@
 
 mod batch;
 mod behind;
+pub(crate) mod edit;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -29,6 +30,7 @@ pub(crate) fn run(command: &Approvals, home: &Path, out: Output) -> Result<Exit,
         Approvals::Show { hold } => show(home, hold, out),
         Approvals::Approve(cast) => vote(home, cast, Verdict::Approve, out),
         Approvals::Reject(cast) => vote(home, cast, Verdict::Reject, out),
+        Approvals::Edit(args) => edit::run(home, args, out),
         Approvals::BreakGlass { hold, key, reason } => break_glass(home, hold, key, reason, out),
         Approvals::Resume { hold: Some(hold), .. } => resume(home, hold, out),
         Approvals::Resume { hold: None, many } => batch::resume(home, many, out),
@@ -113,6 +115,7 @@ fn row(waiting: &Pending) -> Value {
         "call": waiting.call,
         "tool": waiting.accepted.asked.tool,
         "ordinal": held.ordinal,
+        "edited_by": held.authors,
         "agent": waiting.hold.principal.agent,
         "user": waiting.hold.principal.user,
         "run": waiting.accepted.run,
@@ -184,7 +187,7 @@ fn line(waiting: &Pending, w: &mut dyn Write) -> io::Result<()> {
         Some(vote) => format!("  BREAK-GLASS by {}", untrusted(&vote.person)),
         None => String::new(),
     };
-    writeln!(
+    write!(
         w,
         "{id} {} by {}  {}{word}{}{}{glass}  until {}",
         untrusted(&effect(waiting)),
@@ -193,7 +196,15 @@ fn line(waiting: &Pending, w: &mut dyn Write) -> io::Result<()> {
         colour.render_reset(),
         untrusted(&needs),
         utc(i64::try_from(waiting.held.expires).unwrap_or(i64::MAX)),
-    )
+    )?;
+    edit::briefly(waiting, w)?;
+    writeln!(w)
+}
+
+/// What would be sent; none where it is not readable here.
+fn request(reader: &Reader, waiting: &Pending) -> Result<Option<Value>, Failure> {
+    let payload = reader.payload(&waiting.call, &waiting.held.request_name())?;
+    Ok(payload.and_then(|payload| serde_json::from_slice(payload.bytes()).ok()))
 }
 
 fn show(home: &Path, given: &str, out: Output) -> Result<Exit, Failure> {
@@ -201,22 +212,24 @@ fn show(home: &Path, given: &str, out: Output) -> Result<Exit, Failure> {
     let reader = reader(home)?;
     let people = People::of(&reader, &config)?;
     let waiting = waiting(&reader, &people, given)?;
-    let name = format!("effect/{}/held", waiting.held.ordinal);
-    let request = reader
-        .payload(&waiting.call, &name)?
-        .and_then(|payload| serde_json::from_slice::<Value>(payload.bytes()).ok());
+    let request = request(&reader, &waiting)?;
+    let edited = edit::Shown::of(&reader, &waiting)?;
     let behind = Behind::of(&reader, &waiting, &config)?;
-    let mut document = row(&waiting);
+    let mut document = edit::document(&waiting, &edited, request.as_ref());
     if let Some(document) = document.as_object_mut() {
         document.extend(behind.members());
-        document.insert("request".to_owned(), request.clone().unwrap_or(Value::Null));
     }
-    out.result(&document, |w| print(&waiting, request.as_ref(), &behind, w))?;
+    out.result(&document, |w| print(&waiting, (&edited, &behind), request.as_ref(), w))?;
     Ok(Exit::Done)
 }
 
 /// A hold for whoever has to decide: what exactly would be sent, for whom, and what is missing.
-fn print(waiting: &Pending, request: Option<&Value>, behind: &Behind, w: &mut dyn Write) -> io::Result<()> {
+fn print(
+    waiting: &Pending,
+    (edited, behind): (&edit::Shown, &Behind),
+    request: Option<&Value>,
+    w: &mut dyn Write,
+) -> io::Result<()> {
     let held = &waiting.held;
     let mut field = |name: &str, value: &str| {
         let dim = style::DIM;
@@ -249,6 +262,7 @@ fn print(waiting: &Pending, request: Option<&Value>, behind: &Behind, w: &mut dy
         field("body", body)?;
     }
     behind.print(&mut field)?;
+    edited.lines(&mut field)?;
     if !held.rules.is_empty() {
         field("denied by", &held.rules.join(", "))?;
     }

@@ -7,7 +7,7 @@ use ambit_core::digest::Digest;
 use ambit_core::effect::GuestResponse;
 use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::Admitted;
-use ambit_core::ledger::body::EffectChecked;
+use ambit_core::ledger::body::{EffectChecked, before_name};
 use ambit_core::object::{Check, Image};
 
 use crate::host::now_ms;
@@ -28,6 +28,10 @@ impl CallEffects {
     pub(super) fn read_before(&mut self, known: &mut Known, admitted: &Admitted) -> Result<(), Missed> {
         if admitted.changed_object().is_none() {
             return Ok(());
+        }
+        if known.sent {
+            // What it changes was read before it was first sent, and goes with it again.
+            return Ok(self.room_to_read(1)?);
         }
         let question = admitted.object()?;
         self.room_to_read(1 + u32::from(question.is_some()))?;
@@ -68,6 +72,16 @@ impl CallEffects {
         let changes = permitted.admitted.changed_object().is_some();
         let admitted = changes.then(|| permitted.admitted.clone());
         let response = self.send(known, permitted)?;
+        self.check(known, admitted, response)
+    }
+
+    /// Reads back what an effect changed that was answered, where its route says how.
+    pub(super) fn check(
+        &mut self,
+        known: &Known,
+        admitted: Option<Admitted>,
+        response: GuestResponse,
+    ) -> Result<GuestResponse, Missed> {
         if let Some(admitted) = admitted.filter(|_| (200..300).contains(&response.status)) {
             self.read_back(known, &admitted)?;
         }
@@ -78,7 +92,9 @@ impl CallEffects {
     fn read_back(&mut self, known: &Known, admitted: &Admitted) -> Result<(), Missed> {
         let (check, stop) = match self.seen(known, admitted) {
             Ok(check) => (check, None),
-            Err(Missed::Refused(refusal) | Missed::NotSent(refusal)) => (Check::unreadable(refusal.message), None),
+            Err(
+                Missed::Refused(refusal) | Missed::NotSent(refusal) | Missed::Paused(refusal) | Missed::Ends(refusal),
+            ) => (Check::unreadable(refusal.message), None),
             Err(Missed::Failed(why)) => (Check::unreadable(why), None),
             Err(Missed::Killed(stop) | Missed::Over(stop)) => (Check::unreadable(stop.message.clone()), Some(stop)),
             Err(fault @ Missed::Fault(_)) => return Err(fault),
@@ -131,12 +147,13 @@ impl CallEffects {
     pub(super) fn kept_before(
         &self,
         known: &Known,
+        edited_from: Option<&Digest>,
     ) -> Result<(Option<Digest>, Option<crate::store::Payload>), StoreError> {
         match &known.before {
             None => Ok((None, None)),
             Some(Before { kept: Some(kept), .. }) => Ok((Some(*kept), None)),
             Some(Before { image, kept: None }) => {
-                let payload = self.payload(format!("effect/{}/before", known.ordinal), &image.to_json())?;
+                let payload = self.payload(before_name(known.ordinal, edited_from), &image.to_json())?;
                 Ok((Some(payload.commitment()), Some(payload)))
             }
         }

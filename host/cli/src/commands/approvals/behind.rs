@@ -87,7 +87,7 @@ impl Behind {
     pub(super) fn print(&self, field: &mut dyn FnMut(&str, &str) -> io::Result<()>) -> io::Result<()> {
         match &self.object {
             Object::None => {}
-            Object::Unreadable => field("changes", "[not readable here: the home's keys are needed]")?,
+            Object::Unreadable => field("object", "[not readable here: the home's keys are needed]")?,
             Object::Read(planned) => print(planned, field)?,
         }
         let now = now_ms();
@@ -100,11 +100,11 @@ impl Behind {
 
 fn print(planned: &Planned, field: &mut dyn FnMut(&str, &str) -> io::Result<()>) -> io::Result<()> {
     if planned.before.object.is_none() {
-        field("changes", "an object that is not there")?;
+        field("object", "there is none")?;
     }
     match &planned.differences {
-        None => field("changes", "[the configuration does not say any more how it is read]")?,
-        Some(lines) => lines.iter().try_for_each(|line| field("changes", &line.to_string()))?,
+        None => field("object", "[the configuration does not say any more how it is read]")?,
+        Some(lines) => lines.iter().try_for_each(|line| field("object", &line.to_string()))?,
     }
     match &planned.before.etag {
         Some(etag) => field("writes", &format!("If-Match {etag}: not if it is another by then")),
@@ -179,11 +179,11 @@ mod tests {
 
     #[test]
     fn people_see_what_would_change_and_who_wins() {
-        let unread = "changes: phone: \"1\" (what it is cannot be read)";
+        let unread = "object: phone: \"1\" (what it is cannot be read)";
         assert_eq!(
             lines(&planned(Some(r#"{"email":"a@x"}"#), Some("\"v1\""))),
             [
-                "changes: email: \"a@x\" → \"b@x\"",
+                "object: email: \"a@x\" → \"b@x\"",
                 unread,
                 "writes: If-Match \"v1\": not if it is another by then",
             ]
@@ -191,8 +191,8 @@ mod tests {
         assert_eq!(
             lines(&planned(None, None)),
             [
-                "changes: an object that is not there",
-                "changes: email: \"b@x\" (new)",
+                "object: there is none",
+                "object: email: \"b@x\" (new)",
                 unread,
                 "writes: the last write wins: the service does not look whether it is still the same",
             ]

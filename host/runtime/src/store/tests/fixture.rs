@@ -201,7 +201,7 @@ impl Call {
         }
     }
 
-    fn draft(&self, body: impl Into<Body>) -> EntryDraft {
+    pub(super) fn draft(&self, body: impl Into<Body>) -> EntryDraft {
         let principal = |name: &str| format!("{name}-1");
         EntryDraft {
             body: body.into(),
@@ -366,6 +366,8 @@ impl Call {
         self.draft(EffectHeld {
             over: vec![],
             asked: None,
+            authors: vec![],
+            edited_from: None,
             before: None,
             connection: "stripe".into(),
             effect: Digest::of(b"effect"),
@@ -409,6 +411,7 @@ impl Call {
             cause: Cause::Guest,
             connection: None,
             effect: None,
+            end: Some(ambit_core::hold::End::Stale),
             exhausted: vec![],
             hold: Some(Digest::of(hold)),
             import: None,
@@ -465,6 +468,7 @@ impl Call {
     pub(super) fn resolved(&self, ordinal: u32, settled: Vec<Settlement>) -> EntryDraft {
         self.draft(EffectResolved {
             answer: None,
+            dead: false,
             found: Found::Done,
             ordinal,
             reason: None,
@@ -477,6 +481,7 @@ impl Call {
         self.draft(CallFinished {
             asked: Self::asked(),
             checked: self.tally.checks().to_vec(),
+            edited: vec![],
             effects: self.tally.counts(),
             fuel: 1,
             log: None,
