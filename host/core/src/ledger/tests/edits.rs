@@ -216,6 +216,9 @@ fn what_was_edited_waits_for_no_less() {
     refuses(vec![held(0), edited(0), held_anew(other)], "asked for something else");
 }
 
+/// What was said of a hold, and the ends that fit it.
+type State<'a> = (&'a dyn Fn() -> Vec<Body>, &'a [HoldEnd]);
+
 #[test]
 fn a_refusal_says_how_its_hold_ended() {
     let ended = |end| {
@@ -250,7 +253,7 @@ fn a_refusal_says_how_its_hold_ended() {
         HoldEnd::Denied,
         HoldEnd::Edited,
     ];
-    let states: [(&dyn Fn() -> Vec<Body>, &[HoldEnd]); 3] = [
+    let states: [State<'_>; 3] = [
         (&|| vec![held(0)], &[HoldEnd::Stale]),
         (&|| vec![held(0), rejected()], &[HoldEnd::Rejected]),
         (
