@@ -914,6 +914,7 @@ fn waiting_effect(waiting: Waiting, (asked, wire): (AskedFor, String), clock_ms:
         effect: held.effect,
         request: held.request,
         commitment: held.asked,
+        way: held.way,
         held: Held {
             hold: held.hold,
             ordinal: held.ordinal,

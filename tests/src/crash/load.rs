@@ -361,6 +361,7 @@ cap = 1000000000
             mode: Mode::Execute,
             length_ms: 24 * 60 * 60 * 1_000,
             caps: vec![RunCap {
+                over: None,
                 cap: 1_000_000_000,
                 unit: Unit::Effects,
             }],

@@ -161,6 +161,8 @@ impl CallEffects {
         let attempts = unseen.outcome.attempts;
         let durable = match self.commit_again(&way, again, attempts, Outcome::InDoubt(Doubt::Restart)) {
             Ok(durable) => durable,
+            // A stop came since it was looked at.
+            Err(StoreError::Stopped(stop)) => return Err(stopped(stop.refusal())),
             // Nothing is written, and the ledger goes on.
             Err(StoreError::Run { run, why }) => return Err(why.refusal(&run).into()),
             Err(StoreError::NoRoom { .. }) => {

@@ -370,6 +370,7 @@ impl Call {
             rules: vec!["dual-control".into()],
             spend: None,
             tier: Tier::Commit,
+            way: None,
         })
     }
 

@@ -29,7 +29,7 @@ fn stores(test: impl Fn(&Time, &Store)) {
 
 fn cap(cap: u64, unit: &str) -> RunCap {
     let unit = unit.parse().unwrap();
-    RunCap { cap, unit }
+    RunCap { cap, over: None, unit }
 }
 
 /// Starts a run of an hour.
