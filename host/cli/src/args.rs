@@ -399,6 +399,9 @@ pub(crate) enum Approvals {
     /// Say no with your own key. The tool is told, and may go on without it.
     Reject(Cast),
     /// Change fields of a held effect with your own key. What comes of it waits anew, and your own yes to it does not count.
+    ///
+    /// Fields are scalars of the request's body, by paths like `amount` and `metadata.order`. Everything about the outcome is decided
+    /// anew, and what the hold waited for it waits for all the same: no vote carries over. What is not permitted changes nothing.
     Edit(Edit),
     /// BREAK-GLASS: let an effect pass alone, in place of the approvals that are missing, and say why.
     ///
@@ -424,8 +427,6 @@ pub(crate) enum Approvals {
     },
 }
 
-/// What is changed about a held effect: fields of its request's body, as paths like `amount` and `metadata.order`. Everything about the
-/// outcome is decided anew; what the hold waited for it waits for all the same.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("changes").required(true).multiple(true).args(["set", "unset"])))]
 pub(crate) struct Edit {

@@ -739,7 +739,7 @@ fn edited_effects(reader: &Reader, story: &CallStory) -> Result<Vec<Edited>, App
 }
 
 /// What people changed of what the guest asked for, if they did.
-fn changes(record: &Record<'_>, hold: &HoldStory) -> Result<Option<Changes>, Unreadable> {
+pub(crate) fn changes(record: &Record<'_>, hold: &HoldStory) -> Result<Option<Changes>, Unreadable> {
     let Some(edit) = hold.last_edit() else { return Ok(None) };
     let name = edit.changes_name();
     let text = record.text(&name)?;

@@ -557,6 +557,11 @@ fn send_again<B: Books>(books: &mut B, work: &Work, entry: &Entry, again: &Effec
     if !guard!("ledger.retry-open", unseen) {
         return Err(contradiction(work, "is not under way, and can't be sent again"));
     }
+    // Its run must be one that may.
+    if let Some(run) = run {
+        let admitted = run.admits_effect(tier, entry.time_ms());
+        admitted.map_err(|why| not_of_run(run.id(), why))?;
+    }
     let begun = Begun {
         index: entry.index(),
         changes: true,
