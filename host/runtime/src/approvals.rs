@@ -13,7 +13,7 @@ use std::time::Instant;
 use ambit_core::error::{Code, Refusal};
 use ambit_core::hold::{self, Delegation, Electorate, Hold, HoldError, Progress, Standing, Verdict, Vote};
 use ambit_core::ledger::body::{
-    Asked, CallAccepted, Cause, EffectHeld, EffectRefused, End, HoldVoted, Refused, Stage, VoteRefused,
+    Asked, By, CallAccepted, Cause, EffectHeld, EffectRefused, End, HoldVoted, Refused, Stage, VoteRefused,
 };
 use ambit_core::ledger::story::{HoldStory, Opening};
 use ambit_core::ledger::{Body, CallStory, EntryDraft, Principal, SignerKey, VerifierKey};
@@ -390,6 +390,13 @@ impl Host {
                 "it is an operator's retry of a dead letter that the host's end interrupted: no guest goes on with it";
             return self.void(&stopped, &accepted, &Refusal::new(Code::Stale, why));
         }
+        // What was done of a rollback is on the ledger: the next one does what is left, by the routes of then.
+        let interrupted = stopped.waiting().is_none();
+        if let Some(undoes) = accepted.undoes.as_ref().filter(|undoes| interrupted && undoes.by == By::Routes) {
+            let why = Refusal::new(Code::Stale, "it is a rollback that the host's end interrupted: another does what is left")
+                .advise(format!("ambit rollback {}", undoes.call));
+            return self.void(&stopped, &accepted, &why);
+        }
         let _place = self.shared.place()?;
         let recorded = match Recorded::read(reader, &stopped) {
             Ok(recorded) => recorded,
@@ -403,6 +410,7 @@ impl Host {
         };
         let asking = Asking {
             letter: None,
+            undoes: accepted.undoes.clone(),
             started,
             heading: self.heading_of(story)?,
             args: Payload::new(call.as_str(), "args", recorded.args.clone().into_bytes())?,
@@ -431,8 +439,12 @@ impl Host {
             self.not_stopped(&decided, waiting)?;
         }
         let steps = reader.transcript(call)?.len();
+        let by_routes = asking.undoes.clone().filter(|undoes| undoes.by == By::Routes);
         let accepted = going_on(asking, decided, accepted, stopped, recorded, steps)?;
-        let answer = self.run(accepted)?;
+        let answer = match by_routes {
+            Some(undoes) => self.resume_rollback(reader, accepted, &undoes)?,
+            None => self.run(accepted)?,
+        };
         match &answer.outcome {
             // A stop came before the held effect was decided: the call waits on.
             Outcome::Stopped(refusal)
@@ -589,7 +601,10 @@ pub(crate) fn accepted(story: &CallStory) -> Option<&CallAccepted> {
 fn not_done(held: &EffectHeld, refused: Refused) -> EffectRefused {
     EffectRefused {
         asked: held.asked,
-        cause: Cause::Guest,
+        cause: match held.undoes {
+            None => Cause::Guest,
+            Some(_) => Cause::Operator,
+        },
         connection: Some(held.connection.clone()),
         effect: Some(held.effect),
         exhausted: Vec::new(),
@@ -601,6 +616,7 @@ fn not_done(held: &EffectHeld, refused: Refused) -> EffectRefused {
         rules: held.rules.clone(),
         spend: held.spend,
         tier: Some(held.tier),
+        undoes: held.undoes.clone(),
     }
 }
 
@@ -741,6 +757,7 @@ fn waiting_effect(waiting: Waiting, (asked, wire): (AskedFor, String), clock_ms:
             rules: held.rules,
             expires_ms: held.expires,
         },
+        undoes: held.undoes,
         hold,
         votes,
     }

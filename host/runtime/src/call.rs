@@ -16,7 +16,7 @@ use ambit_core::identity::Caller;
 use ambit_core::json::Json;
 use ambit_core::ledger::Principal;
 use ambit_core::ledger::body::{
-    Asked, CallAccepted, CallDenied, CallFinished, End, Letter, Reservation, Returned, Settlement, Stage,
+    Asked, CallAccepted, CallDenied, CallFinished, End, Letter, Reservation, Returned, Rollback, Settlement, Stage,
 };
 use ambit_core::manifest::Function;
 use ambit_core::money::{Budget, Period, Unit};
@@ -172,6 +172,8 @@ pub(crate) struct Asking {
     pub(crate) limits: Limits,
     /// The dead letter that an operator tries again by it.
     pub(crate) letter: Option<Letter>,
+    /// The call that an operator has undone by it, and how.
+    pub(crate) undoes: Option<Rollback>,
 }
 
 /// A call that everything permits, on the ledger or about to be.
@@ -195,8 +197,13 @@ pub(crate) struct Denied {
 impl Denied {
     /// Where the caller is not the one that it has to be.
     pub(crate) const fn of_caller(refusal: Refusal) -> Denied {
+        Denied::at_stage(Stage::Caller, refusal)
+    }
+
+    /// Where no policy was asked.
+    pub(crate) const fn at_stage(stage: Stage, refusal: Refusal) -> Denied {
         Denied {
-            stage: Stage::Caller,
+            stage,
             refusal,
             rules: Vec::new(),
         }
@@ -279,6 +286,7 @@ impl Host {
             request,
             limits,
             letter: None,
+            undoes: None,
         })
     }
 
@@ -420,6 +428,7 @@ impl Host {
             rules,
             run: heading.run.clone(),
             seed: start.commitment(),
+            undoes: asking.undoes.clone(),
         });
         let mut pending = Batch {
             entries: vec![entry],
@@ -606,7 +615,11 @@ impl Host {
     /// Writes down that a call does not begin.
     pub(crate) fn deny(&self, asking: Asking, denied: Denied) -> Result<Answer, Fault> {
         let Asking {
-            heading, args, request, ..
+            heading,
+            args,
+            request,
+            undoes,
+            ..
         } = asking;
         let Denied { stage, refusal, rules } = denied;
         let caller = self
@@ -638,6 +651,7 @@ impl Host {
             run,
             stage,
             tool: tool.map(|_| request.tool.clone()),
+            undoes,
         });
         self.shared.store.commit(Batch {
             entries: vec![entry],

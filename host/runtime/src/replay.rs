@@ -304,6 +304,9 @@ fn replayable(story: &CallStory) -> Result<(&Asked, &CallFinished), Refusal> {
     if story.letter().is_some() {
         return Err(refuse("it is an operator's retry of a dead letter, so no guest ran"));
     }
+    if !story.ran_a_guest() {
+        return Err(refuse("it is an operator's rollback by routes, so no guest ran"));
+    }
     let finished = &story.finished.as_ref().ok_or_else(|| refuse("it has not ended"))?.what;
     match &finished.outcome {
         End::Interrupted => Err(refuse("the host ended before it did")),

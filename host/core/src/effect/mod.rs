@@ -15,6 +15,7 @@ mod path;
 mod pattern;
 mod percent;
 mod request;
+mod wire;
 
 use std::collections::BTreeMap;
 

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use super::body::{
-    Amount, Body, CallAccepted, CallDenied, CallFinished, Cause, EffectHeld, EffectIntent, EffectOutcome,
-    EffectRefused, EffectResolved, EffectRetried, End, Found, HoldVoted, Kind, Letter, Outcome, Tally,
+    Amount, Body, By, CallAccepted, CallDenied, CallFinished, Cause, EffectHeld, EffectIntent, EffectOutcome,
+    EffectRefused, EffectResolved, EffectRetried, End, Found, HoldVoted, Kind, Letter, Outcome, Rollback, Tally,
 };
 use super::entry::{Entry, Principal};
 use super::{LedgerError, Stamp};
@@ -174,6 +174,10 @@ impl CallStory {
                 require(
                     guard!("ledger.story-letter", intent.letter.is_none() || by_operator),
                     "it takes a dead letter, and its call is no operator's retry of that",
+                )?;
+                require(
+                    guard!("ledger.story-undoes", self.may_undo(intent)),
+                    "it takes back an effect that its call is not there to undo",
                 )?;
                 let ordinal = intent.ordinal;
                 let intent = Box::new(told(entry, intent.clone()));
@@ -428,6 +432,31 @@ impl CallStory {
         match &self.opening.what {
             Opening::Accepted(accepted) => accepted.letter.as_ref(),
             Opening::Denied(_) => None,
+        }
+    }
+
+    /// What the call is there to undo, or was when it was refused, where it is an operator's rollback.
+    #[must_use]
+    pub const fn undoes(&self) -> Option<&Rollback> {
+        match &self.opening.what {
+            Opening::Accepted(accepted) => accepted.undoes.as_ref(),
+            Opening::Denied(denied) => denied.undoes.as_ref(),
+        }
+    }
+
+    /// Whether a guest ran in the call: none did where it was denied, in an operator's retry of a dead letter and in a rollback by routes.
+    #[must_use]
+    pub fn ran_a_guest(&self) -> bool {
+        matches!(&self.opening.what, Opening::Accepted(accepted) if accepted.runs_a_guest())
+    }
+
+    /// Whether an intent takes back what its call is there to undo. In a rollback by routes, every effect that changes something does.
+    fn may_undo(&self, intent: &EffectIntent) -> bool {
+        let by_routes = self.undoes().filter(|undoes| undoes.by == By::Routes);
+        match (by_routes, &intent.undoes) {
+            (Some(rollback), Some(undoes)) => intent.cause == Cause::Operator && rollback.call == undoes.call,
+            (Some(_), None) => !intent.changes(),
+            (None, undoes) => undoes.is_none(),
         }
     }
 

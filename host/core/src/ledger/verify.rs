@@ -6,6 +6,7 @@ use super::body::{Body, BreakerClosed, BreakerOpened, EffectIntent, LedgerOpened
 use super::entry::{Entry, Stamp};
 use super::merkle::{Frontier, Hash, leaf_hash};
 use super::story::{CallStory, Opening};
+use super::undone::Undone;
 use super::{Checkpoint, LedgerError, VerifierKey};
 use crate::digest::Digest;
 use crate::guard;
@@ -161,6 +162,8 @@ struct Pass<'k> {
     stops: BTreeMap<Stop, String>,
     /// Breakers that are open, by connection and route.
     broken: HashSet<(String, Option<String>)>,
+    /// What rollbacks undid.
+    undone: Undone,
 }
 
 impl<'k> Pass<'k> {
@@ -195,6 +198,7 @@ impl<'k> Pass<'k> {
             erased: HashSet::new(),
             stops: BTreeMap::new(),
             broken: HashSet::new(),
+            undone: Undone::default(),
         })
     }
 
@@ -339,6 +343,9 @@ impl<'k> Pass<'k> {
             _ => {}
         }
         let Some(call) = entry.call() else { return Ok(()) };
+        let before = self.doubtful.get(call).or_else(|| self.open.get(call));
+        self.undone
+            .tell(entry, before, |call| self.over.contains(&short(call)))?;
         if let Some(story) = self.doubtful.get_mut(call) {
             story.follow(entry)?;
             if story.doubts().next().is_none() {

@@ -20,11 +20,13 @@
 //! breaker = { failures = 5, within = "60s", open = "30s" }
 //! retries = { most = 3, backoff = "200ms" }
 //! dead_letter = true
+//! undo = { route = "refunds.cancel" } # or "write-back": how what it did is taken back
 //! ```
 
 mod condition;
 mod money;
 mod spec;
+mod undo;
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -42,6 +44,7 @@ use condition::Condition;
 pub use money::Lookup;
 use money::Money;
 pub use spec::{BodySpec, ConditionalTier, CurrencySpec, IdempotencySpec, MoneySpec, RouteSpec, TierSpec};
+pub use undo::{Undo, UndoRoute, UndoSpec, UndoWord};
 
 /// An operator's way to one service, as far as decisions need it. The rest of it (address, credential) is the gate's.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,6 +74,7 @@ pub struct Route {
     breaker: Option<BreakerRule>,
     retries: Option<Retries>,
     dead_letter: bool,
+    undo: Option<Undo>,
 }
 
 /// How the service recognises a request that it has seen before.
@@ -136,6 +140,7 @@ impl Connection {
             routes,
         };
         connection.check_lookups()?;
+        connection.check_undos()?;
         Ok(connection)
     }
 

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::condition::Condition;
 use super::money::Money;
+use super::undo::{Undo, UndoSpec};
 use super::{Idempotency, Route, RouteTier};
 use crate::effect::{BodyKind, HeaderSet, Method, Methods, PathPattern};
 use crate::field::{FieldPath, FieldSet};
@@ -52,6 +53,8 @@ pub struct RouteSpec {
     /// Whether what failed for good is kept in a list, for a person to retry or drop.
     #[serde(default)]
     pub dead_letter: bool,
+    /// How what it did is taken back, when an operator undoes a call.
+    pub undo: Option<UndoSpec>,
 }
 
 /// A form of bodies.
@@ -186,6 +189,7 @@ impl RouteSpec {
             breaker: self.breaker.as_ref().map(BreakerSpec::check).transpose()?,
             retries,
             dead_letter: self.dead_letter,
+            undo: self.undo.map(Undo::from),
             body,
             required,
             query: field_set("query", &self.query)?,

@@ -232,6 +232,7 @@ impl CallEffects {
             rules: known.rules.clone(),
             spend: amount(spend),
             tier: admitted.tier(),
+            undoes: known.undoes.clone(),
         });
         let time = Duration::from_millis(self.grant.limits().upstream_ms);
         // A copy: a batch that is refused for a budget leaves what is pending to the next one.
@@ -296,7 +297,11 @@ impl CallEffects {
         let body = EffectOutcome {
             answer: Some(answer),
             attempts,
-            dead: known.cause != Cause::Host && admitted.route().dead_letter() && ended.failed(),
+            // What did not take an effect back is tried again by the next rollback.
+            dead: known.cause != Cause::Host
+                && known.undoes.is_none()
+                && admitted.route().dead_letter()
+                && ended.failed(),
             ms: ended.traffic.ms,
             ordinal: known.ordinal,
             outcome,

@@ -94,6 +94,8 @@ pub(super) fn of(story: &CallStory, revoked: &BTreeMap<String, Vec<u64>>) -> Ite
         match hold {
             // Its budgets held it, not policy alone.
             Some(hold) if !hold.held.what.over.is_empty() => found.apart += 1,
+            // The operator's own: no guest asked for it.
+            Some(hold) if hold.held.what.undoes.is_some() => found.apart += 1,
             Some(hold) => found.items.push(held_item(&call, hold)),
             None => {}
         }

@@ -333,6 +333,7 @@ fn accepted() -> Body {
         rules: vec!["support-calls".into()],
         run: None,
         seed: digest("seed"),
+        undoes: None,
     }
     .into()
 }
@@ -347,6 +348,7 @@ fn denied() -> Body {
         run: None,
         stage: Stage::Policy,
         tool: Some("refunds".into()),
+        undoes: None,
     }
     .into()
 }
@@ -373,6 +375,7 @@ fn intent(ordinal: u32) -> Body {
         rules: vec!["support-refunds".into()],
         spend: Some(usd(5000)),
         tier: Tier::Commit,
+        undoes: None,
     }
     .into()
 }
@@ -450,6 +453,7 @@ fn held(ordinal: u32) -> Body {
         rules: vec!["dual-control".into()],
         spend: Some(usd(5000)),
         tier: Tier::Commit,
+        undoes: None,
     }
     .into()
 }
@@ -520,6 +524,7 @@ fn refused(ordinal: u32) -> Body {
         rules: vec![],
         spend: Some(usd(60_000)),
         tier: Some(Tier::Commit),
+        undoes: None,
     }
     .into()
 }

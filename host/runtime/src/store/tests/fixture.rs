@@ -238,6 +238,7 @@ impl Call {
             rules: vec!["may-call".into()],
             run: None,
             seed,
+            undoes: None,
         })
     }
 
@@ -297,6 +298,7 @@ impl Call {
             rules: vec!["may-commit".into()],
             spend: None,
             tier: Tier::Commit,
+            undoes: None,
         })
     }
 
@@ -366,6 +368,7 @@ impl Call {
             rules: vec!["dual-control".into()],
             spend: None,
             tier: Tier::Commit,
+            undoes: None,
         })
     }
 
@@ -408,6 +411,7 @@ impl Call {
             rules: vec![],
             spend: None,
             tier: None,
+            undoes: None,
         })
     }
 
