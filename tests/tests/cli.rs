@@ -1024,6 +1024,7 @@ fn what_if(place: &mut Place) -> Verdict {
     place.run(2, Leaves::Record, &["what-if", "--policy", &other])?;
     fs::write(place.path("other/main.cedar"), PERMITTED).unwrap();
     place.run(0, Leaves::Record, &["what-if", "--policy", &other])?;
+    place.run(2, Leaves::Record, &["policy", "learn", "--since", "9000-01-01"])?;
     place.run(1, Leaves::Record, &["policy", "learn", "--since", "24h"])?;
     // Denied under the policy in force, and not under the other one.
     place.home.permit("").unwrap();
@@ -1037,7 +1038,7 @@ fn what_if(place: &mut Place) -> Verdict {
         &["what-if", "--policy", &other, "--since", "1h", "--format", "json"],
     )?;
     place.run(
-        0,
+        2,
         Leaves::Record,
         &["what-if", "--policy", &other, "--since", "2100-01-01"],
     )?;
@@ -1517,6 +1518,7 @@ mod made_up {
     pub(super) fn finished(letter: &str, settled: Vec<Settlement>) -> EntryDraft {
         let body = CallFinished {
             asked: asked(),
+            checked: Vec::new(),
             effects: Default::default(),
             fuel: 250_000_000,
             log: None,

@@ -51,6 +51,8 @@ codes! {
     Tier = "tier",
     /// The amount or currency cannot be read, or is over the route's cap.
     Money = "money",
+    /// What the effect would change cannot be read.
+    Object = "object",
     /// Policy does not permit it.
     Policy = "policy",
     /// A policy could not be evaluated; that denies.

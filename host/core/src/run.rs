@@ -240,6 +240,11 @@ impl Run {
         self.failed = self.failed.saturating_add(u64::from(failed));
     }
 
+    /// Counts as failed what had come to an end as if it had not: its service said that it did it, and it is not seen.
+    pub fn count_unverified(&mut self) {
+        self.failed = self.failed.saturating_add(1).min(self.finished);
+    }
+
     /// Whether more of it failed than its bound allows, and no entry says so yet: what that entry says.
     #[must_use]
     pub fn degrades(&self) -> Option<RunDegraded> {
@@ -309,7 +314,7 @@ fn least(unit: Unit, body: &Body) -> u64 {
 #[must_use]
 pub const fn effect_failed(outcome: &EffectOutcome) -> bool {
     match &outcome.outcome {
-        Outcome::Answered(answered) => answered.status >= 400,
+        Outcome::Answered(answered) => answered.status >= 400 && !outcome.absent,
         Outcome::NotSent(_) | Outcome::InDoubt(_) => true,
     }
 }

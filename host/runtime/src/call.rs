@@ -590,6 +590,7 @@ impl Host {
         let settled = reserved.into_iter().map(|reservation| settled(reservation, fuel));
         let entry = remains.heading.entry(CallFinished {
             asked,
+            checked: remains.tally.checks().to_vec(),
             effects: remains.tally.counts(),
             fuel: cost.fuel,
             log,

@@ -494,6 +494,7 @@ pub(crate) fn ended_without_its_guest(accepted: &CallAccepted, tally: &Tally, ou
     };
     CallFinished {
         asked: accepted.asked.clone(),
+        checked: tally.checks().to_vec(),
         effects: tally.counts(),
         fuel: 0,
         log: None,

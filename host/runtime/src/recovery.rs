@@ -70,6 +70,7 @@ pub(crate) fn note_doubts(store: &Store) -> Result<(), StoreError> {
                     ..Traffic::default()
                 };
                 Some(EffectOutcome {
+                    absent: false,
                     answer: None,
                     attempts: u32::try_from(retries.len() + 1).unwrap_or(u32::MAX),
                     // It has not failed for good: its call goes on once somebody says what became of it.

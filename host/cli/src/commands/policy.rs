@@ -75,7 +75,7 @@ fn learn(
     let mut what_if = WhatIf::open(home)?;
     let mut calls = what_if::named(what_if.reader(), from)?;
     if let Some(since) = since {
-        let more = what_if.reader().begun_since(Some(what_if::ms(since)))?;
+        let more = what_if.reader().begun_since(Some(what_if::ms(since)?))?;
         calls.extend(
             more.into_iter()
                 .filter(|call| !from.iter().any(|given| call.starts_with(given.as_str()))),

@@ -135,6 +135,7 @@ impl Teller<'_> {
                 intent,
                 retries,
                 outcome,
+                checked: _,
                 resolved,
             } => {
                 self.intent(ordinal, intent, w)?;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use ambit_core::ledger::utc;
 use ambit_core::policy::PolicySet;
 use ambit_runtime::approvals;
 use ambit_runtime::config::{Config, read_policies};
@@ -52,7 +53,7 @@ fn policy(home: &Path, folder: &Path, calls: &Recorded, out: Output) -> Result<E
 /// The calls that are meant, the oldest first.
 fn which(reader: &Reader, calls: &Recorded) -> Result<Vec<String>, Failure> {
     if calls.call.is_empty() {
-        return Ok(reader.begun_since(calls.since.map(ms))?);
+        return Ok(reader.begun_since(calls.since.map(ms).transpose()?)?);
     }
     named(reader, &calls.call)
 }
@@ -62,11 +63,15 @@ pub(super) fn named(reader: &Reader, given: &[String]) -> Result<Vec<String>, Fa
     given.iter().map(|call| audit::resolve(reader, call)).collect()
 }
 
-/// A time in milliseconds since 1970.
-pub(super) fn ms(since: Since) -> i64 {
+/// A time in milliseconds since 1970. One that is still to come has no calls, and a gate that asks about them would pass whatever changed.
+pub(super) fn ms(since: Since) -> Result<i64, Failure> {
     match since {
-        Since::At(at) => at,
-        Since::Ago(ago) => now_ms().saturating_sub(ago),
+        Since::At(at) if at > now_ms() => {
+            let message = format!("--since {} is still to come: nothing was recorded since", utc(at));
+            Err(Failure::usage(message).advise("times are in UTC; leave --since out for all calls"))
+        }
+        Since::At(at) => Ok(at),
+        Since::Ago(ago) => Ok(now_ms().saturating_sub(ago)),
     }
 }
 

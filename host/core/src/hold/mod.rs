@@ -72,6 +72,8 @@ pub struct Bound<'a> {
     pub principal: &'a Principal,
     /// The call's run, where it belongs to one.
     pub run: Option<&'a str>,
+    /// The commitment to what the effect would change, as it was read; none where its route does not say how.
+    pub before: Option<&'a Digest>,
 }
 
 impl Bound<'_> {
@@ -87,21 +89,22 @@ impl Bound<'_> {
         // A user's name is never empty, nor is a run's id, so none is told apart.
         let user = user.as_deref().unwrap_or_default();
         let run = self.run.unwrap_or_default();
-        Digest::domain(
-            "ambit/hold/v1",
-            &[
-                self.call.as_bytes(),
-                &self.ordinal.to_be_bytes(),
-                self.effect.as_bytes(),
-                self.tool.as_bytes(),
-                self.connection.as_bytes(),
-                agent.as_bytes(),
-                team.as_bytes(),
-                tenant.as_bytes(),
-                user.as_bytes(),
-                run.as_bytes(),
-            ],
-        )
+        let ordinal = self.ordinal.to_be_bytes();
+        let mut parts: Vec<&[u8]> = vec![
+            self.call.as_bytes(),
+            &ordinal,
+            self.effect.as_bytes(),
+            self.tool.as_bytes(),
+            self.connection.as_bytes(),
+            agent.as_bytes(),
+            team.as_bytes(),
+            tenant.as_bytes(),
+            user.as_bytes(),
+            run.as_bytes(),
+        ];
+        // The number of parts is part of the digest.
+        parts.extend(self.before.map(|before| before.as_bytes().as_slice()));
+        Digest::domain("ambit/hold/v1", &parts)
     }
 }
 

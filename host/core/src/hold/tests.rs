@@ -213,6 +213,7 @@ fn trap_20_a_vote_is_about_one_hold() {
         connection: "stripe",
         principal: &principal(),
         run: None,
+        before: None,
     };
     let id = bound.id();
     let somebody_else = Principal {
@@ -240,6 +241,10 @@ fn trap_20_a_vote_is_about_one_hold() {
         },
         Bound {
             run: Some("r_1"),
+            ..bound
+        },
+        Bound {
+            before: Some(&Digest::of(b"effect")),
             ..bound
         },
     ] {

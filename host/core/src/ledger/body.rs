@@ -124,6 +124,8 @@ kinds! {
     EffectRetried = "effect-retried",
     /// What became of an intent.
     EffectOutcome = "effect-outcome",
+    /// What the host saw of an effect when it read back what that changed.
+    EffectChecked = "effect-checked",
     /// An operator said what became of an effect that was in doubt.
     EffectResolved = "effect-resolved",
     /// A call's end. A receipt proves this entry.
@@ -149,6 +151,7 @@ impl Kind {
             | Self::EffectIntent
             | Self::EffectRetried
             | Self::EffectOutcome
+            | Self::EffectChecked
             | Self::EffectResolved
             | Self::CallFinished => true,
             Self::LedgerOpened
@@ -185,6 +188,7 @@ impl Body {
             Self::EffectIntent(body) => Some(body.ordinal),
             Self::EffectRetried(body) => Some(body.ordinal),
             Self::EffectOutcome(body) => Some(body.ordinal),
+            Self::EffectChecked(body) => Some(body.ordinal),
             Self::EffectResolved(body) => Some(body.ordinal),
             _ => None,
         }
@@ -919,6 +923,9 @@ pub struct EffectHeld {
     /// Commitment to what the guest asked for, in its own words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asked: Option<Digest>,
+    /// Commitment to what the object was that it would change, where its route says how to read it. The hold's id binds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Digest>,
     /// The connection's name.
     pub connection: String,
     /// The effect's digest.
@@ -981,6 +988,9 @@ pub struct EffectIntent {
     /// Commitment to what the guest asked for, in its own words; a request of the host's own has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asked: Option<Digest>,
+    /// Commitment to what the object was that it changes, where its route says how to read it: of one that was held, the hold's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Digest>,
     /// Who wants it.
     pub cause: Cause,
     /// The connection's name.
@@ -1094,6 +1104,9 @@ pub enum Doubt {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EffectOutcome {
+    /// Whether it is the host's own reading of an object, and the service said that there is none: that is an answer, and no failure.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub absent: bool,
     /// Commitment to what the guest, or for its own request the host, was told; none where the host ended before it told anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<Digest>,
@@ -1135,6 +1148,10 @@ const fn is_not(flag: &bool) -> bool {
     !*flag
 }
 
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
 impl EffectOutcome {
     /// Whether nobody knows if the effect happened.
     #[must_use]
@@ -1147,6 +1164,52 @@ impl EffectOutcome {
     pub const fn is_done(&self) -> bool {
         matches!(self.outcome, Outcome::Answered(Answered { status: 200..=299 }))
     }
+}
+
+/// What was seen of an effect when what it changed was read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shown {
+    /// Each field that was sent, and that can be read, is there as it was sent; or the object is gone, which was wanted.
+    Shown,
+    /// The object is there, and no field that was sent is one that can be read.
+    NothingToCompare,
+    /// A field is not as it was sent, the object is not there, or it is there and should be gone.
+    Missing,
+    /// The object could not be read back.
+    Unreadable,
+}
+
+impl Shown {
+    /// Whether nothing shows that the effect happened as its service said: it counts as an error.
+    #[must_use]
+    pub const fn is_unverified(self) -> bool {
+        matches!(self, Self::Missing | Self::Unreadable)
+    }
+
+    /// The word, as it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Shown => "shown",
+            Self::NothingToCompare => "nothing-to-compare",
+            Self::Missing => "missing",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+/// What the host saw of an effect that was answered with success, when it read back what that changed. One that a crash came before has
+/// none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EffectChecked {
+    /// Commitment to the difference, field by field.
+    pub diff: Digest,
+    /// The intent's number.
+    pub ordinal: u32,
+    /// What was seen.
+    pub shown: Shown,
 }
 
 /// What an operator found out about an effect that was in doubt.
@@ -1228,6 +1291,9 @@ pub struct EffectCounts {
     pub not_sent: u32,
     /// Refused before an intent.
     pub refused: u32,
+    /// Answered with success, and not seen when what they changed was read back.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unverified: u32,
 }
 
 /// A call's end.
@@ -1236,6 +1302,9 @@ pub struct EffectCounts {
 pub struct CallFinished {
     /// What was asked for.
     pub asked: Asked,
+    /// What was read back of its effects, in the order of their numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checked: Vec<EffectChecked>,
     /// What its effects came to. [`Tally`] counts them.
     pub effects: EffectCounts,
     /// Fuel used.
@@ -1264,6 +1333,7 @@ pub struct CallFinished {
 /// Adds up what a call's effects came to: for whoever writes its last entry, and for whoever checks that.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
+    checked: Vec<EffectChecked>,
     counts: EffectCounts,
     spent: BTreeMap<Currency, u64>,
 }
@@ -1295,6 +1365,20 @@ impl Tally {
             *sum = sum.saturating_sub(*minor);
         }
         self.spent.retain(|_, sum| *sum > 0);
+    }
+
+    /// Counts what was read back of an effect.
+    pub fn checked(&mut self, checked: &EffectChecked) {
+        let unverified = u32::from(checked.shown.is_unverified());
+        self.counts.unverified = self.counts.unverified.saturating_add(unverified);
+        self.checked.push(checked.clone());
+        self.checked.sort_by_key(|checked| checked.ordinal);
+    }
+
+    /// What was read back so far, in the order of the effects' numbers.
+    #[must_use]
+    pub fn checks(&self) -> &[EffectChecked] {
+        &self.checked
     }
 
     /// The counts so far.

@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 
 use super::body::{
-    Amount, Body, By, CallAccepted, CallDenied, CallFinished, Cause, EffectHeld, EffectIntent, EffectOutcome,
-    EffectRefused, EffectResolved, EffectRetried, End, Found, HoldVoted, Kind, Letter, Outcome, Rollback, Tally,
+    Amount, Body, By, CallAccepted, CallDenied, CallFinished, Cause, EffectChecked, EffectHeld, EffectIntent,
+    EffectOutcome, EffectRefused, EffectResolved, EffectRetried, End, Found, HoldVoted, Kind, Letter, Outcome,
+    Rollback, Tally,
 };
 use super::entry::{Entry, Principal};
 use super::{LedgerError, Stamp};
@@ -82,6 +83,8 @@ pub enum EffectStory {
         retries: Vec<Told<EffectRetried>>,
         /// What became of it. None while it is under way, and after the host died in it.
         outcome: Option<Told<EffectOutcome>>,
+        /// What was seen when what it changed was read back.
+        checked: Option<Told<EffectChecked>>,
         /// What an operator said of it later, where it was in doubt.
         resolved: Option<Told<EffectResolved>>,
     },
@@ -185,6 +188,7 @@ impl CallStory {
                     intent,
                     retries: Vec::new(),
                     outcome: None,
+                    checked: None,
                     resolved: None,
                 };
                 self.effects.insert(ordinal, story);
@@ -260,8 +264,32 @@ impl CallStory {
                     guard!("ledger.story-spend", within),
                     "it spent what its intent did not say",
                 )?;
+                let no_object = intent.what.cause == Cause::Host && says_there_is_none(&ended.outcome);
+                require(
+                    guard!("ledger.story-absent", !ended.absent || no_object),
+                    "it says that there is no object, and is no reading of the host's that was told so",
+                )?;
                 self.tally.outcome(ended);
                 *outcome = Some(told(entry, ended.clone()));
+            }
+            Body::EffectChecked(seen) => {
+                let follows = match self.effects.get_mut(&seen.ordinal) {
+                    Some(EffectStory::Intended {
+                        intent,
+                        outcome: Some(outcome),
+                        checked: checked @ None,
+                        ..
+                    }) => {
+                        *checked = Some(told(entry, seen.clone()));
+                        intent.what.changes() && succeeded(&outcome.what.outcome)
+                    }
+                    _ => false,
+                };
+                require(
+                    guard!("ledger.story-checked", follows),
+                    "no effect of that number was answered with success, changes something and was not read back yet",
+                )?;
+                self.tally.checked(seen);
             }
             Body::EffectResolved(found) => {
                 let effect = self.effects.get_mut(&found.ordinal);
@@ -301,6 +329,10 @@ impl CallStory {
                     "an effect of the call is held",
                 )?;
                 let adds_up = finished.effects == self.tally.counts() && finished.spent == self.tally.spent();
+                require(
+                    guard!("ledger.story-checks", finished.checked == self.tally.checks()),
+                    "what was read back of its effects is not what the call's entries say",
+                )?;
                 require(
                     guard!("ledger.story-tally", adds_up),
                     "its effects or money are not what the call's entries add up to",
@@ -386,6 +418,8 @@ impl CallStory {
         for (ordinal, effect) in &self.effects {
             let name = |what: &str| format!("effect/{ordinal}/{what}");
             // What was held has its commitments in the entry that held it; what it ended with may say the same of what was asked.
+            let held_before = self.holds.get(ordinal).and_then(|hold| hold.held.what.before);
+            add(&name("before"), held_before);
             if let Some(hold) = self.holds.get(ordinal) {
                 add(&name("held"), Some(hold.held.what.request));
                 for (nth, vote) in (1..).zip(&hold.votes) {
@@ -401,9 +435,14 @@ impl CallStory {
                 EffectStory::Intended {
                     intent,
                     outcome,
+                    checked,
                     resolved,
                     ..
                 } => {
+                    if held_before.is_none() {
+                        add(&name("before"), intent.what.before);
+                    }
+                    add(&name("diff"), checked.as_ref().map(|checked| checked.what.diff));
                     add(&name("asked"), intent.what.asked);
                     add(&name("request"), Some(intent.what.request));
                     let outcome = outcome.as_ref().map(|outcome| &outcome.what);
@@ -499,6 +538,12 @@ impl CallStory {
             };
         };
         let held = &story.held.what;
+        if !guard!("ledger.story-before", held.before == intent.before) {
+            return Err(contradiction(
+                entry,
+                "what it changes was another thing when it was held",
+            ));
+        }
         let hold = Hold {
             id: held.hold,
             principal,
@@ -538,6 +583,16 @@ fn spends_within(spent: Option<&Amount>, intended: Option<&Amount>) -> bool {
         (Some(spent), Some(intended)) => spent.currency == intended.currency && spent.minor <= intended.minor,
         (Some(_), None) => false,
     }
+}
+
+/// Whether the service said that it did it.
+const fn succeeded(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Answered(answered) if answered.status >= 200 && answered.status < 300)
+}
+
+/// Whether the service said that there is no such thing, or no more.
+const fn says_there_is_none(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Answered(answered) if matches!(answered.status, 404 | 410))
 }
 
 /// Whether a sending is of the intent's own request.

@@ -21,10 +21,17 @@
 //! retries = { most = 3, backoff = "200ms" }
 //! dead_letter = true
 //! undo = { route = "refunds.cancel" } # or "write-back": how what it did is taken back
+//! object = { read = "refunds.get", answer = "id" }    # how to read what it changes; `id` names what is there before
+//!
+//! [connection.stripe.route."refunds.get"]
+//! match = "GET /v1/refunds/{id}"
+//! reads = ["id", "amount", "reason"]
+//! fresh = "10m"                       # how old what it read may be when an effect that waited goes on
 //! ```
 
 mod condition;
 mod money;
+mod object;
 mod spec;
 mod undo;
 
@@ -32,7 +39,9 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::effect::{BodyKind, HeaderSet, HttpRequest, Method, Methods, Origin, PathPattern, is_free};
+use crate::effect::{
+    BodyKind, GuestBody, GuestRequest, HeaderSet, HttpRequest, Method, Methods, Origin, PathPattern, WireLimits, is_free,
+};
 use crate::error::{Code, Refusal, printable};
 use crate::field::{FieldPath, FieldSet};
 use crate::flow::{BreakerRule, Rate, Retries};
@@ -43,6 +52,7 @@ use crate::scope::{HttpRule, Tier};
 use condition::Condition;
 pub use money::Lookup;
 use money::Money;
+pub use object::{Object, ObjectQuestion, ObjectSpec};
 pub use spec::{BodySpec, ConditionalTier, CurrencySpec, IdempotencySpec, MoneySpec, RouteSpec, TierSpec};
 pub use undo::{Undo, UndoRoute, UndoSpec, UndoWord};
 
@@ -74,6 +84,8 @@ pub struct Route {
     breaker: Option<BreakerRule>,
     retries: Option<Retries>,
     dead_letter: bool,
+    object: Option<Object>,
+    fresh_ms: Option<u64>,
     undo: Option<Undo>,
 }
 
@@ -140,6 +152,7 @@ impl Connection {
             routes,
         };
         connection.check_lookups()?;
+        connection.check_objects()?;
         connection.check_undos()?;
         Ok(connection)
     }
@@ -281,6 +294,30 @@ impl Route {
     #[must_use]
     pub const fn dead_letter(&self) -> bool {
         self.dead_letter
+    }
+
+    /// How to read what it changes.
+    #[must_use]
+    pub const fn object(&self) -> Option<&Object> {
+        self.object.as_ref()
+    }
+
+    /// How old what was read through it may be when an effect that waited goes on, in milliseconds.
+    #[must_use]
+    pub const fn fresh_ms(&self) -> Option<u64> {
+        self.fresh_ms
+    }
+
+    /// The request that reads one object through it; none where the name cannot stand in its path.
+    fn one_object(&self, connection: &Connection, object: &str) -> Option<HttpRequest> {
+        let words = GuestRequest {
+            method: Method::Get,
+            path: self.pattern.fill(&[object])?,
+            query: Vec::new(),
+            headers: Vec::new(),
+            body: GuestBody::None,
+        };
+        HttpRequest::parse(connection.origin(), &words, &WireLimits::default()).ok()
     }
 
     /// Whether it moves money.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::condition::is_form;
 use super::spec::{CurrencySpec, MoneySpec, one_field};
 use super::{Connection, Route};
-use crate::effect::{GuestBody, GuestRequest, HttpRequest, Method, WireLimits};
+use crate::effect::HttpRequest;
 use crate::error::{Code, Refusal, printable};
 use crate::field::{FieldPath, FieldSet};
 use crate::guard;
@@ -55,15 +55,7 @@ impl Lookup {
             )
         };
         let route = connection.route(&self.route).ok_or_else(refuse)?;
-        let path = route.pattern.fill(&[&self.object]).ok_or_else(refuse)?;
-        let words = GuestRequest {
-            method: Method::Get,
-            path,
-            query: Vec::new(),
-            headers: Vec::new(),
-            body: GuestBody::None,
-        };
-        let request = HttpRequest::parse(connection.origin(), &words, &WireLimits::default()).map_err(|_| refuse())?;
+        let request = route.one_object(connection, &self.object).ok_or_else(refuse)?;
         // The object's name is the guest's: it must not make the path one of another route.
         let found = connection.find(&request).map_err(|_| refuse())?;
         if !guard!("money.lookup-route", found.route.name() == self.route) {

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::condition::Condition;
 use super::money::Money;
+use super::object::{Object, ObjectSpec};
 use super::undo::{Undo, UndoSpec};
 use super::{Idempotency, Route, RouteTier};
 use crate::effect::{BodyKind, HeaderSet, Method, Methods, PathPattern};
@@ -53,6 +54,10 @@ pub struct RouteSpec {
     /// Whether what failed for good is kept in a list, for a person to retry or drop.
     #[serde(default)]
     pub dead_letter: bool,
+    /// How to read what it changes, before and after.
+    pub object: Option<ObjectSpec>,
+    /// How old what was read through it may be when an effect that waited goes on: a number and `s`, `m`, `h` or `d`.
+    pub fresh: Option<String>,
     /// How what it did is taken back, when an operator undoes a call.
     pub undo: Option<UndoSpec>,
 }
@@ -146,9 +151,14 @@ impl RouteSpec {
             return Err(format!("`required` has `{field}`, which `fields` does not allow"));
         }
         let body = self.body.map(BodySpec::kind);
-        let decided = match (&self.money, &self.tier) {
-            (Some(_), _) => Some("money"),
-            (_, Some(TierSpec::Conditional(_))) => Some("tier"),
+        let object = self
+            .object
+            .map(|spec| Object::check(spec, methods, &pattern, &fields))
+            .transpose()?;
+        let decided = match (&self.money, &self.tier, &object) {
+            (Some(_), ..) => Some("money"),
+            (_, Some(TierSpec::Conditional(_)), _) => Some("tier"),
+            (.., Some(object)) if object.is_in_body() => Some("object"),
             _ => None,
         };
         // A service that takes forms may read a JSON body as one without fields, and an amount that is missing as all of it.
@@ -180,11 +190,25 @@ impl RouteSpec {
                     .to_owned(),
             );
         }
+        let changes = !matches!(tier, RouteTier::Fixed(Tier::Read));
+        if object.is_some() && !changes {
+            return Err("`object` says how to read what the route changes, and its tier is `read`".to_owned());
+        }
+        if self.fresh.is_some() && changes {
+            return Err("`fresh` is about what is read, and the route's tier is not `read`".to_owned());
+        }
+        let with_etag = object.as_ref().is_some_and(Object::if_match);
+        let key_is_if_match = idempotency.as_ref().is_some_and(|key| key.header == IF_MATCH);
+        if with_etag && !guard!("route.if-match-header", !headers.contains(IF_MATCH) && !key_is_if_match) {
+            return Err("`object.if_match` makes the header `if-match` the host's: no other key of the route can name it".to_owned());
+        }
         Ok(Route {
             name: name.to_owned(),
             methods,
             pattern,
             tier,
+            object,
+            fresh_ms: self.fresh.as_deref().map(fresh_ms).transpose()?,
             rate: self.rate.as_ref().map(RateSpec::check).transpose()?,
             breaker: self.breaker.as_ref().map(BreakerSpec::check).transpose()?,
             retries,
@@ -301,6 +325,14 @@ fn idempotency(spec: IdempotencySpec) -> Result<Idempotency, String> {
         header: spec.header.to_ascii_lowercase(),
         lifetime_s: duration(&spec.lifetime)?,
     })
+}
+
+/// The header that says which version of an object a request is about.
+pub(crate) const IF_MATCH: &str = "if-match";
+
+fn fresh_ms(text: &str) -> Result<u64, String> {
+    let seconds = duration(text).map_err(|why| format!("`fresh`: {why}"))?;
+    Ok(seconds.saturating_mul(1_000))
 }
 
 /// A number and a unit, in seconds.

@@ -137,7 +137,9 @@ pub(super) fn check(name: &Located<String>, way: &Way, specs: Specs, source: &So
 
 fn looks_up_through(spec: &RouteSpec, route: &str) -> bool {
     let money = spec.money.as_ref();
+    let object = spec.object.as_ref();
     money.is_some_and(|money| money.currency.lookup.as_deref() == Some(route))
+        || object.is_some_and(|object| object.read == route)
 }
 
 fn undoes_through(spec: &RouteSpec, route: &str) -> bool {

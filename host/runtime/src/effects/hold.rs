@@ -102,6 +102,7 @@ impl CallEffects {
             connection: &connection,
             principal: &principal,
             run: self.heading.run.as_deref(),
+            before: None,
         };
         let now_ms = u64::try_from(now_ms()).unwrap_or_default();
         let held = Held {
@@ -118,6 +119,7 @@ impl CallEffects {
         };
         let entry = self.heading.entry(EffectHeld {
             asked: known.asked,
+            before: None,
             connection: held.connection.clone(),
             effect,
             expires: held.expires_ms,

@@ -219,6 +219,7 @@ impl CallEffects {
         let effect = effect_digest(admitted, spend, &request.commitment());
         let entry = self.heading.entry(EffectIntent {
             asked: known.asked,
+            before: None,
             hold: known.hold,
             cause: known.cause,
             connection: admitted.connection().name().to_owned(),
@@ -295,6 +296,7 @@ impl CallEffects {
         let settled = settled(reserved, became, ended.traffic);
         let happened = matches!(became, Became::Done | Became::InDoubt);
         let body = EffectOutcome {
+            absent: false,
             answer: Some(answer),
             attempts,
             // What did not take an effect back is tried again by the next rollback.

@@ -266,6 +266,7 @@ fn durable(request: HttpRequest, time: Duration) -> Durable {
     let intent = EffectIntent {
         letter: None,
         asked: None,
+        before: None,
         cause: Cause::Guest,
         connection: "stripe".into(),
         effect: request.digest(),

@@ -47,6 +47,7 @@ impl Batch {
             matches!(
                 entry.body.kind(),
                 Kind::EffectOutcome
+                    | Kind::EffectChecked
                     | Kind::CallFinished
                     | Kind::ValuesErased
                     | Kind::StopSet

@@ -12,7 +12,7 @@ use ambit_core::digest::Digest;
 use ambit_core::guard;
 use ambit_core::hold::{self, Delegation, Verdict, Vote};
 use ambit_core::ledger::body::{
-    CallAccepted, EffectHeld, EffectIntent, HoldVoted, PersonDelegated, PersonEnrolled, PersonRevoked, Reservation,
+    CallAccepted, EffectChecked, EffectHeld, EffectIntent, HoldVoted, PersonDelegated, PersonEnrolled, PersonRevoked, Reservation,
     RunDegraded, RunEnded, RunStarted, Settlement, StopLifted, StopSet,
 };
 use ambit_core::ledger::verify::subject;
@@ -276,6 +276,7 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<Entr
             }
             return count(books, &work, run::effect_failed(body));
         }
+        Body::EffectChecked(body) => return check(books, &work(), body),
         Body::EffectRetried(_) => {
             let work = work();
             if !guard!("ledger.retry-open", books.under_way(&work)?) {
@@ -442,6 +443,24 @@ fn count<B: Books>(books: &mut B, work: &Work, failed: bool) -> Result<Option<En
     if work.ordinal.is_none() {
         books.leave(&work.call)?;
     }
+    Ok(run.degrades().map(EntryDraft::of_ledger))
+}
+
+/// What was read back of an effect that has ended. One that is not seen counts as a failure of its call's run.
+fn check<B: Books>(books: &mut B, work: &Work, checked: &EffectChecked) -> Result<Option<EntryDraft>, B::Error> {
+    let call = Work {
+        call: work.call.clone(),
+        ordinal: None,
+    };
+    let ended = books.under_way(&call)? && !books.under_way(work)?;
+    if !guard!("object.check-ended", ended) {
+        return Err(contradiction(work, "is under way, or its call is not, and can't be read back"));
+    }
+    let Some(mut run) = run_of(books, work)?.filter(|_| checked.shown.is_unverified()) else {
+        return Ok(None);
+    };
+    run.count_unverified();
+    books.set_run(&run)?;
     Ok(run.degrades().map(EntryDraft::of_ledger))
 }
 

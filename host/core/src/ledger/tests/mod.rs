@@ -356,6 +356,7 @@ fn denied() -> Body {
 fn intent(ordinal: u32) -> Body {
     EffectIntent {
         asked: Some(digest("asked")),
+        before: None,
         cause: Cause::Guest,
         connection: "stripe".into(),
         effect: digest("effect"),
@@ -440,6 +441,7 @@ fn held(ordinal: u32) -> Body {
     EffectHeld {
         over: vec![],
         asked: Some(digest("asked")),
+        before: None,
         connection: "stripe".into(),
         effect: digest("effect"),
         expires: 1_795_228_900_000,
@@ -538,6 +540,7 @@ fn outcome(ordinal: u32, outcome: Outcome) -> Body {
         window: "day 2026-11-21".into(),
     }];
     EffectOutcome {
+        absent: false,
         answer: Some(digest("answer")),
         attempts: 1,
         dead: false,
@@ -548,6 +551,16 @@ fn outcome(ordinal: u32, outcome: Outcome) -> Body {
         sent: 123,
         settled,
         spent,
+    }
+    .into()
+}
+
+/// What was read back of an effect.
+fn checked(ordinal: u32, shown: Shown) -> Body {
+    EffectChecked {
+        diff: digest("diff"),
+        ordinal,
+        shown,
     }
     .into()
 }
@@ -576,6 +589,7 @@ fn finished(sums: &[(u32, u64)]) -> Body {
         .fold((0, 0), |(n, sum), (count, cents)| (n + count, sum + cents));
     CallFinished {
         asked: asked(),
+        checked: vec![],
         effects: EffectCounts {
             answered,
             refused: sums.len() as u32,

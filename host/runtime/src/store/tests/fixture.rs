@@ -286,6 +286,7 @@ impl Call {
         self.draft(EffectIntent {
             letter: None,
             asked: None,
+            before: None,
             cause: Cause::Guest,
             connection: "stripe".into(),
             effect: request.digest(),
@@ -355,6 +356,7 @@ impl Call {
         self.draft(EffectHeld {
             over: vec![],
             asked: None,
+            before: None,
             connection: "stripe".into(),
             effect: Digest::of(b"effect"),
             expires,
@@ -418,6 +420,7 @@ impl Call {
     pub(super) fn outcome(&mut self, ordinal: u32, settled: Vec<Settlement>) -> EntryDraft {
         let outcome = Outcome::Answered(Answered { status: 200 });
         let body = EffectOutcome {
+            absent: false,
             attempts: 1,
             dead: false,
             answer: Some(Digest::of(b"answer")),
@@ -435,6 +438,7 @@ impl Call {
 
     pub(super) fn in_doubt(&mut self, ordinal: u32) -> EntryDraft {
         let body = EffectOutcome {
+            absent: false,
             attempts: 1,
             dead: false,
             answer: None,
@@ -464,6 +468,7 @@ impl Call {
     pub(super) fn finished(&self, settled: Vec<Settlement>) -> EntryDraft {
         self.draft(CallFinished {
             asked: Self::asked(),
+            checked: self.tally.checks().to_vec(),
             effects: self.tally.counts(),
             fuel: 1,
             log: None,

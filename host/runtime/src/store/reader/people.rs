@@ -1,0 +1,115 @@
+//! What waits for people, and the people.
+
+use ambit_core::digest::Digest;
+use ambit_core::ledger::Body;
+use rusqlite::params;
+
+use super::{Reader, work};
+use crate::store::StoreError;
+use crate::store::books::{Delegated, Held, Work};
+use crate::store::tables::{delegated, held, index};
+
+/// A person who may approve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Person {
+    /// The name.
+    pub name: String,
+    /// The text of the public key.
+    pub key: String,
+}
+
+impl Reader {
+    /// Who lost their key, each with the index of the entry that says so, in order.
+    ///
+    /// # Errors
+    /// [`StoreError::Ledger`] where a row is not an entry.
+    pub fn revocations(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        let sql = "SELECT bytes FROM entries WHERE call IS NULL AND kind = 'person-revoked' ORDER BY idx";
+        let mut revoked = Vec::new();
+        self.each_entry(sql, |entry| {
+            if let Body::PersonRevoked(person) = entry.body() {
+                revoked.push((person.name.clone(), entry.index()));
+            }
+            Ok(true)
+        })?;
+        Ok(revoked)
+    }
+
+    /// Calls whose hold has expired at that time, in milliseconds since 1970: at most `limit`, the longest expired first.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn expired(&self, now_ms: u64, limit: u32) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT call FROM holds WHERE expires <= ?1 ORDER BY expires LIMIT ?2";
+        self.all(sql, params![index(now_ms)?, limit], |row| row.get(0))
+    }
+
+    /// Effects that wait for approvals, the oldest first: at most `limit`, from those that began after the ledger index `after`.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn holds(&self, after: Option<u64>, limit: usize) -> Result<Vec<(Work, Held)>, StoreError> {
+        let after = after.map_or(Ok(-1), index)?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let sql = "SELECT call, ordinal, hold, expires, idx, agent FROM holds WHERE idx > ?1 ORDER BY idx LIMIT ?2";
+        self.all(sql, [after, limit], |row| Ok((work(row)?, held(row, 2)?)))
+    }
+
+    /// The hold of this id, if it waits.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn hold(&self, id: &Digest) -> Result<Option<(Work, Held)>, StoreError> {
+        let sql = "SELECT call, ordinal, hold, expires, idx, agent FROM holds WHERE hold = ?1";
+        self.one(sql, [id.as_bytes()], |row| Ok((work(row)?, held(row, 2)?)))
+    }
+
+    /// The holds that wait whose id, in hexadecimal, begins with `prefix`, at most three: what a person may have abbreviated.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn holds_like(&self, prefix: &str) -> Result<Vec<(Work, Held)>, StoreError> {
+        // The first and the last id that begin so: looked up, where a comparison of text would read every hold.
+        let ends = (
+            data_encoding::HEXLOWER.decode(format!("{prefix:0<64}").as_bytes()),
+            data_encoding::HEXLOWER.decode(format!("{prefix:f<64}").as_bytes()),
+        );
+        let (Ok(first), Ok(last)) = ends else {
+            return Ok(Vec::new());
+        };
+        let sql = "SELECT call, ordinal, hold, expires, idx, agent FROM holds WHERE hold BETWEEN ?1 AND ?2 LIMIT 3";
+        self.all(sql, [first, last], |row| Ok((work(row)?, held(row, 2)?)))
+    }
+
+    /// The holds that wait in calls whose id begins with `prefix`, at most three.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn holds_of_calls_like(&self, prefix: &str) -> Result<Vec<(Work, Held)>, StoreError> {
+        let sql =
+            "SELECT call, ordinal, hold, expires, idx, agent FROM holds WHERE call >= ?1 AND call < ?1 || '~' LIMIT 3";
+        self.all(sql, [prefix], |row| Ok((work(row)?, held(row, 2)?)))
+    }
+
+    /// The people who may approve, by name.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn persons(&self) -> Result<Vec<Person>, StoreError> {
+        self.all("SELECT name, key FROM persons ORDER BY name", [], |row| {
+            Ok(Person {
+                name: row.get(0)?,
+                key: row.get(1)?,
+            })
+        })
+    }
+
+    /// What people last said about who votes in their stead, by name; what is over too.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn delegations(&self) -> Result<Vec<Delegated>, StoreError> {
+        let sql = "SELECT person, delegate, grp, made, until, note FROM delegations ORDER BY person, delegate, grp";
+        self.all(sql, [], delegated)
+    }
+}
