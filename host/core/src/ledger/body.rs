@@ -792,6 +792,17 @@ pub enum By {
     Routes,
 }
 
+impl By {
+    /// The word, as it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Function => "function",
+            Self::Routes => "routes",
+        }
+    }
+}
+
 /// The effect of another call that an effect takes back.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

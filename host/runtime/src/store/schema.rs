@@ -15,7 +15,7 @@ use super::{StoreError, home};
 /// `Ambt`, in the database's header.
 const APPLICATION: i64 = 0x416d_6274;
 /// The only format that this version reads and writes.
-pub(super) const FORMAT: i64 = 3;
+pub(super) const FORMAT: i64 = 4;
 /// Bytes of a database page. Fixed, so that a quota in bytes is a number of pages.
 pub(super) const PAGE: u64 = 4096;
 /// How long to wait for a reader that recovers the write-ahead log.
@@ -168,6 +168,25 @@ CREATE TABLE dead_letters(
   ordinal INTEGER NOT NULL,
   idx INTEGER NOT NULL UNIQUE,
   PRIMARY KEY (call, ordinal)
+) STRICT, WITHOUT ROWID;
+
+-- Calls that undo others, for ever: what was undone of a call is found by these.
+CREATE TABLE rollbacks(
+  by TEXT PRIMARY KEY,
+  call TEXT NOT NULL,
+  how TEXT NOT NULL CHECK (how IN ('function', 'routes')),
+  idx INTEGER NOT NULL UNIQUE
+) STRICT, WITHOUT ROWID;
+CREATE INDEX rollbacks_by_call ON rollbacks(call, idx);
+
+-- Effects that were taken back, or may have been, each by which effect; and (ordinal -1) calls that a function of their tool undid whole.
+CREATE TABLE undone(
+  call TEXT NOT NULL,
+  ordinal INTEGER NOT NULL,
+  by TEXT NOT NULL,
+  nth INTEGER NOT NULL,
+  PRIMARY KEY (call, ordinal),
+  UNIQUE (by, nth)
 ) STRICT, WITHOUT ROWID;
 
 -- People who may approve, with the text of their public key.
