@@ -399,7 +399,7 @@ fn changed(
 }
 
 fn help(place: &mut Place) -> Verdict {
-    let commands: [&[&str]; 64] = [
+    let commands: [&[&str]; 65] = [
         &[],
         &["init"],
         &["build"],
@@ -446,6 +446,7 @@ fn help(place: &mut Place) -> Verdict {
         &["connections"],
         &["connections", "list"],
         &["connections", "reset"],
+        &["rollback"],
         &["dead-letters"],
         &["dead-letters", "list"],
         &["dead-letters", "show"],
@@ -1511,6 +1512,7 @@ mod made_up {
             rules: Vec::new(),
             run: None,
             seed: Digest::of(b"seed"),
+            undoes: None,
         };
         draft(letter, body)
     }

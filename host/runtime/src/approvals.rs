@@ -392,9 +392,16 @@ impl Host {
         }
         // What was done of a rollback is on the ledger: the next one does what is left, by the routes of then.
         let interrupted = stopped.waiting().is_none();
-        if let Some(undoes) = accepted.undoes.as_ref().filter(|undoes| interrupted && undoes.by == By::Routes) {
-            let why = Refusal::new(Code::Stale, "it is a rollback that the host's end interrupted: another does what is left")
-                .advise(format!("ambit rollback {}", undoes.call));
+        if let Some(undoes) = accepted
+            .undoes
+            .as_ref()
+            .filter(|undoes| interrupted && undoes.by == By::Routes)
+        {
+            let why = Refusal::new(
+                Code::Stale,
+                "it is a rollback that the host's end interrupted: another does what is left",
+            )
+            .advise(format!("ambit rollback {}", undoes.call));
             return self.void(&stopped, &accepted, &why);
         }
         let _place = self.shared.place()?;

@@ -119,7 +119,10 @@ impl Host {
             Ok(None) => {}
             // Its guest goes on from where it was.
             Ok(Some(Left { call, by: By::Function })) => return Ok(self.resume(&call, listener)?),
-            Ok(Some(Left { call: left, by: By::Routes })) => {
+            Ok(Some(Left {
+                call: left,
+                by: By::Routes,
+            })) => {
                 self.end(&left)?;
                 past = Past::read(&reader, call)?;
                 if let Err(refusal) = past.ready(self) {
@@ -300,7 +303,11 @@ fn told(plan: &Plan, done: &Done) -> Json {
         ];
         Json::Object(members.into_iter().filter(|(_, value)| !value.is_null()).collect())
     };
-    Json::Object([("effects", done.iter().map(one).collect::<Json>())].into_iter().collect())
+    Json::Object(
+        [("effects", done.iter().map(one).collect::<Json>())]
+            .into_iter()
+            .collect(),
+    )
 }
 
 /// The request that a rollback makes: what the call was asked for, by whom, and under what its caller gave up. What is not readable any

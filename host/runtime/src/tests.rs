@@ -161,6 +161,8 @@ mod flow;
 mod holds;
 #[path = "tests_recovery.rs"]
 mod recovery;
+#[path = "tests_rollback.rs"]
+mod rollback;
 #[path = "tests_runs.rs"]
 mod runs;
 #[path = "tests_stops.rs"]

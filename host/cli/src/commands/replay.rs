@@ -6,8 +6,8 @@ use std::path::Path;
 
 use ambit_core::digest::Digest;
 use ambit_core::error::Code;
+use ambit_core::ledger::CallStory;
 use ambit_core::ledger::bundle::{Bundle, MAX_BUNDLE};
-use ambit_core::ledger::story::Opening;
 use ambit_runtime::replay::{ReplayError, Replayed, Replayer, replay_bundle};
 use ambit_runtime::store::CallFilter;
 use serde_json::json;
@@ -139,7 +139,7 @@ fn all(replayer: &mut Replayer, out: Output) -> Result<Exit, Failure> {
         .reader()
         .calls(&CallFilter::default())?
         .into_iter()
-        .filter(|story| matches!(story.opening.what, Opening::Accepted(_)))
+        .filter(CallStory::ran_a_guest)
         .map(|story| story.call)
         .collect();
     let bar = indicatif::ProgressBar::new(calls.len() as u64);

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use ambit_core::hold::Vote;
 use ambit_core::ledger::body::{
-    Amount, CallFinished, Cause, Doubt, EffectIntent, EffectOutcome, End, Found, Outcome, Refused, Stage,
+    Amount, By, CallFinished, Cause, Doubt, EffectIntent, EffectOutcome, End, Found, Outcome, Refused, Stage, Undoes,
 };
 use ambit_core::ledger::story::{EffectStory, HoldStory, Opening, Told};
 use ambit_core::ledger::{CallStory, utc};
@@ -98,6 +98,13 @@ impl Teller<'_> {
         if let Some(run) = story.run() {
             field(w, "run", run)?;
         }
+        if let Some(undoes) = story.undoes() {
+            let how = match undoes.by {
+                By::Function => "by its tool's function",
+                By::Routes => "by its routes",
+            };
+            field(w, "undoes", &format!("{}, {how}", undoes.call))?;
+        }
         for (name, digest) in [("tool", story.tool), ("policy", story.policy), ("config", story.config)] {
             if let Some(digest) = digest {
                 field(w, name, &digest.to_string())?;
@@ -123,6 +130,7 @@ impl Teller<'_> {
                     .unwrap_or_default();
                 let what = format!("effect {ordinal}: {tier}{place}{spend}: refused");
                 self.line(w, style::BAD, told.stamp.time_ms(), &what)?;
+                undoes(refused.undoes.as_ref(), w)?;
                 self.refused(
                     &refused.refused,
                     &refused.rules,
@@ -175,6 +183,7 @@ impl Teller<'_> {
         if !held.over.is_empty() {
             field(w, "passes", &format!("the cap of {}", held.over.join(", ")))?;
         }
+        undoes(held.undoes.as_ref(), w)?;
         field(w, "needs", &told(&held.needs))?;
         self.value(w, "would send", &format!("effect/{ordinal}/held"))?;
         for (nth, vote) in (1..).zip(&hold.votes) {
@@ -202,6 +211,7 @@ impl Teller<'_> {
         let cause = match intent.cause {
             Cause::Guest => "",
             Cause::Host => " (the host's own look-up)",
+            Cause::Operator if intent.undoes.is_some() => " (takes an effect back)",
             Cause::Operator => " (an operator's retry)",
         };
         let what = format!("effect {ordinal}: {} {place}{spend}{cause}", intent.tier);
@@ -218,6 +228,7 @@ impl Teller<'_> {
                 &format!("effect {} of {}, {key}", letter.ordinal, letter.call),
             )?;
         }
+        undoes(intent.undoes.as_ref(), w)?;
         rules("allowed by", &intent.rules, w)?;
         for r in &intent.reserved {
             field(
@@ -331,6 +342,13 @@ fn field(w: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
         dim.render_reset(),
         untrusted(value)
     )
+}
+
+fn undoes(undoes: Option<&Undoes>, w: &mut dyn Write) -> io::Result<()> {
+    match undoes {
+        Some(Undoes { call, ordinal }) => field(w, "undoes", &format!("effect {ordinal} of {call}")),
+        None => Ok(()),
+    }
 }
 
 fn rules(name: &str, ids: &[String], w: &mut dyn Write) -> io::Result<()> {

@@ -36,6 +36,9 @@ use crate::digest::Digest;
 use crate::money::Spend;
 use crate::scope::Tier;
 
+/// What stands in an answer in place of a credential that the service gave back.
+pub const MASKED: &str = "[masked]";
+
 /// One thing that the host does for a call.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]

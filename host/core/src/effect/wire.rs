@@ -24,7 +24,12 @@ impl HttpRequest {
             method: text("method")?.parse::<Method>().ok()?,
             path: path.to_owned(),
             query: pairs::read(query).ok()?,
-            headers: wire.get("headers")?.as_array()?.iter().map(header).collect::<Option<_>>()?,
+            headers: wire
+                .get("headers")?
+                .as_array()?
+                .iter()
+                .map(header)
+                .collect::<Option<_>>()?,
             body,
         };
         // Written, a path can be three times as long as it was given.
@@ -67,7 +72,9 @@ mod tests {
             let limits = WireLimits::default();
             let request = HttpRequest::parse(&origin, &words, &limits).unwrap();
             assert_eq!(HttpRequest::of_wire(&request.wire(), &limits), Some(request.clone()));
-            let Json::Object(mut wire) = request.wire() else { unreachable!() };
+            let Json::Object(mut wire) = request.wire() else {
+                unreachable!()
+            };
             wire.insert("target", "/v1/things/../other");
             assert_eq!(HttpRequest::of_wire(&wire.into(), &limits), None);
         }

@@ -83,7 +83,11 @@ impl Undone {
         let call = head(&rollback.call, None);
         let can = is_over(&rollback.call) && !self.rollbacks.contains(&call);
         if !guard!("ledger.undo-over", can) {
-            return Err(wrong(entry, &rollback.call, "no call of that id was over that can be undone"));
+            return Err(wrong(
+                entry,
+                &rollback.call,
+                "no call of that id was over that can be undone",
+            ));
         }
         if !guard!("ledger.undo-whole", !self.calls.contains(&call)) {
             return Err(wrong(entry, &rollback.call, "it was undone before"));
@@ -100,11 +104,19 @@ impl Undone {
     fn take_back(&mut self, entry: &Entry, undoes: &Undoes) -> Result<(), LedgerError> {
         let effect = head(&undoes.call, Some(undoes.ordinal));
         if !guard!("ledger.undo-happened", self.happened.contains(&effect)) {
-            return Err(wrong(entry, &undoes.call, "it had no such effect that happened and changed something"));
+            return Err(wrong(
+                entry,
+                &undoes.call,
+                "it had no such effect that happened and changed something",
+            ));
         }
         let first = self.effects.insert(effect);
         if !guard!("ledger.undo-once", first) {
-            return Err(wrong(entry, &undoes.call, "the effect was taken back before, or may have been"));
+            return Err(wrong(
+                entry,
+                &undoes.call,
+                "the effect was taken back before, or may have been",
+            ));
         }
         Ok(())
     }

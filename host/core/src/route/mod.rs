@@ -40,7 +40,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::effect::{
-    BodyKind, GuestBody, GuestRequest, HeaderSet, HttpRequest, Method, Methods, Origin, PathPattern, WireLimits, is_free,
+    BodyKind, GuestBody, GuestRequest, HeaderSet, HttpRequest, Method, Methods, Origin, PathPattern, WireLimits,
+    is_free,
 };
 use crate::error::{Code, Refusal, printable};
 use crate::field::{FieldPath, FieldSet};

@@ -74,7 +74,10 @@ impl Object {
         };
         let created = matches!(named, Named::Answer(_));
         if created && spec.if_match {
-            return Err("`object.if_match` is about what there was before, and `object.answer` about what the route creates".to_owned());
+            return Err(
+                "`object.if_match` is about what there was before, and `object.answer` about what the route creates"
+                    .to_owned(),
+            );
         }
         let gone = spec
             .gone
@@ -170,7 +173,9 @@ impl Named {
     fn of(id: &str, pattern: &PathPattern, fields: &FieldSet) -> Result<Named, String> {
         if let Some(name) = id.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
             if !pattern.names().any(|known| known == name) {
-                return Err(format!("`object.id` is `{id}`, and the route's path has no such segment"));
+                return Err(format!(
+                    "`object.id` is `{id}`, and the route's path has no such segment"
+                ));
             }
             return Ok(Named::Capture(name.to_owned()));
         }

@@ -200,7 +200,10 @@ impl RouteSpec {
         let with_etag = object.as_ref().is_some_and(Object::if_match);
         let key_is_if_match = idempotency.as_ref().is_some_and(|key| key.header == IF_MATCH);
         if with_etag && !guard!("route.if-match-header", !headers.contains(IF_MATCH) && !key_is_if_match) {
-            return Err("`object.if_match` makes the header `if-match` the host's: no other key of the route can name it".to_owned());
+            return Err(
+                "`object.if_match` makes the header `if-match` the host's: no other key of the route can name it"
+                    .to_owned(),
+            );
         }
         Ok(Route {
             name: name.to_owned(),

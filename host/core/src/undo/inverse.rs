@@ -1,6 +1,6 @@
 //! The request that takes one effect back.
 
-use crate::effect::{GuestBody, GuestRequest, HttpRequest, Method, is_free};
+use crate::effect::{BodyKind, GuestBody, GuestRequest, HttpRequest, MASKED, Method, is_free};
 use crate::field::{ConcretePath, ConcreteStep, FieldPath, FieldSet, leaves};
 use crate::guard;
 use crate::json::{Json, Object};
@@ -34,7 +34,12 @@ pub fn inverse(connection: &Connection, route: &Route, recorded: &Recorded<'_>) 
     if !guard!("undo.origin", recorded.request.origin() == connection.origin()) {
         return Err("its connection leads to another origin now".to_owned());
     }
-    if !guard!("undo.place", connection.find(recorded.request).is_ok_and(|found| found.route.name() == route.name())) {
+    if !guard!(
+        "undo.place",
+        connection
+            .find(recorded.request)
+            .is_ok_and(|found| found.route.name() == route.name())
+    ) {
         return Err("what was sent would take another route now".to_owned());
     }
     match route.undo() {
@@ -47,7 +52,9 @@ pub fn inverse(connection: &Connection, route: &Route, recorded: &Recorded<'_>) 
 /// Another route of the same connection, with the object's name in its path and nothing else.
 fn by_route(connection: &Connection, route: &Route, name: &str, recorded: &Recorded<'_>) -> Result<Inverse, String> {
     let object = object(route, recorded)?;
-    let undoing = connection.route(name).ok_or_else(|| format!("there is no route `{name}` any more"))?;
+    let undoing = connection
+        .route(name)
+        .ok_or_else(|| format!("there is no route `{name}` any more"))?;
     let words = undoing.of_one_object(&object);
     let words = words.ok_or_else(|| format!("`{name}` cannot name the object in its path"))?;
     // Which account of a service is meant can stand in a header: what both routes let be set is set again.
@@ -65,14 +72,24 @@ fn by_route(connection: &Connection, route: &Route, name: &str, recorded: &Recor
 /// The name of the object that the effect changed or made.
 fn object(route: &Route, recorded: &Recorded<'_>) -> Result<String, String> {
     let object = route.object().ok_or("nothing says which object it was")?;
-    let of_request = object.question(route, recorded.request).map_err(|refusal| refusal.message)?;
+    let of_request = object
+        .question(route, recorded.request)
+        .map_err(|refusal| refusal.message)?;
     let question = match (of_request, recorded.answer) {
         (Some(question), _) => Some(question),
         (None, Some(answer)) => object.question_of_answer(answer),
         (None, None) => return Err("nobody saw its answer, which names the object".to_owned()),
     };
     let question = question.ok_or("its recorded answer does not name the object")?;
+    if !guard!("undo.masked", !question.object.contains(MASKED)) {
+        return Err("the object's name has a credential in it, which is not recorded".to_owned());
+    }
     Ok(question.object)
+}
+
+/// Whether a credential stood there: what is recorded is not what was.
+fn is_masked(value: &Json) -> bool {
+    value.as_str().is_some_and(|text| text.contains(MASKED))
 }
 
 /// The same request again, with each field that was sent as it was before.
@@ -96,14 +113,23 @@ fn write_back(connection: &Connection, route: &Route, recorded: &Recorded<'_>) -
         && let Some(lost) = image.not_sent(request.fields(), route)
         && !guard!("undo.put", false)
     {
-        return Err(format!("it replaced the object, and its before-image has `{lost}`, which was not sent"));
+        return Err(format!(
+            "it replaced the object, and its before-image has `{lost}`, which was not sent"
+        ));
     }
     let fields = image.restored(request.fields(), &mut Vec::new())?;
+    if let Some((place, _)) = leaves(&fields).into_iter().find(|(_, value)| is_masked(value))
+        && !guard!("undo.masked", false)
+    {
+        return Err(format!(
+            "its before-image has a credential in `{place}`, which is not recorded"
+        ));
+    }
     if leaves(&fields).is_empty() {
         return Err("it sent no field".to_owned());
     }
     let body = match request.body_kind() {
-        Some(crate::effect::BodyKind::Form) => GuestBody::Form(form(&fields)?),
+        Some(BodyKind::Form) => GuestBody::Form(form(&fields)?),
         _ => GuestBody::Json(fields.to_canonical()),
     };
     let target = request.path_and_query();
@@ -149,7 +175,9 @@ impl Image<'_> {
                 let whole = format!("{place}.**").parse::<FieldPath>();
                 let whole = whole.is_ok_and(|whole| self.read.covers(&whole));
                 if !guard!("undo.whole", whole) {
-                    return Err(format!("its before-image has `{place}` in part: `reads` would need `{place}.**`"));
+                    return Err(format!(
+                        "its before-image has `{place}` in part: `reads` would need `{place}.**`"
+                    ));
                 }
                 Ok(value.clone())
             }

@@ -157,7 +157,8 @@ fn doubt(story: &CallStory) -> Option<Obstacle> {
 }
 
 /// Whether a function of the tool undid all of a call: it ended well, or the last thing that it did was found to be done.
-fn undid_all(rollback: &CallStory) -> bool {
+#[must_use]
+pub fn undid_all(rollback: &CallStory) -> bool {
     let by_function = rollback.undoes().is_some_and(|undoes| undoes.by == By::Function);
     let Some(finished) = rollback.finished.as_ref().filter(|_| by_function) else {
         return false;
@@ -247,7 +248,12 @@ pub fn arguments(undo: &manifest::Undo, args: &Json, result: &Json) -> Result<Js
             Some(value) => members.insert(name.as_str(), value.clone()),
             // An optional argument was left out, and is again.
             None if *source == manifest::Source::Argument => continue,
-            None => return Err(format!("its recorded {place} has no `{name}`, which `{}` takes", undo.function)),
+            None => {
+                return Err(format!(
+                    "its recorded {place} has no `{name}`, which `{}` takes",
+                    undo.function
+                ));
+            }
         };
     }
     Ok(members.into())

@@ -511,12 +511,7 @@ impl CallEffects {
 
     /// Scope, route, tier and narrowing; then money; then policy. Nothing has left when this returns, except the host's
     /// own look-up of a currency, which has an intent of its own.
-    fn permitted(
-        &mut self,
-        known: &mut Known,
-        import: Through<'_>,
-        guest: &GuestRequest,
-    ) -> Result<Permitted, Missed> {
+    fn permitted(&mut self, known: &mut Known, import: Through<'_>, guest: &GuestRequest) -> Result<Permitted, Missed> {
         let admitted = match import {
             Through::Import(import) => self.grant.admit(import, guest)?,
             Through::Inverse(connection, inverse, _) => self.grant.admit_inverse(connection, inverse)?,

@@ -178,7 +178,7 @@ impl Host {
             Ok(values) => values,
             Err(why) => return Ok(Err(why)),
         };
-        let limits = config.limits().wire();
+        let limits = tool.map_or(config.limits(), |tool| &tool.limits).wire();
         let Some(request) = HttpRequest::of_wire(&recorded.request, &limits) else {
             return Ok(Err("its recorded request is none that this version sends".to_owned()));
         };
@@ -208,16 +208,21 @@ impl Host {
         if !story.ran_a_guest() {
             return Ok(Err(format!("no guest ran, so `{}` has nothing to undo", undo.function)));
         }
-        if plan.items.iter().any(|item| matches!(item.inverse, Err(Fate::Before(_)))) {
+        if plan
+            .items
+            .iter()
+            .any(|item| matches!(item.inverse, Err(Fate::Before(_))))
+        {
             return Ok(Err(format!("`{}` undoes all of it, and some is undone", undo.function)));
         }
         let ended = story.finished.as_ref().map(|finished| &finished.what.outcome);
         if !ambit_core::guard!("undo.function-ok", matches!(ended, Some(End::Ok(_)))) {
-            return Ok(Err(format!("`{}` undoes a call that ended well, and this did not", undo.function)));
+            return Ok(Err(format!(
+                "`{}` undoes a call that ended well, and this did not",
+                undo.function
+            )));
         }
-        let values = record
-            .json("args")
-            .and_then(|args| Ok((args, record.json("result")?)));
+        let values = record.json("args").and_then(|args| Ok((args, record.json("result")?)));
         Ok(match readable(values)? {
             Ok((args, result)) => undo::arguments(undo, &args, &result).map(|args| (undo.function.clone(), args)),
             Err(why) => Err(why),

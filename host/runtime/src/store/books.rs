@@ -12,8 +12,8 @@ use ambit_core::digest::Digest;
 use ambit_core::guard;
 use ambit_core::hold::{self, Delegation, Verdict, Vote};
 use ambit_core::ledger::body::{
-    CallAccepted, EffectChecked, EffectHeld, EffectIntent, Found, HoldVoted, PersonDelegated, PersonEnrolled, PersonRevoked, Reservation, Rollback,
-    RunDegraded, RunEnded, RunStarted, Settlement, StopLifted, StopSet,
+    CallAccepted, EffectChecked, EffectHeld, EffectIntent, Found, HoldVoted, PersonDelegated, PersonEnrolled,
+    PersonRevoked, Reservation, Rollback, RunDegraded, RunEnded, RunStarted, Settlement, StopLifted, StopSet,
 };
 use ambit_core::ledger::verify::subject;
 use ambit_core::ledger::{Body, Entry, EntryDraft, VerifierKey};
@@ -482,7 +482,10 @@ fn check<B: Books>(books: &mut B, work: &Work, checked: &EffectChecked) -> Resul
     };
     let ended = books.under_way(&call)? && !books.under_way(work)?;
     if !guard!("object.check-ended", ended) {
-        return Err(contradiction(work, "is under way, or its call is not, and can't be read back"));
+        return Err(contradiction(
+            work,
+            "is under way, or its call is not, and can't be read back",
+        ));
     }
     let Some(mut run) = run_of(books, work)?.filter(|_| checked.shown.is_unverified()) else {
         return Ok(None);

@@ -194,7 +194,9 @@ impl<'c> Tables<'c> {
             end_delegations: prepare("UPDATE delegations SET until = 0 WHERE person = ?1 OR delegate = ?1")?,
             bury: prepare("INSERT INTO dead_letters(call, ordinal, idx) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?,
             exhume: prepare("DELETE FROM dead_letters WHERE call = ?1 AND ordinal = ?2")?,
-            note_rollback: prepare("INSERT INTO rollbacks(by, call, how, idx) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING")?,
+            note_rollback: prepare(
+                "INSERT INTO rollbacks(by, call, how, idx) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+            )?,
             rolls_back: prepare("SELECT call, how FROM rollbacks WHERE by = ?1")?,
             is_rolled_back: prepare(
                 "SELECT 1 FROM rollbacks JOIN unfinished ON unfinished.call = rollbacks.by AND unfinished.ordinal = -1
@@ -621,8 +623,15 @@ pub(super) fn stop(kind: &str, scope: &str) -> Result<Stop, StoreError> {
 /// What is rolled back, from two columns of a row, of which this is the first.
 pub(super) fn rollback(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Rollback> {
     let how: String = row.get(first + 1)?;
-    let by = if how == By::Function.as_str() { By::Function } else { By::Routes };
-    Ok(Rollback { by, call: row.get(first)? })
+    let by = if how == By::Function.as_str() {
+        By::Function
+    } else {
+        By::Routes
+    };
+    Ok(Rollback {
+        by,
+        call: row.get(first)?,
+    })
 }
 
 /// Reads what began from two columns, of which this is the first.

@@ -32,8 +32,14 @@ pub(super) fn take_back<B: Books>(books: &mut B, work: &Work, undoes: &Undoes) -
         ordinal: Some(undoes.ordinal),
     };
     let rolls_back = books.rolls_back(&work.call)?;
-    if !guard!("ledger.undo-own", rolls_back.is_some_and(|rollback| rollback.call == undoes.call)) {
-        return Err(contradiction(work, "undoes an effect of a call that it does not roll back"));
+    if !guard!(
+        "ledger.undo-own",
+        rolls_back.is_some_and(|rollback| rollback.call == undoes.call)
+    ) {
+        return Err(contradiction(
+            work,
+            "undoes an effect of a call that it does not roll back",
+        ));
     }
     let first = books.undo(&of, work)?;
     if !guard!("ledger.undo-first", first) {

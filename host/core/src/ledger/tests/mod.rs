@@ -13,6 +13,7 @@ mod files;
 mod notes;
 mod receipts;
 mod tree;
+mod undone;
 mod whole;
 
 use std::collections::HashMap;

@@ -182,7 +182,9 @@ impl Reader {
     /// All rollbacks: each with the call that it is of, and the index of the entry that says so.
     pub(super) fn rollbacks(&self) -> Result<Vec<(String, (Rollback, u64))>, StoreError> {
         let sql = "SELECT by, call, how, idx FROM rollbacks";
-        self.all(sql, [], |row| Ok((row.get(0)?, (tables::rollback(row, 1)?, row.get(3)?))))
+        self.all(sql, [], |row| {
+            Ok((row.get(0)?, (tables::rollback(row, 1)?, row.get(3)?)))
+        })
     }
 
     /// What was taken back, each with what took it back.

@@ -10,9 +10,9 @@ use ambit_core::effect::{GuestBody, GuestRequest, HttpRequest, WireLimits};
 use ambit_core::error::Code;
 use ambit_core::grant::Limits;
 use ambit_core::ledger::body::{
-    Answered, Asked, CallAccepted, CallFinished, Cause, ConfigChanged, Doubt, EffectHeld, EffectIntent, EffectOutcome,
-    EffectRefused, EffectResolved, EffectRetried, End, ErrorBound, Found, HoldVoted, Letter, Outcome, Refused,
-    Reservation, Returned, RunCap, RunEnded, RunStarted, Settlement,
+    Answered, Asked, By, CallAccepted, CallFinished, Cause, ConfigChanged, Doubt, EffectHeld, EffectIntent,
+    EffectOutcome, EffectRefused, EffectResolved, EffectRetried, End, ErrorBound, Found, HoldVoted, Letter, Outcome,
+    Refused, Reservation, Returned, Rollback, RunCap, RunEnded, RunStarted, Settlement, Undoes,
 };
 use ambit_core::ledger::{Body, EntryDraft, Principal, Tally};
 use ambit_core::policy::Mode;
@@ -348,6 +348,31 @@ impl Call {
         if let Some(Body::EffectIntent(body)) = batch.entries.first_mut().map(|entry| &mut entry.body) {
             body.cause = Cause::Operator;
             body.letter = Some(Self::letter(letter));
+        }
+        batch
+    }
+
+    /// A call by which an operator undoes another.
+    pub(super) fn accepted_to_undo(&self, by: By, call: &str) -> EntryDraft {
+        let mut draft = self.accepted(vec![]);
+        if let Body::CallAccepted(body) = &mut draft.body {
+            body.undoes = Some(Rollback {
+                by,
+                call: call.to_owned(),
+            });
+        }
+        draft
+    }
+
+    /// The intent that takes an effect of another call back.
+    pub(super) fn takes_back(&self, ordinal: u32, call: &str, of: u32) -> Batch {
+        let mut batch = self.intends(ordinal, &request("/back"), vec![]);
+        if let Some(Body::EffectIntent(body)) = batch.entries.first_mut().map(|entry| &mut entry.body) {
+            body.cause = Cause::Operator;
+            body.undoes = Some(Undoes {
+                call: call.to_owned(),
+                ordinal: of,
+            });
         }
         batch
     }

@@ -18,3 +18,4 @@ mod holds;
 mod opening;
 mod runs;
 mod stops;
+mod undoing;
