@@ -655,6 +655,9 @@ fn connections(place: &mut Place) -> Verdict {
     place.run(0, Leaves::Record, &["connections", "list", "--format", "json"])?;
     place.run(1, Leaves::Record, &["connections", "reset", "strip"])?;
     place.run(0, Leaves::Record, &["connections", "reset", "stripe"])?;
+    place.run(2, Leaves::Record, &["rollback", "c_none"])?;
+    place.run(2, Leaves::Record, &["rollback"])?;
+    place.run(2, Leaves::Record, &["rollback", "c_none", "--yes", "--dry-run"])?;
     place.run(0, Leaves::Record, &["dead-letters", "list"])?;
     place.run(0, Leaves::Record, &["dead-letters", "list", "--format", "json"])?;
     place.run(1, Leaves::Record, &["dead-letters", "show", "c_none"])?;

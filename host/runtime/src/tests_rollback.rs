@@ -393,14 +393,14 @@ fn policy_stops_and_callers_are_those_of_today() {
     let call = called(&host, pair());
     let everything = stop::Stop {
         kind: stop::Kind::Kill,
-        scope: "all".parse().unwrap(),
+        scope: "everything".parse().unwrap(),
     };
     host.stop(&everything, "not now").unwrap();
     assert_eq!(code(&roll_back(&host, &call)), Some(Code::Killed));
     host.lift(&everything, None).unwrap();
     let safe = stop::Stop {
         kind: stop::Kind::SafeMode,
-        scope: "all".parse().unwrap(),
+        scope: "everything".parse().unwrap(),
     };
     host.stop(&safe, "only look").unwrap();
     let answer = roll_back(&host, &call);

@@ -127,7 +127,13 @@ fn show(home: &Path, call: &str, payloads: bool, out: Output) -> Result<Exit, Fa
     out.result(&document, |w| {
         story::print(&story, &value, w)?;
         for rollback in undone_by(&story, &rollbacks) {
-            let text = |name: &str| rollback[name].as_str().unwrap_or_default().to_owned();
+            let text = |name: &str| {
+                rollback
+                    .get(name)
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+                    .to_owned()
+            };
             writeln!(w, "{} by {}", text("what"), text("call"))?;
         }
         if !payloads && erased.is_none() {

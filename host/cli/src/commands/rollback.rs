@@ -43,7 +43,7 @@ pub(crate) fn run(args: &Rollback, home: &Path, out: Output) -> Result<Exit, Fai
         Err(RollbackError::Refused(_)) => {
             let answer = host.roll_back(&call, None)?;
             call::tell(&host, &answer, &tool, None, out)?;
-            return Ok(exit(&host, &answer, None)?);
+            return exit(&host, &answer, None);
         }
         Err(error) => return Err(error.into()),
     };

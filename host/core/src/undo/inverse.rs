@@ -1,6 +1,6 @@
 //! The request that takes one effect back.
 
-use crate::effect::{BodyKind, GuestBody, GuestRequest, HttpRequest, MASKED, Method, is_free};
+use crate::effect::{BodyKind, GuestBody, GuestRequest, HttpRequest, MASKED, Method, WireLimits, is_free};
 use crate::field::{ConcretePath, ConcreteStep, FieldPath, FieldSet, leaves};
 use crate::guard;
 use crate::json::{Json, Object};
@@ -42,11 +42,32 @@ pub fn inverse(connection: &Connection, route: &Route, recorded: &Recorded<'_>) 
     ) {
         return Err("what was sent would take another route now".to_owned());
     }
-    match route.undo() {
-        None => Err("no `undo` on its route".to_owned()),
-        Some(Undo::Route(name)) => by_route(connection, route, name, recorded),
-        Some(Undo::WriteBack) => write_back(connection, route, recorded),
+    let inverse = match route.undo() {
+        None => return Err("no `undo` on its route".to_owned()),
+        Some(Undo::Route(name)) => by_route(connection, route, name, recorded)?,
+        Some(Undo::WriteBack) => write_back(connection, route, recorded)?,
+    };
+    leads(connection, inverse)
+}
+
+/// That what would be sent is a request of the route that it is meant for: the object's name is the service's word, or a guest's.
+fn leads(connection: &Connection, inverse: Inverse) -> Result<Inverse, String> {
+    let limits = WireLimits {
+        body_bytes: usize::MAX,
+        ..WireLimits::default()
+    };
+    let request = HttpRequest::parse(connection.origin(), &inverse.words, &limits);
+    let request = request.map_err(|refusal| refusal.message)?;
+    let there = connection
+        .find(&request)
+        .is_ok_and(|found| found.route.name() == inverse.route);
+    if !guard!("undo.leads", there) {
+        return Err(format!(
+            "the object's name makes it no request of route `{}`",
+            inverse.route
+        ));
     }
+    Ok(inverse)
 }
 
 /// Another route of the same connection, with the object's name in its path and nothing else.
