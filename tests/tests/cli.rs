@@ -399,7 +399,7 @@ fn changed(
 }
 
 fn help(place: &mut Place) -> Verdict {
-    let commands: [&[&str]; 65] = [
+    let commands: [&[&str]; 66] = [
         &[],
         &["init"],
         &["build"],
@@ -424,6 +424,7 @@ fn help(place: &mut Place) -> Verdict {
         &["approvals", "show"],
         &["approvals", "approve"],
         &["approvals", "reject"],
+        &["approvals", "edit"],
         &["approvals", "break-glass"],
         &["approvals", "resume"],
         &["person"],
@@ -891,6 +892,9 @@ fn holds(place: &mut Place) -> Verdict {
     let glass = ["approvals", "break-glass", "abc", "--key", &key, "--reason", "fire"];
     place.run(1, Leaves::Record, &glass)?;
     place.run(2, Leaves::Record, &["approvals", "break-glass", "abc", "--key", &key])?;
+    let edit = ["approvals", "edit", "abc", "--key", &key, "--set", "amount=1"];
+    place.run(1, Leaves::Record, &edit)?;
+    place.run(2, Leaves::Record, &["approvals", "edit", "abc", "--key", &key])?;
     place.run(0, Leaves::Record, &["approvals", "approve", "--all", "--key", &key])?;
     place.run(0, Leaves::Record, &["approvals", "resume", "--all"])?;
     place.run(
@@ -930,6 +934,11 @@ fn holds(place: &mut Place) -> Verdict {
         2,
         Leaves::Record,
         &["calls", "resolve", "c_abc", "--done", "--not-done"],
+    )?;
+    place.run(
+        2,
+        Leaves::Record,
+        &["calls", "resolve", "c_abc", "--retry", "--reason", "it is slow"],
     )?;
     place.run(2, Leaves::Record, &["calls", "end", "c_abc"])?;
     Ok(())
@@ -1524,6 +1533,7 @@ mod made_up {
         let body = CallFinished {
             asked: asked(),
             checked: Vec::new(),
+            edited: vec![],
             effects: Default::default(),
             fuel: 250_000_000,
             log: None,

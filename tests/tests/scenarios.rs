@@ -22,6 +22,7 @@ use std::time::Instant;
 use ambit_tests::{raw, scenario};
 
 mod cli;
+mod doubts;
 mod traps;
 
 type Verdict = Result<(), String>;
@@ -53,7 +54,7 @@ fn trials() -> Vec<Trial> {
         name: "every_trap_has_its_tests".to_owned(),
         test: Box::new(|| traps::every_trap_has_its_tests(&repository())),
     });
-    trials.extend(traps::TESTS.iter().map(|(name, test)| Trial {
+    trials.extend(traps::TESTS.iter().chain(doubts::TESTS).map(|(name, test)| Trial {
         name: (*name).to_owned(),
         test: Box::new(|| {
             test();

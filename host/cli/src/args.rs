@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -10,7 +10,7 @@ Exit codes:
   1  refused: policy, a limit, a check that failed, a difference that was looked for; nothing more than the ledger says has happened
   2  usage: arguments or configuration that cannot be used
   3  internal: the host itself failed
-  4  held: an effect waits for approvals, and the call with it";
+  4  held or paused: an effect waits for approvals, or a call until safe mode is lifted";
 
 /// Run agent tools that nobody has to trust.
 ///
@@ -98,7 +98,7 @@ pub(crate) enum Command {
     /// Stop everything, a tenant, an agent, a tool, a connection or a run: what runs ends at once, and nothing begins.
     ///
     /// The stop is on the ledger, holds across restarts, and stays until it is lifted: `ambit unkill`. A request that had left when the
-    /// stop came is in doubt, and the ledger says so. With --safe-mode nothing ends: reads go on, and what changes something is refused.
+    /// stop came is in doubt, and the ledger says so. With --safe-mode nothing ends: reads go on, and calls pause before they change something.
     Kill(Kill),
     /// Lift a stop. Calls that it ended do not come back; effects that wait for people can be gone on with again.
     Unkill(Unkill),
@@ -341,7 +341,12 @@ pub(crate) enum CallsCommand {
         #[arg(long)]
         all: bool,
     },
-    /// Say what became of an effect that is in doubt, once you have found out at the service.
+    /// Say what became of an effect that is in doubt, once you have found out at the service; or have it sent again.
+    ///
+    /// With --retry the effect is sent again under its idempotency key, by which its service does it at most once, and its call goes on
+    /// with the answer. Everything about it is decided again, by today's policy. It is for an effect of which the host's end let nobody see
+    /// what became, on a route with `idempotency`, and as long as the service knows the key: `ambit calls --in-doubt` prints until when.
+    /// What refuses it leaves it in doubt.
     Resolve(Resolve),
     /// End a call where it is: its tool is not run again. What is in doubt stays so.
     End {
@@ -352,7 +357,7 @@ pub(crate) enum CallsCommand {
 }
 
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("found").required(true).args(["done", "not_done"]))]
+#[command(group = clap::ArgGroup::new("found").required(true).args(["done", "not_done", "retry"]))]
 pub(crate) struct Resolve {
     /// The call, or a beginning of its id.
     #[arg(value_name = "CALL")]
@@ -366,8 +371,11 @@ pub(crate) struct Resolve {
     /// It did not happen.
     #[arg(long)]
     pub(crate) not_done: bool,
+    /// Send it again under its idempotency key, and go on with its call.
+    #[arg(long)]
+    pub(crate) retry: bool,
     /// How you know, for those who read the ledger.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", conflicts_with = "retry")]
     pub(crate) reason: Option<String>,
 }
 
@@ -391,6 +399,8 @@ pub(crate) enum Approvals {
     Approve(Cast),
     /// Say no with your own key. The tool is told, and may go on without it.
     Reject(Cast),
+    /// Change fields of a held effect with your own key. What comes of it waits anew, and your own yes to it does not count.
+    Edit(Edit),
     /// BREAK-GLASS: let an effect pass alone, in place of the approvals that are missing, and say why.
     ///
     /// Only for members of the group that `break_glass` in ambit.toml names, and never for one's own request. What no approval
@@ -413,6 +423,30 @@ pub(crate) enum Approvals {
         #[command(flatten)]
         many: Many,
     },
+}
+
+/// What is changed about a held effect: fields of its request's body, as paths like `amount` and `metadata.order`. Everything about the
+/// outcome is decided anew; what the hold waited for it waits for all the same.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("changes").required(true).multiple(true).args(["set", "unset"])))]
+pub(crate) struct Edit {
+    /// The hold or its call, or a beginning of either.
+    pub(crate) hold: String,
+    /// Have a field be this: a number, true, false, null, a text in JSON or as a bare word. Several times.
+    #[arg(long, value_name = "FIELD=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Have a field not be there. Several times.
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) unset: Vec<String>,
+    /// The file with your secret key.
+    #[arg(long, env = "AMBIT_PERSON_KEY", hide_env_values = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) key: PathBuf,
+    /// The group you speak for [default: the only one of yours that is asked].
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: Option<String>,
+    /// Why, for those who read the ledger.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -24,7 +24,7 @@ pub(crate) enum Exit {
     Usage = 2,
     /// The host itself failed.
     Internal = 3,
-    /// An effect waits for approvals, and the call with it.
+    /// An effect waits for approvals, and the call with it; or a call waits until safe mode is lifted.
     Held = 4,
 }
 

@@ -59,6 +59,8 @@ codes! {
     PolicyError = "policy-error",
     /// It waits for approvals.
     Held = "held",
+    /// It is the first effect of a dry run that would change something: the call ends there.
+    DryRun = "dry-run",
     /// The people asked did not approve it, or not in time; or a vote does not count.
     Approval = "approval",
     /// What it stood on when it was approved is no longer so.

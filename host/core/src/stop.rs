@@ -25,7 +25,7 @@ pub const LONGEST_REASON: usize = 4096;
 pub enum Kind {
     /// Calls end and none begins; no effect leaves.
     Kill,
-    /// Reads go on; drafts and commits are refused.
+    /// Reads go on; calls pause before drafts and commits.
     SafeMode,
 }
 

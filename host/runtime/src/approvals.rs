@@ -10,22 +10,28 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Instant;
 
+use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Refusal};
-use ambit_core::hold::{self, Delegation, Electorate, Hold, HoldError, Progress, Standing, Verdict, Vote};
+use ambit_core::hold::{
+    self, Changes, Delegation, Edit, Electorate, Hold, HoldError, Progress, Standing, Verdict, Vote,
+};
 use ambit_core::ledger::body::{
     Asked, By, CallAccepted, Cause, EffectHeld, EffectRefused, End, HoldVoted, Refused, Stage, VoteRefused,
 };
 use ambit_core::ledger::story::{HoldStory, Opening};
 use ambit_core::ledger::{Body, CallStory, EntryDraft, Principal, SignerKey, VerifierKey};
 use ambit_core::run::Run;
+use ambit_core::scope::Tier;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use zeroize::Zeroizing;
 
 use crate::call::{Accepted, Answer, Asking, CallRequest, Cost, Decided, Fault, Listener, Outcome};
 use crate::config::Config;
+use crate::doubts::{LetterAgain, Unseen};
 use crate::effects::{
-    Beginning, Heading, Held, Resumption, WaitingEffect, is_a_stop, not_approved, refusal_json, refused,
+    Beginning, Edited, Editing, Heading, Held, Resumption, WaitingEffect, ended, is_a_stop, not_approved, refusal_json,
+    refused,
 };
 use crate::host::{Host, ended_without_its_guest, now_ms};
 use crate::ids::{CallId, TraceId};
@@ -75,6 +81,7 @@ impl Pending {
                 }
                 Body::EffectIntent(intent) => intent.hold,
                 Body::EffectRefused(refused) => refused.hold,
+                Body::HoldEdited(edited) => Some(edited.hold),
                 // What the host looked up when the call went on, and it waits still.
                 _ => None,
             };
@@ -100,12 +107,7 @@ impl Pending {
         people: &People<'_>,
     ) -> Pending {
         let votes = voted.into_iter().filter_map(|vote| people.signed(&vote.vote)).collect();
-        let hold = Hold {
-            id: held.hold,
-            principal,
-            needs: held.needs.clone(),
-            expires_ms: held.expires,
-        };
+        let hold = held.hold(principal);
         Pending {
             votes: Progress::of(votes, None).among(&people.electorate, clock()),
             call,
@@ -145,7 +147,7 @@ impl Waiting {
     /// Where the ledger cannot be read, or has no such call.
     pub fn of(reader: &Reader, config: &Config, call: &str) -> Result<Option<Waiting>, StoreError> {
         let story = reader.story(call)?;
-        let (Some(HoldStory { held, votes }), Some(principal), Opening::Accepted(accepted)) =
+        let (Some(HoldStory { held, votes, .. }), Some(principal), Opening::Accepted(accepted)) =
             (story.waiting().cloned(), story.principal.clone(), &story.opening.what)
         else {
             return Ok(None);
@@ -161,6 +163,31 @@ impl Waiting {
     #[must_use]
     pub fn standing(&self) -> Standing {
         self.pending.standing()
+    }
+}
+
+/// The approvals that an intent used up, by the people of today: as they stood when it was written. They are for that effect, and serve
+/// it once more where it is sent again.
+pub(crate) fn approvals_of_intent(
+    reader: &Reader,
+    config: &Config,
+    story: &CallStory,
+    ordinal: u32,
+    began_ms: u64,
+) -> Result<hold::Need, ApprovalError> {
+    let (Some(HoldStory { held, votes, .. }), Some(principal), Some(accepted)) =
+        (story.holds.get(&ordinal), story.principal.clone(), accepted(story))
+    else {
+        return Err(not_waiting(&story.call).into());
+    };
+    let people = People::of(reader, config)?;
+    let of_call = (story.call.clone(), held.stamp.index(), accepted.clone());
+    let voted = votes.iter().map(|vote| &vote.what);
+    let Pending { hold, votes, .. } = Pending::new(of_call, held.what.clone(), principal, voted, &people);
+    match votes.standing(&hold, began_ms) {
+        Standing::Approved => Ok(votes.approvals(&hold, began_ms)),
+        standing if !ambit_core::guard!("hold.doubt-approved", false) => Err(not_approved(&standing).into()),
+        _ => Ok(hold::Need::new()),
     }
 }
 
@@ -214,6 +241,11 @@ impl<'c> People<'c> {
         self.opened(note, &claimed)
     }
 
+    /// An edit that its person's key signed.
+    pub(crate) fn edited(&self, note: &str, claimed: &Edit) -> Option<Edit> {
+        Edit::open(note, self.keys.get(&claimed.person)?).ok()
+    }
+
     fn opened(&self, note: &str, claimed: &Vote) -> Option<Vote> {
         Vote::open(note, self.keys.get(&claimed.person)?).ok()
     }
@@ -231,7 +263,7 @@ fn given(said: &Delegated, keys: &BTreeMap<String, VerifierKey>, ledger: &str) -
     })
 }
 
-fn clock() -> u64 {
+pub(crate) fn clock() -> u64 {
     u64::try_from(now_ms()).unwrap_or_default()
 }
 
@@ -272,29 +304,29 @@ impl Host {
         let claimed = Vote::claimed(note).map_err(|error| Refusal::new(Code::Approval, error.to_string()))?;
         let reader = self.reader()?;
         let Some((work, _)) = reader.hold(&claimed.hold)? else {
-            return Err(self.uncounted(&claimed, None, HoldError::NoSuchHold)?);
+            return Err(self.uncounted(claimed.hold, None, HoldError::NoSuchHold)?);
         };
         // One thing at a time about a call: what is read from here on still holds when it is written.
         let Some(_alone) = self.shared.alone(&work.call) else {
-            return Err(self.uncounted(&claimed, None, HoldError::Ended)?);
+            return Err(self.uncounted(claimed.hold, None, HoldError::Ended)?);
         };
         let Some(waiting) = Waiting::of(&reader, &self.shared.config, &work.call)? else {
-            return Err(self.uncounted(&claimed, None, HoldError::NoSuchHold)?);
+            return Err(self.uncounted(claimed.hold, None, HoldError::NoSuchHold)?);
         };
         let people = People::of(&reader, &self.shared.config)?;
         let Some(vote) = people.opened(note, &claimed) else {
-            return Err(self.uncounted(&claimed, None, HoldError::Unsigned)?);
+            return Err(self.uncounted(claimed.hold, None, HoldError::Unsigned)?);
         };
         let person = Some(vote.person.clone());
         let pending = &waiting.pending;
         let breaks = vote.verdict == Verdict::BreakGlass;
         let said = reason.is_some_and(|reason| !reason.trim().is_empty());
         if !ambit_core::guard!("hold.glass-reason", said || !breaks) {
-            return Err(self.uncounted(&claimed, person, HoldError::NoReason)?);
+            return Err(self.uncounted(claimed.hold, person, HoldError::NoReason)?);
         }
         let votes = match pending.votes.cast(&pending.hold, vote, clock(), people.electorate()) {
             Ok(votes) => votes,
-            Err(error) => return Err(self.uncounted(&claimed, person, error)?),
+            Err(error) => return Err(self.uncounted(claimed.hold, person, error)?),
         };
         self.write_vote(&waiting, note, breaks, reason)?;
         if breaks {
@@ -325,7 +357,7 @@ impl Host {
         let heading = self.heading_of(&waiting.story)?;
         let hold = &waiting.pending.hold;
         let ordinal = waiting.pending.held.ordinal;
-        let nth = waiting.story.waiting().map_or(0, |hold| hold.votes.len()) + 1;
+        let nth = waiting.story.waiting().map_or(0, HoldStory::votes_ever) + 1;
         let reason = reason
             .map(|reason| {
                 let name = format!("effect/{ordinal}/reason/{nth}");
@@ -347,11 +379,16 @@ impl Host {
         Ok(())
     }
 
-    /// Writes down that a vote does not count, and says why. `person` is whose signature it has.
-    fn uncounted(&self, vote: &Vote, person: Option<String>, why: HoldError) -> Result<ApprovalError, ApprovalError> {
+    /// Writes down that a vote or an edit does not count, and says why. `person` is whose signature it has.
+    pub(crate) fn uncounted(
+        &self,
+        hold: Digest,
+        person: Option<String>,
+        why: HoldError,
+    ) -> Result<ApprovalError, ApprovalError> {
         self.shared.store.commit(Batch {
             entries: vec![EntryDraft::of_ledger(VoteRefused {
-                hold: vote.hold,
+                hold,
                 person,
                 why: why.word().to_owned(),
             })],
@@ -374,10 +411,18 @@ impl Host {
             Some(waiting) => Stopped::Held(Box::new(waiting)),
             None => Stopped::interrupted(reader.story(call)?)?,
         };
+        if let Stopped::Interrupted(story) = &stopped {
+            not_paused(&reader, story)?;
+        }
         self.go_on(&reader, stopped, listener)
     }
 
-    fn go_on(&self, reader: &Reader, stopped: Stopped, listener: Option<Listener>) -> Result<Answer, ApprovalError> {
+    pub(crate) fn go_on(
+        &self,
+        reader: &Reader,
+        stopped: Stopped,
+        listener: Option<Listener>,
+    ) -> Result<Answer, ApprovalError> {
         let started = Instant::now();
         let story = stopped.story();
         let call = &story.call;
@@ -385,35 +430,80 @@ impl Host {
             return Err(still_waiting(&missing).into());
         }
         let accepted = accepted(story).cloned().ok_or_else(|| not_waiting(call))?;
-        if !ambit_core::guard!("flow.letter-resumed", accepted.letter.is_none()) {
+        let _place = self.shared.place()?;
+        let edited = edited_effects(reader, story)?;
+        let again = matches!(stopped, Stopped::InDoubt(_));
+        let ready = match self.ready(reader, &stopped, &accepted, started, listener)? {
+            Ok(ready) => ready,
+            Err(refusal) => return self.void(&stopped, &accepted, &refusal),
+        };
+        let steps = reader.transcript(call)?.len();
+        let letter = stopped.letter();
+        let by_routes = ready.asking.undoes.clone().filter(|undoes| undoes.by == By::Routes);
+        let accepted = going_on(ready, accepted, stopped, steps, None)?;
+        let answer = match (letter, by_routes) {
+            (Some(letter), _) => self.run_letter_again(accepted, letter)?,
+            (None, Some(undoes)) => self.resume_rollback(reader, accepted, &undoes)?,
+            (None, None) => self.run(accepted)?,
+        };
+        match &answer.outcome {
+            // What is in doubt was not sent again: the call stays as it was.
+            Outcome::Stopped(refusal) if again && !self.reader()?.story(answer.call.as_str())?.is_over() => {
+                Err(refusal.clone().into())
+            }
+            // A stop came before the held effect was decided: the call waits on.
+            Outcome::Stopped(refusal)
+                if is_a_stop(refusal) && self.reader()?.story(answer.call.as_str())?.waiting().is_some() =>
+            {
+                Err(refusal.clone().into())
+            }
+            _ => Ok(Answer { edited, ..answer }),
+        }
+    }
+
+    /// All that a call goes on with; or why nobody can go on with it.
+    ///
+    /// # Errors
+    /// What may be otherwise later: the call stays as it is.
+    pub(crate) fn ready(
+        &self,
+        reader: &Reader,
+        stopped: &Stopped,
+        accepted: &CallAccepted,
+        started: Instant,
+        listener: Option<Listener>,
+    ) -> Result<Result<Ready<'_>, Refusal>, ApprovalError> {
+        let story = stopped.story();
+        let call = &story.call;
+        let again = matches!(stopped, Stopped::InDoubt(_));
+        if !ambit_core::guard!("flow.letter-resumed", again || accepted.letter.is_none()) {
             let why =
                 "it is an operator's retry of a dead letter that the host's end interrupted: no guest goes on with it";
-            return self.void(&stopped, &accepted, &Refusal::new(Code::Stale, why));
+            return Ok(Err(Refusal::new(Code::Stale, why)));
         }
         // What was done of a rollback is on the ledger: the next one does what is left, by the routes of then.
-        let interrupted = stopped.waiting().is_none();
-        if let Some(undoes) = accepted
-            .undoes
-            .as_ref()
-            .filter(|undoes| interrupted && undoes.by == By::Routes)
-        {
-            let why = Refusal::new(
-                Code::Stale,
-                "it is a rollback that the host's end interrupted: another does what is left",
-            )
-            .advise(format!("ambit rollback {}", undoes.call));
-            return self.void(&stopped, &accepted, &why);
+        let by_routes = accepted.undoes.as_ref().filter(|undoes| undoes.by == By::Routes);
+        if let Some(undoes) = by_routes.filter(|_| again) {
+            let why = "what was to undo an effect is not sent again: the next rollback does it, once it is known not to be done";
+            return Err(Refusal::new(Code::Doubt, why)
+                .advise(format!(
+                    "find out at the service, and say so: --done or --not-done; then ambit rollback {}",
+                    undoes.call
+                ))
+                .into());
         }
-        let _place = self.shared.place()?;
-        let recorded = match Recorded::read(reader, &stopped) {
+        if let Some(undoes) = by_routes.filter(|_| stopped.waiting().is_none()) {
+            let why = "it is a rollback that the host's end interrupted: another does what is left";
+            return Ok(Err(
+                Refusal::new(Code::Stale, why).advise(format!("ambit rollback {}", undoes.call))
+            ));
+        }
+        let recorded = match Recorded::read(reader, stopped) {
             Ok(recorded) => recorded,
             // What cannot be read right now may be later, and what was tampered with is looked into first.
             Err(why @ (Unreadable::Store(_) | Unreadable::Tampered(_))) => return Err(why.into()),
             // Without what was recorded nobody can go on with it, and it must not wait for ever.
-            Err(why) => {
-                let refusal = Refusal::new(Code::Stale, why.to_string());
-                return self.void(&stopped, &accepted, &refusal);
-            }
+            Err(why) => return Ok(Err(Refusal::new(Code::Stale, why.to_string()))),
         };
         let asking = Asking {
             letter: None,
@@ -425,12 +515,8 @@ impl Host {
             request: request(story, &accepted.asked, &recorded, listener)?,
         };
         let decided = match self.decide(&asking) {
-            Ok(decided) if story.tool != Some(decided.tool.digest) => {
-                return self.void(&stopped, &accepted, &another_component());
-            }
-            Ok(decided) if !is_same_caller(&decided, story) => {
-                return self.void(&stopped, &accepted, &another_caller());
-            }
+            Ok(decided) if story.tool != Some(decided.tool.digest) => return Ok(Err(another_component())),
+            Ok(decided) if !is_same_caller(&decided, story) => return Ok(Err(another_caller())),
             Ok(decided) => decided,
             // A stop voids nothing: the call stays as it is.
             Err(denied) if denied.stage == Stage::Stopped => return Err(denied.refusal.into()),
@@ -440,38 +526,26 @@ impl Host {
             }
             // Nor does a failure of the host's own.
             Err(denied) if denied.refusal.code == Code::Ledger => return Err(denied.refusal.into()),
-            Err(denied) => return self.void(&stopped, &accepted, &denied.refusal),
+            Err(denied) => return Ok(Err(denied.refusal)),
         };
-        if let Some(waiting) = stopped.waiting() {
-            self.not_stopped(&decided, waiting)?;
+        if let Some((connection, tier)) = stopped.next() {
+            self.not_stopped(&decided, connection, tier)?;
         }
-        let steps = reader.transcript(call)?.len();
-        let by_routes = asking.undoes.clone().filter(|undoes| undoes.by == By::Routes);
-        let accepted = going_on(asking, decided, accepted, stopped, recorded, steps)?;
-        let answer = match by_routes {
-            Some(undoes) => self.resume_rollback(reader, accepted, &undoes)?,
-            None => self.run(accepted)?,
-        };
-        match &answer.outcome {
-            // A stop came before the held effect was decided: the call waits on.
-            Outcome::Stopped(refusal)
-                if is_a_stop(refusal) && self.reader()?.story(answer.call.as_str())?.waiting().is_some() =>
-            {
-                Err(refusal.clone().into())
-            }
-            _ => Ok(answer),
-        }
+        Ok(Ok(Ready {
+            asking,
+            decided,
+            recorded,
+        }))
     }
 
     fn is_accepted(&self, tool: &str) -> bool {
         self.shared.config.lock().iter().any(|(name, _)| name == tool)
     }
 
-    /// Safe mode refuses what is held before anything of its call is run again. It is looked at again with the effect.
-    fn not_stopped(&self, decided: &Decided<'_>, waiting: &Waiting) -> Result<(), Refusal> {
-        let (subject, held) = (decided.entered.running().subject(), &waiting.pending.held);
+    /// Safe mode refuses what is held or in doubt before anything of its call is run again. It is looked at again with the effect.
+    fn not_stopped(&self, decided: &Decided<'_>, connection: &str, tier: Tier) -> Result<(), Refusal> {
         let board = self.shared.store.board();
-        board.check_effect(subject, &held.connection, held.tier)
+        board.check_effect(decided.entered.running().subject(), connection, tier)
     }
 
     /// The call's entries from now on: under today's policy and configuration.
@@ -495,18 +569,23 @@ impl Host {
         accepted: &CallAccepted,
         refusal: &Refusal,
     ) -> Result<Answer, ApprovalError> {
+        if let Stopped::InDoubt(_) = stopped {
+            // What is in doubt ends by somebody's word alone.
+            return Err(refusal.clone().into());
+        }
         let heading = self.heading_of(stopped.story())?;
         let call = heading.call.as_str();
         let text = || refusal_json(refusal).to_canonical().into_bytes();
         let of_call = Payload::new(call, "refused", text())?;
         let mut tally = stopped.story().tally().clone();
         let mut batch = Batch::default();
-        if let Some(held) = stopped.waiting().map(|waiting| &waiting.pending.held) {
+        if let Some(Pending { held, hold, votes, .. }) = stopped.waiting().map(|waiting| &waiting.pending) {
+            let end = ended(votes, hold, &Refusal::new(Code::Stale, ""));
             let of_effect = Payload::new(call, format!("effect/{}/refused", held.ordinal), text())?;
             tally.refused();
             batch
                 .entries
-                .push(heading.entry(not_done(held, refused(refusal, Some(of_effect.commitment())))));
+                .push(heading.entry(not_done(held, end, refused(refusal, Some(of_effect.commitment())))));
             batch.payloads.push(of_effect);
         }
         let end = End::Refused(refused(refusal, Some(of_call.commitment())));
@@ -520,6 +599,7 @@ impl Host {
             trace: heading.trace,
             outcome: Outcome::Stopped(refusal.clone()),
             refused_effects: vec![refusal.clone()],
+            edited: Vec::new(),
             cost: Cost::default(),
         })
     }
@@ -558,6 +638,8 @@ pub(crate) enum Stopped {
     Held(Box<Waiting>),
     /// The host ended.
     Interrupted(Box<CallStory>),
+    /// The host ended, and an effect of it is sent again.
+    InDoubt(Box<Unseen>),
 }
 
 impl Stopped {
@@ -575,7 +657,8 @@ impl Stopped {
                 format!("nobody knows whether effect {ordinal} of call {call} happened"),
             )
             .advise(format!(
-                "find out at the service, then `ambit calls resolve {call} --done` or `--not-done`"
+                "find out at the service, then `ambit calls resolve {call} --done` or `--not-done`; `--retry` sends it again where its service \
+                 knows its idempotency key"
             )));
         }
         Ok(Stopped::Interrupted(Box::new(story)))
@@ -585,15 +668,51 @@ impl Stopped {
         match self {
             Stopped::Held(waiting) => &waiting.story,
             Stopped::Interrupted(story) => story,
+            Stopped::InDoubt(unseen) => &unseen.story,
         }
     }
 
-    fn waiting(&self) -> Option<&Waiting> {
+    pub(crate) fn waiting(&self) -> Option<&Waiting> {
         match self {
             Stopped::Held(waiting) => Some(waiting),
-            Stopped::Interrupted(_) => None,
+            Stopped::Interrupted(_) | Stopped::InDoubt(_) => None,
         }
     }
+
+    /// Where the effect that it goes on with would go, and of which tier it is.
+    fn next(&self) -> Option<(&str, Tier)> {
+        match self {
+            Stopped::Held(waiting) => Some((&waiting.pending.held.connection, waiting.pending.held.tier)),
+            Stopped::Interrupted(_) => None,
+            Stopped::InDoubt(unseen) => Some((&unseen.intent.connection, unseen.intent.tier)),
+        }
+    }
+
+    /// The dead letter that it is an operator's retry of.
+    fn letter(&self) -> Option<LetterAgain> {
+        match self {
+            Stopped::InDoubt(unseen) => unseen.letter.clone(),
+            Stopped::Held(_) | Stopped::Interrupted(_) => None,
+        }
+    }
+}
+
+/// That the safe mode which paused a call is lifted.
+fn not_paused(reader: &Reader, story: &CallStory) -> Result<(), ApprovalError> {
+    let Some(paused) = story.paused() else { return Ok(()) };
+    let stops = reader.stops()?;
+    let stop = stops.iter().find(|stop| stop.id == paused.what.stop);
+    if let Some(stop) = stop
+        && !ambit_core::guard!("stop.paused", false)
+    {
+        let (call, id, scope) = (&story.call, &stop.id, &stop.stop.scope);
+        let why = format!("call {call} is paused by {id}, safe mode of {scope}, which is in force");
+        let refusal = Refusal::new(Code::SafeMode, why);
+        return Err(refusal
+            .advise("it goes on once an operator has lifted that: `ambit unkill`")
+            .into());
+    }
+    Ok(())
 }
 
 /// What was accepted of a call that began.
@@ -605,7 +724,7 @@ pub(crate) fn accepted(story: &CallStory) -> Option<&CallAccepted> {
 }
 
 /// The end of a hold whose effect does not happen.
-fn not_done(held: &EffectHeld, refused: Refused) -> EffectRefused {
+fn not_done(held: &EffectHeld, end: Option<hold::End>, refused: Refused) -> EffectRefused {
     EffectRefused {
         asked: held.asked,
         cause: match held.undoes {
@@ -614,6 +733,7 @@ fn not_done(held: &EffectHeld, refused: Refused) -> EffectRefused {
         },
         connection: Some(held.connection.clone()),
         effect: Some(held.effect),
+        end,
         exhausted: Vec::new(),
         hold: Some(held.hold),
         import: held.import.clone(),
@@ -627,12 +747,46 @@ fn not_done(held: &EffectHeld, refused: Refused) -> EffectRefused {
     }
 }
 
+/// What people changed about a call's effects.
+fn edited_effects(reader: &Reader, story: &CallStory) -> Result<Vec<Edited>, ApprovalError> {
+    let record = Record::new(reader, story);
+    let mut edited = Vec::new();
+    for (ordinal, hold) in &story.holds {
+        match changes(&record, hold) {
+            Ok(Some(changes)) => edited.push(Edited::new(*ordinal, &hold.held.what.authors, &changes)),
+            // A call without what was recorded does not go on, which is told there.
+            Ok(None) | Err(Unreadable::Value(_)) => {}
+            Err(why) => return Err(why.into()),
+        }
+    }
+    Ok(edited)
+}
+
+/// What people changed of what the guest asked for, if they did.
+fn changes(record: &Record<'_>, hold: &HoldStory) -> Result<Option<Changes>, Unreadable> {
+    let Some(edit) = hold.last_edit() else { return Ok(None) };
+    let name = edit.changes_name();
+    let text = record.text(&name)?;
+    let text = text.ok_or_else(|| Unreadable::value(format!("its value `{name}` is gone")))?;
+    let changes = Changes::parse(&text).map_err(|refusal| Unreadable::value(refusal.message))?;
+    Ok(Some(changes))
+}
+
+/// A call that can go on.
+pub(crate) struct Ready<'h> {
+    asking: Asking,
+    decided: Decided<'h>,
+    recorded: Recorded,
+}
+
 /// What a call goes on with.
 struct Recorded {
     transcript: Transcript,
     args: String,
     /// The request that was approved, word for word, where one was held.
     wire: Option<String>,
+    /// What people changed about it.
+    changes: Option<Changes>,
 }
 
 impl Recorded {
@@ -644,13 +798,18 @@ impl Recorded {
             text.ok_or_else(|| Unreadable::value(format!("its value `{name}` is gone")))
         };
         let wire = match stopped.waiting() {
-            Some(waiting) => Some(there(&format!("effect/{}/held", waiting.pending.held.ordinal))?),
+            Some(waiting) => Some(there(&waiting.pending.held.request_name())?),
+            None => None,
+        };
+        let changes = match story.waiting() {
+            Some(hold) => changes(&record, hold)?,
             None => None,
         };
         Ok(Recorded {
             transcript: Transcript::read(&record, story)?,
             args: there("args")?,
             wire,
+            changes,
         })
     }
 }
@@ -693,29 +852,50 @@ fn request(
 }
 
 /// A call as it goes on: accepted before, with its answers so far.
-fn going_on<'h>(
-    asking: Asking,
-    decided: Decided<'h>,
+pub(crate) fn going_on<'h>(
+    ready: Ready<'h>,
     accepted: CallAccepted,
     stopped: Stopped,
-    recorded: Recorded,
     steps: usize,
+    editing: Option<Editing>,
 ) -> Result<Accepted<'h>, ApprovalError> {
-    let Recorded { transcript, wire, .. } = recorded;
+    let Ready {
+        asking,
+        decided,
+        recorded,
+    } = ready;
+    let Recorded {
+        transcript,
+        wire,
+        changes,
+        ..
+    } = recorded;
     let random = ChaCha20Rng::from_seed(transcript.start.seed()?);
     let last = stopped.story().effects.keys().next_back().copied();
     let tally = stopped.story().tally().clone();
     let call = stopped.story().call.clone();
-    let waiting = match stopped {
+    let (waiting, unseen) = match stopped {
         Stopped::Held(waiting) => {
             let asked = transcript.held.zip(wire).ok_or_else(|| not_waiting(&call))?;
-            Some(waiting_effect(*waiting, asked, transcript.held_clock_ms))
+            let waiting = waiting_effect(*waiting, asked, transcript.held_clock_ms);
+            let edited = changes
+                .as_ref()
+                .map(|changes| Edited::new(waiting.held.ordinal, &waiting.hold.authors, changes));
+            let waiting = WaitingEffect {
+                held: Held { edited, ..waiting.held },
+                changes,
+                editing,
+                ..waiting
+            };
+            (Some(waiting), None)
         }
-        Stopped::Interrupted(_) => None,
+        Stopped::Interrupted(_) => (None, None),
+        Stopped::InDoubt(unseen) => (None, Some(unseen.effect)),
     };
     let resumption = Resumption {
         past: transcript.answers,
         waiting,
+        unseen,
         steps: u32::try_from(steps).unwrap_or(u32::MAX),
         ordinal: last.unwrap_or_default(),
         tally,
@@ -744,8 +924,14 @@ fn going_on<'h>(
 }
 
 fn waiting_effect(waiting: Waiting, (asked, wire): (AskedFor, String), clock_ms: u64) -> WaitingEffect {
+    let missing = match waiting.standing() {
+        Standing::Waiting(missing) => missing,
+        _ => Vec::new(),
+    };
     let Pending { held, hold, votes, .. } = waiting.pending;
     WaitingEffect {
+        changes: None,
+        editing: None,
         asked,
         clock_ms,
         wire,
@@ -763,6 +949,9 @@ fn waiting_effect(waiting: Waiting, (asked, wire): (AskedFor, String), clock_ms:
             over: held.over,
             rules: held.rules,
             expires_ms: held.expires,
+            request: None,
+            missing,
+            edited: None,
         },
         undoes: held.undoes,
         hold,
@@ -770,7 +959,7 @@ fn waiting_effect(waiting: Waiting, (asked, wire): (AskedFor, String), clock_ms:
     }
 }
 
-fn not_waiting(call: &str) -> Refusal {
+pub(crate) fn not_waiting(call: &str) -> Refusal {
     Refusal::new(
         Code::Approval,
         format!("call {call} waits for nothing: it is over, or it runs"),

@@ -28,8 +28,8 @@ use rand_chacha::rand_core::SeedableRng;
 use serde::Serialize;
 
 use crate::config::Config;
-pub use crate::effects::Held;
 use crate::effects::{Beginning, CallEffects, Heading, Remains, refusal_json, refused};
+pub use crate::effects::{Edited, FirstWrite, Held, Paused, Shown, Would};
 use crate::host::{Host, Shared, Tool, now_ms};
 use crate::ids::{CallId, TraceId};
 use crate::random;
@@ -106,6 +106,8 @@ pub struct Answer {
     pub outcome: Outcome,
     /// Effects that the guest asked for and the host refused, in order.
     pub refused_effects: Vec<Refusal>,
+    /// Effects that people changed while they waited, in order.
+    pub edited: Vec<Edited>,
     /// What it cost.
     pub cost: Cost,
 }
@@ -121,6 +123,10 @@ pub enum Outcome {
     Stopped(Refusal),
     /// It waits for approvals, and goes on with them: [`Host::resume`].
     Held(Box<Held>),
+    /// An operator's safe mode keeps it from a change. It goes on once that is lifted: [`Host::resume`].
+    Paused(Box<Paused>),
+    /// It is a dry run, and ended at the first effect that would have changed something.
+    FirstWrite(Box<FirstWrite>),
 }
 
 impl From<sandbox::Outcome> for Outcome {
@@ -528,12 +534,18 @@ impl Host {
             ms: millis(total.saturating_sub(remains.upstream)),
             upstream_ms: millis(remains.upstream),
         };
-        if let Some(held) = remains.held.take() {
+        if let Some(first) = remains.first_write.take() {
+            return self.finish(remains, Outcome::FirstWrite(Box::new(first)), asked, reserved, cost);
+        }
+        let held = remains.held.take().map(|held| Outcome::Held(Box::new(held)));
+        let paused = remains.paused.take().map(|paused| Outcome::Paused(Box::new(paused)));
+        if let Some(outcome) = held.or(paused) {
             return Ok(Answer {
                 call: remains.heading.call,
                 trace: remains.heading.trace,
-                outcome: Outcome::Held(Box::new(held)),
+                outcome,
                 refused_effects: remains.refusals,
+                edited: Vec::new(),
                 cost,
             });
         }
@@ -570,7 +582,12 @@ impl Host {
                 result: keep("result", value.to_canonical().into_bytes())?,
             }),
             // A call that waits has not ended.
-            Outcome::Held(_) => return Err(Fault::Lost),
+            Outcome::Held(_) | Outcome::Paused(_) => return Err(Fault::Lost),
+            Outcome::FirstWrite(first) => {
+                let refusal = &first.refusal;
+                let detail = keep("refused", refusal_json(refusal).to_canonical().into_bytes())?;
+                End::Refused(refused(refusal, Some(detail)))
+            }
             Outcome::Stopped(refusal) => {
                 let detail = keep("refused", refusal_json(refusal).to_canonical().into_bytes())?;
                 let refused = refused(refusal, Some(detail));
@@ -591,6 +608,7 @@ impl Host {
         let entry = remains.heading.entry(CallFinished {
             asked,
             checked: remains.tally.checks().to_vec(),
+            edited: remains.tally.edited(),
             effects: remains.tally.counts(),
             fuel: cost.fuel,
             log,
@@ -609,6 +627,7 @@ impl Host {
             trace,
             outcome,
             refused_effects: remains.refusals,
+            edited: Vec::new(),
             cost,
         })
     }
@@ -666,6 +685,7 @@ impl Host {
             trace,
             outcome,
             refused_effects: Vec::new(),
+            edited: Vec::new(),
             cost: Cost::default(),
         })
     }

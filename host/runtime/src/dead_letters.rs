@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::effects::{CallEffects, Redelivery};
 use crate::flow;
 use crate::host::Host;
-use crate::sandbox::GuestHttpError;
+use crate::sandbox::{GuestHttpError, Stop};
 use crate::store::{Reader, StoreError};
 use crate::transcript::{Record, Start, Unreadable};
 
@@ -143,7 +143,7 @@ fn ended(story: &CallStory, ordinal: u32) -> Option<(&Told<EffectIntent>, &Told<
 
 /// Whose key an effect has: its own, or that of the effect which it tried again. Each is before the other on the ledger, so there is
 /// a first.
-fn key(reader: &Reader, story: &CallStory, ordinal: u32) -> Result<(String, u32, u64), StoreError> {
+pub(crate) fn key(reader: &Reader, story: &CallStory, ordinal: u32) -> Result<(String, u32, u64), StoreError> {
     let mut at = (story.call.clone(), ordinal);
     let mut story = story.clone();
     loop {
@@ -258,6 +258,19 @@ impl Host {
         redelivery: Redelivery,
         guest: &GuestRequest,
     ) -> Result<Answer, Fault> {
+        let label = letter.intent.what.import.as_deref();
+        self.run_without_guest(accepted, label, |effects, import| {
+            effects.redeliver(redelivery, import, guest)
+        })
+    }
+
+    /// One effect in place of a guest's run, through the import of this label, and the end of its call.
+    pub(crate) fn run_without_guest(
+        &self,
+        accepted: Accepted<'_>,
+        label: Option<&str>,
+        send: impl FnOnce(&mut CallEffects, u32) -> Result<Result<GuestResponse, GuestHttpError>, Stop>,
+    ) -> Result<Answer, Fault> {
         let Accepted {
             tool,
             beginning,
@@ -266,17 +279,19 @@ impl Host {
             ..
         } = accepted;
         let started = Instant::now();
-        let label = letter.intent.what.import.as_deref();
         let mut capabilities = tool.loaded.manifest().capabilities();
         let import = capabilities.find(|import| Some(import.label.as_str()) == label);
         let mut effects = CallEffects::new(Arc::clone(&self.shared), beginning);
         let outcome = match import {
-            Some(import) => effects.redeliver(redelivery, import.index, guest),
+            Some(import) => send(&mut effects, import.index),
             None => Err(Refusal::new(
                 Code::Binding,
                 "the tool's component has no such import any more",
             )),
         };
+        if let Some(refusal) = effects.stopped_while_held() {
+            return Ok(effects.into_still_held(refusal, started));
+        }
         let mut remains = effects.into_remains();
         if let Some(fault) = remains.fault.take() {
             return Err(fault.into());

@@ -495,6 +495,7 @@ pub(crate) fn ended_without_its_guest(accepted: &CallAccepted, tally: &Tally, ou
     CallFinished {
         asked: accepted.asked.clone(),
         checked: tally.checks().to_vec(),
+        edited: tally.edited(),
         effects: tally.counts(),
         fuel: 0,
         log: None,

@@ -13,6 +13,8 @@ pub mod budgets;
 pub mod call;
 pub mod config;
 pub mod dead_letters;
+pub mod doubts;
+pub mod edits;
 mod effects;
 pub mod flow;
 pub mod gate;

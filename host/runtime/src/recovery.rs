@@ -13,6 +13,7 @@ use ambit_core::ledger::{CallStory, EntryDraft};
 use ambit_core::money::{Became, Period};
 
 use crate::approvals::{ApprovalError, accepted};
+use crate::doubts::still_reserved;
 use crate::effects::settled;
 use crate::gate::Traffic;
 use crate::host::{Host, ended_without_its_guest, now_ms};
@@ -52,51 +53,55 @@ pub(crate) fn note_doubts(store: &Store) -> Result<(), StoreError> {
     let reader = store.reader()?;
     for call in reader.under_way()? {
         let story = reader.story(&call)?;
-        let entries = story.effects.iter().filter_map(|(ordinal, effect)| match effect {
-            EffectStory::Intended {
+        let mut entries = Vec::new();
+        for (ordinal, effect) in &story.effects {
+            let EffectStory::Intended {
                 intent,
                 retries,
                 outcome: None,
                 ..
-            } => {
-                // Money in doubt stays reserved until somebody says what happened. That something was sent counts, all that could go.
-                let became = if intent.what.changes() {
-                    Became::InDoubt
-                } else {
-                    Became::Done
-                };
-                let all = Traffic {
-                    sent_bytes: u64::MAX,
-                    ..Traffic::default()
-                };
-                Some(EffectOutcome {
-                    absent: false,
-                    answer: None,
-                    attempts: u32::try_from(retries.len() + 1).unwrap_or(u32::MAX),
-                    // It has not failed for good: its call goes on once somebody says what became of it.
-                    dead: false,
-                    ms: 0,
-                    ordinal: *ordinal,
-                    outcome: Outcome::InDoubt(Doubt::Restart),
-                    received: 0,
-                    sent: 0,
-                    settled: settled(intent.what.reserved.clone(), became, all),
-                    spent: intent.what.spend,
-                })
-            }
-            _ => None,
-        });
-        let entries = entries.map(|outcome| EntryDraft {
-            body: outcome.into(),
-            call: Some(call.clone()),
-            config: story.config,
-            policy: story.policy,
-            principal: story.principal.clone(),
-            tool: story.tool,
-            trace: Some(story.trace.clone()),
-        });
+            } = effect
+            else {
+                continue;
+            };
+            // Money in doubt stays reserved until somebody says what happened. That something was sent counts, all that could go.
+            let became = if intent.what.changes() {
+                Became::InDoubt
+            } else {
+                Became::Done
+            };
+            let all = Traffic {
+                sent_bytes: u64::MAX,
+                ..Traffic::default()
+            };
+            // Of what was in doubt before and sent again, some is settled.
+            let reserved = still_reserved(&reader, &call, &intent.what)?;
+            let outcome = EffectOutcome {
+                absent: false,
+                answer: None,
+                attempts: u32::try_from(retries.len() + 1).unwrap_or(u32::MAX),
+                // It has not failed for good: its call goes on once somebody says what became of it.
+                dead: false,
+                ms: 0,
+                ordinal: *ordinal,
+                outcome: Outcome::InDoubt(Doubt::Restart),
+                received: 0,
+                sent: 0,
+                settled: settled(reserved, became, all),
+                spent: intent.what.spend,
+            };
+            entries.push(EntryDraft {
+                body: outcome.into(),
+                call: Some(call.clone()),
+                config: story.config,
+                policy: story.policy,
+                principal: story.principal.clone(),
+                tool: story.tool,
+                trace: Some(story.trace.clone()),
+            });
+        }
         let batch = Batch {
-            entries: entries.collect(),
+            entries,
             ..Batch::default()
         };
         store.commit(batch)?;
@@ -152,6 +157,7 @@ impl Host {
         let reason = reason.transpose()?;
         batch.entries.push(heading.entry(EffectResolved {
             answer,
+            dead: story.is_letter_again(ordinal, found),
             found,
             ordinal,
             reason: reason.as_ref().map(Payload::commitment),
@@ -227,7 +233,7 @@ fn of_reserved(reserved: Vec<(Window, u64)>, found: Found) -> Vec<Settlement> {
     settled.collect()
 }
 
-fn outcome_of(story: &CallStory, ordinal: u32) -> Option<&Told<EffectOutcome>> {
+pub(crate) fn outcome_of(story: &CallStory, ordinal: u32) -> Option<&Told<EffectOutcome>> {
     match story.effects.get(&ordinal)? {
         EffectStory::Intended { outcome, .. } => outcome.as_ref(),
         _ => None,
@@ -235,7 +241,7 @@ fn outcome_of(story: &CallStory, ordinal: u32) -> Option<&Told<EffectOutcome>> {
 }
 
 /// The effect in doubt that is meant.
-fn in_doubt(story: &CallStory, ordinal: Option<u32>) -> Result<u32, Refusal> {
+pub(crate) fn in_doubt(story: &CallStory, ordinal: Option<u32>) -> Result<u32, Refusal> {
     let doubts: Vec<u32> = story.doubts().collect();
     match (ordinal, doubts.as_slice()) {
         (Some(ordinal), doubts) if doubts.contains(&ordinal) => Ok(ordinal),
@@ -256,6 +262,6 @@ fn none_in_doubt(story: &CallStory, ordinal: Option<u32>) -> Refusal {
         .advise("`ambit calls --in-doubt` prints what is")
 }
 
-fn runs(call: &str) -> Refusal {
+pub(crate) fn runs(call: &str) -> Refusal {
     Refusal::new(Code::Approval, format!("call {call} runs right now")).advise("wait until it has ended")
 }

@@ -409,7 +409,11 @@ impl Effects for Recorded {
             return Err(self.diverge(divergence));
         }
         self.clock_ms = recalled.clock_ms;
-        Ok(recalled.answer)
+        match recalled.answer {
+            // A dry run ended there.
+            Err(GuestHttpError::Refused(refusal)) if refusal.code == Code::DryRun => Err(refusal),
+            answer => Ok(answer),
+        }
     }
 
     fn log(&mut self, level: LogLevel, message: &str) -> Result<(), Stop> {

@@ -240,6 +240,7 @@ impl Host {
                 trace: remains.heading.trace,
                 outcome: Outcome::Held(Box::new(held)),
                 refused_effects: remains.refusals,
+                edited: Vec::new(),
                 cost,
             });
         }

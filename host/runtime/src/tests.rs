@@ -155,6 +155,12 @@ fn source(port: u16) -> (String, String) {
     (world, module)
 }
 
+#[path = "tests_doubts.rs"]
+mod doubts;
+#[path = "tests_edits.rs"]
+mod edits;
+#[path = "tests_faults.rs"]
+mod faults;
 #[path = "tests_flow.rs"]
 mod flow;
 #[path = "tests_holds.rs"]
@@ -260,9 +266,10 @@ fn a_dry_run_reads_and_changes_nothing() {
         ..request(function)
     };
     let answer = host.call(dry("post")).unwrap();
+    assert!(matches!(answer.outcome, Outcome::FirstWrite(_)), "{answer:?}");
     assert_eq!(
         answer.refused_effects.first().map(|refusal| refusal.code),
-        Some(Code::Tier)
+        Some(Code::DryRun)
     );
     assert_eq!(service.requests(), 0);
     assert!(host.call(dry("get")).unwrap().refused_effects.is_empty());

@@ -11,7 +11,7 @@ use crate::flow::Flow;
 
 /// What a service does with one request.
 #[derive(Clone, Debug)]
-enum Reply {
+pub(super) enum Reply {
     /// Answers with this status, and these header lines.
     Status(u16, &'static str),
     /// Takes the request and closes the connection.
@@ -19,14 +19,14 @@ enum Reply {
 }
 
 /// A service that does what it is told, one request after another, and answers with 200 after that.
-struct Scripted {
-    service: Service,
+pub(super) struct Scripted {
+    pub(super) service: Service,
     script: Arc<Mutex<VecDeque<Reply>>>,
     heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl Scripted {
-    fn start(script: impl IntoIterator<Item = Reply>) -> Self {
+    pub(super) fn start(script: impl IntoIterator<Item = Reply>) -> Self {
         let script = Arc::new(Mutex::new(VecDeque::from_iter(script)));
         let heads: Arc<Mutex<Vec<String>>> = Arc::default();
         let (replies, kept) = (Arc::clone(&script), Arc::clone(&heads));
@@ -50,16 +50,16 @@ impl Scripted {
         Self { service, script, heads }
     }
 
-    fn will(&self, replies: impl IntoIterator<Item = Reply>) {
+    pub(super) fn will(&self, replies: impl IntoIterator<Item = Reply>) {
         self.script.lock().extend(replies);
     }
 
-    fn requests(&self) -> usize {
+    pub(super) fn requests(&self) -> usize {
         self.service.requests()
     }
 
     /// The idempotency keys of the requests that had one.
-    fn keys(&self) -> Vec<String> {
+    pub(super) fn keys(&self) -> Vec<String> {
         let heads = self.heads.lock();
         let lines = heads.iter().flat_map(|head| head.lines());
         lines
@@ -83,13 +83,13 @@ fn take(stream: &mut TcpStream) -> String {
 }
 
 /// A home whose connection and routes say more.
-fn home_with(folder: &Path, service: &Scripted, connection: &str, get: &str, change: &str) {
+pub(super) fn home_with(folder: &Path, service: &Scripted, connection: &str, get: &str, change: &str) {
     home(folder, &service.service, "");
     say(folder, connection, get, change);
 }
 
 /// Puts more into the configuration of a connection and its routes.
-fn say(folder: &Path, connection: &str, get: &str, change: &str) {
+pub(super) fn say(folder: &Path, connection: &str, get: &str, change: &str) {
     let path = folder.join("ambit.toml");
     let text = std::fs::read_to_string(&path).unwrap();
     let text = text
@@ -117,7 +117,7 @@ fn kinds(folder: &Path, wanted: &[Kind]) -> Vec<Kind> {
     kinds.filter(|kind| wanted.contains(kind)).collect()
 }
 
-fn verifies(folder: &Path) {
+pub(super) fn verifies(folder: &Path) {
     let keys = Keys::load(folder).unwrap();
     let reader = Reader::open(folder).unwrap().with_keys(&keys);
     reader
@@ -133,7 +133,7 @@ fn breaker(folder: &Path) -> Standing {
 }
 
 const BREAKER: &str = r#"breaker = { failures = 2, within = "60s", open = "400ms" }"#;
-const DOWN: Reply = Reply::Status(500, "");
+pub(super) const DOWN: Reply = Reply::Status(500, "");
 
 #[test]
 fn a_service_that_fails_is_left_alone_until_a_read_shows_that_it_works() {
@@ -327,7 +327,7 @@ fn last_outcome(folder: &Path) -> ambit_core::ledger::body::EffectOutcome {
     outcomes.next_back().unwrap()
 }
 
-const KEYED: &str =
+pub(super) const KEYED: &str =
     "idempotency = { header = \"Idempotency-Key\", lifetime = \"1h\" }\nretries = { most = 2, backoff = \"20ms\" }";
 
 #[test]
@@ -467,7 +467,7 @@ fn what_may_have_happened_is_spent_whatever_is_answered_later() {
     verifies(folder.path());
 }
 
-fn letters(folder: &Path) -> Vec<(String, u32)> {
+pub(super) fn letters(folder: &Path) -> Vec<(String, u32)> {
     let letters = Reader::open(folder).unwrap().dead_letters(None, 100).unwrap();
     letters
         .into_iter()

@@ -7,7 +7,7 @@ use super::*;
 use crate::replay::Replayer;
 
 /// Opens the home with a disk that fails at that step, each time after it went well so often.
-fn failing(folder: &Path, good: u64, step: Step) -> Result<Host, OpenError> {
+pub(super) fn failing(folder: &Path, good: u64, step: Step) -> Result<Host, OpenError> {
     let options = HostOptions {
         compiler: Some(Compiler::InProcess),
         faults: Faults::after(good, step, Fault::Io),
@@ -21,7 +21,7 @@ fn ends_in(folder: &Path, function: &str, good: u64, step: Step) -> bool {
     failing(folder, good, step).map_or(true, |host| host.call(request(function)).is_err())
 }
 
-fn in_order(folder: &Path) {
+pub(super) fn in_order(folder: &Path) {
     let keys = Keys::load(folder).unwrap();
     let reader = Reader::open(folder).unwrap().with_keys(&keys);
     let key = crate::store::verifier(folder).unwrap();
@@ -29,7 +29,7 @@ fn in_order(folder: &Path) {
     reader.check_values(|_| {}).unwrap();
 }
 
-fn replays(folder: &Path, call: &str) {
+pub(super) fn replays(folder: &Path, call: &str) {
     let replayed = Replayer::open(folder, Some(Compiler::InProcess))
         .unwrap()
         .replay(call)

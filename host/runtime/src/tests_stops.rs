@@ -171,7 +171,7 @@ fn each_scope_stops_its_own_until_it_is_lifted() {
 }
 
 #[test]
-fn safe_mode_lets_reads_through_and_nothing_else() {
+fn safe_mode_lets_reads_through_and_pauses_the_rest() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start();
     home(folder.path(), &service, "");
@@ -186,13 +186,76 @@ fn safe_mode_lets_reads_through_and_nothing_else() {
         let before = service.requests();
         host.stop(&stop(Kind::SafeMode, scope), "to be safe").unwrap();
         let answer = host.call(request("both")).unwrap();
-        assert!(matches!(answer.outcome, Outcome::Ok(_)), "the tool is told: {answer:?}");
-        let codes: Vec<Code> = answer.refused_effects.iter().map(|refusal| refusal.code).collect();
-        assert_eq!(codes, [Code::SafeMode], "{scope}");
+        let paused = paused(&answer);
+        let in_force = host.reader().unwrap().stops().unwrap();
+        assert_eq!(
+            in_force.iter().map(|stop| &stop.id).collect::<Vec<_>>(),
+            [&paused.stop],
+            "{scope}"
+        );
+        assert_eq!(paused.refusal.code, Code::SafeMode, "{scope}");
+        assert!(answer.refused_effects.is_empty(), "nothing is recorded as refused");
         assert_eq!(service.requests() - before, 1, "the read alone");
+        let call = answer.call.as_str();
+        let unended = host.unended().unwrap();
+        assert_eq!(unended.len(), 1);
+        assert_eq!(unended[0].story.paused().unwrap().what.stop, paused.stop);
+        // Another process neither, until it is lifted.
+        drop(host);
+        let host = open(folder.path()).unwrap();
+        assert_eq!(code(host.resume(call, None)), Code::SafeMode);
+        assert_eq!(service.requests() - before, 1);
         host.lift(&stop(Kind::SafeMode, scope), None).unwrap();
+        let ended = host.resume(call, None).unwrap();
+        assert!(matches!(ended.outcome, Outcome::Ok(_)), "{ended:?}");
+        assert_eq!(service.requests() - before, 2, "the read is not sent again");
+        assert!(host.unended().unwrap().is_empty());
         assert!(host.call(request("both")).unwrap().refused_effects.is_empty());
+        drop(host);
+        holds::in_order(folder.path(), call);
     }
+    in_order(folder.path());
+}
+
+fn paused(answer: &Answer) -> crate::call::Paused {
+    match &answer.outcome {
+        Outcome::Paused(paused) => paused.as_ref().clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_call_is_paused_as_often_as_it_is_stopped_and_keeps_what_it_reserved() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    home(
+        folder.path(),
+        &service,
+        "[budget.calls]\nwindow = \"day\"\nunit = \"calls\"\ncap = 1\n",
+    );
+    let host = open(folder.path()).unwrap();
+    let safe = stop(Kind::SafeMode, "everything");
+    host.stop(&safe, "look first").unwrap();
+    let answer = host.call(request("both")).unwrap();
+    let first = paused(&answer).stop;
+    let call = answer.call.as_str();
+    host.lift(&safe, None).unwrap();
+    host.stop(&stop(Kind::SafeMode, "tool:things"), "look again").unwrap();
+    // Another stop is in force by now: it goes on, and is paused once more.
+    let again = host.resume(call, None).unwrap();
+    let second = paused(&again).stop;
+    assert_ne!(first, second);
+    assert_eq!(code(host.resume(call, None)), Code::SafeMode);
+    let story = host.reader().unwrap().story(call).unwrap();
+    let stops: Vec<&String> = story.pauses.iter().map(|pause| &pause.what.stop).collect();
+    assert_eq!(stops, [&first, &second], "an entry for each");
+    let full = host.call(request("get")).unwrap();
+    assert_eq!(stopped(&full).map(|refusal| refusal.code), Some(Code::Budget));
+    host.lift(&stop(Kind::SafeMode, "tool:things"), None).unwrap();
+    host.resume(call, None).unwrap();
+    assert_eq!(service.requests(), 2);
+    drop(host);
+    holds::in_order(folder.path(), call);
     in_order(folder.path());
 }
 

@@ -221,7 +221,8 @@ pub(crate) struct AskedFor {
 }
 
 impl AskedFor {
-    fn read(record: &Record<'_>, ordinal: u32, label: Option<&str>) -> Result<Self, Unreadable> {
+    /// What is recorded of an effect.
+    pub(crate) fn read(record: &Record<'_>, ordinal: u32, label: Option<&str>) -> Result<Self, Unreadable> {
         let asked = record.json(&format!("effect/{ordinal}/asked"))?;
         Ok(Self {
             ordinal,

@@ -14,13 +14,13 @@ Usage: ambit-crash [--effects N] [--seed N]
 Kills hosts at random moments until the service has received N effects, and checks that everything adds up.
 
   --effects N    at least so many [default: 20000]
-  --seed N       of the moments [default: 1]
+  --seed N       of the moments and of what is called [default: AMBIT_CRASH_SEED, or 1]
 ";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let ended = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["--work", home] => crash::work(&PathBuf::from(home)).map(|()| true),
+        ["--work", home, seed] => crash::work(&PathBuf::from(home), seed.parse().unwrap_or_default()).map(|()| true),
         options => match plan(options) {
             Some(plan) => run(plan),
             None => {
@@ -48,7 +48,7 @@ fn run(plan: Plan) -> Result<bool, Failed> {
 fn plan(options: &[&str]) -> Option<Plan> {
     let mut plan = Plan {
         effects: 20_000,
-        seed: 1,
+        seed: seed()?,
     };
     for pair in options.chunks(2) {
         match pair {
@@ -58,4 +58,12 @@ fn plan(options: &[&str]) -> Option<Plan> {
         }
     }
     Some(plan)
+}
+
+/// What the environment says; 1 where it says nothing, and none where it is no number.
+fn seed() -> Option<u64> {
+    match env::var("AMBIT_CRASH_SEED") {
+        Ok(text) => text.parse().ok(),
+        Err(_) => Some(1),
+    }
 }

@@ -1,6 +1,7 @@
 //! `ambit approvals`: effects that wait for people, and what people say to them.
 
 mod batch;
+pub(crate) mod edit;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -26,6 +27,7 @@ pub(crate) fn run(command: &Approvals, home: &Path, out: Output) -> Result<Exit,
         Approvals::Show { hold } => show(home, hold, out),
         Approvals::Approve(cast) => vote(home, cast, Verdict::Approve, out),
         Approvals::Reject(cast) => vote(home, cast, Verdict::Reject, out),
+        Approvals::Edit(args) => edit::run(home, args, out),
         Approvals::BreakGlass { hold, key, reason } => break_glass(home, hold, key, reason, out),
         Approvals::Resume { hold: Some(hold), .. } => resume(home, hold, out),
         Approvals::Resume { hold: None, many } => batch::resume(home, many, out),
@@ -110,6 +112,7 @@ fn row(waiting: &Pending) -> Value {
         "call": waiting.call,
         "tool": waiting.accepted.asked.tool,
         "ordinal": held.ordinal,
+        "edited_by": held.authors,
         "agent": waiting.hold.principal.agent,
         "user": waiting.hold.principal.user,
         "run": waiting.accepted.run,
@@ -182,7 +185,7 @@ fn line(waiting: &Pending, w: &mut dyn Write) -> io::Result<()> {
         Some(vote) => format!("  BREAK-GLASS by {}", untrusted(&vote.person)),
         None => String::new(),
     };
-    writeln!(
+    write!(
         w,
         "{id} {} by {}  {}{word}{}{}{glass}  until {}",
         untrusted(&effect(waiting)),
@@ -191,7 +194,15 @@ fn line(waiting: &Pending, w: &mut dyn Write) -> io::Result<()> {
         colour.render_reset(),
         untrusted(&needs),
         utc(i64::try_from(waiting.held.expires).unwrap_or(i64::MAX)),
-    )
+    )?;
+    edit::briefly(waiting, w)?;
+    writeln!(w)
+}
+
+/// What would be sent; none where it is not readable here.
+fn request(reader: &Reader, waiting: &Pending) -> Result<Option<Value>, Failure> {
+    let payload = reader.payload(&waiting.call, &waiting.held.request_name())?;
+    Ok(payload.and_then(|payload| serde_json::from_slice(payload.bytes()).ok()))
 }
 
 fn show(home: &Path, given: &str, out: Output) -> Result<Exit, Failure> {
@@ -199,20 +210,16 @@ fn show(home: &Path, given: &str, out: Output) -> Result<Exit, Failure> {
     let reader = reader(home)?;
     let people = People::of(&reader, &config)?;
     let waiting = waiting(&reader, &people, given)?;
-    let name = format!("effect/{}/held", waiting.held.ordinal);
-    let request = reader
-        .payload(&waiting.call, &name)?
-        .and_then(|payload| serde_json::from_slice::<Value>(payload.bytes()).ok());
-    let mut document = row(&waiting);
-    if let Some(document) = document.as_object_mut() {
-        document.insert("request".to_owned(), request.clone().unwrap_or(Value::Null));
-    }
-    out.result(&document, |w| print(&waiting, request.as_ref(), w))?;
+    let request = request(&reader, &waiting)?;
+    let edited = edit::Shown::of(&reader, &waiting)?;
+    out.result(&edit::document(&waiting, &edited, request.as_ref()), |w| {
+        print(&waiting, &edited, request.as_ref(), w)
+    })?;
     Ok(Exit::Done)
 }
 
 /// A hold for whoever has to decide: what exactly would be sent, for whom, and what is missing.
-fn print(waiting: &Pending, request: Option<&Value>, w: &mut dyn Write) -> io::Result<()> {
+fn print(waiting: &Pending, edited: &edit::Shown, request: Option<&Value>, w: &mut dyn Write) -> io::Result<()> {
     let held = &waiting.held;
     let mut field = |name: &str, value: &str| {
         let dim = style::DIM;
@@ -247,6 +254,7 @@ fn print(waiting: &Pending, request: Option<&Value>, w: &mut dyn Write) -> io::R
     if let Some(body) = text("body") {
         field("body", body)?;
     }
+    edited.lines(&mut field)?;
     if !held.rules.is_empty() {
         field("denied by", &held.rules.join(", "))?;
     }

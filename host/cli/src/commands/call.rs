@@ -8,18 +8,16 @@ use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::Narrowing;
 use ambit_core::ledger::body::Stage;
 use ambit_core::ledger::story::{CallStory, EffectStory, Opening};
-use ambit_core::ledger::utc;
 use ambit_core::policy::Mode;
 use ambit_core::run::Run;
 use ambit_core::scope::Tier;
-use ambit_runtime::approvals::told;
-use ambit_runtime::call::{Answer, CallRequest, Held, Outcome};
+use ambit_runtime::call::{Answer, CallRequest, Outcome, Would};
 use ambit_runtime::config::Config;
 use ambit_runtime::host::{Host, HostOptions};
 use ambit_runtime::ids::TraceId;
 use serde_json::json;
 
-use super::run;
+use super::{pending, run};
 use crate::args::{self, Call, Format};
 use crate::output::{self, Exit, Failure, Output, count, note, sentence, style, untrusted};
 use crate::proposal::{permit, quoted};
@@ -83,7 +81,7 @@ pub(crate) fn tell(
 ) -> Result<Exit, Failure> {
     // A call that waits has not ended, and has no receipt yet.
     let receipt = match answer.outcome {
-        Outcome::Held(_) => None,
+        Outcome::Held(_) | Outcome::Paused(_) => None,
         _ => Some(host.receipt(&answer.call)?),
     };
     if let (Some(path), Some(receipt)) = (receipt_file, &receipt) {
@@ -154,7 +152,12 @@ pub(crate) const fn exit_of(answer: &Answer) -> Exit {
     match answer.outcome {
         Outcome::Ok(_) => Exit::Done,
         Outcome::ToolError(_) | Outcome::Stopped(_) => Exit::Refused,
-        Outcome::Held(_) => Exit::Held,
+        Outcome::Held(_) | Outcome::Paused(_) => Exit::Held,
+        // A dry run did what it is for, unless what it found would be refused.
+        Outcome::FirstWrite(ref first) => match first.policy {
+            Would::BeDenied { .. } => Exit::Refused,
+            Would::BePermitted { .. } | Would::BeHeld { .. } => Exit::Done,
+        },
     }
 }
 
@@ -202,11 +205,25 @@ pub(crate) fn agent(named: Option<&str>, config: &Config) -> Result<String, Fail
 }
 
 fn report(answer: &Answer, receipt: Option<&str>, asked: &str, out: Output) -> Result<(), Failure> {
-    let (word, value, refusal, held) = match &answer.outcome {
-        Outcome::Ok(value) => ("ok", Some(value), None, None),
-        Outcome::ToolError(value) => ("tool-error", Some(value), None, None),
-        Outcome::Stopped(refusal) => ("refused", None, Some(refusal), None),
-        Outcome::Held(held) => ("held", None, None, Some(held.as_ref())),
+    let (word, value, refusal) = match &answer.outcome {
+        Outcome::Ok(value) => ("ok", Some(value), None),
+        Outcome::ToolError(value) => ("tool-error", Some(value), None),
+        Outcome::Stopped(refusal) => ("refused", None, Some(refusal)),
+        Outcome::Held(_) => ("held", None, None),
+        Outcome::Paused(_) => ("paused", None, None),
+        Outcome::FirstWrite(_) => ("first-write", None, None),
+    };
+    let held = match &answer.outcome {
+        Outcome::Held(held) => Some(held.as_ref()),
+        _ => None,
+    };
+    let paused = match &answer.outcome {
+        Outcome::Paused(paused) => Some(paused.as_ref()),
+        _ => None,
+    };
+    let first_write = match &answer.outcome {
+        Outcome::FirstWrite(first) => Some(first.as_ref()),
+        _ => None,
     };
     let receipt: Option<serde_json::Value> = receipt.and_then(|receipt| serde_json::from_str(receipt).ok());
     let document = json!({
@@ -216,7 +233,10 @@ fn report(answer: &Answer, receipt: Option<&str>, asked: &str, out: Output) -> R
         "value": value,
         "refusal": refusal,
         "held": held,
+        "first_write": first_write,
+        "paused": paused,
         "refused_effects": answer.refused_effects,
+        "edited": answer.edited,
         "cost": answer.cost,
         "receipt": receipt,
     });
@@ -228,39 +248,22 @@ fn report(answer: &Answer, receipt: Option<&str>, asked: &str, out: Output) -> R
         None => Ok(()),
     })?;
     if out.format == Format::Human {
+        answer.edited.iter().for_each(pending::edited);
         if let Some(held) = held {
-            waits(held);
+            pending::waits(held);
+        }
+        if let Some(by) = paused {
+            pending::paused(answer.call.as_str(), by);
+        }
+        if let Some(first) = first_write {
+            pending::first_write(first);
+            // It is told there, in full.
+            cost(answer);
+            return Ok(());
         }
         explain(answer, refusal, asked);
     }
     Ok(())
-}
-
-/// For people: what waits, for whom, until when, and what to do about it.
-fn waits(held: &Held) {
-    let spend = held
-        .spend
-        .map(|spend| format!(", {} {} (minor units)", spend.minor, spend.currency))
-        .unwrap_or_default();
-    let over = match held.over.as_slice() {
-        [] => String::new(),
-        over => format!(", passes the cap of {}", untrusted(&over.join(", "))),
-    };
-    note(format!(
-        "{}held{}: effect {}, {} {}/{}{spend}{over}, waits for approvals: {}",
-        style::WARN.render(),
-        style::WARN.render_reset(),
-        held.ordinal,
-        held.tier,
-        untrusted(&held.connection),
-        untrusted(&held.route),
-        untrusted(&told(&held.needs)),
-    ));
-    let id: String = held.hold.to_hex().chars().take(12).collect();
-    let until = utc(i64::try_from(held.expires_ms).unwrap_or(i64::MAX));
-    note(format!(
-        "  Until {until}: `ambit approvals show {id}`, then `approve` or `reject`."
-    ));
 }
 
 /// What an operator can do about a refusal that says nothing of it. An agent is not told: it can do none of this.
@@ -295,6 +298,11 @@ fn explain(answer: &Answer, refusal: Option<&Refusal>, asked: &str) {
             note(format!("  {}", untrusted(&sentence(&advice))));
         }
     }
+    cost(answer);
+}
+
+/// For people: what it cost, and where to read on.
+fn cost(answer: &Answer) {
     let dim = style::DIM;
     note(format!(
         "{}{} · {} · fuel {} · {} ms · ambit audit show {}{}",

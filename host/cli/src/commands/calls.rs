@@ -8,6 +8,7 @@ use ambit_core::ledger::body::Found;
 use ambit_core::ledger::story::{EffectStory, Opening};
 use ambit_core::ledger::{CallStory, utc};
 use ambit_runtime::config::Config;
+use ambit_runtime::doubts::Retry;
 use ambit_runtime::host::{Host, HostOptions};
 use ambit_runtime::recovery::Unended;
 use ambit_runtime::store::Reader;
@@ -25,6 +26,7 @@ pub(crate) fn run(args: &Calls, home: &Path, out: Output) -> Result<Exit, Failur
             None if *all => resume_all(home, out),
             None => Err(Failure::usage("which call?").advise("Name one, or say --all.")),
         },
+        Some(CallsCommand::Resolve(args)) if args.retry => retry(home, args, out),
         Some(CallsCommand::Resolve(args)) => resolve(home, args, out),
         Some(CallsCommand::End { call }) => end(home, call, out),
     }
@@ -34,25 +36,45 @@ pub(crate) fn run(args: &Calls, home: &Path, out: Output) -> Result<Exit, Failur
 struct Row {
     story: CallStory,
     doubts: Vec<u32>,
+    /// Until when each of these that can be sent again is recognised, in milliseconds since 1970.
+    again: BTreeMap<u32, u64>,
+}
+
+impl Row {
+    fn new(reader: &Reader, config: Option<&Config>, story: CallStory) -> Result<Row, Failure> {
+        let doubts: Vec<u32> = story.doubts().collect();
+        let mut again = BTreeMap::new();
+        if let Some(config) = config {
+            for ordinal in &doubts {
+                let retry = Retry::of(reader, config, &story, *ordinal)?;
+                again.extend(retry.ok().map(|retry| (*ordinal, retry.until_ms)));
+            }
+        }
+        Ok(Row { story, doubts, again })
+    }
 }
 
 /// What has not ended and waits for nobody, and what ended in doubt: the oldest first.
-fn rows(reader: &Reader) -> Result<Vec<Row>, Failure> {
+fn rows(reader: &Reader, config: Option<&Config>) -> Result<Vec<Row>, Failure> {
     let unended = Unended::all(reader)?.into_iter();
-    let mut rows: BTreeMap<u64, Row> = unended
-        .map(|Unended { story, doubts }| (story.opening.stamp.index(), Row { story, doubts }))
+    let mut stories: BTreeMap<u64, CallStory> = unended
+        .map(|Unended { story, .. }| (story.opening.stamp.index(), story))
         .collect();
     for (work, _) in reader.doubts()? {
         let story = reader.story(&work.call)?;
-        let doubts = story.doubts().collect();
-        rows.insert(story.opening.stamp.index(), Row { story, doubts });
+        stories.insert(story.opening.stamp.index(), story);
     }
-    Ok(rows.into_values().collect())
+    stories
+        .into_values()
+        .map(|story| Row::new(reader, config, story))
+        .collect()
 }
 
 fn list(home: &Path, in_doubt: bool, out: Output) -> Result<Exit, Failure> {
     let reader = Reader::open(home)?;
-    let mut rows = rows(&reader)?;
+    // What is in doubt is told also where the configuration cannot be read; what can be sent again is not known then.
+    let config = Config::load(home).ok();
+    let mut rows = rows(&reader, config.as_ref())?;
     rows.retain(|row| !in_doubt || !row.doubts.is_empty());
     let documents: Vec<Value> = rows.iter().map(document).collect();
     out.result(&documents, |w| {
@@ -73,6 +95,7 @@ fn state(row: &Row) -> &'static str {
     match (row.story.is_over(), row.doubts.is_empty()) {
         (_, false) => "in doubt",
         (true, true) => "over",
+        (false, true) if row.story.paused().is_some() => "paused",
         (false, true) => "interrupted",
     }
 }
@@ -91,20 +114,24 @@ fn document(row: &Row) -> Value {
         "call": row.story.call,
         "state": state(row),
         "ended": row.story.is_over(),
+        "paused_by": row.story.paused().map(|paused| &paused.what.stop),
         "tool": tool,
         "function": function,
         "agent": principal.map(|principal| &principal.agent),
         "user": principal.and_then(|principal| principal.user.as_ref()),
         "began": utc(row.story.opening.stamp.time_ms()),
-        "in_doubt": row.doubts.iter().filter_map(|ordinal| doubt(&row.story, *ordinal)).collect::<Vec<_>>(),
+        "in_doubt": row.doubts.iter().filter_map(|ordinal| doubt(row, *ordinal)).collect::<Vec<_>>(),
     })
 }
 
-fn doubt(story: &CallStory, ordinal: u32) -> Option<Value> {
-    let EffectStory::Intended { intent, outcome, .. } = story.effects.get(&ordinal)? else {
+fn doubt(row: &Row, ordinal: u32) -> Option<Value> {
+    let EffectStory::Intended { intent, outcome, .. } = row.story.effects.get(&ordinal)? else {
         return None;
     };
     let intent = &intent.what;
+    let again = row.again.get(&ordinal);
+    let mut choices = vec!["done", "not-done"];
+    choices.extend(again.map(|_| "retry"));
     Some(json!({
         "effect": ordinal,
         "connection": intent.connection,
@@ -112,7 +139,13 @@ fn doubt(story: &CallStory, ordinal: u32) -> Option<Value> {
         "tier": intent.tier,
         "spend": intent.spend,
         "since": outcome.as_ref().map(|outcome| utc(outcome.stamp.time_ms())),
+        "choices": choices,
+        "retry_until": again.map(|until| time(*until)),
     }))
+}
+
+fn time(ms: u64) -> String {
+    utc(i64::try_from(ms).unwrap_or(i64::MAX))
 }
 
 fn line(row: &Row, w: &mut dyn Write) -> io::Result<()> {
@@ -130,6 +163,9 @@ fn line(row: &Row, w: &mut dyn Write) -> io::Result<()> {
         "{call}  {on}{}{off}  {tool} {function} for {agent}, begun {began}",
         state(row)
     )?;
+    if let Some(paused) = row.story.paused() {
+        writeln!(w, "  by the stop {}: it goes on once that is lifted", paused.what.stop)?;
+    }
     for ordinal in &row.doubts {
         let Some(EffectStory::Intended { intent, .. }) = row.story.effects.get(ordinal) else {
             continue;
@@ -147,6 +183,14 @@ fn line(row: &Row, w: &mut dyn Write) -> io::Result<()> {
             w,
             "    ambit calls resolve {call} --effect {ordinal} --done    (or --not-done)"
         )?;
+        if let Some(until) = row.again.get(ordinal) {
+            writeln!(
+                w,
+                "  or, until {}, have it sent again under the key by which the service does it once:",
+                time(*until)
+            )?;
+            writeln!(w, "    ambit calls resolve {call} --effect {ordinal} --retry")?;
+        }
     }
     if !row.story.is_over() && row.doubts.is_empty() {
         writeln!(w, "  ambit calls resume {call}    (or end)")?;
@@ -201,7 +245,7 @@ fn resume_all(home: &Path, out: Output) -> Result<Exit, Failure> {
         for (call, exit) in &done {
             let word = match exit {
                 Exit::Done => "done",
-                Exit::Held => "waits for approval",
+                Exit::Held => "waits for approval, or until a stop is lifted",
                 _ => "ended without a result: see `ambit audit show`",
             };
             writeln!(w, "{call}  {word}")?;
@@ -217,6 +261,16 @@ fn resume_all(home: &Path, out: Output) -> Result<Exit, Failure> {
         )
     })?;
     Ok(if left.is_empty() { Exit::Done } else { Exit::Refused })
+}
+
+/// Sends the effect again, and goes on with its call: what is printed is what became of that.
+fn retry(home: &Path, args: &Resolve, out: Output) -> Result<Exit, Failure> {
+    let story = named(home, &args.call)?;
+    let host = open(home, &story)?;
+    let going = output::working("the effect is sent again, and its call goes on");
+    let answer = host.retry_doubt(&story.call, args.effect, Some(going.listener()))?;
+    drop(going);
+    call::tell(&host, &answer, asked(&story).0, None, out)
 }
 
 fn resolve(home: &Path, args: &Resolve, out: Output) -> Result<Exit, Failure> {

@@ -8,7 +8,7 @@ use ambit_core::ledger::utc;
 use ambit_runtime::config::Config;
 use ambit_runtime::home::{self, Erased};
 use ambit_runtime::host;
-use ambit_runtime::store::Erasure;
+use ambit_runtime::store::{Erasure, Kept};
 use serde_json::{Value, json};
 
 use super::audit;
@@ -86,7 +86,27 @@ fn told(erasure: &Erasure, why: &Reason) -> String {
         1 => text.push_str("\n1 call is not over: its values stay"),
         open => text.push_str(&format!("\n{open} calls are not over: their values stay")),
     }
+    text.push_str(&named(erasure, Kept::NotOver));
+    match erasure.kept(Kept::InDoubt).count() {
+        0 => {}
+        1 => text.push_str("\n1 call has an effect in doubt: its values stay until somebody says what became of it"),
+        some => text.push_str(&format!(
+            "\n{some} calls have effects in doubt: their values stay until somebody says what became of these"
+        )),
+    }
+    text.push_str(&named(erasure, Kept::InDoubt));
     untrusted(&text)
+}
+
+/// The ids of calls whose values stay, as many as fit on a screen.
+fn named(erasure: &Erasure, why: Kept) -> String {
+    const MOST: usize = 10;
+    let mut text: String = erasure.kept(why).take(MOST).map(|call| format!("\n  {call}")).collect();
+    match erasure.kept(why).count().checked_sub(MOST) {
+        None | Some(0) => {}
+        Some(more) => text.push_str(&format!("\n  and {more} more: --format json names all")),
+    }
+    text
 }
 
 /// Asks whoever sits at the terminal.
@@ -115,6 +135,14 @@ fn entries(done: Erased) -> String {
     }
 }
 
+/// The calls whose values stay, each with why.
+fn kept(erasure: &Erasure) -> Vec<Value> {
+    let of = |why, word: &'static str| erasure.kept(why).map(move |call| json!({ "call": call, "why": word }));
+    of(Kept::NotOver, "not-over")
+        .chain(of(Kept::InDoubt, "in-doubt"))
+        .collect()
+}
+
 fn document(erasure: &Erasure, why: &Reason, done: Option<Erased>) -> Value {
     json!({
         "why": why,
@@ -124,6 +152,8 @@ fn document(erasure: &Erasure, why: &Reason, done: Option<Erased>) -> Value {
         "first": erasure.span_ms().map(|(first, _)| utc(first)),
         "last": erasure.span_ms().map(|(_, last)| utc(last)),
         "not_over": erasure.open(),
+        "in_doubt": erasure.kept(Kept::InDoubt).count(),
+        "kept": kept(erasure),
         "erased": done.is_some(),
         "entry": done.map(|done| done.entry),
         "entries": done.map(|done| done.entries),

@@ -14,6 +14,7 @@ pub(crate) mod erase;
 pub(crate) mod init;
 pub(crate) mod inspect;
 pub(crate) mod kill;
+mod pending;
 pub(crate) mod person;
 pub(crate) mod policy;
 pub(crate) mod receipt;

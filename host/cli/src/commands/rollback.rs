@@ -88,8 +88,7 @@ fn exit(host: &Host, answer: &Answer, plan: Option<&Plan>) -> Result<Exit, Failu
     let story = host.reader()?.story(answer.call.as_str())?;
     let no_way = plan.is_some_and(|plan| plan.refusal().is_some());
     Ok(match (&answer.outcome, &story.opening.what) {
-        (Outcome::Ok(_), _) => Exit::Done,
-        (Outcome::Held(_), _) => Exit::Held,
+        (Outcome::Ok(_) | Outcome::Held(_) | Outcome::Paused(_), _) => call::exit_of(answer),
         (_, Opening::Denied(_)) if !no_way => Exit::Usage,
         _ => Exit::Refused,
     })

@@ -1,16 +1,19 @@
 //! One call told for people: who, what was asked, which rule decided each effect, what left, what came back, the cost.
 
 use std::io::{self, Write};
+use std::ops::RangeFrom;
 
-use ambit_core::hold::Vote;
+use ambit_core::hold::{Changes, Edit, Vote};
 use ambit_core::ledger::body::{
-    Amount, By, CallFinished, Cause, Doubt, EffectIntent, EffectOutcome, End, Found, Outcome, Refused, Stage, Undoes,
+    Amount, By, CallFinished, Cause, Doubt, EffectHeld, EffectIntent, EffectOutcome, End, Found, HoldEdited, HoldVoted,
+    Outcome, Refused, Stage, Undoes,
 };
-use ambit_core::ledger::story::{EffectStory, HoldStory, Opening, Told};
+use ambit_core::ledger::story::{EditStory, EffectStory, HoldStory, Opening, Told};
 use ambit_core::ledger::{CallStory, utc};
 use ambit_runtime::approvals::told;
 use anstyle::Style;
 
+use super::approvals::edit::{change, compared};
 use super::approvals::{verdict, voter};
 use crate::output::{style, untrusted};
 
@@ -34,6 +37,10 @@ pub(crate) fn print(story: &CallStory, payload: &Payloads<'_>, w: &mut dyn Write
     }
     for (ordinal, effect) in &story.effects {
         teller.effect(story, *ordinal, effect, w)?;
+    }
+    for pause in &story.pauses {
+        let what = format!("paused before effect {} by {}", pause.what.ordinal, pause.what.stop);
+        teller.line(w, style::WARN, pause.stamp.time_ms(), &what)?;
     }
     match &story.finished {
         Some(finished) => teller.finished(finished, w),
@@ -168,7 +175,41 @@ impl Teller<'_> {
     }
 
     fn hold(&self, ordinal: u32, hold: &HoldStory, w: &mut dyn Write) -> io::Result<()> {
-        let held = &hold.held.what;
+        let mut nth = 1..;
+        for EditStory { held, votes, edit } in &hold.edits {
+            self.held(held, w)?;
+            self.votes(ordinal, votes, &mut nth, w)?;
+            self.edit(ordinal, edit, w)?;
+        }
+        self.held(&hold.held, w)?;
+        self.votes(ordinal, &hold.votes, &mut nth, w)
+    }
+
+    /// Who changed what: the fields from what the tool asked for to what they are.
+    fn edit(&self, ordinal: u32, told: &Told<HoldEdited>, w: &mut dyn Write) -> io::Result<()> {
+        let edited = &told.what;
+        let Ok(said) = Edit::claimed(&edited.edit) else {
+            return Ok(());
+        };
+        let who = format!("{} of {}, {}", said.person, said.group, utc(told.stamp.time_ms()));
+        field(w, "edited by", &who)?;
+        let Some(text) = (self.payload)(&edited.changes_name()) else {
+            return Ok(());
+        };
+        let Ok(changes) = Changes::parse(&text) else {
+            return field(w, "changes", &text);
+        };
+        let asked = (self.payload)(&format!("effect/{ordinal}/asked"));
+        let asked = asked.and_then(|asked| serde_json::from_str(&asked).ok());
+        for (name, from, to) in compared(&changes, asked.as_ref()) {
+            field(w, "changes", &change(&name, from.as_ref(), to.as_ref()))?;
+        }
+        self.value(w, "because", &edited.reason_name())
+    }
+
+    fn held(&self, told_of: &Told<EffectHeld>, w: &mut dyn Write) -> io::Result<()> {
+        let held = &told_of.what;
+        let ordinal = held.ordinal;
         let place = place(Some(&held.connection), Some(&held.route));
         let spend = held
             .spend
@@ -176,7 +217,7 @@ impl Teller<'_> {
             .map(|a| format!(", {}", money(a)))
             .unwrap_or_default();
         let what = format!("effect {ordinal}: {} {place}{spend}: held", held.tier);
-        self.line(w, style::WARN, hold.held.stamp.time_ms(), &what)?;
+        self.line(w, style::WARN, told_of.stamp.time_ms(), &what)?;
         if !held.rules.is_empty() {
             rules("denied by", &held.rules, w)?;
         }
@@ -185,8 +226,18 @@ impl Teller<'_> {
         }
         undoes(held.undoes.as_ref(), w)?;
         field(w, "needs", &told(&held.needs))?;
-        self.value(w, "would send", &format!("effect/{ordinal}/held"))?;
-        for (nth, vote) in (1..).zip(&hold.votes) {
+        self.value(w, "would send", &held.request_name())
+    }
+
+    /// Votes, with their reasons, which are numbered over all that the effect was.
+    fn votes(
+        &self,
+        ordinal: u32,
+        votes: &[Told<HoldVoted>],
+        nth: &mut RangeFrom<u32>,
+        w: &mut dyn Write,
+    ) -> io::Result<()> {
+        for (vote, nth) in votes.iter().zip(nth) {
             let Ok(said) = Vote::claimed(&vote.what.vote) else {
                 continue;
             };

@@ -5,10 +5,12 @@
 //! decided here, by [`Progress::cast`] and [`Progress::end`]: pure functions over what the ledger says, so that whoever reads
 //! the ledger comes to the same.
 //!
-//! A hold ends once: with the intent that its approvals permitted, or with a refusal. That what was approved is still what
+//! A hold ends once: with the intent that its approvals permitted, with a refusal, or with an [`Edit`], which puts another effect
+//! and another hold in its place. That what was approved is still what
 //! policy would permit is not decided here: at the end everything is decided anew, with the approvals as facts.
 
 mod delegation;
+mod edit;
 mod said;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +27,7 @@ use crate::ledger::{LedgerError, Principal, SignerKey, VerifierKey};
 use said::{Lines, Said};
 
 pub use delegation::{Delegation, Electorate, LONGEST_DELEGATION_MS};
+pub use edit::{Changes, Edit, MOST_CHANGES};
 
 /// Approvals that policy asks for: at least so many people of each group.
 pub type Need = BTreeMap<String, u32>;
@@ -44,12 +47,31 @@ pub fn combined(ways: &[Need], also: &Need) -> Vec<Need> {
     let mut all: Vec<Need> = ways.iter().map(both).collect();
     all.sort();
     all.dedup();
-    let asks_for_all_of = |one: &Need, other: &Need| {
-        let mut other = other.iter();
-        other.all(|(group, count)| one.get(group).is_some_and(|mine| mine >= count))
-    };
     let needed = |one: &&Need| !all.iter().any(|other| other != *one && asks_for_all_of(one, other));
     all.iter().filter(needed).cloned().collect()
+}
+
+/// The ways to an approval that are one of `ways` and also one of `before`: what an edited effect waits for is never less than what it
+/// waited for as it was.
+#[must_use]
+pub fn combined_with_all(ways: &[Need], before: &[Need]) -> Vec<Need> {
+    let all: Vec<Need> = before.iter().flat_map(|also| combined(ways, also)).collect();
+    // With nothing more to ask for, what is left out is what asks for no less than another.
+    combined(&all, &Need::new())
+}
+
+/// Whether each of `ways` asks for all that some of `before` asks for.
+#[must_use]
+pub fn asks_no_less(ways: &[Need], before: &[Need]) -> bool {
+    ways.iter()
+        .all(|way| before.iter().any(|before| asks_for_all_of(way, before)))
+}
+
+/// Whether a way asks for all that another asks for.
+fn asks_for_all_of(one: &Need, other: &Need) -> bool {
+    other
+        .iter()
+        .all(|(group, count)| one.get(group).is_some_and(|mine| mine >= count))
 }
 
 /// The first line of a vote: what is signed can be taken for nothing else.
@@ -271,6 +293,8 @@ pub struct Hold {
     pub id: Digest,
     /// Who asked for the effect.
     pub principal: Principal,
+    /// Who edited it: it is theirs as much as the asker's.
+    pub authors: Vec<String>,
     /// The smallest sets of approvals that would permit it: any of them.
     pub needs: Vec<Need>,
     /// From then on it is over, in milliseconds since 1970.
@@ -279,7 +303,7 @@ pub struct Hold {
 
 impl Hold {
     /// Whether any way to its approval asks for the group.
-    fn asks_for(&self, group: &str) -> bool {
+    pub(crate) fn asks_for(&self, group: &str) -> bool {
         self.needs.iter().any(|need| need.contains_key(group))
     }
 
@@ -290,8 +314,13 @@ impl Hold {
     }
 
     /// Whether the person is the one who asked, or for whom it is done.
-    pub(crate) fn is_own(&self, person: &str) -> bool {
+    pub(crate) fn asked_by(&self, person: &str) -> bool {
         self.principal.user.as_deref() == Some(person) || self.principal.agent == person
+    }
+
+    /// Whether the effect is the person's own: they asked for it, or made it what it is.
+    pub(crate) fn is_own(&self, person: &str) -> bool {
+        self.asked_by(person) || !guard!("hold.author", !self.authors.iter().any(|author| author == person))
     }
 }
 
@@ -327,8 +356,8 @@ pub enum End {
     Stale,
     /// Decided anew, with its approvals, it was denied.
     Denied,
-    /// An operator stopped it.
-    Killed,
+    /// A person edited its effect: another hold waits in its place.
+    Edited,
 }
 
 /// What has happened to a hold so far.
@@ -347,8 +376,8 @@ pub enum Found {
     Denied,
     /// Something it stood on is no longer so.
     Changed,
-    /// An operator stops it.
-    Killed,
+    /// A person who may edits its effect, and that is permitted, now or with approvals.
+    Edited,
 }
 
 /// Why a vote or an end does not happen. Nothing has changed.
@@ -407,6 +436,18 @@ pub enum HoldError {
         /// The group.
         group: String,
     },
+    /// An edit comes with other changes than its person signed.
+    #[error("the edit is signed for other changes than it comes with")]
+    OtherChanges,
+    /// The edit's time is over.
+    #[error("the edit has expired")]
+    EditExpired,
+    /// It would change nothing.
+    #[error("the edit changes nothing: the fields are what it says already")]
+    Unchanged,
+    /// The effect that it makes is not permitted, whatever is approved.
+    #[error("the edited effect is refused ({}), and the hold stays as it was: {}", .0.code, .0.message)]
+    EditRefused(Box<Refusal>),
     /// The glass is not the group's to break.
     #[error("group `{0}` may not break the glass, and nobody does so in another's stead")]
     NoGlass(String),
@@ -437,6 +478,10 @@ impl HoldError {
             Self::Twice(_) => "twice",
             Self::Seat { .. } => "seat-twice",
             Self::NotDelegated { .. } => "not-delegated",
+            Self::OtherChanges => "other-changes",
+            Self::EditExpired => "edit-expired",
+            Self::Unchanged => "unchanged",
+            Self::EditRefused(_) => "edit-refused",
             Self::NoGlass(_) => "no-glass",
             Self::NoReason => "no-reason",
             Self::NoSuchHold => "no-such-hold",
@@ -451,7 +496,15 @@ impl HoldError {
 
 impl From<HoldError> for Refusal {
     fn from(error: HoldError) -> Refusal {
-        Refusal::new(Code::Approval, error.to_string())
+        let refusal = Refusal::new(Code::Approval, error.to_string());
+        match error {
+            HoldError::EditRefused(why) => Refusal {
+                advice: why.advice,
+                rule: why.rule,
+                ..refusal
+            },
+            _ => refusal,
+        }
     }
 }
 
@@ -590,14 +643,18 @@ impl Progress {
         }
     }
 
-    /// Ends the hold, one way and once: by what was voted, and by what is found when all is decided anew.
+    /// Ends the hold, one way and once: by what was voted, and by what is found when all is decided anew. Every end of a hold is one that
+    /// this came to: an operator's stop ends none.
     ///
     /// # Errors
-    /// [`HoldError::Ended`] where it has ended, [`HoldError::Waiting`] where nothing is decided yet.
+    /// [`HoldError::Ended`] where it has ended, [`HoldError::Waiting`] where nothing is decided yet; of an edit
+    /// [`HoldError::Rejected`] and [`HoldError::Expired`] where it comes too late.
     pub fn end(&self, hold: &Hold, now_ms: u64, found: Found) -> Result<(Self, End), HoldError> {
         let end = match (self.standing(hold, now_ms), found) {
             (Standing::Ended(_), _) => return Err(HoldError::Ended),
-            (_, Found::Killed) => End::Killed,
+            (Standing::Rejected { by }, Found::Edited) => return Err(HoldError::Rejected { by }),
+            (Standing::Expired, Found::Edited) => return Err(HoldError::Expired),
+            (_, Found::Edited) => End::Edited,
             (Standing::Rejected { .. }, _) => End::Rejected,
             (Standing::Expired, _) => End::Expired,
             (_, Found::Changed) => End::Stale,

@@ -28,6 +28,7 @@ fn hold(needs: &[&[(&str, u32)]]) -> Hold {
     Hold {
         id: Digest::of(b"hold"),
         principal: principal(),
+        authors: vec![],
         needs: needs.iter().map(|groups| need(groups)).collect(),
         expires_ms: EXPIRY,
     }
@@ -564,6 +565,8 @@ fn one_who_breaks_the_glass_stands_for_all_that_is_missing() {
 enum Event {
     Cast(Vote),
     End(Found),
+    /// A person edits the effect.
+    Edit(Edit),
     Wait,
     /// A delegation, its end, a member who leaves or comes back.
     Become(World),
@@ -631,11 +634,123 @@ fn events() -> Vec<Event> {
         ..yes("cid")
     };
     events.push(Event::Cast(another));
-    let found = [Found::Permitted, Found::Denied, Found::Changed, Found::Killed];
+    let found = [Found::Permitted, Found::Denied, Found::Changed, Found::Edited];
     events.extend(found.map(Event::End));
     events.push(Event::Wait);
     events.extend(World::ALL.map(Event::Become));
+    for person in ["ann", "ben", "ada", "bot", "eve"] {
+        events.push(Event::Edit(edit(person, "finance")));
+    }
+    events.push(Event::Edit(edit("ann", "other")));
+    events.push(Event::Edit(Edit {
+        expires_ms: NOW,
+        ..edit("ann", "finance")
+    }));
     events
+}
+
+fn edit(person: &str, group: &str) -> Edit {
+    Edit {
+        person: person.into(),
+        hold: Digest::of(b"hold"),
+        changes: Digest::of(b"changes"),
+        group: group.into(),
+        expires_ms: EXPIRY,
+    }
+}
+
+#[test]
+fn an_edit_is_a_member_s_word_about_one_hold_and_its_changes() {
+    let hold = hold(&[&[("finance", 2)]]);
+    let none = Progress::default();
+    let groups = groups();
+    let people = electorate(&groups);
+    let changes = Digest::of(b"changes");
+    let ends = |edit: &Edit, now| none.edit(&hold, edit, &changes, now, &people).map(|(_, end)| end);
+    let ann = edit("ann", "finance");
+    assert_eq!(ends(&ann, NOW), Ok(End::Edited));
+    for (wrong, why) in [
+        (edit("ada", "finance"), "own-request"),
+        (edit("bot", "finance"), "own-request"),
+        (edit("eve", "finance"), "not-a-member"),
+        (edit("ann", "other"), "group-not-asked"),
+        (
+            Edit {
+                hold: Digest::of(b"another"),
+                ..ann.clone()
+            },
+            "another-hold",
+        ),
+        (
+            Edit {
+                changes: Digest::of(b"others"),
+                ..ann.clone()
+            },
+            "other-changes",
+        ),
+        (
+            Edit {
+                expires_ms: NOW,
+                ..ann.clone()
+            },
+            "edit-expired",
+        ),
+    ] {
+        assert_eq!(ends(&wrong, NOW).unwrap_err().word(), why);
+    }
+    assert_eq!(ends(&ann, EXPIRY).unwrap_err().word(), "expired");
+    let no = cast(&none, &hold, vote("ben", "finance", Verdict::Reject)).unwrap();
+    let late = no.edit(&hold, &ann, &changes, NOW, &people).unwrap_err();
+    assert_eq!(late.word(), "rejected");
+    let (over, _) = none.edit(&hold, &ann, &changes, NOW, &people).unwrap();
+    assert_eq!(
+        over.edit(&hold, &ann, &changes, NOW, &people).unwrap_err().word(),
+        "ended"
+    );
+}
+
+#[test]
+fn who_edited_an_effect_has_no_vote_on_it() {
+    let hold = Hold {
+        authors: vec!["ann".into()],
+        ..hold(&[&[("finance", 1)]])
+    };
+    let none = Progress::default();
+    assert_eq!(cast(&none, &hold, yes("ann")), Err(HoldError::Own("ann".into())));
+    let groups = groups();
+    let people = Electorate {
+        delegations: vec![given("ann", "eve", EXPIRY), given("ben", "ann", EXPIRY)],
+        ..electorate(&groups)
+    };
+    // Nor in others' hands, nor with others' votes in theirs, nor by breaking the glass.
+    for (vote, own) in [(in_stead_of("ann", "eve"), "ann"), (in_stead_of("ben", "ann"), "ann")] {
+        assert_eq!(none.cast(&hold, vote, NOW, &people), Err(HoldError::Own(own.into())));
+    }
+    assert_eq!(cast(&none, &hold, broken("ann")), Err(HoldError::Own("ann".into())));
+    assert!(cast(&none, &hold, yes("ben")).is_ok());
+    // They may edit it once more.
+    let changes = Digest::of(b"changes");
+    assert!(
+        none.edit(&hold, &edit("ann", "finance"), &changes, NOW, &people)
+            .is_ok()
+    );
+}
+
+#[test]
+fn what_is_edited_asks_for_no_less() {
+    let one = |groups: &[(&str, u32)]| need(groups);
+    let before = [one(&[("finance", 2)]), one(&[("finance", 1), ("legal", 1)])];
+    assert_eq!(combined_with_all(&[Need::new()], &before), {
+        let mut sorted = before.to_vec();
+        sorted.sort();
+        sorted
+    });
+    let more = combined_with_all(&[one(&[("tax", 1)]), one(&[("finance", 3)])], &before);
+    assert!(asks_no_less(&more, &before));
+    assert!(asks_no_less(&before, &before));
+    assert!(!asks_no_less(&[one(&[("finance", 1)])], &before));
+    assert!(!asks_no_less(&[Need::new()], &before));
+    assert!(more.contains(&one(&[("finance", 3)])), "{more:?}");
 }
 
 /// What must hold of every state that can be reached: `progress` is what counts of it.
@@ -666,6 +781,15 @@ fn check_state(hold: &Hold, progress: &Progress, people: &Electorate<'_>, now: u
 #[test]
 fn every_interleaving_ends_a_hold_once() {
     let hold = hold(&[&[("finance", 2)], &[("finance", 1), ("legal", 1)]]);
+    ends_once(&hold);
+    // The same of what somebody edited.
+    ends_once(&Hold {
+        authors: vec!["dot".into()],
+        ..hold
+    });
+}
+
+fn ends_once(hold: &Hold) {
     let mut seen = HashSet::new();
     let mut queue = VecDeque::from([(Progress::default(), NOW, World::Plain)]);
     let mut ends = HashSet::new();
@@ -681,12 +805,12 @@ fn every_interleaving_ends_a_hold_once() {
         let people = world.electorate(&groups);
         // What is decided on is what counts by the people of now; what was said stays on the ledger.
         let counting = progress.among(&people, now);
-        check_state(&hold, &counting, &people, now);
-        let before = counting.standing(&hold, now);
+        check_state(hold, &counting, &people, now);
+        let before = counting.standing(hold, now);
         for event in &events {
             match event.clone() {
                 Event::Cast(vote) => {
-                    if counting.cast(&hold, vote.clone(), now, &people).is_err() {
+                    if counting.cast(hold, vote.clone(), now, &people).is_err() {
                         continue;
                     }
                     assert!(progress.ended.is_none());
@@ -698,7 +822,7 @@ fn every_interleaving_ends_a_hold_once() {
                     queue.push_back((after, now, world));
                 }
                 Event::End(found) => {
-                    let Ok((_, end)) = counting.end(&hold, now, found) else {
+                    let Ok((_, end)) = counting.end(hold, now, found) else {
                         continue;
                     };
                     assert!(progress.ended.is_none(), "one end");
@@ -709,6 +833,18 @@ fn every_interleaving_ends_a_hold_once() {
                     ends.insert(end);
                     let after = Progress::of(progress.votes.clone(), Some(end));
                     queue.push_back((after, now, world));
+                }
+                Event::Edit(edit) => {
+                    let changes = Digest::of(b"changes");
+                    let Ok((_, end)) = counting.edit(hold, &edit, &changes, now, &people) else {
+                        continue;
+                    };
+                    assert!(progress.ended.is_none(), "one end");
+                    assert!(matches!(before, Standing::Waiting(_) | Standing::Approved));
+                    assert!(people.is_member(&edit.person, &edit.group) && !hold.asked_by(&edit.person));
+                    assert_eq!(end, End::Edited);
+                    ends.insert(end);
+                    queue.push_back((Progress::of(progress.votes.clone(), Some(end)), now, world));
                 }
                 Event::Wait => {
                     let next = match now {

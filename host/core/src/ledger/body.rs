@@ -5,7 +5,7 @@
 //! commitments. A commitment covers a random salt, so nobody can guess a short value from it.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::de::{MapAccess, Visitor};
@@ -16,7 +16,7 @@ use super::number::{self, Number};
 use crate::digest::Digest;
 use crate::error::{Code, Refusal};
 use crate::grant::Limits;
-use crate::hold::Need;
+use crate::hold::{self, Hold, Need};
 use crate::money::{Currency, Spend, Unit};
 use crate::policy::Mode;
 use crate::scope::Tier;
@@ -118,6 +118,8 @@ kinds! {
     EffectHeld = "effect-held",
     /// A person said yes or no to a held effect.
     HoldVoted = "hold-voted",
+    /// A person edited a held effect: what waits from here on is in the entry that follows.
+    HoldEdited = "hold-edited",
     /// An effect was permitted; it may leave once this entry is durable.
     EffectIntent = "effect-intent",
     /// An effect is sent again; it may leave once this entry is durable.
@@ -128,6 +130,8 @@ kinds! {
     EffectChecked = "effect-checked",
     /// An operator said what became of an effect that was in doubt.
     EffectResolved = "effect-resolved",
+    /// Safe mode keeps a call from a change: it goes on once that is lifted.
+    CallPaused = "call-paused",
     /// A call's end. A receipt proves this entry.
     CallFinished = "call-finished",
 }
@@ -148,11 +152,13 @@ impl Kind {
             | Self::EffectRefused
             | Self::EffectHeld
             | Self::HoldVoted
+            | Self::HoldEdited
             | Self::EffectIntent
             | Self::EffectRetried
             | Self::EffectOutcome
             | Self::EffectChecked
             | Self::EffectResolved
+            | Self::CallPaused
             | Self::CallFinished => true,
             Self::LedgerOpened
             | Self::ConfigChanged
@@ -185,6 +191,7 @@ impl Body {
             Self::EffectRefused(body) => Some(body.ordinal),
             Self::EffectHeld(body) => Some(body.ordinal),
             Self::HoldVoted(body) => Some(body.ordinal),
+            Self::HoldEdited(body) => Some(body.ordinal),
             Self::EffectIntent(body) => Some(body.ordinal),
             Self::EffectRetried(body) => Some(body.ordinal),
             Self::EffectOutcome(body) => Some(body.ordinal),
@@ -898,6 +905,10 @@ pub struct EffectRefused {
     /// The effect's digest, where it was well-formed enough to have one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub effect: Option<Digest>,
+    /// How the hold that ends with this ends: what [`Progress::end`](crate::hold::Progress::end) came to. Entries of earlier versions
+    /// do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<hold::End>,
     /// The budgets that had no room for it, where policy was told so: a fact that it decided on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exhausted: Vec<String>,
@@ -934,11 +945,17 @@ pub struct EffectHeld {
     /// Commitment to what the guest asked for, in its own words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asked: Option<Digest>,
+    /// The people who edited it, in the order of their names, each once: their approvals do not count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub authors: Vec<String>,
     /// Commitment to what the object was that it would change, where its route says how to read it. The hold's id binds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Digest>,
     /// The connection's name.
     pub connection: String,
+    /// The hold in whose place this is, by the edit in the entry before it. Absent where it is what the guest asked for.
+    #[serde(default, rename = "edited-from", skip_serializing_if = "Option::is_none")]
+    pub edited_from: Option<Digest>,
     /// The effect's digest.
     pub effect: Digest,
     /// From then on it is over, in milliseconds since 1970.
@@ -972,6 +989,68 @@ pub struct EffectHeld {
     /// The effect of another call that it takes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undoes: Option<Undoes>,
+}
+
+impl EffectHeld {
+    /// The hold, as votes and edits are about it.
+    #[must_use]
+    pub fn hold(&self, principal: Principal) -> Hold {
+        Hold {
+            id: self.hold,
+            principal,
+            authors: self.authors.clone(),
+            needs: self.needs.clone(),
+            expires_ms: self.expires,
+        }
+    }
+
+    /// The name of the value that `request` commits to.
+    #[must_use]
+    pub fn request_name(&self) -> String {
+        held_name(self.ordinal, self.edited_from.as_ref())
+    }
+}
+
+/// The name of the value that has a held request. An edited one names the hold in whose place it is.
+#[must_use]
+pub fn held_name(ordinal: u32, edited_from: Option<&Digest>) -> String {
+    match edited_from {
+        None => format!("effect/{ordinal}/held"),
+        Some(from) => format!("effect/{ordinal}/held/{}", from.to_hex()),
+    }
+}
+
+/// A person edited a held effect. The entry after it, of the same transaction, holds what it is now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HoldEdited {
+    /// Commitment to the [`Changes`](hold::Changes): all that differs from what the guest asked for.
+    pub changes: Digest,
+    /// What the person signed: person, group, the changes' digest and expiry are in it.
+    pub edit: String,
+    /// The hold that ends with this.
+    pub hold: Digest,
+    /// Which of the call's effects is held.
+    pub ordinal: u32,
+    /// Commitment to the person's reason, where they gave one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Digest>,
+    /// The hold that waits in its place.
+    pub to: Digest,
+}
+
+impl HoldEdited {
+    /// The name of the value that `changes` commits to.
+    #[must_use]
+    pub fn changes_name(&self) -> String {
+        format!("effect/{}/edit/{}", self.ordinal, self.hold.to_hex())
+    }
+
+    /// The name of the value that `reason` commits to.
+    #[must_use]
+    pub fn reason_name(&self) -> String {
+        format!("effect/{}/edit-reason/{}", self.ordinal, self.hold.to_hex())
+    }
 }
 
 /// A person said yes or no to a held effect.
@@ -1175,6 +1254,12 @@ impl EffectOutcome {
     pub const fn is_done(&self) -> bool {
         matches!(self.outcome, Outcome::Answered(Answered { status: 200..=299 }))
     }
+
+    /// Whether the host ended while it was under way, so that nobody was told anything of it: it may be sent again.
+    #[must_use]
+    pub const fn is_unseen(&self) -> bool {
+        matches!(self.outcome, Outcome::InDoubt(Doubt::Restart)) && self.answer.is_none()
+    }
 }
 
 /// What was seen of an effect when what it changed was read back.
@@ -1252,6 +1337,9 @@ pub struct EffectResolved {
     /// Commitment to what the guest is told when its call goes on; none where it was told something at that time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<Digest>,
+    /// Whether it goes back to the list of effects that failed for good: it was an operator's retry of one, and did not happen.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub dead: bool,
     /// What was found out.
     pub found: Found,
     /// The intent's number.
@@ -1264,6 +1352,20 @@ pub struct EffectResolved {
     /// The money that counts as spent: the outcome's, where it happened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spent: Option<Amount>,
+}
+
+/// A change came under safe mode: its guest has ended, and the call goes on once that is lifted. Nothing of the effect is decided or
+/// recorded; its guest asks for it again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallPaused {
+    /// Commitment to what the guest asked for, where that was on the ledger before the stop came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Digest>,
+    /// The number that the effect would have had.
+    pub ordinal: u32,
+    /// The stop's id.
+    pub stop: String,
 }
 
 /// How a call ended.
@@ -1316,6 +1418,9 @@ pub struct CallFinished {
     /// What was read back of its effects, in the order of their numbers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checked: Vec<EffectChecked>,
+    /// The numbers of its effects that people edited, ascending.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub edited: Vec<u32>,
     /// What its effects came to. [`Tally`] counts them.
     pub effects: EffectCounts,
     /// Fuel used.
@@ -1346,6 +1451,7 @@ pub struct CallFinished {
 pub struct Tally {
     checked: Vec<EffectChecked>,
     counts: EffectCounts,
+    edited: BTreeSet<u32>,
     spent: BTreeMap<Currency, u64>,
 }
 
@@ -1369,6 +1475,17 @@ impl Tally {
         }
     }
 
+    /// Notes that a person edited an effect.
+    pub fn edit(&mut self, ordinal: u32) {
+        self.edited.insert(ordinal);
+    }
+
+    /// The numbers of the effects that people edited, ascending.
+    #[must_use]
+    pub fn edited(&self) -> Vec<u32> {
+        self.edited.iter().copied().collect()
+    }
+
     /// Takes back the money of an outcome that was in doubt and turned out not to have happened. Its count stays: it ended in doubt.
     pub fn not_done(&mut self, outcome: &EffectOutcome) {
         if let Some(Amount { currency, minor }) = &outcome.spent {
@@ -1376,6 +1493,12 @@ impl Tally {
             *sum = sum.saturating_sub(*minor);
         }
         self.spent.retain(|_, sum| *sum > 0);
+    }
+
+    /// Takes back an outcome that was in doubt, of an effect that is sent again: it is under way once more, and ends anew.
+    pub fn again(&mut self, outcome: &EffectOutcome) {
+        self.counts.in_doubt = self.counts.in_doubt.saturating_sub(1);
+        self.not_done(outcome);
     }
 
     /// Counts what was read back of an effect.

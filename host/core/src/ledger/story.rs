@@ -5,15 +5,15 @@
 use std::collections::BTreeMap;
 
 use super::body::{
-    Amount, Body, By, CallAccepted, CallDenied, CallFinished, Cause, EffectChecked, EffectHeld, EffectIntent,
-    EffectOutcome, EffectRefused, EffectResolved, EffectRetried, End, Found, HoldVoted, Kind, Letter, Outcome,
-    Rollback, Tally,
+    Amount, Body, By, CallAccepted, CallDenied, CallFinished, CallPaused, Cause, EffectChecked, EffectHeld,
+    EffectIntent, EffectOutcome, EffectRefused, EffectResolved, EffectRetried, End, Found, HoldEdited, HoldVoted, Kind,
+    Letter, Outcome, Rollback, Tally,
 };
 use super::entry::{Entry, Principal};
 use super::{LedgerError, Stamp};
 use crate::digest::Digest;
 use crate::guard;
-use crate::hold::{Hold, Progress, Standing, Verdict, Vote};
+use crate::hold::{self, Edit, Found as FoundThen, Hold, Progress, Verdict, Vote};
 
 /// What one call's entries say, from the first to the last there is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,13 @@ pub struct CallStory {
     pub holds: BTreeMap<u32, HoldStory>,
     /// Its end. None while it runs, and after the host died in it.
     pub finished: Option<Told<CallFinished>>,
+    /// How often safe mode paused it, in order.
+    pub pauses: Vec<Told<CallPaused>>,
+    /// Whether the last pause is the last that is said of it.
+    paused: bool,
     tally: Tally,
+    /// An edit whose new hold has to follow.
+    editing: Option<Told<HoldEdited>>,
 }
 
 /// Something an entry says, with the entry's index and time.
@@ -66,6 +72,47 @@ pub struct HoldStory {
     pub held: Told<EffectHeld>,
     /// The votes, in order. Their signatures are not checked here, as people's keys are not a call's.
     pub votes: Vec<Told<HoldVoted>>,
+    /// What it was before people edited it, the first first.
+    pub edits: Vec<EditStory>,
+}
+
+/// A hold that was edited: what it was, what was said to that, and the edit in whose place the next one is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EditStory {
+    /// What was held.
+    pub held: Told<EffectHeld>,
+    /// The votes on that.
+    pub votes: Vec<Told<HoldVoted>>,
+    /// The edit.
+    pub edit: Told<HoldEdited>,
+}
+
+impl HoldStory {
+    /// How many votes were cast on the effect, however often it was edited: what the next one's reason is numbered by.
+    #[must_use]
+    pub fn votes_ever(&self) -> usize {
+        let before: usize = self.edits.iter().map(|edit| edit.votes.len()).sum();
+        before + self.votes.len()
+    }
+
+    /// The edit that made the effect what it is, if people edited it.
+    #[must_use]
+    pub fn last_edit(&self) -> Option<&HoldEdited> {
+        self.edits.last().map(|edit| &edit.edit.what)
+    }
+
+    /// The votes that can count: nobody's own.
+    fn votes_on(&self, hold: &Hold) -> Progress {
+        let votes = self.votes.iter().filter_map(|vote| Vote::claimed(&vote.what.vote).ok());
+        let votes = votes.filter(|vote| !hold.is_own(&vote.person) && !hold.is_own(vote.seat()));
+        Progress::of(votes.collect(), None)
+    }
+
+    /// When something was said last: of votes that expire, the last moment at which all that were cast counted.
+    fn last_said_ms(&self) -> u64 {
+        let last = self.votes.last().map_or(0, |vote| vote.stamp.time_ms());
+        u64::try_from(last).unwrap_or_default()
+    }
 }
 
 /// One effect.
@@ -91,15 +138,15 @@ pub enum EffectStory {
 }
 
 impl EffectStory {
-    /// The outcome of an effect that is in doubt, and where to put what became of it.
-    fn in_doubt(&mut self) -> Option<(&EffectOutcome, &mut Option<Told<EffectResolved>>)> {
+    /// The intent and the outcome of an effect that is in doubt, and where to put what became of it.
+    fn in_doubt(&mut self) -> Option<(&EffectIntent, &EffectOutcome, &mut Option<Told<EffectResolved>>)> {
         match self {
             Self::Intended {
                 intent,
                 outcome: Some(outcome),
                 resolved: resolved @ None,
                 ..
-            } if outcome.what.is_in_doubt() && intent.what.changes() => Some((&outcome.what, resolved)),
+            } if outcome.what.is_in_doubt() && intent.what.changes() => Some((&intent.what, &outcome.what, resolved)),
             _ => None,
         }
     }
@@ -140,7 +187,10 @@ impl CallStory {
             effects: BTreeMap::new(),
             holds: BTreeMap::new(),
             finished: None,
+            pauses: Vec::new(),
+            paused: false,
             tally: Tally::default(),
+            editing: None,
         })
     }
 
@@ -157,11 +207,24 @@ impl CallStory {
             guard!("ledger.story-finished-once", later || !self.is_over()),
             "the call is already over",
         )?;
+        let editing = self.editing.take();
+        self.paused = false;
+        require(
+            guard!(
+                "ledger.story-edited",
+                is_in_place(entry, editing.as_ref().map(|edit| &edit.what))
+            ),
+            "an edit and what is held by it do not follow each other",
+        )?;
         match entry.body() {
             Body::EffectRefused(refused) => {
                 require(
                     guard!("ledger.story-ordinal-once", self.is_new(refused.ordinal, refused.hold)),
                     "the call had an effect of that number",
+                )?;
+                require(
+                    guard!("ledger.story-hold-end", self.ends_so(entry, refused)),
+                    "its hold did not end as it says",
                 )?;
                 self.tally.refused();
                 self.effects
@@ -198,19 +261,37 @@ impl CallStory {
                     Some(EffectStory::Intended {
                         intent,
                         retries,
-                        outcome: None,
+                        outcome,
+                        resolved: None,
                         ..
                     }) => {
-                        let follows = retries.len() + 2 == again.attempt as usize && repeats(&intent.what, again);
+                        let next = retries.len() + 2 == again.attempt as usize && repeats(&intent.what, again);
+                        let under_way = match outcome.take() {
+                            None => true,
+                            // What nobody saw the end of is under way again.
+                            Some(ended) => {
+                                self.tally.again(&ended.what);
+                                ended.what.is_unseen() && intent.what.changes() && again.after == ended.what.outcome
+                            }
+                        };
                         retries.push(told(entry, again.clone()));
-                        follows
+                        next && under_way
                     }
                     _ => false,
                 };
                 require(
                     guard!("ledger.story-retry", follows),
-                    "it is not the next sending of an intent that is under way",
+                    "it is not the next sending of an intent that is under way, or whose end nobody saw",
                 )?;
+            }
+            Body::EffectHeld(held) if editing.is_some() => self.hold_edited(entry, held, editing)?,
+            Body::HoldEdited(edited) => {
+                require(
+                    guard!("ledger.story-edit", self.may_be_edited(entry, edited)),
+                    "no such hold waits for it, or its person may not edit that",
+                )?;
+                self.tally.edit(edited.ordinal);
+                self.editing = Some(told(entry, edited.clone()));
             }
             Body::EffectHeld(held) => {
                 require(
@@ -223,8 +304,8 @@ impl CallStory {
                 )?;
                 let held = told(entry, held.clone());
                 self.effects.insert(held.what.ordinal, EffectStory::Held(held.clone()));
-                let votes = Vec::new();
-                self.holds.insert(held.what.ordinal, HoldStory { held, votes });
+                let (votes, edits) = (Vec::new(), Vec::new());
+                self.holds.insert(held.what.ordinal, HoldStory { held, votes, edits });
             }
             Body::HoldVoted(vote) => {
                 let waits = matches!(self.effects.get(&vote.ordinal), Some(EffectStory::Held(held)) if held.what.hold == vote.hold);
@@ -294,7 +375,7 @@ impl CallStory {
             Body::EffectResolved(found) => {
                 let effect = self.effects.get_mut(&found.ordinal);
                 let doubt = effect.and_then(EffectStory::in_doubt);
-                let Some((outcome, resolved)) = doubt else {
+                let Some((intent, outcome, resolved)) = doubt else {
                     return require(
                         guard!("ledger.story-doubt", false),
                         "no effect of that number is in doubt",
@@ -310,10 +391,24 @@ impl CallStory {
                     guard!("ledger.story-told-once", !(told_then && found.answer.is_some())),
                     "the guest was told something else of it before",
                 )?;
+                let dead = is_letter_again(intent, outcome, found.found);
+                require(
+                    guard!("ledger.story-letter-again", found.dead == dead),
+                    "it says otherwise whether it is a dead letter again",
+                )?;
                 if found.found == Found::NotDone && self.finished.is_none() {
                     self.tally.not_done(outcome);
                 }
                 *resolved = Some(told(entry, found.clone()));
+            }
+            Body::CallPaused(paused) => {
+                let nothing = self.open().next().is_none() && self.waiting().is_none();
+                require(
+                    guard!("ledger.story-pause", nothing && self.is_new(paused.ordinal, None)),
+                    "something of the call is under way or waits, or the call had an effect of that number",
+                )?;
+                self.pauses.push(told(entry, paused.clone()));
+                self.paused = true;
             }
             Body::CallFinished(finished) => {
                 require(
@@ -329,13 +424,14 @@ impl CallStory {
                     "an effect of the call is held",
                 )?;
                 let adds_up = finished.effects == self.tally.counts() && finished.spent == self.tally.spent();
+                let adds_up = adds_up && finished.edited == self.tally.edited();
                 require(
                     guard!("ledger.story-checks", finished.checked == self.tally.checks()),
                     "what was read back of its effects is not what the call's entries say",
                 )?;
                 require(
                     guard!("ledger.story-tally", adds_up),
-                    "its effects or money are not what the call's entries add up to",
+                    "its effects, edits or money are not what the call's entries add up to",
                 )?;
                 self.finished = Some(told(entry, finished.clone()));
             }
@@ -369,12 +465,31 @@ impl CallStory {
         })
     }
 
+    /// Whether an effect in doubt is in the list of those that failed for good again, if this is what was found out.
+    #[must_use]
+    pub fn is_letter_again(&self, ordinal: u32, found: Found) -> bool {
+        match self.effects.get(&ordinal) {
+            Some(EffectStory::Intended {
+                intent,
+                outcome: Some(outcome),
+                ..
+            }) => is_letter_again(&intent.what, &outcome.what, found),
+            _ => false,
+        }
+    }
+
     /// The effect that the call waits with, if it does.
     #[must_use]
     pub fn waiting(&self) -> Option<&HoldStory> {
         let held = |effect: &EffectStory| matches!(effect, EffectStory::Held(_));
         let (ordinal, _) = self.effects.iter().find(|(_, effect)| held(effect))?;
         self.holds.get(ordinal)
+    }
+
+    /// The stop that the call is paused by, where it has not gone on since.
+    #[must_use]
+    pub fn paused(&self) -> Option<&Told<CallPaused>> {
+        self.pauses.last().filter(|_| self.paused)
     }
 
     /// The run that the call is part of, or, where it was refused, named.
@@ -421,8 +536,14 @@ impl CallStory {
             let held_before = self.holds.get(ordinal).and_then(|hold| hold.held.what.before);
             add(&name("before"), held_before);
             if let Some(hold) = self.holds.get(ordinal) {
-                add(&name("held"), Some(hold.held.what.request));
-                for (nth, vote) in (1..).zip(&hold.votes) {
+                for EditStory { held, edit, .. } in &hold.edits {
+                    add(&held.what.request_name(), Some(held.what.request));
+                    add(&edit.what.changes_name(), Some(edit.what.changes));
+                    add(&edit.what.reason_name(), edit.what.reason);
+                }
+                add(&hold.held.what.request_name(), Some(hold.held.what.request));
+                let before = hold.edits.iter().flat_map(|edit| &edit.votes);
+                for (nth, vote) in (1..).zip(before.chain(&hold.votes)) {
                     add(&name(&format!("reason/{nth}")), vote.what.reason);
                 }
             }
@@ -455,6 +576,9 @@ impl CallStory {
                     }
                 }
             }
+        }
+        for pause in &self.pauses {
+            add(&format!("effect/{}/asked", pause.what.ordinal), pause.what.asked);
         }
         add("log", self.finished.as_ref().and_then(|finished| finished.what.log));
         match self.finished.as_ref().map(|finished| &finished.what.outcome) {
@@ -544,21 +668,12 @@ impl CallStory {
                 "what it changes was another thing when it was held",
             ));
         }
-        let hold = Hold {
-            id: held.hold,
-            principal,
-            needs: held.needs.clone(),
-            expires_ms: held.expires,
-        };
-        let votes = story
-            .votes
-            .iter()
-            .filter_map(|vote| Vote::claimed(&vote.what.vote).ok());
-        let votes = votes.filter(|vote| !hold.is_own(&vote.person) && !hold.is_own(vote.seat()));
-        let last = story.votes.last().map_or(0, |vote| vote.stamp.time_ms());
-        let last = u64::try_from(last).unwrap_or_default();
-        let standing = Progress::of(votes.collect(), None).standing(&hold, last);
-        if !guard!("ledger.story-approved", standing == Standing::Approved) {
+        let hold = held.hold(principal);
+        let ended = story
+            .votes_on(&hold)
+            .end(&hold, story.last_said_ms(), FoundThen::Permitted);
+        let passed = ended.is_ok_and(|(_, end)| end == hold::End::Passed);
+        if !guard!("ledger.story-approved", passed) {
             return Err(contradiction(
                 entry,
                 "its hold was not approved by as many as it waited for",
@@ -571,9 +686,105 @@ impl CallStory {
         Ok(())
     }
 
+    /// Whether the refusal that ends a hold says how it ended, and it is how the hold ends by what was said, at the last vote or at the
+    /// entry. Who was in which group then the ledger does not say.
+    fn ends_so(&self, entry: &Entry, refused: &EffectRefused) -> bool {
+        let (Some(_), Some(end)) = (refused.hold, refused.end) else {
+            return refused.end.is_none();
+        };
+        let Some((story, principal)) = self.holds.get(&refused.ordinal).zip(self.principal.clone()) else {
+            return false;
+        };
+        let hold = story.held.what.hold(principal);
+        let votes = story.votes_on(&hold);
+        let now_ms = u64::try_from(entry.time_ms()).unwrap_or_default();
+        [story.last_said_ms(), now_ms].into_iter().any(|at_ms| {
+            [FoundThen::Denied, FoundThen::Changed]
+                .into_iter()
+                .any(|found| votes.end(&hold, at_ms, found).is_ok_and(|(_, then)| then == end))
+        })
+    }
+
+    /// Whether a hold waits that an edit is of, and its person is one who could.
+    fn may_be_edited(&self, entry: &Entry, edited: &HoldEdited) -> bool {
+        let Some(EffectStory::Held(held)) = self.effects.get(&edited.ordinal) else {
+            return false;
+        };
+        let (Some(story), Some(principal)) = (self.holds.get(&edited.ordinal), self.principal.clone()) else {
+            return false;
+        };
+        let Ok(edit) = Edit::claimed(&edited.edit) else {
+            return false;
+        };
+        let hold = held.what.hold(principal);
+        let now_ms = u64::try_from(entry.time_ms()).unwrap_or_default();
+        // An edit that was in time can stand a moment after its hold's expiry.
+        let ended = [story.last_said_ms(), now_ms]
+            .into_iter()
+            .any(|at_ms| story.votes_on(&hold).end(&hold, at_ms, FoundThen::Edited).is_ok());
+        let own = hold.asked_by(&edit.person);
+        ended && !own && held.what.hold == edited.hold && edit.hold == edited.hold && hold.asks_for(&edit.group)
+    }
+
+    /// What an edit put in the place of what was held: its people are its authors, it asks for no less, and gets no more time.
+    fn hold_edited(
+        &mut self,
+        entry: &Entry,
+        held: &EffectHeld,
+        by: Option<Told<HoldEdited>>,
+    ) -> Result<(), LedgerError> {
+        let (Some(story), Some(by)) = (self.holds.get_mut(&held.ordinal), by) else {
+            return Err(contradiction(entry, "nothing was held that was edited"));
+        };
+        let before = &story.held.what;
+        let person = Edit::claimed(&by.what.edit).map(|edit| edit.person).unwrap_or_default();
+        let mut authors = before.authors.clone();
+        authors.push(person);
+        authors.sort();
+        authors.dedup();
+        if !guard!("ledger.story-authors", held.authors == authors) {
+            return Err(contradiction(entry, "it does not name all who edited it"));
+        }
+        let no_less = hold::asks_no_less(&held.needs, &before.needs);
+        if !guard!("ledger.story-edit-asks", no_less && held.expires <= before.expires) {
+            return Err(contradiction(
+                entry,
+                "it asks for less than before it was edited, or for longer",
+            ));
+        }
+        let same_asker = held.asked == before.asked && held.import == before.import;
+        if !guard!("ledger.story-edit-asked", same_asker) {
+            return Err(contradiction(entry, "the guest asked for something else"));
+        }
+        let edit = EditStory {
+            held: std::mem::replace(&mut story.held, told(entry, held.clone())),
+            votes: std::mem::take(&mut story.votes),
+            edit: by,
+        };
+        story.edits.push(edit);
+        self.effects
+            .insert(held.ordinal, EffectStory::Held(told(entry, held.clone())));
+        Ok(())
+    }
+
     fn was_asked(&self, finished: &CallFinished) -> bool {
         matches!(&self.opening.what, Opening::Accepted(accepted) if accepted.asked == finished.asked)
     }
+}
+
+/// Whether an effect that was in doubt is in the list of those that failed for good again, by what was found out: it was an operator's
+/// retry of one, did not happen, and is not in the list by its outcome.
+fn is_letter_again(intent: &EffectIntent, outcome: &EffectOutcome, found: Found) -> bool {
+    intent.letter.is_some() && !outcome.dead && found == Found::NotDone
+}
+
+/// Whether what is held by an edit follows that edit, and nothing else does.
+fn is_in_place(entry: &Entry, editing: Option<&HoldEdited>) -> bool {
+    let held = match entry.body() {
+        Body::EffectHeld(held) => held.edited_from.map(|from| (held.ordinal, from, held.hold)),
+        _ => None,
+    };
+    held == editing.map(|edit| (edit.ordinal, edit.hold, edit.to))
 }
 
 /// Whether an outcome spent at most what its intent said, in the same currency.

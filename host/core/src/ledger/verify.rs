@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::body::{Body, BreakerClosed, BreakerOpened, EffectIntent, LedgerOpened, ValuesErased};
+use super::body::{Body, BreakerClosed, BreakerOpened, CallPaused, EffectIntent, LedgerOpened, ValuesErased};
 use super::entry::{Entry, Stamp};
 use super::merkle::{Frontier, Hash, leaf_hash};
 use super::story::{CallStory, Opening};
@@ -10,7 +10,7 @@ use super::undone::Undone;
 use super::{Checkpoint, LedgerError, VerifierKey};
 use crate::digest::Digest;
 use crate::guard;
-use crate::stop::{Stop, Subject, forbidding};
+use crate::stop::{Kind, Stop, Subject, forbidding};
 
 /// A ledger's row as it was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -255,6 +255,9 @@ impl<'k> Pass<'k> {
             if !guard!("ledger.erased-over", self.over.contains(&short(call))) {
                 return wrong(call, "no call of that id was over");
             }
+            if !guard!("ledger.erased-doubt", !self.doubtful.contains_key(call)) {
+                return wrong(call, "an effect of it was in doubt");
+            }
             let first = self.erased.insert(short(call));
             if !guard!("ledger.erased-once", first) {
                 return wrong(call, "they were erased before");
@@ -307,6 +310,18 @@ impl<'k> Pass<'k> {
         Ok(())
     }
 
+    /// A call is paused by safe mode that is in force.
+    fn is_paused(&self, paused: &CallPaused) -> Result<(), LedgerError> {
+        let safe = |(stop, id): (&Stop, &String)| stop.kind == Kind::SafeMode && *id == paused.stop;
+        if !guard!("ledger.pause-stop", self.stops.iter().any(safe)) {
+            return Err(LedgerError::Story(format!(
+                "a call is paused by {}, which is no safe mode that is in force",
+                paused.stop
+            )));
+        }
+        Ok(())
+    }
+
     /// A breaker opens for the first time in a row exactly where it was closed.
     fn breaker_opens(&mut self, opened: &BreakerOpened) -> Result<(), LedgerError> {
         let first = self.broken.insert((opened.connection.clone(), opened.route.clone()));
@@ -340,6 +355,7 @@ impl<'k> Pass<'k> {
             Body::BreakerOpened(opened) => return self.breaker_opens(opened),
             Body::BreakerClosed(closed) => return self.breaker_closes(closed),
             Body::EffectIntent(intent) => self.not_stopped(entry, intent)?,
+            Body::CallPaused(paused) => self.is_paused(paused)?,
             _ => {}
         }
         let Some(call) = entry.call() else { return Ok(()) };

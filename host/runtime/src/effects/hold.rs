@@ -4,9 +4,9 @@ use ambit_core::digest::Digest;
 use ambit_core::effect::{GuestRequest, GuestResponse};
 use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::Admitted;
-use ambit_core::hold::{Bound, End, Found, Hold, Need, Progress as Votes, Standing};
+use ambit_core::hold::{Bound, Changes, End, Found, Hold, Need, Progress as Votes, Standing};
 use ambit_core::ledger::Principal;
-use ambit_core::ledger::body::{Amount, Cause, EffectHeld, Undoes};
+use ambit_core::ledger::body::{Amount, Cause, EffectHeld, Undoes, held_name};
 use ambit_core::money::Spend;
 use ambit_core::policy::Mode;
 use ambit_core::scope::Tier;
@@ -19,6 +19,8 @@ use crate::store::{Batch, StoreError};
 use crate::transcript::AskedFor;
 
 use super::budget::Asks;
+use super::edit::{Edited, Editing};
+use super::shown::{Shown, changed};
 use super::{CallEffects, Known, Missed, Permitted, Through, amount, effect_digest, is_a_stop};
 
 impl CallEffects {
@@ -33,11 +35,18 @@ impl CallEffects {
         let same = waiting.asked.check(label, guest, self.grant.limits());
         let same = same.map_err(|divergence| import.stop(&divergence));
         if let Err(stop) = same.and_then(|()| waiting.undoes_the_same(import)) {
-            self.refuse(waiting.known(), &stop)?;
+            self.refuse(waiting.refused(&stop), &stop)?;
             return Err(Missed::Over(stop));
         }
         self.clock_ms = self.clock_ms.max(waiting.clock_ms);
+        if let Some(editing) = &waiting.editing {
+            return Err(self.edit(&waiting, editing, import, guest));
+        }
         let mut known = waiting.known();
+        let guest = match changed(guest, waiting.changes.as_ref()) {
+            Ok(guest) => guest,
+            Err(refusal) => return self.recorded(waiting.refused(&refusal), Err(refusal.into())),
+        };
         let now_ms = u64::try_from(now_ms()).unwrap_or_default();
         let outcome = match waiting.votes.standing(&waiting.hold, now_ms) {
             Standing::Approved => {
@@ -52,7 +61,7 @@ impl CallEffects {
                         "BREAK-GLASS: an effect goes on without the approvals that policy asks for"
                     );
                 }
-                self.permitted(&mut known, import, guest)
+                self.permitted(&mut known, import, &guest)
                     .and_then(|permitted| waiting.still(permitted))
                     .and_then(|permitted| self.send(&mut known, permitted))
             }
@@ -60,14 +69,25 @@ impl CallEffects {
         };
         match outcome {
             // A stop uses no approvals up: the hold stays, and the call can go on once it is lifted.
-            Err(Missed::Refused(refusal) | Missed::Killed(refusal)) if is_a_stop(&refusal) => {
+            Err(Missed::Refused(refusal) | Missed::Killed(refusal) | Missed::Paused(refusal))
+                if is_a_stop(&refusal) =>
+            {
                 self.still_held = Some(refusal.clone());
                 Err(Missed::Over(refusal))
             }
             Err(Missed::Refused(refusal)) if !ambit_core::guard!("hold.kept", !passes(&refusal)) => {
-                Err(Missed::Over(self.wait_on(waiting.held, refusal)))
+                let held = Held {
+                    request: self.shown(import, &guest),
+                    ..waiting.held
+                };
+                Err(Missed::Over(self.wait_on(held, refusal)))
             }
-            outcome => self.recorded(known, outcome),
+            outcome => {
+                if let Err(Missed::Refused(refusal) | Missed::Killed(refusal) | Missed::Ends(refusal)) = &outcome {
+                    known.end = waiting.end(refusal);
+                }
+                self.recorded(known, outcome)
+            }
         }
     }
 
@@ -88,9 +108,23 @@ impl CallEffects {
         spend: Spend,
         asks: Asks,
     ) -> Result<Missed, StoreError> {
+        self.hold_as(known, admitted, spend, asks, None)
+    }
+
+    /// The same for an effect that a person edited: it is held in the place of what it was, for as long as that was, in one transaction.
+    pub(super) fn hold_as(
+        &mut self,
+        known: &Known,
+        admitted: &Admitted,
+        spend: Spend,
+        asks: Asks,
+        in_place: Option<InPlace<'_>>,
+    ) -> Result<Missed, StoreError> {
         let ordinal = known.ordinal;
+        let edited_from = in_place.as_ref().map(|in_place| in_place.waiting.hold.id);
+        let authors = in_place.as_ref().map(InPlace::authors).unwrap_or_default();
         let (principal, tool) = (Principal::from(self.grant.caller()), self.grant.tool().digest());
-        let kept = self.payload(format!("effect/{ordinal}/held"), &admitted.request().wire())?;
+        let kept = self.payload(held_name(ordinal, edited_from.as_ref()), &admitted.request().wire())?;
         let request = kept.commitment();
         let effect = effect_digest(admitted, spend, &request);
         let connection = admitted.connection().name().to_owned();
@@ -115,12 +149,27 @@ impl CallEffects {
             needs: asks.needs,
             over: asks.over,
             rules: known.rules.clone(),
-            expires_ms: now_ms.saturating_add(self.grant.limits().hold_ms),
+            expires_ms: match &in_place {
+                None => now_ms.saturating_add(self.grant.limits().hold_ms),
+                // Nobody makes an effect wait for longer by editing it.
+                Some(in_place) => in_place.waiting.hold.expires_ms,
+            },
+            request: Some(Shown::of(admitted.request())),
+            missing: Vec::new(),
+            edited: in_place
+                .as_ref()
+                .map(|in_place| Edited::new(ordinal, &authors, &in_place.editing.changes)),
+        };
+        let held = Held {
+            missing: held.needs.clone(),
+            ..held
         };
         let entry = self.heading.entry(EffectHeld {
             asked: known.asked,
+            authors,
             before: None,
             connection: held.connection.clone(),
+            edited_from,
             effect,
             expires: held.expires_ms,
             hold: held.hold,
@@ -146,6 +195,11 @@ impl CallEffects {
         batch
             .transcript
             .push(self.row("held", Some(effect), kept.name().to_owned()));
+        if let Some(in_place) = &in_place {
+            let edit = in_place.kept(self.heading.call.as_str(), held.hold)?;
+            batch.entries.push(self.heading.entry(edit.entry));
+            batch.payloads.extend(edit.payloads);
+        }
         batch.entries.push(entry);
         batch.payloads.push(kept);
         match self.shared.store.commit(batch) {
@@ -165,7 +219,7 @@ impl CallEffects {
     pub(super) fn can_wait(&self, known: &Known) -> bool {
         let dry = self.mode == Mode::DryRun;
         let asked = known.cause == Cause::Guest || known.undoes.is_some();
-        known.hold.is_none() && asked && ambit_core::guard!("hold.dry-run", !dry)
+        known.hold.is_none() && !known.sent && asked && ambit_core::guard!("hold.dry-run", !dry)
     }
 
     /// The approvals that an effect waits for, where it is one that can wait, and is denied by policy.
@@ -204,6 +258,12 @@ impl CallEffects {
     }
 }
 
+/// What an edit puts in the place of what waits.
+pub(super) struct InPlace<'a> {
+    pub(super) waiting: &'a WaitingEffect,
+    pub(super) editing: &'a Editing,
+}
+
 /// A held effect, when its call goes on.
 pub(crate) struct WaitingEffect {
     pub(crate) asked: AskedFor,
@@ -223,6 +283,10 @@ pub(crate) struct WaitingEffect {
     pub(crate) held: Held,
     /// The effect of another call that it takes back.
     pub(crate) undoes: Option<Undoes>,
+    /// What people changed of what the guest asks for, if they did.
+    pub(crate) changes: Option<Changes>,
+    /// The edit that the call is run again for, where it does not go on.
+    pub(crate) editing: Option<Editing>,
 }
 
 /// An effect that waits for approvals: what a caller is told of it.
@@ -248,6 +312,12 @@ pub struct Held {
     pub rules: Vec<String>,
     /// From then on it is over, in milliseconds since 1970.
     pub expires_ms: u64,
+    /// What would be sent. Absent where it cannot be made any more.
+    pub request: Option<Shown>,
+    /// The approvals that it lacks, each way by itself; none where it is approved and waits on something else.
+    pub missing: Vec<Need>,
+    /// What people changed about it. Absent where it is as it was asked for.
+    pub edited: Option<Edited>,
 }
 
 impl WaitingEffect {
@@ -275,6 +345,18 @@ impl WaitingEffect {
         Ok(())
     }
 
+    /// The same where the effect is refused: its hold ends.
+    pub(super) fn refused(&self, refusal: &Refusal) -> Known {
+        let mut known = self.known();
+        known.end = self.end(refusal);
+        known
+    }
+
+    /// How the hold ends where its effect is refused like this.
+    fn end(&self, refusal: &Refusal) -> Option<End> {
+        ended(&self.votes, &self.hold, refusal)
+    }
+
     /// That what is permitted now is what was approved, to the byte.
     fn still(&self, permitted: Permitted) -> Result<Permitted, Missed> {
         let effect = effect_digest(&permitted.admitted, permitted.spend, &self.request);
@@ -285,6 +367,19 @@ impl WaitingEffect {
         }
         Ok(permitted)
     }
+}
+
+/// How a hold ends where its effect is refused: denied anew, or because something that it stood on is no longer so. Where votes have
+/// expired since, it is that.
+pub(crate) fn ended(votes: &Votes, hold: &Hold, refusal: &Refusal) -> Option<End> {
+    let now_ms = u64::try_from(now_ms()).unwrap_or_default();
+    let found = match refusal.code {
+        Code::Policy | Code::PolicyError => Found::Denied,
+        _ => Found::Changed,
+    };
+    let ended = votes.end(hold, now_ms, found);
+    let ended = ended.or_else(|_| votes.end(hold, now_ms, Found::Changed));
+    ended.ok().map(|(_, end)| end)
 }
 
 /// Whether an effect that is refused so before its intent may be had later, without anybody deciding anything: people's approvals are

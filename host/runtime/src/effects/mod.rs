@@ -4,9 +4,13 @@
 //! before the guest sees the answer. What the guest was given is part of the same transactions, so that a call can be
 //! replayed from its transcript.
 
+mod again;
 mod budget;
+mod edit;
 mod hold;
+mod pause;
 mod send;
+mod shown;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -16,6 +20,7 @@ use ambit_core::digest::Digest;
 use ambit_core::effect::{GuestRequest, GuestResponse, HttpEffect};
 use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::{Admitted, CurrencyLookup, Grant};
+use ambit_core::hold::End;
 use ambit_core::json::Json;
 use ambit_core::ledger::body::{Amount, Cause, EffectRefused, Letter, Refused, Undoes};
 use ambit_core::ledger::{Body, EntryDraft, Principal, Tally};
@@ -33,9 +38,14 @@ use crate::sandbox::{Effects, GuestHttpError, LogLevel, Stop};
 use crate::store::{Batch, Entered, Payload, StoreError, TranscriptRow};
 use crate::transcript::{self, Divergence, Recalled};
 
+pub(crate) use again::{UnseenEffect, forgotten};
+pub use edit::Edited;
+pub(crate) use edit::Editing;
 pub use hold::Held;
-pub(crate) use hold::{WaitingEffect, not_approved};
+pub(crate) use hold::{WaitingEffect, ended, not_approved};
+pub use pause::Paused;
 pub(crate) use send::settled;
+pub use shown::{FirstWrite, Shown, Would};
 
 /// What every entry of one call says about it.
 #[derive(Debug, Clone)]
@@ -94,9 +104,18 @@ pub(crate) struct CallEffects {
     past: VecDeque<Recalled>,
     /// The effect that was held, until the guest asks for it again.
     waiting: Option<WaitingEffect>,
+    /// The effect in doubt that is sent again, until the guest asks for it again.
+    unseen: Option<UnseenEffect>,
     /// The effect that ended this guest to wait for approvals.
     held: Option<Held>,
-    /// Why it went no further and waits on, where a stop came before the held effect had its intent.
+    /// What became of an edit of the held effect, where the call was run again for one.
+    edited: Option<Result<Held, Refusal>>,
+    /// The effect that ended this guest, as the call is a dry run.
+    first_write: Option<FirstWrite>,
+    /// The stop that ended this guest before a change.
+    paused: Option<Paused>,
+    /// Why it went no further and stays as it was: a stop came before the held effect had its intent, or the effect in doubt was not sent
+    /// again.
     still_held: Option<Refusal>,
     /// The call ran before, and was stopped to wait or by the host's end.
     resumed: bool,
@@ -117,10 +136,13 @@ pub(crate) struct Redelivery {
 }
 
 /// Where a call goes on.
+#[derive(Default)]
 pub(crate) struct Resumption {
     pub(crate) past: VecDeque<Recalled>,
     /// The effect that was held, if it was not the host's end that stopped it.
     pub(crate) waiting: Option<WaitingEffect>,
+    /// The effect in doubt that is to be sent again.
+    pub(crate) unseen: Option<UnseenEffect>,
     pub(crate) steps: u32,
     pub(crate) ordinal: u32,
     pub(crate) tally: Tally,
@@ -140,6 +162,10 @@ pub(crate) struct Remains {
     pub(crate) _entered: Entered,
     /// The call waits: it has not ended.
     pub(crate) held: Option<Held>,
+    /// The effect that a dry run ended at.
+    pub(crate) first_write: Option<FirstWrite>,
+    /// The stop that it is paused by: it has not ended.
+    pub(crate) paused: Option<Paused>,
     /// It ran before, and went on.
     pub(crate) resumed: bool,
 }
@@ -165,6 +191,10 @@ enum Missed {
     Refused(Refusal),
     /// A kill came before its intent. Not recorded yet; the call ends here.
     Killed(Refusal),
+    /// A dry run ends at it. Not recorded yet.
+    Ends(Refusal),
+    /// Safe mode forbids it for now. Not recorded.
+    Paused(Refusal),
     /// The gate refused it after its intent and before its first byte. The outcome says so.
     NotSent(Refusal),
     /// It may have happened.
@@ -203,6 +233,8 @@ struct Known {
     exhausted: Vec<String>,
     /// The hold that ends with what becomes of the effect, and who approved it.
     hold: Option<Digest>,
+    /// How that hold ends, where the effect is refused.
+    end: Option<End>,
     approvals: BTreeMap<String, u32>,
     /// Those of them that people gave: a broken glass passes no cap.
     given: BTreeMap<String, u32>,
@@ -210,6 +242,8 @@ struct Known {
     over: Vec<String>,
     /// The effect of another call that it takes back.
     undoes: Option<Undoes>,
+    /// Whether it was sent before, and is in doubt: it is no new effect, and waits for nobody.
+    sent: bool,
 }
 
 /// Where a request comes from: what has to cover it.
@@ -260,10 +294,12 @@ impl Known {
             rules: Vec::new(),
             exhausted: Vec::new(),
             hold: None,
+            end: None,
             approvals: BTreeMap::new(),
             given: BTreeMap::new(),
             over: Vec::new(),
             undoes: None,
+            sent: false,
         }
     }
 
@@ -289,10 +325,7 @@ impl CallEffects {
             resumption,
         } = beginning;
         let resumed = resumption.is_some();
-        let (past, waiting, steps, ordinal, tally) = match resumption {
-            Some(on) => (on.past, on.waiting, on.steps, on.ordinal, on.tally),
-            None => (VecDeque::new(), None, 0, 0, Tally::default()),
-        };
+        let on = resumption.unwrap_or_default();
         CallEffects {
             shared,
             entered,
@@ -301,19 +334,23 @@ impl CallEffects {
             run_budgets,
             mode,
             pending,
-            steps,
-            ordinal,
+            steps: on.steps,
+            ordinal: on.ordinal,
             log: String::new(),
             clock_ms,
             random,
             listener,
-            tally,
+            tally: on.tally,
             upstream: Duration::ZERO,
             refusals: Vec::new(),
             fault: None,
-            past,
-            waiting,
+            past: on.past,
+            waiting: on.waiting,
+            unseen: on.unseen,
             held: None,
+            edited: None,
+            first_write: None,
+            paused: None,
             still_held: None,
             resumed,
             letter: None,
@@ -360,14 +397,23 @@ impl CallEffects {
         if let Some(recalled) = self.past.pop_front() {
             return self.recall(recalled, import, request);
         }
-        let outcome = match self.waiting.take() {
-            Some(waiting) => self.go_on(waiting, import, request),
-            None => {
+        let outcome = match (self.waiting.take(), self.unseen.take()) {
+            (Some(waiting), _) => self.go_on(waiting, import, request),
+            (None, Some(unseen)) => self.send_unseen(unseen, import, request),
+            (None, None) => {
                 let ordinal = self.next_ordinal()?;
                 self.effect(ordinal, import, request)
             }
         };
         self.told(outcome)
+    }
+
+    /// Whether what is asked for may be had, and as what.
+    fn admit(&self, import: Through<'_>, request: &GuestRequest) -> Result<Admitted, Refusal> {
+        match import {
+            Through::Import(import) => self.grant.admit(import, request),
+            Through::Inverse(connection, inverse, _) => self.grant.admit_inverse(connection, inverse),
+        }
     }
 
     /// The label of the import that a request comes through.
@@ -382,9 +428,11 @@ impl CallEffects {
     fn told(&mut self, outcome: Result<GuestResponse, Missed>) -> Result<Result<GuestResponse, GuestHttpError>, Stop> {
         match outcome {
             Ok(response) => Ok(Ok(response)),
-            Err(Missed::Refused(refusal) | Missed::NotSent(refusal)) => Ok(Err(GuestHttpError::Refused(refusal))),
+            Err(Missed::Refused(refusal) | Missed::NotSent(refusal) | Missed::Paused(refusal)) => {
+                Ok(Err(GuestHttpError::Refused(refusal)))
+            }
             Err(Missed::Failed(why)) => Ok(Err(GuestHttpError::Failed(why))),
-            Err(Missed::Over(stop) | Missed::Killed(stop)) => Err(stop),
+            Err(Missed::Over(stop) | Missed::Killed(stop) | Missed::Ends(stop)) => Err(stop),
             Err(Missed::Fault(error)) => Err(self.fail(error)),
         }
     }
@@ -401,23 +449,28 @@ impl CallEffects {
             fault: self.fault,
             _entered: self.entered,
             held: self.held,
+            first_write: self.first_write,
+            paused: self.paused,
             resumed: self.resumed,
         }
     }
 
-    /// Why a call that went on was stopped before its held effect was decided: it waits as before, its approvals unused.
+    /// Why a call that went on was stopped before its held effect was decided, or its effect in doubt sent again: it stays as before, its
+    /// approvals unused.
     pub(crate) fn stopped_while_held(&self) -> Option<Refusal> {
-        let stopped = || self.waiting.as_ref().and_then(|_| self.entered.running().check().err());
+        let before = self.waiting.is_some() || self.unseen.is_some();
+        let stopped = || before.then(|| self.entered.running().check().err()).flatten();
         self.still_held.clone().or_else(stopped)
     }
 
-    /// The answer of a call that waits on. Nothing of its going on is recorded.
+    /// The answer of a call that stays as it was. Nothing of its going on is recorded.
     pub(crate) fn into_still_held(self, refusal: Refusal, started: Instant) -> Answer {
         Answer {
             call: self.heading.call,
             trace: self.heading.trace,
             outcome: CallOutcome::Stopped(refusal),
             refused_effects: Vec::new(),
+            edited: Vec::new(),
             cost: Cost {
                 ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
                 ..Cost::default()
@@ -431,11 +484,13 @@ impl CallEffects {
     /// Where the ledger takes no more: a hold that nobody waits for any more ends here.
     pub(crate) fn left_over(&mut self) -> Result<Option<Divergence>, StoreError> {
         let missing = self.past.front().map(|recalled| recalled.asked.missing());
+        let missing = missing.or_else(|| self.unseen.as_ref().map(UnseenEffect::missing));
         let Some(waiting) = self.waiting.take() else {
             return Ok(missing);
         };
         let divergence = missing.unwrap_or_else(|| waiting.asked.missing());
-        self.refuse(waiting.known(), &divergence.stop())?;
+        let stop = divergence.stop();
+        self.refuse(waiting.refused(&stop), &stop)?;
         Ok(Some(divergence))
     }
 
@@ -455,12 +510,16 @@ impl CallEffects {
             .map_err(Missed::from)
             .and_then(|()| self.permitted(&mut known, import, guest))
             .and_then(|permitted| self.send(&mut known, permitted));
+        let outcome = match outcome {
+            Err(Missed::Paused(refusal)) => Err(self.pause(&known, refusal)?),
+            outcome => outcome,
+        };
         self.recorded(known, outcome)
     }
 
     /// Writes down a refusal that is not on the ledger yet.
     fn recorded(&mut self, known: Known, outcome: Result<GuestResponse, Missed>) -> Result<GuestResponse, Missed> {
-        if let Err(Missed::Refused(refusal) | Missed::Killed(refusal)) = &outcome {
+        if let Err(Missed::Refused(refusal) | Missed::Killed(refusal) | Missed::Ends(refusal)) = &outcome {
             self.refuse(known, refusal)?;
         }
         outcome
@@ -481,6 +540,9 @@ impl CallEffects {
         self.clock_ms = recalled.clock_ms;
         if let Err(GuestHttpError::Refused(refusal)) = &recalled.answer {
             self.refusals.push(refusal.clone());
+            if refusal.code == Code::DryRun {
+                return Err(refusal.clone());
+            }
         }
         Ok(recalled.answer)
     }
@@ -488,9 +550,10 @@ impl CallEffects {
     /// The guest asks for something else than it had: nothing more happens.
     fn diverged(&mut self, stop: Stop) -> Stop {
         self.past.clear();
+        self.unseen = None;
         match self.waiting.take() {
             None => stop,
-            Some(waiting) => match self.refuse(waiting.known(), &stop) {
+            Some(waiting) => match self.refuse(waiting.refused(&stop), &stop) {
                 Ok(()) => stop,
                 Err(error) => self.fail(error),
             },
@@ -512,17 +575,7 @@ impl CallEffects {
     /// Scope, route, tier and narrowing; then money; then policy. Nothing has left when this returns, except the host's
     /// own look-up of a currency, which has an intent of its own.
     fn permitted(&mut self, known: &mut Known, import: Through<'_>, guest: &GuestRequest) -> Result<Permitted, Missed> {
-        let admitted = match import {
-            Through::Import(import) => self.grant.admit(import, guest)?,
-            Through::Inverse(connection, inverse, _) => self.grant.admit_inverse(connection, inverse)?,
-        };
-        known.admitted(&admitted);
-        self.same_place(known, &admitted)?;
-        self.not_in_a_dry_run(admitted.tier())?;
-        self.not_stopped(&admitted)?;
-        let spend = self.spend(&admitted)?;
-        known.spend = amount(spend);
-        known.effect = known.asked.map(|asked| effect_digest(&admitted, spend, &asked));
+        let (admitted, spend) = self.considered(known, import, guest)?;
         match self.decide(&admitted, spend, &[], known) {
             Ok(()) => Ok(Permitted { admitted, spend }),
             Err(refusal) => match self.approvals_that_permit(&admitted, spend, &[], known, &refusal) {
@@ -533,6 +586,27 @@ impl CallEffects {
                 }
             },
         }
+    }
+
+    /// All of that before policy is asked.
+    fn considered(
+        &mut self,
+        known: &mut Known,
+        import: Through<'_>,
+        guest: &GuestRequest,
+    ) -> Result<(Admitted, Spend), Missed> {
+        let admitted = self.admit(import, guest)?;
+        known.admitted(&admitted);
+        self.same_place(known, &admitted)?;
+        if self.ends_dry_run(admitted.tier()) {
+            let refusal = self.first_write(known, &admitted)?;
+            return Err(Missed::Ends(refusal));
+        }
+        self.not_stopped(&admitted)?;
+        let spend = self.spend(&admitted)?;
+        known.spend = amount(spend);
+        known.effect = known.asked.map(|asked| effect_digest(&admitted, spend, &asked));
+        Ok((admitted, spend))
     }
 
     /// That a dead letter goes under its own key to where that key is known, and to nowhere else.
@@ -549,19 +623,6 @@ impl CallEffects {
                 format!("the effect went to `{was}/{route_was}` and would go to `{connection}/{route}` now, where its key is not known"),
             )
             .advise("retry it with --new-key if it is to be sent there, and if it may be done twice"));
-        }
-        Ok(())
-    }
-
-    /// A dry run reads and changes nothing, whatever policy says.
-    fn not_in_a_dry_run(&self, tier: Tier) -> Result<(), Refusal> {
-        let dry = self.mode == Mode::DryRun;
-        if !ambit_core::guard!("policy.dry-run", !dry || tier == Tier::Read) {
-            return Err(Refusal::new(
-                Code::Tier,
-                format!("the call is a dry run, and the effect is a {tier}: nothing was sent"),
-            )
-            .advise("call again in mode execute to have it done"));
         }
         Ok(())
     }
@@ -680,6 +741,7 @@ impl CallEffects {
             cause: known.cause,
             connection: known.connection,
             effect: known.effect,
+            end: known.end,
             exhausted: known.exhausted,
             hold: known.hold,
             import: known.import,
@@ -780,10 +842,11 @@ fn effect_digest(admitted: &Admitted, spend: Spend, commitment: &Digest) -> Dige
     effect.digest(commitment)
 }
 
-/// A stop's refusal: a kill ends the call, safe mode refuses the effect.
+/// A stop's refusal: a kill ends the call, safe mode pauses it.
 fn stopped(refusal: Refusal) -> Missed {
     match refusal.code {
         Code::Killed => Missed::Killed(refusal),
+        Code::SafeMode => Missed::Paused(refusal),
         _ => Missed::Refused(refusal),
     }
 }

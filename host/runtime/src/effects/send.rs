@@ -70,8 +70,19 @@ impl CallEffects {
         durable: Durable,
         leave: flow::Leave<'s>,
     ) -> Result<Delivered, Missed> {
+        self.deliver_from(Delivered::default(), shared, way, durable, leave)
+    }
+
+    /// The same after what came of sendings before.
+    pub(super) fn deliver_from<'s>(
+        &mut self,
+        mut delivered: Delivered,
+        shared: &'s Shared,
+        way: &Way<'_>,
+        durable: Durable,
+        leave: flow::Leave<'s>,
+    ) -> Result<Delivered, Missed> {
         let again = durable.again();
-        let mut delivered = Delivered::default();
         let mut next = Some((durable, leave));
         while let Some((durable, leave)) = next.take() {
             let bounds = way.bounds(delivered.attempts);
@@ -116,13 +127,29 @@ impl CallEffects {
         let Ok(leave) = shared.flow.enter(connection, route, tier) else {
             return Ok(None);
         };
+        match self.commit_again(way, again.until(way.deadline), attempts, after) {
+            Ok(durable) => Ok(Some((durable, leave))),
+            // What is under way can still be ended: there is room for that.
+            Err(StoreError::NoRoom { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Commits that the effect is sent once more, after so many sendings.
+    pub(super) fn commit_again(
+        &mut self,
+        way: &Way<'_>,
+        again: Again,
+        attempts: u32,
+        after: Outcome,
+    ) -> Result<Durable, StoreError> {
         let entry = self.heading.entry(EffectRetried {
             after,
             attempt: attempts.saturating_add(1),
-            connection: connection.to_owned(),
+            connection: way.admitted.connection().name().to_owned(),
             ordinal: way.ordinal,
             request: again.request(),
-            route: route.to_owned(),
+            route: way.admitted.route().name().to_owned(),
         });
         let mut entries = self.pending.entries.clone();
         entries.push(entry);
@@ -130,23 +157,16 @@ impl CallEffects {
             entries,
             payloads: self.pending.payloads.clone(),
             transcript: self.pending.transcript.clone(),
-            again: Some(again.until(way.deadline)),
+            again: Some(again),
             ..Batch::default()
         };
-        match self.shared.store.commit(batch) {
-            Ok(committed) => {
-                self.pending = Batch::default();
-                let durable = committed.durable.ok_or(StoreError::Unintended)?;
-                Ok(Some((durable, leave)))
-            }
-            // What is under way can still be ended: there is room for that.
-            Err(StoreError::NoRoom { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        let committed = self.shared.store.commit(batch)?;
+        self.pending = Batch::default();
+        committed.durable.ok_or(StoreError::Unintended)
     }
 
     /// Waits for the effect's turn under the rates of its connection and route, unless a breaker is open; how long it waited.
-    fn turn(&mut self, admitted: &Admitted) -> Result<Duration, Refusal> {
+    pub(super) fn turn(&mut self, admitted: &Admitted) -> Result<Duration, Refusal> {
         let (connection, route) = (admitted.connection().name(), admitted.route().name());
         let flow = &self.shared.flow;
         flow.check(connection, route, admitted.tier())?;
@@ -262,7 +282,7 @@ impl CallEffects {
     }
 
     /// Writes down what became of an intent, settles what was reserved, and makes the answer.
-    fn settle(
+    pub(super) fn settle(
         &mut self,
         known: &Known,
         admitted: &Admitted,
@@ -272,12 +292,11 @@ impl CallEffects {
     ) -> Result<GuestResponse, Missed> {
         let attempts = delivered.attempts;
         let ended = Ended::of(delivered, admitted)?;
-        self.clock_ms = u64::try_from(now_ms()).unwrap_or_default().max(self.clock_ms);
-        let answer = self.keep(
-            format!("effect/{}/answer", known.ordinal),
-            &ended.recorded(self.clock_ms),
-        )?;
-        self.step("answer", None, format!("effect/{}/answer", known.ordinal));
+        let answer = match &ended.what {
+            // Nobody is told anything: it stays as it was.
+            What::StillUnseen(_) => None,
+            _ => Some(self.keep_answer(known.ordinal, &ended)?),
+        };
         let outcome = match &ended.what {
             What::Answered(response) => Outcome::Answered(Answered {
                 status: response.status,
@@ -287,6 +306,7 @@ impl CallEffects {
                 Outcome::NotSent(refused(refusal, Some(detail)))
             }
             What::InDoubt(doubt, _) => Outcome::InDoubt(*doubt),
+            What::StillUnseen(_) => Outcome::InDoubt(Doubt::Restart),
         };
         // What a read in doubt used, it used: nobody will ask whether it happened.
         let became = match ended.became() {
@@ -297,10 +317,11 @@ impl CallEffects {
         let happened = matches!(became, Became::Done | Became::InDoubt);
         let body = EffectOutcome {
             absent: false,
-            answer: Some(answer),
+            answer,
             attempts,
-            // What did not take an effect back is tried again by the next rollback.
-            dead: known.cause != Cause::Host
+            // What stays as it was has not failed for good, and what did not take an effect back is tried again by the next rollback.
+            dead: answer.is_some()
+                && known.cause != Cause::Host
                 && known.undoes.is_none()
                 && admitted.route().dead_letter()
                 && ended.failed(),
@@ -332,21 +353,31 @@ impl CallEffects {
                 ))
             }
             What::InDoubt(_, why) => Err(Missed::Failed(why)),
+            What::StillUnseen(refusal) => Err(self.stays(refusal)),
         }
+    }
+
+    /// What the guest is told, and when.
+    fn keep_answer(&mut self, ordinal: u32, ended: &Ended) -> Result<Digest, StoreError> {
+        self.clock_ms = u64::try_from(now_ms()).unwrap_or_default().max(self.clock_ms);
+        let name = format!("effect/{ordinal}/answer");
+        let answer = self.keep(name.clone(), &ended.recorded(self.clock_ms))?;
+        self.step("answer", None, name);
+        Ok(answer)
     }
 }
 
 /// The way of one effect to its service.
-struct Way<'a> {
-    ordinal: u32,
-    admitted: &'a Admitted,
-    upstream: &'a Upstream,
-    presented: Option<(&'a str, &'a str)>,
-    answer_bytes: usize,
+pub(super) struct Way<'a> {
+    pub(super) ordinal: u32,
+    pub(super) admitted: &'a Admitted,
+    pub(super) upstream: &'a Upstream,
+    pub(super) presented: Option<(&'a str, &'a str)>,
+    pub(super) answer_bytes: usize,
     /// Until when all its sendings have to be over.
-    deadline: Instant,
+    pub(super) deadline: Instant,
     /// When it was first sent under its key, in milliseconds since 1970.
-    first_ms: u64,
+    pub(super) first_ms: u64,
 }
 
 impl Way<'_> {
@@ -383,7 +414,7 @@ impl Way<'_> {
 
 /// What all sendings of one effect came to.
 #[derive(Default)]
-struct Delivered {
+pub(super) struct Delivered {
     attempts: u32,
     /// The last one of which something left, or the last one.
     last: Option<Result<Sent, SendError>>,
@@ -393,6 +424,15 @@ struct Delivered {
 }
 
 impl Delivered {
+    /// After sendings of which nobody saw what became.
+    pub(super) fn unseen(attempts: u32) -> Self {
+        Self {
+            attempts,
+            doubted: true,
+            ..Self::default()
+        }
+    }
+
     fn add(&mut self, sent: Result<Sent, SendError>) {
         self.attempts = self.attempts.saturating_add(1);
         let traffic = match &sent {
@@ -436,6 +476,8 @@ enum What {
     NotSent(Refusal),
     /// Nobody knows.
     InDoubt(Doubt, String),
+    /// Nothing left now, and nobody knows what became of what left before the host ended.
+    StillUnseen(Refusal),
 }
 
 impl Ended {
@@ -444,6 +486,8 @@ impl Ended {
     fn of(delivered: Delivered, admitted: &Admitted) -> Result<Ended, StoreError> {
         let what = match delivered.last.ok_or(StoreError::Unintended)? {
             Ok(sent) => What::Answered(admitted.answer(sent.status, &sent.headers, &sent.body)),
+            // What left in this process before what did not leave would stand in its place: it was sent by another.
+            Err(SendError::NotSent(refusal)) if delivered.doubted => What::StillUnseen(refusal),
             Err(SendError::NotSent(refusal)) => What::NotSent(refusal),
             Err(SendError::Late(Failed { why, .. })) => What::InDoubt(Doubt::Timeout, why),
             Err(SendError::Stopped(Failed { why, .. })) => What::InDoubt(Doubt::Stopped, why),
@@ -470,7 +514,7 @@ impl Ended {
             What::Answered(response) if (400..500).contains(&response.status) => Became::Declined,
             What::Answered(_) => Became::Done,
             What::NotSent(_) => Became::NotSent,
-            What::InDoubt(..) => Became::InDoubt,
+            What::InDoubt(..) | What::StillUnseen(_) => Became::InDoubt,
         }
     }
 
@@ -483,7 +527,7 @@ impl Ended {
     fn recorded(&self, clock_ms: u64) -> Json {
         let (name, value) = match &self.what {
             What::Answered(response) => ("answered", response.to_json()),
-            What::NotSent(refusal) => ("refused", refusal_json(refusal)),
+            What::NotSent(refusal) | What::StillUnseen(refusal) => ("refused", refusal_json(refusal)),
             What::InDoubt(_, why) => ("failed", Json::from(why.as_str())),
         };
         Json::Object([("clock", Json::from(clock_ms)), (name, value)].into_iter().collect())

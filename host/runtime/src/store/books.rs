@@ -10,10 +10,11 @@
 
 use ambit_core::digest::Digest;
 use ambit_core::guard;
-use ambit_core::hold::{self, Delegation, Verdict, Vote};
+use ambit_core::hold::{self, Delegation, Edit, End, Verdict, Vote};
 use ambit_core::ledger::body::{
-    CallAccepted, EffectChecked, EffectHeld, EffectIntent, Found, HoldVoted, PersonDelegated, PersonEnrolled,
-    PersonRevoked, Reservation, Rollback, RunDegraded, RunEnded, RunStarted, Settlement, StopLifted, StopSet,
+    CallAccepted, Doubt, EffectChecked, EffectHeld, EffectIntent, EffectRetried, Found, HoldEdited, HoldVoted, Outcome,
+    PersonDelegated, PersonEnrolled, PersonRevoked, Reservation, Rollback, RunDegraded, RunEnded, RunStarted,
+    Settlement, StopLifted, StopSet,
 };
 use ambit_core::ledger::verify::subject;
 use ambit_core::ledger::{Body, Entry, EntryDraft, VerifierKey};
@@ -274,11 +275,17 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<Entr
         }
         Body::EffectRefused(body) => {
             if let Some(hold) = body.hold {
-                end_hold(books, &work(), hold, None)?;
+                let work = work();
+                let said = body.end.is_some_and(|end| !matches!(end, End::Passed | End::Edited));
+                if !guard!("hold.end-said", said) {
+                    return Err(contradiction(&work, "is refused, and does not say how its hold ended"));
+                }
+                end_hold(books, &work, hold, None)?;
             }
         }
         Body::EffectHeld(body) => hold_effect(books, &work(), entry, body)?,
         Body::HoldVoted(body) => check_vote(books, &work(), body, time(entry))?,
+        Body::HoldEdited(body) => edit_hold(books, &work(), entry, body)?,
         Body::PersonEnrolled(body) => enrol(books, body)?,
         Body::PersonRevoked(body) => revoke(books, body)?,
         Body::PersonDelegated(body) => delegate(books, body, time(entry))?,
@@ -299,17 +306,16 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<Entr
             return count(books, &work, run::effect_failed(body));
         }
         Body::EffectChecked(body) => return check(books, &work(), body),
-        Body::EffectRetried(_) => {
-            let work = work();
-            if !guard!("ledger.retry-open", books.under_way(&work)?) {
-                return Err(contradiction(&work, "is not under way, and can't be sent again"));
-            }
-        }
+        Body::EffectRetried(body) => send_again(books, &work(), entry, body)?,
         Body::DeadLetterDropped(body) => take_letter(books, &body.call, body.ordinal)?,
         Body::EffectResolved(body) => {
-            resolve(books, &work(), entry, &body.settled)?;
+            let work = work();
+            resolve(books, &work, entry, &body.settled)?;
+            if body.dead && !books.bury(&work, entry.index())? {
+                return Err(contradiction(&work, "is a dead letter already"));
+            }
             if body.found == Found::NotDone {
-                books.redo(&work())?;
+                books.redo(&work)?;
             }
         }
         Body::CallFinished(body) => {
@@ -320,6 +326,14 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<Entr
             undoing::end(books, &work, body)?;
             end(books, &work, entry, &body.settled)?;
             return count(books, &work, run::call_failed(body));
+        }
+        Body::CallPaused(_) => {
+            let work = work();
+            no_effect_open(books, &work)?;
+            no_effect_held(books, &work)?;
+            if !guard!("stop.pause-open", books.under_way(&work)?) {
+                return Err(contradiction(&work, "is not under way, and can't be paused"));
+            }
         }
         Body::RunStarted(body) => start_run(books, entry, body)?,
         Body::RunEnded(body) => end_run(books, entry, body)?,
@@ -540,6 +554,31 @@ fn end<B: Books>(books: &mut B, work: &Work, entry: &Entry, settled: &[Settlemen
     Ok(begun.unwrap_or(Begun { index, changes: false }))
 }
 
+/// What is under way may be sent again, and what is in doubt since its host ended, in a call that has not: that is under way with it, and
+/// what is set aside for it stays.
+fn send_again<B: Books>(books: &mut B, work: &Work, entry: &Entry, again: &EffectRetried) -> Result<(), B::Error> {
+    if books.under_way(work)? {
+        return Ok(());
+    }
+    let call = Work {
+        call: work.call.clone(),
+        ordinal: None,
+    };
+    let unseen = again.after == Outcome::InDoubt(Doubt::Restart) && books.under_way(&call)? && books.undoubt(work)?;
+    if !guard!("ledger.retry-open", unseen) {
+        return Err(contradiction(work, "is not under way, and can't be sent again"));
+    }
+    // Only what changes something is ever in doubt.
+    let begun = Begun {
+        index: entry.index(),
+        changes: true,
+    };
+    if !books.begin(work, begun)? {
+        return Err(contradiction(work, "has begun already"));
+    }
+    Ok(())
+}
+
 /// What an operator says of an effect in doubt is said once, and settles all that was still set aside for it.
 fn resolve<B: Books>(books: &mut B, work: &Work, entry: &Entry, settled: &[Settlement]) -> Result<(), B::Error> {
     let was_in_doubt = books.undoubt(work)?;
@@ -570,6 +609,9 @@ fn no_effect_held<B: Books>(books: &mut B, work: &Work) -> Result<(), B::Error> 
 
 /// An effect waits, where its agent has room for one more that does.
 fn hold_effect<B: Books>(books: &mut B, work: &Work, entry: &Entry, body: &EffectHeld) -> Result<(), B::Error> {
+    if let Some(from) = body.edited_from {
+        take_edited(books, work, entry, body, from)?;
+    }
     let agent = entry.principal().map(|principal| principal.agent.clone());
     let held = Held {
         hold: body.hold,
@@ -589,6 +631,52 @@ fn hold_effect<B: Books>(books: &mut B, work: &Work, entry: &Entry, body: &Effec
         return Err(contradiction(work, "is held already"));
     }
     Ok(())
+}
+
+/// An edit is signed by a person who is enrolled, of a hold that waits and has not expired. The hold's row is its successor's from here on,
+/// of which the next entry is.
+fn edit_hold<B: Books>(books: &mut B, work: &Work, entry: &Entry, body: &HoldEdited) -> Result<(), B::Error> {
+    let wrong = |why: &str| StoreError::batch(format!("an edit of a hold of call {} {why}", work.call));
+    let now_ms = time(entry);
+    let person = hold::signer_name(&body.edit).unwrap_or_default();
+    let key = books.key_of(person)?;
+    let edit = key
+        .and_then(|key| VerifierKey::parse(&key).ok())
+        .and_then(|key| Edit::open(&body.edit, &key).ok());
+    let signed = edit.is_some_and(|edit| edit.hold == body.hold && edit.expires_ms > now_ms);
+    if !guard!("hold.edit-signed", signed) {
+        return Err(wrong("is not signed by a person who is enrolled, for this hold and time").into());
+    }
+    let held = books.held(work)?;
+    end_hold(books, work, body.hold, Some(now_ms))?;
+    let Some(held) = held else { return Ok(()) };
+    let next = Held {
+        hold: body.to,
+        index: entry.index(),
+        ..held
+    };
+    if !books.hold(work, &next)? {
+        return Err(contradiction(work, "is held already"));
+    }
+    Ok(())
+}
+
+/// What is held by an edit comes right after it, and takes its place: of its id, for no longer.
+fn take_edited<B: Books>(
+    books: &mut B,
+    work: &Work,
+    entry: &Entry,
+    body: &EffectHeld,
+    from: Digest,
+) -> Result<(), B::Error> {
+    let held = books.held(work)?;
+    let in_place = held.is_some_and(|held| {
+        held.hold == body.hold && held.index + 1 == entry.index() && held.expires_ms >= body.expires
+    });
+    if !guard!("hold.edit-in-place", in_place && from != body.hold) {
+        return Err(contradiction(work, "is held by an edit that does not come before it"));
+    }
+    books.unhold(work)
 }
 
 /// A hold ends once, by the entry that names it; with an intent before it expires.

@@ -6,9 +6,10 @@ use std::time::Instant;
 use ambit_core::digest::Digest;
 use ambit_core::effect::HttpRequest;
 use ambit_core::guard;
+use ambit_core::ledger::body::EffectIntent;
 use ambit_core::scope::Tier;
 
-use super::{Leave, StoreError};
+use super::{Leave, Payload, StoreError};
 
 /// What is to be sent once the batch it comes with is durable.
 #[derive(Debug)]
@@ -40,6 +41,38 @@ pub(super) struct Of {
 }
 
 impl Again {
+    /// Of an intent that another process wrote: `request` is what would be sent now, and `recorded` what the ledger keeps of what was sent
+    /// then. Called once an operator has a call's effect in doubt sent again.
+    ///
+    /// # Errors
+    /// [`StoreError::Batch`] unless the record is the one that the intent commits to, and the request the same to the byte.
+    pub(crate) fn recorded(
+        call: &str,
+        intent: &EffectIntent,
+        recorded: &Payload,
+        request: HttpRequest,
+        deadline: Instant,
+    ) -> Result<Self, StoreError> {
+        let committed = recorded.commitment() == intent.request;
+        let same = request.wire().to_canonical().as_bytes() == recorded.bytes();
+        if !guard!("ledger.retry-bytes", committed && same) {
+            return Err(StoreError::batch(
+                "what would be sent again is not the request that the intent on the ledger commits to",
+            ));
+        }
+        Ok(Self {
+            request,
+            of: Of {
+                call: Some(call.to_owned()),
+                ordinal: intent.ordinal,
+                request: intent.request,
+            },
+            deadline,
+            connection: intent.connection.clone(),
+            tier: intent.tier,
+        })
+    }
+
     /// The commitment that entries name the request by.
     #[must_use]
     pub const fn request(&self) -> Digest {

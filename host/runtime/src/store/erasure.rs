@@ -10,7 +10,7 @@ use std::fmt;
 use std::fs;
 
 use ambit_core::ledger::body::{Age, MOST_ERASED, Reason, Subject, ValuesErased};
-use ambit_core::ledger::{Body, Entry, EntryDraft, Kind, Principal, utc};
+use ambit_core::ledger::{Body, Entry, EntryDraft, Principal, utc};
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::fault::{Faults, Step};
@@ -28,7 +28,16 @@ pub struct Erasure {
     calls: Vec<(String, u64)>,
     bytes: u64,
     span_ms: Option<(i64, i64)>,
-    open: u64,
+    kept: Vec<(String, Kept)>,
+}
+
+/// Why the values of a call that was meant too stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It is not over.
+    NotOver,
+    /// Nobody has said what became of an effect of it: finding out takes what was sent.
+    InDoubt,
 }
 
 impl Erasure {
@@ -38,7 +47,7 @@ impl Erasure {
             calls: Vec::new(),
             bytes: 0,
             span_ms: None,
-            open: 0,
+            kept: Vec::new(),
         }
     }
 
@@ -66,10 +75,18 @@ impl Erasure {
         self.span_ms
     }
 
+    /// The calls that were meant too, and whose values stay for this reason.
+    pub fn kept(&self, why: Kept) -> impl Iterator<Item = &str> {
+        self.kept
+            .iter()
+            .filter(move |(_, kept)| *kept == why)
+            .map(|(call, _)| call.as_str())
+    }
+
     /// How many calls were meant too and are not over: their values stay.
     #[must_use]
-    pub const fn open(&self) -> u64 {
-        self.open
+    pub fn open(&self) -> u64 {
+        self.kept(Kept::NotOver).count() as u64
     }
 
     fn add(&mut self, call: &str, began_ms: i64, (values, bytes): (u64, u64)) {
@@ -155,7 +172,10 @@ impl Reader {
             if is_meant(&found.why, first.principal()) {
                 let call = first.call().unwrap_or_default();
                 match self.end_ms(call)? {
-                    None => found.open += 1,
+                    None => found.kept.push((call.to_owned(), Kept::NotOver)),
+                    Some(end) if end < before && self.is_doubtful(call)? => {
+                        found.kept.push((call.to_owned(), Kept::InDoubt));
+                    }
                     Some(end) if end < before => found.add(call, first.time_ms(), self.weight(call)?),
                     Some(_) => {}
                 }
@@ -242,11 +262,19 @@ impl Reader {
 
     /// When a call ended, in milliseconds since 1970; none where it has not.
     fn end_ms(&self, call: &str) -> Result<Option<i64>, StoreError> {
-        let sql = "SELECT bytes FROM entries WHERE call = ?1 ORDER BY idx DESC LIMIT 1";
+        // It need not be the last that is said of it: what became of an effect in doubt can be found out later.
+        let sql = "SELECT bytes FROM entries WHERE call = ?1 AND kind IN ('call-finished', 'call-denied')";
         let bytes: Option<Vec<u8>> = self.one(sql, [call], |row| row.get(0))?;
-        let last = bytes.map(|bytes| Entry::parse(&bytes)).transpose()?;
-        let last = last.filter(|last| matches!(last.kind(), Kind::CallFinished | Kind::CallDenied));
-        Ok(last.map(|last| last.time_ms()))
+        let end = bytes.map(|bytes| Entry::parse(&bytes)).transpose()?;
+        Ok(end.map(|end| end.time_ms()))
+    }
+
+    /// Whether nobody has said what became of an effect of a call that is in doubt.
+    fn is_doubtful(&self, call: &str) -> Result<bool, StoreError> {
+        let one = self.one("SELECT 1 FROM doubts WHERE call = ?1 LIMIT 1", [call], |row| {
+            row.get::<_, u64>(0)
+        })?;
+        Ok(one.is_some())
     }
 
     /// How many values a call has, and how many bytes they take.

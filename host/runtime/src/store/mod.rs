@@ -50,7 +50,7 @@ pub(crate) use board::{Board, Entered, Leave, Running};
 pub(crate) use books::place_one;
 pub use books::{Delegated, Held, InForce, Window, Work};
 pub use durable::{Again, Durable, Intent};
-pub use erasure::{Erased, Erasure, Values};
+pub use erasure::{Erased, Erasure, Kept, Values};
 pub use error::StoreError;
 pub use fault::{Fault, Faults, Step};
 pub use high_water::{HighWaterOptions, high_water_notes};

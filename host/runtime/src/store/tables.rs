@@ -86,6 +86,7 @@ pub(super) struct Tables<'c> {
     effects: Statement<'c>,
     under_way: Statement<'c>,
     open: Statement<'c>,
+    doubtful: Statement<'c>,
     erase_key: Statement<'c>,
     erase_payloads: Statement<'c>,
     mark: Statement<'c>,
@@ -150,6 +151,7 @@ impl<'c> Tables<'c> {
             effects: prepare("SELECT count(*) FROM unfinished WHERE call = ?1 AND ordinal >= 0")?,
             under_way: prepare("SELECT 1 FROM unfinished WHERE call = ?1 AND ordinal = ?2")?,
             open: prepare("SELECT count(*) FROM unfinished WHERE call = ?1")?,
+            doubtful: prepare("SELECT 1 FROM doubts WHERE call = ?1")?,
             erase_key: prepare("UPDATE data_keys SET wrapped = x'' WHERE call = ?1 AND length(wrapped) > 0")?,
             erase_payloads: prepare("UPDATE payloads SET sealed = x'', file = NULL WHERE call = ?1")?,
             mark: prepare("INSERT INTO meta(name, value) VALUES (?1, '1') ON CONFLICT DO NOTHING")?,
@@ -291,6 +293,9 @@ impl<'c> Tables<'c> {
             let open: u64 = self.open.query_row([call], |row| row.get(0))?;
             if !guard!("ledger.erase-over", open == 0) {
                 return refuse(call, "is not over: its values stay");
+            }
+            if !guard!("ledger.erase-doubt", !self.doubtful.exists([call])?) {
+                return refuse(call, "has an effect in doubt: its values stay");
             }
             let keys = self.erase_key.execute([call])?;
             if !guard!("ledger.erase-there", keys == 1) {

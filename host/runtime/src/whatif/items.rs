@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use ambit_core::digest::Digest;
 use ambit_core::error::Code;
 use ambit_core::grant::Limits;
-use ambit_core::hold::{Hold, Need, Progress, Vote};
+use ambit_core::hold::{Need, Progress, Vote};
 use ambit_core::ledger::CallStory;
-use ambit_core::ledger::body::{Amount, CallAccepted, CallDenied, Cause, EffectIntent, EffectRefused, Stage};
+use ambit_core::ledger::body::{
+    Amount, CallAccepted, CallDenied, Cause, EffectHeld, EffectIntent, EffectRefused, Stage,
+};
 use ambit_core::ledger::story::{EffectStory, HoldStory, Opening};
 use ambit_core::policy::Mode;
 use ambit_core::scope::Tier;
@@ -47,6 +49,8 @@ pub(super) struct EffectOf {
     pub(super) spend: Option<Amount>,
     /// Commitment to what the guest asked for.
     pub(super) asked: Option<Digest>,
+    /// What people changed of that: the name of the value that says it, and the commitment to it.
+    pub(super) edit: Option<(String, Digest)>,
 }
 
 impl Item {
@@ -91,14 +95,19 @@ pub(super) fn of(story: &CallStory, revoked: &BTreeMap<String, Vec<u64>>) -> Ite
     };
     for (ordinal, effect) in &story.effects {
         let hold = story.holds.get(ordinal);
-        match hold {
+        // As the guest asked for it. What an edit put in its place waits for no less, whatever policy asks for that.
+        let asked = hold.map(|hold| hold.edits.first().map_or(&hold.held.what, |edit| &edit.held.what));
+        match asked {
             // Its budgets held it, not policy alone.
-            Some(hold) if !hold.held.what.over.is_empty() => found.apart += 1,
+            Some(held) if !held.over.is_empty() => found.apart += 1,
             // The operator's own: no guest asked for it.
-            Some(hold) if hold.held.what.undoes.is_some() => found.apart += 1,
-            Some(hold) => found.items.push(held_item(&call, hold)),
+            Some(held) if held.undoes.is_some() => found.apart += 1,
+            Some(held) => found.items.push(held_item(&call, held)),
             None => {}
         }
+        found.apart += hold.map_or(0, |hold| hold.edits.len() as u64);
+        let edit = hold.and_then(HoldStory::last_edit);
+        let edit = edit.map(|edit| (edit.changes_name(), edit.changes));
         match effect {
             EffectStory::Held(_) => {}
             EffectStory::Intended { intent, .. } if intent.what.cause == Cause::Guest => {
@@ -106,7 +115,9 @@ pub(super) fn of(story: &CallStory, revoked: &BTreeMap<String, Vec<u64>>) -> Ite
                 let approvals = hold
                     .and_then(|hold| approvals(story, hold, at, revoked))
                     .unwrap_or_default();
-                found.items.push(intended_item(&call, &intent.what, approvals));
+                found
+                    .items
+                    .push(edited(intended_item(&call, &intent.what, approvals), edit));
             }
             EffectStory::Intended { .. } => found.apart += 1,
             EffectStory::Refused(refused) => {
@@ -115,7 +126,7 @@ pub(super) fn of(story: &CallStory, revoked: &BTreeMap<String, Vec<u64>>) -> Ite
                     let given = hold.and_then(|hold| approvals(story, hold, at, revoked));
                     given.unwrap_or_default()
                 };
-                match refused_item(&call, &refused.what) {
+                match refused_item(&call, &refused.what).map(|item| edited(item, edit)) {
                     Some(item) if by_policy(&refused.what) => found.items.push(Item {
                         approvals: given(),
                         ..item
@@ -130,6 +141,14 @@ pub(super) fn of(story: &CallStory, revoked: &BTreeMap<String, Vec<u64>>) -> Ite
     }
     found.items.insert(0, call);
     found
+}
+
+/// An effect as people made it.
+fn edited(mut item: Item, edit: Option<(String, Digest)>) -> Item {
+    if let About::Effect(effect) = &mut item.about {
+        effect.edit = edit;
+    }
+    item
 }
 
 /// The limits that a call ran under; none where it did not run, or with limits that are not known here.
@@ -170,8 +189,7 @@ fn denied_item(denied: &CallDenied) -> Option<Item> {
 }
 
 /// An effect when it was first asked for, before anybody had approved it.
-fn held_item(call: &Item, HoldStory { held, .. }: &HoldStory) -> Item {
-    let held = &held.what;
+fn held_item(call: &Item, held: &EffectHeld) -> Item {
     Item {
         about: About::Effect(EffectOf {
             ordinal: held.ordinal,
@@ -180,6 +198,7 @@ fn held_item(call: &Item, HoldStory { held, .. }: &HoldStory) -> Item {
             tier: held.tier,
             spend: held.spend,
             asked: held.asked,
+            edit: None,
         }),
         may_wait: true,
         then: said(Word::Held, &held.rules, &held.needs),
@@ -196,6 +215,7 @@ fn intended_item(call: &Item, intent: &EffectIntent, approvals: Need) -> Item {
             tier: intent.tier,
             spend: intent.spend,
             asked: intent.asked,
+            edit: None,
         }),
         approvals,
         may_wait: intent.hold.is_none(),
@@ -217,6 +237,7 @@ fn refused_item(call: &Item, refused: &EffectRefused) -> Option<Item> {
             tier: refused.tier?,
             spend: refused.spend,
             asked: refused.asked,
+            edit: None,
         }),
         may_wait: refused.hold.is_none(),
         then: said(Word::Denied, &refused.rules, &[]),
@@ -231,7 +252,7 @@ fn by_policy(refused: &EffectRefused) -> bool {
 
 /// Whether it was refused because a dry run changes nothing. A refusal of another tier than the function's names no route.
 fn in_dry_run(item: &Item, refused: &EffectRefused) -> bool {
-    refused.refused.code == Code::Tier && item.mode == Some(Mode::DryRun)
+    matches!(refused.refused.code, Code::Tier | Code::DryRun) && item.mode == Some(Mode::DryRun)
 }
 
 fn said(word: Word, rules: &[String], needs: &[Need]) -> Verdict {
@@ -250,12 +271,7 @@ fn approvals(
     revoked: &BTreeMap<String, Vec<u64>>,
 ) -> Option<Need> {
     let held = &hold.held.what;
-    let about = Hold {
-        id: held.hold,
-        principal: story.principal.clone()?,
-        needs: held.needs.clone(),
-        expires_ms: held.expires,
-    };
+    let about = held.hold(story.principal.clone()?);
     let votes = hold.votes.iter().filter_map(|told| {
         let vote = Vote::claimed(&told.what.vote).ok()?;
         let lost = |at: &u64| (told.stamp.index()..index).contains(at);

@@ -14,7 +14,7 @@ use std::path::Path;
 use ambit_core::digest::Digest;
 use ambit_core::effect::{GuestRequest, HttpRequest};
 use ambit_core::error::Code;
-use ambit_core::hold::Need;
+use ambit_core::hold::{Changes, Need};
 use ambit_core::identity::{AgentSpec, Caller, Directory};
 use ambit_core::ledger::body::Amount;
 use ambit_core::ledger::{CallStory, Principal};
@@ -28,7 +28,7 @@ pub use self::learn::{Learned, Lesson};
 pub use self::tool::{Behaviour, Rebuilt, Rerun};
 use crate::config::Config;
 use crate::host::OpenError;
-use crate::store::{Keys, Reader, StoreError};
+use crate::store::{Keys, Payload, Reader, StoreError};
 
 /// What policy says of a call or an effect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -333,7 +333,28 @@ impl WhatIf {
         Some((connection.origin(), connection.route(&effect.route)?))
     }
 
-    /// The request, from what its guest asked for.
+    /// A recorded value, where it is the one that the ledger commits to; or why it is not known.
+    fn value(
+        &self,
+        story: &CallStory,
+        name: &str,
+        commitment: Option<Digest>,
+    ) -> Result<Result<Payload, String>, StoreError> {
+        let value = match self.reader.payload(&story.call, name) {
+            Ok(Some(value)) => value,
+            Ok(None) => return Ok(Err(format!("its value `{name}` is gone"))),
+            Err(error @ (StoreError::Erased { .. } | StoreError::Payload { .. })) => return Ok(Err(error.to_string())),
+            Err(error) => return Err(error),
+        };
+        if !ambit_core::guard!("whatif.value", Some(value.commitment()) == commitment) {
+            return Ok(Err(format!(
+                "its value `{name}` is not the one that the ledger commits to: it was tampered with"
+            )));
+        }
+        Ok(Ok(value))
+    }
+
+    /// The request, from what its guest asked for and what people changed of that.
     fn recorded_request(
         &self,
         story: &CallStory,
@@ -341,25 +362,34 @@ impl WhatIf {
         origin: &ambit_core::effect::Origin,
     ) -> Result<Result<HttpRequest, String>, StoreError> {
         let name = format!("effect/{}/asked", effect.ordinal);
-        let value = match self.reader.payload(&story.call, &name) {
-            Ok(Some(value)) => value,
-            Ok(None) => return Ok(Err(format!("its value `{name}` is gone"))),
-            Err(error @ (StoreError::Erased { .. } | StoreError::Payload { .. })) => return Ok(Err(error.to_string())),
-            Err(error) => return Err(error),
+        let value = match self.value(story, &name, effect.asked)? {
+            Ok(value) => value,
+            Err(why) => return Ok(Err(why)),
         };
-        if !ambit_core::guard!("whatif.value", Some(value.commitment()) == effect.asked) {
-            return Ok(Err(format!(
-                "its value `{name}` is not the one that the ledger commits to: it was tampered with"
-            )));
-        }
+        let changes = match &effect.edit {
+            Some((name, commitment)) => match self.value(story, name, Some(*commitment))? {
+                Ok(value) => Some(value),
+                Err(why) => return Ok(Err(why)),
+            },
+            None => None,
+        };
         let Some(limits) = items::limits(story) else {
             return Ok(Err("its limits are not known here".to_owned()));
         };
         let guest: Result<GuestRequest, _> = serde_json::from_slice(value.bytes());
         Ok(guest
             .map_err(|error| error.to_string())
+            .and_then(|guest| changed(guest, changes.as_ref()))
             .and_then(|guest| HttpRequest::parse(origin, &guest, &limits.wire()).map_err(|refusal| refusal.message)))
     }
+}
+
+/// What people made of a request.
+fn changed(guest: GuestRequest, changes: Option<&Payload>) -> Result<GuestRequest, String> {
+    let Some(changes) = changes else { return Ok(guest) };
+    let text = std::str::from_utf8(changes.bytes()).map_err(|error| error.to_string())?;
+    let changed = Changes::parse(text).and_then(|changes| changes.apply(&guest));
+    changed.map_err(|refusal| refusal.message)
 }
 
 /// What policies see of a request.

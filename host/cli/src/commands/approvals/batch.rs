@@ -218,6 +218,8 @@ fn told(work: &Work, row: &Held, done: Result<Done, Failure>) -> Value {
                 Some(Outcome::ToolError(_)) => ("tool-error", None),
                 Some(Outcome::Stopped(refusal)) => ("refused", Some(refusal.message)),
                 Some(Outcome::Held(_)) => ("held", None),
+                Some(Outcome::Paused(paused)) => ("paused", Some(paused.refusal.message)),
+                Some(Outcome::FirstWrite(_)) => ("first-write", None),
             };
             (done.said, Some(call), why)
         }

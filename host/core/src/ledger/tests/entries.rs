@@ -34,6 +34,7 @@ fn every_kind_reads_back_and_is_canonical() {
     };
     dead.dead = true;
     log.push(of_call('x', dead));
+    log.push(of_call('x', paused_by("s_a")));
     log.push(of_call('x', checked(1, Shown::Missing)));
     log.push(of_call('y', retry_accepted()));
     log.push(of_call('y', redelivered(1, Cause::Operator)));

@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod edits;
 mod entries;
 mod files;
 mod notes;
@@ -125,6 +126,10 @@ impl Log {
             delegation: "a signed note".into(),
         }));
         log.push(of_call('a', accepted()));
+        log.push(of_call('b', accepted()));
+        log.push(of_call('b', held(0)));
+        log.push(of_call('b', edits::edited(0)));
+        log.push(of_call('b', edits::held_anew(|_| {})));
         log.push(of_call('a', held(0)));
         approvals(0).into_iter().for_each(|vote| log.push(of_call('a', vote)));
         log.push(of_call('a', passed(0)));
@@ -442,6 +447,8 @@ fn held(ordinal: u32) -> Body {
     EffectHeld {
         over: vec![],
         asked: Some(digest("asked")),
+        authors: vec![],
+        edited_from: None,
         before: None,
         connection: "stripe".into(),
         effect: digest("effect"),
@@ -457,6 +464,15 @@ fn held(ordinal: u32) -> Body {
         spend: Some(usd(5000)),
         tier: Tier::Commit,
         undoes: None,
+    }
+    .into()
+}
+
+fn paused_by(stop: &str) -> Body {
+    CallPaused {
+        asked: None,
+        ordinal: 1,
+        stop: stop.into(),
     }
     .into()
 }
@@ -518,6 +534,7 @@ fn refused(ordinal: u32) -> Body {
         cause: Cause::Guest,
         connection: Some("stripe".into()),
         effect: Some(digest("effect")),
+        end: None,
         exhausted: vec![],
         hold: None,
         import: Some("stripe".into()),
@@ -570,6 +587,7 @@ fn checked(ordinal: u32, shown: Shown) -> Body {
 fn resolved(ordinal: u32, found: Found) -> Body {
     EffectResolved {
         answer: None,
+        dead: false,
         found,
         ordinal,
         reason: Some(digest("found")),
@@ -591,6 +609,7 @@ fn finished(sums: &[(u32, u64)]) -> Body {
     CallFinished {
         asked: asked(),
         checked: vec![],
+        edited: vec![],
         effects: EffectCounts {
             answered,
             refused: sums.len() as u32,

@@ -421,6 +421,7 @@ fn a_broken_glass_says_what_it_was_broken_for() {
 fn values_are_erased_once_and_of_calls_that_are_over() {
     let mut log = Log::of_everything();
     log.push(erased(&['a', 'd']));
+    log.push(of_call('b', resolved(1, Found::Done)));
     log.push(erased(&['b']));
     assert_eq!(log.verify().unwrap().erased, 3);
     refuses([erased(&['a'])], 1, "no call of that id was over");
@@ -459,6 +460,103 @@ fn what_is_sent_again_is_counted_and_the_same() {
     refuses(of(vec![other.into()]), 3, not_next);
     refuses(of(vec![retried(1, 2), after(1, 1)]), 4, "another number of sendings");
     refuses(of(vec![after(1, 2)]), 3, "another number of sendings");
+}
+
+/// A host ended after an intent, and what comes after that.
+fn unseen(intent: Body, more: Vec<Body>) -> impl Iterator<Item = EntryDraft> {
+    let Body::EffectOutcome(mut doubt) = outcome(1, Outcome::InDoubt(Doubt::Restart)) else {
+        unreachable!()
+    };
+    doubt.answer = None;
+    let letter = matches!(&intent, Body::EffectIntent(intent) if intent.letter.is_some());
+    let accepted = if letter { retry_accepted() } else { accepted() };
+    let begun = [accepted, intent, doubt.into()];
+    begun.into_iter().chain(more).map(|body| of_call('a', body))
+}
+
+fn after_restart(attempt: u32) -> Body {
+    let Body::EffectRetried(mut again) = retried(1, attempt) else {
+        unreachable!()
+    };
+    again.after = Outcome::InDoubt(Doubt::Restart);
+    again.into()
+}
+
+#[test]
+fn what_nobody_saw_the_end_of_is_sent_again_and_ends_anew() {
+    let ended = || {
+        let Body::CallFinished(mut body) = finished(&[(1, 5000)]) else {
+            unreachable!()
+        };
+        body.effects.refused = 0;
+        Body::from(body)
+    };
+    let mut log = Log::new();
+    let again = vec![after_restart(2), after(1, 2), ended()];
+    unseen(intent(1), again).for_each(|draft| log.push(draft));
+    assert_eq!(log.verify().unwrap().doubtful, 0);
+    // Its host may end once more.
+    let Body::EffectOutcome(mut once_more) = after(1, 2) else {
+        unreachable!()
+    };
+    (once_more.answer, once_more.outcome) = (None, Outcome::InDoubt(Doubt::Restart));
+    let mut log = Log::new();
+    let again = vec![
+        after_restart(2),
+        once_more.into(),
+        after_restart(3),
+        after(1, 3),
+        ended(),
+    ];
+    unseen(intent(1), again).for_each(|draft| log.push(draft));
+    log.verify().unwrap();
+    let not_next = "not the next sending";
+    refuses(unseen(intent(1), vec![retried(1, 2)]), 4, not_next);
+    refuses(unseen(intent(1), vec![after_restart(3)]), 4, not_next);
+    let found = resolved(1, Found::NotDone);
+    refuses(unseen(intent(1), vec![found, after_restart(2)]), 5, not_next);
+    // Its guest was told that it is in doubt.
+    let told = outcome(1, Outcome::InDoubt(Doubt::Restart));
+    let drafts = [accepted(), intent(1), told, after_restart(2)];
+    refuses(drafts.map(|body| of_call('a', body)), 4, not_next);
+    let over = vec![ended_in_doubt(5000), after_restart(2)];
+    refuses(unseen(intent(1), over), 5, "already over");
+}
+
+#[test]
+fn a_retry_of_a_dead_letter_that_was_not_done_is_a_dead_letter_again() {
+    let found = |found, dead| {
+        let Body::EffectResolved(mut body) = resolved(1, found) else {
+            unreachable!()
+        };
+        body.dead = dead;
+        Body::from(body)
+    };
+    let letter = || redelivered(1, Cause::Operator);
+    let otherwise = "whether it is a dead letter again";
+    for (intent, word, dead) in [
+        (letter(), Found::NotDone, true),
+        (letter(), Found::Done, false),
+        (intent(1), Found::NotDone, false),
+    ] {
+        let mut log = Log::new();
+        unseen(intent.clone(), vec![found(word, dead)]).for_each(|draft| log.push(draft));
+        log.verify().unwrap();
+        refuses(unseen(intent, vec![found(word, !dead)]), 4, otherwise);
+    }
+}
+
+#[test]
+fn values_of_a_call_in_doubt_are_not_erased() {
+    let mut log = Log::new();
+    doubtful(vec![ended_in_doubt(5000)]).for_each(|draft| log.push(draft));
+    log.push(erased(&['a']));
+    let wrong = log.verify().unwrap_err().to_string();
+    assert!(wrong.contains("in doubt"), "{wrong}");
+    let mut log = Log::new();
+    doubtful(vec![ended_in_doubt(5000), resolved(0, Found::Done)]).for_each(|draft| log.push(draft));
+    log.push(erased(&['a']));
+    log.verify().unwrap();
 }
 
 #[test]
@@ -692,6 +790,67 @@ fn no_intent_stands_under_a_stop() {
     log.push(set('a', Kill, "everything"));
     log.push(of_call('a', outcome(0, Outcome::InDoubt(Doubt::Stopped))));
     log.verify().unwrap();
+}
+
+#[test]
+fn a_call_is_paused_by_safe_mode_that_is_in_force() {
+    use crate::stop::Kind::{Kill, SafeMode};
+    let id = |letter: char| format!("s_{}", letter.to_string().repeat(26));
+    let with = |before: Vec<EntryDraft>, after: Vec<EntryDraft>| {
+        let mut log = Log::new();
+        let paused = of_call('a', paused_by(&id('a')));
+        std::iter::once(of_call('a', accepted()))
+            .chain(before)
+            .chain([paused])
+            .chain(after)
+            .for_each(|draft| log.push(draft));
+        log
+    };
+    let safe = || set('a', SafeMode, "everything");
+    let end = || {
+        let Body::CallFinished(mut body) = finished(&[]) else {
+            unreachable!()
+        };
+        body.spent = vec![];
+        of_call('a', body)
+    };
+    for (before, why) in [
+        (vec![], "no safe mode that is in force"),
+        (vec![set('a', Kill, "everything")], "no safe mode that is in force"),
+        (vec![set('b', SafeMode, "everything")], "no safe mode that is in force"),
+        (
+            vec![safe(), lifted('a', SafeMode, "everything")],
+            "no safe mode that is in force",
+        ),
+        (vec![of_call('a', intent(0)), safe()], "under way or waits"),
+        (vec![of_call('a', held(0)), safe()], "under way or waits"),
+        (vec![of_call('a', refused(1)), safe()], "an effect of that number"),
+    ] {
+        let bad = with(before, vec![]).verify().unwrap_err().to_string();
+        assert!(bad.contains(why), "{bad}");
+    }
+    let log = with(vec![safe()], vec![]);
+    log.verify().unwrap();
+    let of_a = |log: &Log| {
+        let entries: Vec<Entry> = log
+            .entries
+            .iter()
+            .filter(|entry| entry.call().is_some())
+            .cloned()
+            .collect();
+        story(&entries).unwrap()
+    };
+    assert_eq!(of_a(&log).paused().unwrap().what.stop, id('a'));
+    // It goes on, and what it was paused before has the number that it would have had.
+    let on = with(
+        vec![safe()],
+        vec![lifted('a', SafeMode, "everything"), of_call('a', intent(1))],
+    );
+    on.verify().unwrap();
+    assert_eq!(of_a(&on).paused(), None);
+    assert_eq!(of_a(&on).pauses.len(), 1);
+    // Or is ended as it is.
+    with(vec![safe()], vec![end()]).verify().unwrap();
 }
 
 #[test]

@@ -9,6 +9,9 @@ use crate::store::StoreError;
 use crate::store::books::Work;
 use crate::store::tables::{self, CALL, index};
 
+/// A rollback, with what it is of and the index of the entry that says so.
+type Rolled = (String, (Rollback, u64));
+
 /// Which calls to list, newest first. What is none doesn't matter.
 #[derive(Clone, Debug, Default)]
 pub struct CallFilter {
@@ -180,7 +183,7 @@ impl Reader {
     }
 
     /// All rollbacks: each with the call that it is of, and the index of the entry that says so.
-    pub(super) fn rollbacks(&self) -> Result<Vec<(String, (Rollback, u64))>, StoreError> {
+    pub(super) fn rollbacks(&self) -> Result<Vec<Rolled>, StoreError> {
         let sql = "SELECT by, call, how, idx FROM rollbacks";
         self.all(sql, [], |row| {
             Ok((row.get(0)?, (tables::rollback(row, 1)?, row.get(3)?)))

@@ -6,10 +6,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ambit_core::digest::Digest;
-use ambit_core::ledger::body::{DeadLetterDropped, Dropped};
+use ambit_core::ledger::body::{Answered, DeadLetterDropped, Doubt, Dropped, Outcome};
 use ambit_core::ledger::{Body, Checkpoint, EntryDraft, Kind, Receipt, merkle};
 
-use super::super::{Batch, CallFilter, Faults, Intent, Payload, Store, StoreError, StoreOptions, TranscriptRow, Work};
+use super::super::{
+    Again, Batch, CallFilter, Faults, Intent, Payload, Store, StoreError, StoreOptions, TranscriptRow, Work,
+};
 use super::fixture::{Call, Home, batch, note, request, send};
 
 /// A store of each kind, which must behave alike.
@@ -242,6 +244,69 @@ fn what_is_sent_again_is_what_was_intended_while_it_is_under_way() {
         }
         store.commit(batch([ended])).unwrap();
         refused(batch_of(call.retried(0, 3, same)));
+    });
+}
+
+#[test]
+fn what_nobody_saw_the_end_of_is_under_way_again_once() {
+    check(|store| {
+        let (mut call, one) = (Call::new(), request("/v1/refunds"));
+        let begun = call.begins(&one, vec![]);
+        let recorded = begun.payloads.last().cloned().unwrap();
+        let Some(Body::EffectIntent(intent)) = begun.entries.last().map(|entry| entry.body.clone()) else {
+            unreachable!()
+        };
+        drop(store.commit(begun).unwrap());
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let of = |recorded: &Payload, request| Again::recorded(&call.id, &intent, recorded, request, deadline);
+        assert!(of(&recorded, request("/v1/charges")).is_err(), "another request");
+        let other = Payload::new(&*call.id, "other", recorded.bytes().to_vec()).unwrap();
+        assert!(of(&other, one.clone()).is_err(), "not what the intent commits to");
+        let again = of(&recorded, one).unwrap();
+        let batch_of = |entry| Batch {
+            again: Some(again.clone()),
+            ..batch([entry])
+        };
+        store.commit(batch([call.in_doubt(0)])).unwrap();
+        let (doubts, under_way) = (
+            || store.reader().unwrap().doubts().unwrap().len(),
+            || store.reader().unwrap().under_way().unwrap().len(),
+        );
+        assert_eq!((doubts(), under_way()), (1, 0));
+        let mut after_an_answer = call.retried(0, 2, again.request());
+        let after_restart = |call: &Call, attempt| {
+            let mut entry = call.retried(0, attempt, again.request());
+            if let Body::EffectRetried(body) = &mut entry.body {
+                body.after = Outcome::InDoubt(Doubt::Restart);
+            }
+            entry
+        };
+        if let Body::EffectRetried(body) = &mut after_an_answer.body {
+            body.after = Outcome::Answered(Answered { status: 503 });
+        }
+        assert!(store.commit(batch_of(after_an_answer)).is_err(), "it is not under way");
+        assert!(
+            store
+                .commit(batch_of(after_restart(&call, 2)))
+                .unwrap()
+                .durable
+                .is_some()
+        );
+        assert_eq!((doubts(), under_way()), (0, 1));
+        assert!(
+            store.commit(batch([call.resolved(0, vec![])])).is_err(),
+            "it is under way"
+        );
+        let mut ended = call.in_doubt(0);
+        if let Body::EffectOutcome(body) = &mut ended.body {
+            body.attempts = 2;
+        }
+        store.commit(batch([ended])).unwrap();
+        store.commit(batch([call.resolved(0, vec![])])).unwrap();
+        assert!(
+            store.commit(batch_of(after_restart(&call, 3))).is_err(),
+            "it is known what became of it"
+        );
     });
 }
 

@@ -9,7 +9,7 @@ use ambit_core::ledger::body::{Age, Reason, Subject, ValuesErased};
 use ambit_core::ledger::{Body, EntryDraft, Kind, Principal};
 
 use super::super::{
-    Batch, Erasure, Fault, Faults, HighWaterOptions, Keys, Payload, Step, Store, StoreError, StoreOptions,
+    Batch, Erasure, Fault, Faults, HighWaterOptions, Kept, Keys, Payload, Step, Store, StoreError, StoreOptions,
     TranscriptRow, home,
 };
 use super::fixture::{Call, Home, batch, note, request};
@@ -253,6 +253,36 @@ fn an_age_is_counted_from_the_end() {
     check(3, 9, 3, 0);
     let found = home.reader().erasable(aged(3), 9 * DAY).unwrap();
     assert_eq!(found.span_ms(), Some((DAY, 5 * DAY)));
+}
+
+/// Finding out what became of an effect takes what was sent: its values stay until somebody has.
+#[test]
+fn values_stay_as_long_as_an_effect_is_in_doubt() {
+    let home = Home::new();
+    let store = home.open();
+    let mut call = Call::new();
+    store.commit(call.begins(&request("/v1/refunds"), vec![])).unwrap();
+    store.commit(batch([call.in_doubt(0)])).unwrap();
+    let kept = |why| all(&home).kept(why).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(kept(Kept::NotOver), std::slice::from_ref(&call.id));
+    store.commit(batch([call.finished(vec![])])).unwrap();
+    assert_eq!(kept(Kept::InDoubt), std::slice::from_ref(&call.id));
+    assert_eq!(all(&home).calls(), 0);
+    let values = home.reader().payload_names(&call.id).unwrap().len() as u64;
+    let entry = EntryDraft::of_ledger(ValuesErased {
+        calls: vec![call.id.clone()],
+        values,
+        why: aged(1),
+    });
+    let refused = store.commit(batch([entry])).unwrap_err().to_string();
+    assert!(refused.contains("in doubt"), "{refused}");
+    store.commit(batch([call.resolved(0, vec![])])).unwrap();
+    // What was said of it after its end does not make it one that has not ended.
+    let found = all(&home);
+    assert_eq!((found.calls(), found.open()), (1, 0));
+    store.erase(&found).unwrap();
+    drop(store);
+    home.verify();
 }
 
 #[test]

@@ -200,7 +200,7 @@ impl Call {
         }
     }
 
-    fn draft(&self, body: impl Into<Body>) -> EntryDraft {
+    pub(super) fn draft(&self, body: impl Into<Body>) -> EntryDraft {
         let principal = |name: &str| format!("{name}-1");
         EntryDraft {
             body: body.into(),
@@ -381,6 +381,8 @@ impl Call {
         self.draft(EffectHeld {
             over: vec![],
             asked: None,
+            authors: vec![],
+            edited_from: None,
             before: None,
             connection: "stripe".into(),
             effect: Digest::of(b"effect"),
@@ -425,6 +427,7 @@ impl Call {
             cause: Cause::Guest,
             connection: None,
             effect: None,
+            end: Some(ambit_core::hold::End::Stale),
             exhausted: vec![],
             hold: Some(Digest::of(hold)),
             import: None,
@@ -482,6 +485,7 @@ impl Call {
     pub(super) fn resolved(&self, ordinal: u32, settled: Vec<Settlement>) -> EntryDraft {
         self.draft(EffectResolved {
             answer: None,
+            dead: false,
             found: Found::Done,
             ordinal,
             reason: None,
@@ -494,6 +498,7 @@ impl Call {
         self.draft(CallFinished {
             asked: Self::asked(),
             checked: self.tally.checks().to_vec(),
+            edited: vec![],
             effects: self.tally.counts(),
             fuel: 1,
             log: None,

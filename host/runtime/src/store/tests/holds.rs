@@ -46,7 +46,7 @@ pub(super) fn vote(by: &SignerKey, hold: &[u8]) -> String {
 }
 
 /// A store with a call whose first effect is held until `expires`, and a person who may say something.
-fn with_hold(expires: u64, then: impl Fn(&Store, &Call)) {
+pub(super) fn with_hold(expires: u64, then: impl Fn(&Store, &Call)) {
     on_both(|store| {
         let call = Call::new();
         store.commit(enrolled("ann")).unwrap();
@@ -57,9 +57,9 @@ fn with_hold(expires: u64, then: impl Fn(&Store, &Call)) {
     });
 }
 
-const LATE: u64 = u64::MAX >> 12;
+pub(super) const LATE: u64 = u64::MAX >> 12;
 
-fn refused<T: std::fmt::Debug>(result: Result<T, StoreError>, why: &str) {
+pub(super) fn refused<T: std::fmt::Debug>(result: Result<T, StoreError>, why: &str) {
     let error = result.unwrap_err().to_string();
     assert!(error.contains(why), "{error}");
 }

@@ -11,6 +11,7 @@ mod audit;
 mod budgets;
 mod commits;
 mod crash;
+mod edits;
 mod erasure;
 mod faults;
 mod fixture;

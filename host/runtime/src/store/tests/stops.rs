@@ -6,7 +6,7 @@ use std::thread;
 
 use ambit_core::digest::Digest;
 use ambit_core::error::Code;
-use ambit_core::ledger::body::{StopLifted, StopSet};
+use ambit_core::ledger::body::{CallPaused, StopLifted, StopSet};
 use ambit_core::ledger::{Body, EntryDraft};
 use ambit_core::scope::Tier;
 use ambit_core::stop::{Kind, Stop, Subject};
@@ -292,4 +292,30 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_call_is_paused_while_it_is_under_way_and_nothing_of_it_is() {
+    on_both(|store| {
+        let safe = stop(Kind::SafeMode, "everything");
+        let call = Call::new();
+        let paused = || {
+            store.commit(batch([call.draft(CallPaused {
+                asked: None,
+                ordinal: 1,
+                stop: id('a'),
+            })]))
+        };
+        let refused = |result: Result<_, StoreError>, why: &str| {
+            let error = result.map(|_: crate::store::Committed| ()).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        };
+        store.commit(set('a', &safe)).unwrap();
+        refused(paused(), "is not under way");
+        store.commit(batch([call.accepted(vec![])])).unwrap();
+        paused().unwrap();
+        store.commit(lift('a', &safe)).unwrap();
+        store.commit(call.intends(0, &request("/x"), vec![])).unwrap();
+        refused(paused(), "intent without an outcome");
+    });
 }

@@ -1,0 +1,182 @@
+//! `ambit approvals edit`: fields of a held effect changed, and what was changed shown.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use ambit_core::effect::GuestRequest;
+use ambit_core::hold::{Changes, Edit};
+use ambit_core::json::{Json, Limits};
+use ambit_core::ledger::story::HoldStory;
+use ambit_runtime::approvals::{self, Pending, People, told};
+use ambit_runtime::config::Config;
+use ambit_runtime::edits;
+use ambit_runtime::store::Reader;
+use serde_json::{Value, json};
+
+use super::{group, now_ms, open, print, reader, row, unusable, waiting};
+use crate::args;
+use crate::output::{Exit, Failure, Output, note, untrusted};
+
+pub(super) fn run(home: &Path, args: &args::Edit, out: Output) -> Result<Exit, Failure> {
+    let key = approvals::read_person_key(&args.key).map_err(unusable)?;
+    let person = key.verifier().name().to_owned();
+    let config = Config::load(home)?;
+    let reader = reader(home)?;
+    let people = People::of(&reader, &config)?;
+    let pending = waiting(&reader, &people, &args.hold)?;
+    let story = reader.story(&pending.call)?;
+    let mut changes = asked_for(args)?;
+    // What is signed is all that differs from what the tool asked for.
+    let earlier = story
+        .waiting()
+        .map(|hold| edits::changes_of(&reader, hold, &pending.call));
+    if let Some(earlier) = earlier.transpose()?.flatten() {
+        changes.keep(&earlier);
+    }
+    let edit = Edit {
+        person: person.clone(),
+        hold: pending.held.hold,
+        changes: changes.digest(),
+        group: group(args.group.as_deref(), &pending, &people, &person, &person)?,
+        expires_ms: pending.held.expires.min(now_ms().saturating_add(3_600_000)),
+    };
+    let signed = edit.sign(&key).map_err(|e| Failure::usage(e.to_string()))?;
+    drop((people, reader));
+    let host = open(config, [pending.accepted.asked.tool.as_str()])?;
+    let now = host.edit(&signed, &changes.to_text(), args.reason.as_deref())?;
+    let reader = host.reader()?;
+    let shown = Shown::of(&reader, &now.pending)?;
+    let request = super::request(&reader, &now.pending)?;
+    note(format!(
+        "edited by {} for {}: another hold waits in its place, and needs all its approvals anew",
+        untrusted(&person),
+        untrusted(&edit.group)
+    ));
+    note(format!("  It waits for {}.", untrusted(&told(&now.pending.held.needs))));
+    out.result(&document(&now.pending, &shown, request.as_ref()), |w| {
+        print(&now.pending, &shown, request.as_ref(), w)
+    })?;
+    Ok(Exit::Done)
+}
+
+/// What the arguments say.
+fn asked_for(args: &args::Edit) -> Result<Changes, Failure> {
+    let mut changes = edits::new_changes()?;
+    let usage = |refusal: ambit_core::error::Refusal| Failure::usage(refusal.message);
+    for given in &args.set {
+        let (path, value) = given.split_once('=').ok_or_else(|| {
+            Failure::usage(format!("`{}` is not FIELD=VALUE", untrusted(given))).advise("Write --set amount=4000.")
+        })?;
+        changes.set(path, scalar(value)?).map_err(usage)?;
+    }
+    for path in &args.unset {
+        changes.unset(path).map_err(usage)?;
+    }
+    Ok(changes)
+}
+
+/// A scalar as JSON has it; a bare word that is no JSON is a text.
+fn scalar(text: &str) -> Result<Json, Failure> {
+    match Json::parse(text, Limits::default()) {
+        Ok(value) => Ok(value),
+        Err(error) if text.starts_with(['"', '[', '{']) => Err(Failure::usage(format!(
+            "the value {} is no JSON: {error}",
+            untrusted(text)
+        ))
+        .advise("A bare word is a text; a text that begins with a quote is written as JSON: '\"x\"'.")),
+        Err(_) => Ok(Json::from(text)),
+    }
+}
+
+/// What people changed of a held effect, for whoever decides.
+pub(super) struct Shown {
+    by: Vec<String>,
+    /// The field, what the tool asked for, and what it is now.
+    fields: Vec<(String, Option<Json>, Option<Json>)>,
+}
+
+impl Shown {
+    /// Nothing where the effect is as it was asked for; the people alone where the values are not readable here.
+    pub(super) fn of(reader: &Reader, pending: &Pending) -> Result<Shown, Failure> {
+        let by = pending.held.authors.clone();
+        let none = Shown { by, fields: Vec::new() };
+        if none.by.is_empty() {
+            return Ok(none);
+        }
+        let story = reader.story(&pending.call)?;
+        let fields = match story.waiting().map(|hold| fields(reader, hold, &pending.call)) {
+            Some(Ok(fields)) => fields,
+            Some(Err(_)) | None => Vec::new(),
+        };
+        Ok(Shown { fields, ..none })
+    }
+
+    pub(super) fn json(&self) -> Value {
+        if self.by.is_empty() {
+            return Value::Null;
+        }
+        let fields = self
+            .fields
+            .iter()
+            .map(|(field, from, to)| json!({ "field": field, "from": from, "to": to }));
+        json!({ "by": self.by, "fields": fields.collect::<Vec<_>>() })
+    }
+
+    /// A line for each field, each given to `line`.
+    pub(super) fn lines(&self, line: &mut dyn FnMut(&str, &str) -> io::Result<()>) -> io::Result<()> {
+        if self.by.is_empty() {
+            return Ok(());
+        }
+        line(
+            "edited by",
+            &format!("{}: no approval of theirs counts", self.by.join(", ")),
+        )?;
+        self.fields
+            .iter()
+            .try_for_each(|(field, from, to)| line("changes", &change(field, from.as_ref(), to.as_ref())))
+    }
+}
+
+/// One field's change: `amount: 9000 → 4000`.
+pub(crate) fn change(field: &str, from: Option<&Json>, to: Option<&Json>) -> String {
+    let told = |value: Option<&Json>| value.map_or_else(|| "[none]".to_owned(), Json::to_canonical);
+    format!("{field}: {} \u{2192} {}", told(from), told(to))
+}
+
+type Fields = Vec<(String, Option<Json>, Option<Json>)>;
+
+fn fields(reader: &Reader, hold: &HoldStory, call: &str) -> Result<Fields, Failure> {
+    let Some(changes) = edits::changes_of(reader, hold, call)? else {
+        return Ok(Vec::new());
+    };
+    let asked = format!("effect/{}/asked", hold.held.what.ordinal);
+    let asked = reader.payload(call, &asked)?;
+    let asked = asked.and_then(|asked| serde_json::from_slice::<GuestRequest>(asked.bytes()).ok());
+    Ok(compared(&changes, asked.as_ref()))
+}
+
+/// What changes come to, beside what was asked for.
+pub(crate) fn compared(changes: &Changes, asked: Option<&GuestRequest>) -> Fields {
+    let before = asked.map(|asked| changes.before(asked)).unwrap_or_default();
+    let mut before = before.into_iter();
+    let one = |(field, to): (&str, Option<&Json>)| (field.to_owned(), before.next().flatten(), to.cloned());
+    changes.fields().map(one).collect()
+}
+
+/// A hold for programs, in full.
+pub(super) fn document(pending: &Pending, shown: &Shown, request: Option<&Value>) -> Value {
+    let mut document = row(pending);
+    if let Some(document) = document.as_object_mut() {
+        document.insert("edited".to_owned(), shown.json());
+        document.insert("request".to_owned(), request.cloned().unwrap_or(Value::Null));
+    }
+    document
+}
+
+/// Who edited it, for a list.
+pub(super) fn briefly(pending: &Pending, w: &mut dyn Write) -> io::Result<()> {
+    match pending.held.authors.as_slice() {
+        [] => Ok(()),
+        by => write!(w, "  edited by {}", untrusted(&by.join(", "))),
+    }
+}

@@ -1,0 +1,168 @@
+//! An effect in doubt that an operator has sent again, under the key that it had: of which the host saw no end.
+//!
+//! Everything about it is decided anew, and nothing about it may be another: the guest asks for the same, it comes out as the same effect,
+//! and the request is the recorded one to the byte. What refuses it leaves it in doubt, and its call as it was.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ambit_core::effect::{GuestRequest, GuestResponse};
+use ambit_core::error::{Code, Refusal};
+use ambit_core::ledger::body::{Doubt, EffectIntent, EffectOutcome, Outcome, Reservation};
+
+use crate::flow;
+use crate::sandbox::{GuestHttpError, Stop};
+use crate::store::{Again, Payload};
+use crate::transcript::{AskedFor, Divergence};
+
+use super::send::{Delivered, Way, open_upstream};
+use super::{CallEffects, Known, Missed, Permitted, Redelivery, Through, effect_digest, stopped};
+
+/// An effect in doubt, when it is sent again.
+pub(crate) struct UnseenEffect {
+    pub(crate) asked: AskedFor,
+    pub(crate) intent: EffectIntent,
+    /// The outcome that nobody saw more of.
+    pub(crate) outcome: EffectOutcome,
+    /// The request that was sent, word for word.
+    pub(crate) recorded: Payload,
+    /// What is still set aside for it.
+    pub(crate) reserved: Vec<Reservation>,
+    /// The approvals that its intent had, by the people of today.
+    pub(crate) approvals: BTreeMap<String, u32>,
+    /// When it was first sent under its key, in milliseconds since 1970.
+    pub(crate) first_ms: u64,
+}
+
+impl UnseenEffect {
+    /// What is known of it before anything is decided anew.
+    fn known(&self) -> Known {
+        let mut known = Known::new(self.intent.ordinal, self.intent.cause);
+        known.import.clone_from(&self.intent.import);
+        known.asked = self.intent.asked;
+        known.hold = self.intent.hold;
+        known.approvals.clone_from(&self.approvals);
+        known.sent = true;
+        known
+    }
+
+    /// That the guest ended without asking for it again.
+    pub(super) fn missing(&self) -> Divergence {
+        self.asked.missing()
+    }
+
+    /// That what is permitted now is what was sent, to the byte.
+    fn still(&self, permitted: Permitted) -> Result<Permitted, Missed> {
+        let effect = effect_digest(&permitted.admitted, permitted.spend, &self.intent.request);
+        if !ambit_core::guard!("flow.doubt-same", effect == self.intent.effect) {
+            let why = "the effect is another one than was sent: its route, money or request changed meanwhile";
+            return Err(Refusal::new(Code::Stale, why).into());
+        }
+        Ok(permitted)
+    }
+}
+
+impl CallEffects {
+    /// The effect in doubt, which the guest asks for again.
+    pub(super) fn send_unseen(
+        &mut self,
+        unseen: UnseenEffect,
+        import: Through<'_>,
+        guest: &GuestRequest,
+    ) -> Result<GuestResponse, Missed> {
+        let same = unseen.asked.check(self.label(import), guest, self.grant.limits());
+        if let Err(divergence) = same {
+            return Err(Missed::Over(divergence.stop()));
+        }
+        let mut known = unseen.known();
+        let outcome = self
+            .permitted(&mut known, import, guest)
+            .and_then(|permitted| unseen.still(permitted))
+            .and_then(|permitted| self.send_again(&known, permitted, unseen));
+        match outcome {
+            Err(Missed::Refused(refusal) | Missed::Killed(refusal)) => Err(self.stays(refusal)),
+            outcome => outcome,
+        }
+    }
+
+    /// The same for an operator's retry of a dead letter, which no guest asks for.
+    ///
+    /// # Errors
+    /// A [`Stop`] where the call ends here, or stays as it was.
+    pub(crate) fn redeliver_unseen(
+        &mut self,
+        letter: Redelivery,
+        import: u32,
+        guest: &GuestRequest,
+    ) -> Result<Result<GuestResponse, GuestHttpError>, Stop> {
+        self.letter = Some(letter);
+        let outcome = match self.unseen.take() {
+            Some(unseen) => self.send_unseen(unseen, Through::Import(import), guest),
+            None => Err(Missed::Over(Refusal::new(
+                Code::Internal,
+                "there is nothing to send again",
+            ))),
+        };
+        self.told(outcome)
+    }
+
+    /// Ends the guest: the effect stays in doubt, and nothing of its call's going on is kept.
+    pub(super) fn stays(&mut self, refusal: Refusal) -> Missed {
+        self.still_held = Some(refusal.clone());
+        Missed::Over(refusal)
+    }
+
+    /// The entry that it is sent again, sending, outcome. What was set aside for it by its intent is what it may use.
+    fn send_again(
+        &mut self,
+        known: &Known,
+        permitted: Permitted,
+        unseen: UnseenEffect,
+    ) -> Result<GuestResponse, Missed> {
+        let Permitted { admitted, spend } = permitted;
+        let (connection, route) = (admitted.connection().name(), admitted.route());
+        let shared = Arc::clone(&self.shared);
+        let upstream = open_upstream(&shared, connection)?;
+        upstream.ready()?;
+        let waited = self.turn(&admitted).map_err(stopped)?;
+        let mut bounds = self.bounds();
+        bounds.time = bounds.time.saturating_sub(waited);
+        let key = self.presented(known, &admitted);
+        let lifetime = route.idempotency().map(|key| key.lifetime_s.saturating_mul(1_000));
+        let age = flow::clock().saturating_sub(unseen.first_ms);
+        let known_there = key.is_some() && lifetime.is_some_and(|lifetime| age < lifetime);
+        if !ambit_core::guard!("flow.doubt-key", known_there) {
+            return Err(forgotten(connection, route.name()).into());
+        }
+        let leave = shared.flow.enter(connection, route.name(), admitted.tier())?;
+        let way = Way {
+            ordinal: known.ordinal,
+            admitted: &admitted,
+            upstream,
+            presented: key.as_ref().map(|(header, key)| (header.as_str(), key.as_str())),
+            answer_bytes: bounds.answer_bytes,
+            deadline: Instant::now() + bounds.time,
+            first_ms: unseen.first_ms,
+        };
+        let request = admitted.request().clone();
+        let call = self.heading.call.to_string();
+        let again = Again::recorded(&call, &unseen.intent, &unseen.recorded, request, way.deadline)?;
+        let attempts = unseen.outcome.attempts;
+        let durable = self.commit_again(&way, again, attempts, Outcome::InDoubt(Doubt::Restart))?;
+        self.tally.again(&unseen.outcome);
+        let delivered = self.deliver_from(Delivered::unseen(attempts), &shared, &way, durable, leave)?;
+        self.settle(known, &admitted, unseen.reserved, spend, delivered)
+    }
+}
+
+/// Why an effect in doubt is not sent again: its service would take it for another one.
+pub(crate) fn forgotten(connection: &str, route: &str) -> Refusal {
+    Refusal::new(
+        Code::Stale,
+        format!(
+            "`{connection}/{route}` does not recognise the effect: its idempotency key is too old, or its route has none"
+        ),
+    )
+    .advise("find out at the service whether it happened, and say so: --done or --not-done")
+}
