@@ -492,7 +492,9 @@ impl Host {
                 ))
                 .into());
         }
-        if let Some(undoes) = by_routes.filter(|_| stopped.waiting().is_none()) {
+        if let Some(undoes) = by_routes.filter(|_| stopped.waiting().is_none())
+            && !ambit_core::guard!("undo.interrupted", false)
+        {
             let why = "it is a rollback that the host's end interrupted: another does what is left";
             return Ok(Err(
                 Refusal::new(Code::Stale, why).advise(format!("ambit rollback {}", undoes.call))

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use ambit_core::hold::{Standing, Verdict};
+use ambit_core::hold::{Edit, Standing, Verdict};
+use ambit_core::json::Json;
 use ambit_core::ledger::CallStory;
 use ambit_core::ledger::body::{By, Found, Stage};
 use ambit_core::ledger::story::{EffectStory, Opening};
@@ -454,6 +455,19 @@ fn what_undoes_waits_for_people_and_goes_on() {
     let first = held(&answer);
     assert_eq!(first.route, "things.delete");
     not_undone(&host, &call, Code::Undo, "waits for approvals");
+    // Nobody makes another request of it.
+    let mut changes = crate::edits::new_changes().unwrap();
+    changes.set("note", Json::from("x")).unwrap();
+    let edit = Edit {
+        person: "rita".to_owned(),
+        hold: first.hold,
+        changes: changes.digest(),
+        group: "reviewer".to_owned(),
+        expires_ms: first.expires_ms,
+    };
+    let edited = host.edit(&edit.sign(&key("rita")).unwrap(), &changes.to_text(), None);
+    let why = edited.unwrap_err().to_string();
+    assert!(why.contains("approved or rejected as it is"), "{why}");
     assert_eq!(approve(&host, &first, "rita").unwrap(), Standing::Approved);
     drop(host);
     let host = open(folder.path()).unwrap();
