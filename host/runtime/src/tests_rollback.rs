@@ -456,16 +456,16 @@ fn what_undoes_waits_for_people_and_goes_on() {
     assert_eq!(first.route, "things.delete");
     not_undone(&host, &call, Code::Undo, "waits for approvals");
     // Nobody makes another request of it.
-    let mut changes = crate::edits::new_changes().unwrap();
-    changes.set("note", Json::from("x")).unwrap();
+    let mut other = crate::edits::new_changes().unwrap();
+    other.set("note", Json::from("x")).unwrap();
     let edit = Edit {
         person: "rita".to_owned(),
         hold: first.hold,
-        changes: changes.digest(),
+        changes: other.digest(),
         group: "reviewer".to_owned(),
         expires_ms: first.expires_ms,
     };
-    let edited = host.edit(&edit.sign(&key("rita")).unwrap(), &changes.to_text(), None);
+    let edited = host.edit(&edit.sign(&key("rita")).unwrap(), &other.to_text(), None);
     let why = edited.unwrap_err().to_string();
     assert!(why.contains("approved or rejected as it is"), "{why}");
     assert_eq!(approve(&host, &first, "rita").unwrap(), Standing::Approved);
