@@ -742,7 +742,7 @@ fn edited_effects(reader: &Reader, story: &CallStory) -> Result<Vec<Edited>, App
 }
 
 /// What people changed of what the guest asked for, if they did.
-fn changes(record: &Record<'_>, hold: &HoldStory) -> Result<Option<Changes>, Unreadable> {
+pub(crate) fn changes(record: &Record<'_>, hold: &HoldStory) -> Result<Option<Changes>, Unreadable> {
     let Some(edit) = hold.last_edit() else { return Ok(None) };
     let name = edit.changes_name();
     let text = record.text(&name)?;
@@ -933,6 +933,7 @@ fn waiting_effect(waiting: Waiting, (asked, wire): (AskedFor, String), clock_ms:
         effect: held.effect,
         request: held.request,
         commitment: held.asked,
+        way: held.way,
         before: None,
         reads: Vec::new(),
         held: Held {

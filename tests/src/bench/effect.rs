@@ -335,13 +335,8 @@ impl Recorded {
                 .find(|entry| wanted(entry.body()))
                 .ok_or("the effect is not on the ledger")?;
             Measured::Ok(EntryDraft {
-                body: entry.body().clone(),
-                call: None,
-                config: entry.config(),
-                policy: entry.policy(),
-                principal: entry.principal().cloned(),
-                tool: entry.tool(),
                 trace: Some(TraceId::random()?.to_string()),
+                ..setting::template(entry)
             })
         };
         let kept = reader

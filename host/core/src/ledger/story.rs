@@ -236,10 +236,9 @@ impl CallStory {
                     "the call had an effect of that number",
                 )?;
                 self.check_approved(entry, intent)?;
-                let by_operator = intent.cause == Cause::Operator && self.letter() == intent.letter.as_ref();
                 require(
-                    guard!("ledger.story-letter", intent.letter.is_none() || by_operator),
-                    "it takes a dead letter, and its call is no operator's retry of that",
+                    guard!("ledger.story-letter", self.takes_its_letter(intent)),
+                    "it takes a dead letter, and its call is no operator's retry of that; or its call is, and it takes none",
                 )?;
                 let ordinal = intent.ordinal;
                 let intent = Box::new(told(entry, intent.clone()));
@@ -602,6 +601,14 @@ impl CallStory {
             Opening::Accepted(accepted) => accepted.letter.as_ref(),
             Opening::Denied(_) => None,
         }
+    }
+
+    /// Whether an intent takes the dead letter that its call is a retry of, or none where it is no retry. What the host asks for itself
+    /// takes none.
+    fn takes_its_letter(&self, intent: &EffectIntent) -> bool {
+        let due = self.letter().filter(|_| intent.cause != Cause::Host);
+        let by_operator = due.is_none() || intent.cause == Cause::Operator;
+        intent.letter.as_ref() == due && by_operator
     }
 
     fn is_of(&self, entry: &Entry) -> bool {

@@ -172,6 +172,7 @@ fn a_run_is_started_with_what_it_can_have() {
     };
     let cap = |cap: u64, unit: &str| RunCap {
         cap,
+        over: None,
         unit: unit.parse().unwrap(),
     };
     assert_eq!(check(&|_| ()), Ok(()));
@@ -235,5 +236,34 @@ proptest! {
             let above = share > f64::from(percent) / 100.0 + 1e-12 && all >= u64::from(least);
             prop_assert_eq!(run.degrades().is_some(), above);
         }
+    }
+}
+
+#[test]
+fn a_limit_is_passed_where_an_effect_can_wait() {
+    let check = |unit: &str, count| {
+        let mut started = run(Mode::Execute).started;
+        started.caps = vec![RunCap {
+            cap: 5,
+            over: Some(crate::money::Over {
+                ask: "finance".into(),
+                count,
+            }),
+            unit: unit.parse().unwrap(),
+        }];
+        started.check()
+    };
+    for unit in ["bytes", "effects", "usd"] {
+        assert_eq!(check(unit, 1), Ok(()));
+        let over = NotARun::Over {
+            unit: unit.parse().unwrap(),
+        };
+        assert_eq!(check(unit, 0), Err(over));
+    }
+    for unit in ["calls", "fuel"] {
+        let over = NotARun::Over {
+            unit: unit.parse().unwrap(),
+        };
+        assert_eq!(check(unit, 1), Err(over));
     }
 }

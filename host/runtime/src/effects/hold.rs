@@ -64,8 +64,8 @@ impl CallEffects {
                         "BREAK-GLASS: an effect goes on without the approvals that policy asks for"
                     );
                 }
-                fresh_still(&waiting.reads)
-                    .map_err(Missed::from)
+                self.same_way(&waiting)
+                    .and_then(|()| fresh_still(&waiting.reads).map_err(Missed::from))
                     .and_then(|()| self.permitted(&mut known, import, &guest))
                     .and_then(|permitted| waiting.still(&mut known, permitted))
                     .and_then(|permitted| self.send_and_check(&mut known, permitted))
@@ -94,6 +94,18 @@ impl CallEffects {
                 self.recorded(known, outcome)
             }
         }
+    }
+
+    /// That the request would still go where it would have gone when people were asked, and under the same credential: before anything is
+    /// looked up there.
+    fn same_way(&self, waiting: &WaitingEffect) -> Result<(), Missed> {
+        let today = self.shared.config.way(&waiting.held.connection);
+        if !ambit_core::guard!("hold.same-way", waiting.way.is_none() || waiting.way == today) {
+            let why = "the connection is another one than when people were asked: its address, authorities, base or credential \
+                       changed meanwhile";
+            return Err(Refusal::new(Code::Stale, why).into());
+        }
+        Ok(())
     }
 
     /// Ends the guest before an approved effect that cannot be had right now: its hold goes on, with its approvals.
@@ -134,6 +146,7 @@ impl CallEffects {
         let effect = effect_digest(admitted, spend, &request);
         let (before, kept_before) = self.kept_before(known, edited_from.as_ref())?;
         let connection = admitted.connection().name().to_owned();
+        let way = self.shared.config.way(&connection);
         let bound = Bound {
             call: self.heading.call.as_str(),
             ordinal,
@@ -142,6 +155,7 @@ impl CallEffects {
             connection: &connection,
             principal: &principal,
             run: self.heading.run.as_deref(),
+            way: way.as_ref(),
             before: before.as_ref(),
         };
         let now_ms = u64::try_from(now_ms()).unwrap_or_default();
@@ -189,6 +203,7 @@ impl CallEffects {
             rules: held.rules.clone(),
             spend: held.spend,
             tier: held.tier,
+            way,
         });
         // A copy: a batch that is refused, as there is no room for one more, leaves what is pending to the next one.
         let mut batch = Batch {
@@ -283,6 +298,8 @@ pub(crate) struct WaitingEffect {
     pub(crate) request: Digest,
     /// Commitment to what the guest asked for.
     pub(crate) commitment: Option<Digest>,
+    /// Where it would have gone, by the digest of its connection's settings.
+    pub(crate) way: Option<Digest>,
     /// What it would change, as it was when it was held, and the commitment to that.
     pub(crate) before: Option<(Digest, Image)>,
     /// What its call had read by then.

@@ -129,6 +129,8 @@ impl CallEffects {
             Ok(durable) => Ok(Some((durable, leave))),
             // What is under way can still be ended: there is room for that.
             Err(StoreError::NoRoom { .. }) => Ok(None),
+            // A stop came since it was looked at: the effect ends with what the sending before came to.
+            Err(StoreError::Stopped(_)) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

@@ -688,6 +688,43 @@ fn a_dead_letter_is_taken_by_the_operator() {
     }
     let drafts = [of_call('a', accepted()), of_call('a', redelivered(1, Cause::Operator))];
     refuses(drafts, 2, another);
+    // Nor does the call by which it is retried send anything else.
+    refuses([of_call('a', retry_accepted()), of_call('a', intent(1))], 2, another);
+    let Body::EffectIntent(mut other) = redelivered(1, Cause::Operator) else {
+        unreachable!()
+    };
+    other.letter.as_mut().unwrap().ordinal += 1;
+    refuses([of_call('a', retry_accepted()), of_call('a', other)], 2, another);
+    // What the host looks up for it takes none.
+    let Body::EffectIntent(mut looked_up) = intent(1) else {
+        unreachable!()
+    };
+    looked_up.cause = Cause::Host;
+    let mut log = Log::new();
+    log.push(of_call('a', retry_accepted()));
+    log.push(of_call('a', looked_up));
+    log.verify().unwrap();
+}
+
+#[test]
+fn what_diverged_is_a_call_that_there_is() {
+    let mut log = Log::of_everything();
+    log.push(diverged('a', Some(1)));
+    log.push(diverged('a', None));
+    log.push(of_call('e', accepted()));
+    log.push(diverged('e', Some(7)));
+    log.verify().unwrap();
+    refuses([diverged('a', Some(1))], 1, "there is no such call");
+    let EntryDraft {
+        body: Body::CallDiverged(mut other),
+        ..
+    } = diverged('a', None)
+    else {
+        unreachable!()
+    };
+    other.part = Part::Effect;
+    let drafts = [of_call('a', accepted()), EntryDraft::of_ledger(other)];
+    refuses(drafts, 2, "does not say which effect");
 }
 
 #[test]
@@ -906,6 +943,35 @@ fn no_intent_stands_under_a_stop() {
     log.push(set('a', Kill, "everything"));
     log.push(of_call('a', outcome(0, Outcome::InDoubt(Doubt::Stopped))));
     log.verify().unwrap();
+}
+
+#[test]
+fn nothing_is_sent_again_under_a_stop() {
+    use crate::stop::Kind::{Kill, SafeMode};
+    let with = |kind, scope: &str, tier| {
+        let Body::EffectIntent(mut sent) = intent(0) else {
+            unreachable!()
+        };
+        sent.tier = tier;
+        let mut log = Log::new();
+        log.push(of_call('a', accepted()));
+        log.push(of_call('a', sent));
+        log.push(set('a', kind, scope));
+        log.push(of_call('a', retried(0, 2)));
+        log.verify()
+    };
+    for (kind, scope, tier) in [
+        (Kill, "everything", Tier::Read),
+        (Kill, "connection:stripe", Tier::Commit),
+        (SafeMode, "tool:refunds", Tier::Commit),
+        (SafeMode, "agent:support-bot", Tier::Draft),
+    ] {
+        let bad = with(kind, scope, tier).unwrap_err();
+        assert_eq!(bad.index, Some(4), "{scope}");
+        assert!(bad.to_string().contains("is sent again under a"), "{bad}");
+    }
+    with(SafeMode, "everything", Tier::Read).unwrap();
+    with(Kill, "connection:slack", Tier::Commit).unwrap();
 }
 
 #[test]

@@ -382,6 +382,7 @@ impl Call {
             rules: vec!["dual-control".into()],
             spend: None,
             tier: Tier::Commit,
+            way: None,
         })
     }
 
