@@ -22,6 +22,7 @@ use crate::dead_letters;
 use crate::effects::{Redelivery, UnseenEffect, forgotten};
 use crate::flow;
 use crate::host::Host;
+use crate::objects;
 use crate::recovery::{in_doubt, runs};
 use crate::store::{Reader, StoreError, Window, Work};
 use crate::transcript::{AskedFor, Record, Unreadable};
@@ -153,6 +154,10 @@ impl Unseen {
                 None => BTreeMap::new(),
             },
             first_ms: key.2,
+            before: match intent.before {
+                Some(kept) => Some((kept, objects::before(&record, &story.before_name(ordinal))?)),
+                None => None,
+            },
             intent: intent.clone(),
             outcome,
             recorded,

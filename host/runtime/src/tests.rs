@@ -165,6 +165,8 @@ mod faults;
 mod flow;
 #[path = "tests_holds.rs"]
 mod holds;
+#[path = "tests_objects.rs"]
+mod objects;
 #[path = "tests_random.rs"]
 mod random;
 #[path = "tests_recovery.rs"]

@@ -1010,6 +1010,21 @@ impl EffectHeld {
     pub fn request_name(&self) -> String {
         held_name(self.ordinal, self.edited_from.as_ref())
     }
+
+    /// The name of the value that `before` commits to.
+    #[must_use]
+    pub fn before_name(&self) -> String {
+        before_name(self.ordinal, self.edited_from.as_ref())
+    }
+}
+
+/// The name of the value that has what an effect changes, as it was read before. That of an edited one names the hold in whose place it is.
+#[must_use]
+pub fn before_name(ordinal: u32, edited_from: Option<&Digest>) -> String {
+    match edited_from {
+        None => format!("effect/{ordinal}/before"),
+        Some(from) => format!("effect/{ordinal}/before/{}", from.to_hex()),
+    }
 }
 
 /// The name of the value that has a held request. An edited one names the hold in whose place it is.

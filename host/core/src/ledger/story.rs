@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::body::{
     Amount, Body, CallAccepted, CallDenied, CallFinished, CallPaused, Cause, EffectChecked, EffectHeld, EffectIntent,
     EffectOutcome, EffectRefused, EffectResolved, EffectRetried, End, Found, HoldEdited, HoldVoted, Kind, Letter,
-    Outcome, Tally,
+    Outcome, Tally, before_name,
 };
 use super::entry::{Entry, Principal};
 use super::{LedgerError, Stamp};
@@ -473,6 +473,15 @@ impl CallStory {
         }
     }
 
+    /// The name of the value that has what an effect changes, as it was read before.
+    #[must_use]
+    pub fn before_name(&self, ordinal: u32) -> String {
+        match self.holds.get(&ordinal) {
+            Some(hold) => hold.held.what.before_name(),
+            None => before_name(ordinal, None),
+        }
+    }
+
     /// The effect that the call waits with, if it does.
     #[must_use]
     pub fn waiting(&self) -> Option<&HoldStory> {
@@ -529,14 +538,15 @@ impl CallStory {
             let name = |what: &str| format!("effect/{ordinal}/{what}");
             // What was held has its commitments in the entry that held it; what it ended with may say the same of what was asked.
             let held_before = self.holds.get(ordinal).and_then(|hold| hold.held.what.before);
-            add(&name("before"), held_before);
             if let Some(hold) = self.holds.get(ordinal) {
                 for EditStory { held, edit, .. } in &hold.edits {
                     add(&held.what.request_name(), Some(held.what.request));
+                    add(&held.what.before_name(), held.what.before);
                     add(&edit.what.changes_name(), Some(edit.what.changes));
                     add(&edit.what.reason_name(), edit.what.reason);
                 }
                 add(&hold.held.what.request_name(), Some(hold.held.what.request));
+                add(&hold.held.what.before_name(), hold.held.what.before);
                 let before = hold.edits.iter().flat_map(|edit| &edit.votes);
                 for (nth, vote) in (1..).zip(before.chain(&hold.votes)) {
                     add(&name(&format!("reason/{nth}")), vote.what.reason);

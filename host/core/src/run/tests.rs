@@ -129,6 +129,25 @@ fn a_run_of_which_too_much_failed_only_reads() {
 }
 
 #[test]
+fn what_is_not_seen_counts_as_failed_and_not_twice() {
+    let mut run = run(Mode::Execute);
+    for _ in 0..4 {
+        run.count(false);
+    }
+    run.count_unverified();
+    run.count_unverified();
+    assert_eq!(((run.finished, run.failed), run.degrades()), ((4, 2), None));
+    run.count_unverified();
+    assert_eq!(
+        run.degrades().map(|degraded| (degraded.finished, degraded.failed)),
+        Some((4, 3))
+    );
+    run.count_unverified();
+    run.count_unverified();
+    assert_eq!((run.finished, run.failed), (4, 4), "no more failed than ended");
+}
+
+#[test]
 fn exactly_the_share_is_within_it() {
     let mut run = run(Mode::Execute);
     for failed in [true, true, false, false] {

@@ -8,18 +8,21 @@ use ambit_core::hold::{Bound, Changes, End, Found, Hold, Need, Progress as Votes
 use ambit_core::ledger::Principal;
 use ambit_core::ledger::body::{Amount, Cause, EffectHeld, held_name};
 use ambit_core::money::Spend;
+use ambit_core::object::Image;
 use ambit_core::policy::Mode;
 use ambit_core::scope::Tier;
 use serde::Serialize;
 
 use crate::approvals::Waiting;
 use crate::host::now_ms;
+use crate::objects::Seen;
 use crate::sandbox::Stop;
 use crate::store::{Batch, StoreError};
 use crate::transcript::AskedFor;
 
 use super::budget::Asks;
 use super::edit::{Edited, Editing};
+use super::object::{Before, fresh_still};
 use super::shown::{Shown, changed};
 use super::{CallEffects, Known, Missed, Permitted, amount, effect_digest, is_a_stop};
 
@@ -62,9 +65,10 @@ impl CallEffects {
                     );
                 }
                 self.same_way(&waiting)
+                    .and_then(|()| fresh_still(&waiting.reads).map_err(Missed::from))
                     .and_then(|()| self.permitted(&mut known, import, &guest))
-                    .and_then(|permitted| waiting.still(permitted))
-                    .and_then(|permitted| self.send(&mut known, permitted))
+                    .and_then(|permitted| waiting.still(&mut known, permitted))
+                    .and_then(|permitted| self.send_and_check(&mut known, permitted))
             }
             standing => Err(not_approved(&standing).into()),
         };
@@ -140,6 +144,7 @@ impl CallEffects {
         let kept = self.payload(held_name(ordinal, edited_from.as_ref()), &admitted.request().wire())?;
         let request = kept.commitment();
         let effect = effect_digest(admitted, spend, &request);
+        let (before, kept_before) = self.kept_before(known, edited_from.as_ref())?;
         let connection = admitted.connection().name().to_owned();
         let way = self.shared.config.way(&connection);
         let bound = Bound {
@@ -151,7 +156,7 @@ impl CallEffects {
             principal: &principal,
             run: self.heading.run.as_deref(),
             way: way.as_ref(),
-            before: None,
+            before: before.as_ref(),
         };
         let now_ms = u64::try_from(now_ms()).unwrap_or_default();
         let held = Held {
@@ -182,7 +187,7 @@ impl CallEffects {
         let entry = self.heading.entry(EffectHeld {
             asked: known.asked,
             authors,
-            before: None,
+            before,
             connection: held.connection.clone(),
             edited_from,
             effect,
@@ -217,6 +222,7 @@ impl CallEffects {
         }
         batch.entries.push(entry);
         batch.payloads.push(kept);
+        batch.payloads.extend(kept_before);
         match self.shared.store.commit(batch) {
             Ok(_) => {}
             Err(full @ StoreError::Holds { .. }) => return Ok(Missed::Refused(full.into())),
@@ -267,7 +273,7 @@ impl CallEffects {
         if !ambit_core::guard!("hold.approved-still", passes) {
             return Err(not_approved(&votes.standing(hold, now_ms)).into());
         }
-        Ok(())
+        Ok(fresh_still(&known.reads)?)
     }
 }
 
@@ -294,6 +300,10 @@ pub(crate) struct WaitingEffect {
     pub(crate) commitment: Option<Digest>,
     /// Where it would have gone, by the digest of its connection's settings.
     pub(crate) way: Option<Digest>,
+    /// What it would change, as it was when it was held, and the commitment to that.
+    pub(crate) before: Option<(Digest, Image)>,
+    /// What its call had read by then.
+    pub(crate) reads: Vec<Seen>,
     /// What a caller is told of it.
     pub(crate) held: Held,
     /// What people changed of what the guest asks for, if they did.
@@ -341,6 +351,7 @@ impl WaitingEffect {
         known.asked = self.commitment;
         known.hold = Some(self.hold.id);
         known.over.clone_from(&self.held.over);
+        known.reads.clone_from(&self.reads);
         known
     }
 
@@ -356,14 +367,25 @@ impl WaitingEffect {
         ended(&self.votes, &self.hold, refusal)
     }
 
-    /// That what is permitted now is what was approved, to the byte.
-    fn still(&self, permitted: Permitted) -> Result<Permitted, Missed> {
+    /// That what is permitted now is what was approved, to the byte, and would change what was shown to whoever approved it.
+    fn still(&self, known: &mut Known, permitted: Permitted) -> Result<Permitted, Missed> {
         let effect = effect_digest(&permitted.admitted, permitted.spend, &self.request);
         let wire = permitted.admitted.request().wire().to_canonical();
         if !ambit_core::guard!("hold.same-effect", effect == self.effect && wire == self.wire) {
             let why = "the effect is another one than was approved: its route, money or request changed meanwhile";
             return Err(Refusal::new(Code::Stale, why).into());
         }
+        let was = self.before.as_ref().map(|(_, image)| image);
+        let is = known.before.as_ref().map(|before| &before.image);
+        if !ambit_core::guard!("object.stale", was == is) {
+            let why = "what the effect would change is not what it was when it was held: the approvals are void";
+            return Err(Refusal::new(Code::Stale, why).advise("call the tool again").into());
+        }
+        // What is kept is what was approved.
+        known.before = self.before.as_ref().map(|(kept, image)| Before {
+            image: image.clone(),
+            kept: Some(*kept),
+        });
         Ok(permitted)
     }
 }
@@ -394,6 +416,7 @@ const fn passes(refusal: &Refusal) -> bool {
             | Code::Credential
             | Code::Limit
             | Code::Money
+            | Code::Object
     )
 }
 
