@@ -5,7 +5,7 @@
 //!                is held, approve = "person" or reject = "person", people = ["person"] are enrolled; or, after a call with
 //!                an effect in doubt, found = "done" or "not-done"; [runs] name = ["argument"] are started as `ambit run start`
 //!                takes it: run = "name" in a call, end = "name"; or operator = ["…"]: any command, where ${hold} is the
-//!                first that waits and ${key NAME} a person's key file
+//!                first that waits, ${call} the newest call that undoes none, and ${key NAME} a person's key file
 //! ambit.toml     ${port}, ${admin_port} and ${ca} stand for the service's; without it, the one for all scenarios
 //! policy.cedar   in force beside the shipped policy; without it, the one for all scenarios
 //! expect.toml    [[call]]: outcome, code, message, value, refused, receipt, and [[call.request]]: what arrived;
@@ -276,7 +276,20 @@ impl Stage {
         Ok(hold.unwrap_or_else(|| "none".to_owned()))
     }
 
-    /// An operator's command, with what stands for a hold and for people's keys.
+    /// The newest call that is no rollback.
+    fn newest_call(&self) -> Result<String, String> {
+        let listed = self
+            .home
+            .done(["audit", "list", "--format", "json"])
+            .map_err(|error| error.to_string())?;
+        let calls = listed.json().unwrap_or_default();
+        let mut calls = calls.as_array().into_iter().flatten();
+        let newest = calls.find(|call| call["undoes"].is_null());
+        let newest = newest.and_then(|call| call["call"].as_str());
+        Ok(newest.unwrap_or("c_none").to_owned())
+    }
+
+    /// An operator's command, with what stands for a hold, a call and people's keys.
     fn operate(&self, command: &[String]) -> Result<Run, String> {
         let mut arguments = Vec::new();
         for argument in command {
@@ -284,6 +297,7 @@ impl Stage {
             arguments.push(match person {
                 Some(person) => self.key(person),
                 None if argument == "${hold}" => self.first_held()?,
+                None if argument == "${call}" => self.newest_call()?,
                 None => argument.clone(),
             });
         }

@@ -399,7 +399,7 @@ fn changed(
 }
 
 fn help(place: &mut Place) -> Verdict {
-    let commands: [&[&str]; 65] = [
+    let commands: [&[&str]; 66] = [
         &[],
         &["init"],
         &["build"],
@@ -447,6 +447,7 @@ fn help(place: &mut Place) -> Verdict {
         &["connections"],
         &["connections", "list"],
         &["connections", "reset"],
+        &["rollback"],
         &["dead-letters"],
         &["dead-letters", "list"],
         &["dead-letters", "show"],
@@ -655,6 +656,9 @@ fn connections(place: &mut Place) -> Verdict {
     place.run(0, Leaves::Record, &["connections", "list", "--format", "json"])?;
     place.run(1, Leaves::Record, &["connections", "reset", "strip"])?;
     place.run(0, Leaves::Record, &["connections", "reset", "stripe"])?;
+    place.run(2, Leaves::Record, &["rollback", "c_none"])?;
+    place.run(2, Leaves::Record, &["rollback"])?;
+    place.run(2, Leaves::Record, &["rollback", "c_none", "--yes", "--dry-run"])?;
     place.run(0, Leaves::Record, &["dead-letters", "list"])?;
     place.run(0, Leaves::Record, &["dead-letters", "list", "--format", "json"])?;
     place.run(1, Leaves::Record, &["dead-letters", "show", "c_none"])?;
@@ -1550,6 +1554,7 @@ mod made_up {
             rules: Vec::new(),
             run: None,
             seed: Digest::of(b"seed"),
+            undoes: None,
         };
         draft(letter, body)
     }

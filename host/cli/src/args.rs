@@ -128,6 +128,13 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Connections,
     },
+    /// Undo a call: what it did is taken back, the last effect first, through the same gate.
+    ///
+    /// Each effect as its route says (`undo` in ambit.toml), or all of them by the function that the tool declares for it. Policy, approvals,
+    /// budgets and stops are those of today, and everything is on the ledger. It stops at the first effect that is refused or fails; said
+    /// again, it does what is left. Exits with 0 where all is undone, 1 where not all is, 2 where the call cannot be undone as it is, and 4
+    /// where what undoes it waits for approvals.
+    Rollback(Rollback),
     /// Effects that failed for good: show, retry, drop.
     DeadLetters {
         #[command(subcommand)]
@@ -840,6 +847,18 @@ pub(crate) enum Audit {
         #[arg(value_hint = ValueHint::DirPath)]
         output: PathBuf,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rollback {
+    /// The call's id, or a beginning that only one has.
+    pub(crate) call: String,
+    /// Only say what would be undone, and how.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do not ask.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Args)]

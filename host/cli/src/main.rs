@@ -66,6 +66,7 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::Replay(args) => commands::replay::run(args, home, out),
         Command::WhatIf(args) => commands::what_if::run(args, home, out),
         Command::Connections { command } => commands::connections::run(command, home, out),
+        Command::Rollback(args) => commands::rollback::run(args, home, out),
         Command::DeadLetters { command } => commands::dead_letters::run(command, home, out),
         Command::Budgets => commands::budgets::run(home, out),
         Command::Audit { command } => commands::audit::run(command, home, out),

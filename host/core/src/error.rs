@@ -73,6 +73,8 @@ codes! {
     Run = "run",
     /// Nobody knows whether an effect happened, and an operator has not said.
     Doubt = "doubt",
+    /// Of the call there is nothing to undo, or not now; or what took an effect back did not do it.
+    Undo = "undo",
     /// An operator found that the effect did not happen.
     NotDone = "not-done",
     /// A budget has not enough left.

@@ -31,3 +31,4 @@ pub mod route;
 pub mod run;
 pub mod scope;
 pub mod stop;
+pub mod undo;

@@ -16,7 +16,7 @@ use ambit_core::hold::{
     self, Changes, Delegation, Edit, Electorate, Hold, HoldError, Progress, Standing, Verdict, Vote,
 };
 use ambit_core::ledger::body::{
-    Asked, CallAccepted, Cause, EffectHeld, EffectRefused, End, HoldVoted, Refused, Stage, VoteRefused,
+    Asked, By, CallAccepted, Cause, EffectHeld, EffectRefused, End, HoldVoted, Refused, Stage, VoteRefused,
 };
 use ambit_core::ledger::story::{HoldStory, Opening};
 use ambit_core::ledger::{Body, CallStory, EntryDraft, Principal, SignerKey, VerifierKey};
@@ -441,10 +441,12 @@ impl Host {
         };
         let steps = reader.transcript(call)?.len();
         let letter = stopped.letter();
+        let by_routes = ready.asking.undoes.clone().filter(|undoes| undoes.by == By::Routes);
         let accepted = going_on(ready, accepted, stopped, steps, None)?;
-        let answer = match letter {
-            None => self.run(accepted)?,
-            Some(letter) => self.run_letter_again(accepted, letter)?,
+        let answer = match (letter, by_routes) {
+            (Some(letter), _) => self.run_letter_again(accepted, letter)?,
+            (None, Some(undoes)) => self.resume_rollback(reader, accepted, &undoes)?,
+            (None, None) => self.run(accepted)?,
         };
         match &answer.outcome {
             // What is in doubt was not sent again: the call stays as it was.
@@ -481,6 +483,25 @@ impl Host {
                 "it is an operator's retry of a dead letter that the host's end interrupted: no guest goes on with it";
             return Ok(Err(Refusal::new(Code::Stale, why)));
         }
+        // What was done of a rollback is on the ledger: the next one does what is left, by the routes of then.
+        let by_routes = accepted.undoes.as_ref().filter(|undoes| undoes.by == By::Routes);
+        if let Some(undoes) = by_routes.filter(|_| again) {
+            let why = "what was to undo an effect is not sent again: the next rollback does it, once it is known not to be done";
+            return Err(Refusal::new(Code::Doubt, why)
+                .advise(format!(
+                    "find out at the service, and say so: --done or --not-done; then ambit rollback {}",
+                    undoes.call
+                ))
+                .into());
+        }
+        if let Some(undoes) = by_routes.filter(|_| stopped.waiting().is_none())
+            && !ambit_core::guard!("undo.interrupted", false)
+        {
+            let why = "it is a rollback that the host's end interrupted: another does what is left";
+            return Ok(Err(
+                Refusal::new(Code::Stale, why).advise(format!("ambit rollback {}", undoes.call))
+            ));
+        }
         let recorded = match Recorded::read(reader, stopped, &self.shared.config) {
             Ok(recorded) => recorded,
             // What cannot be read right now may be later, and what was tampered with is looked into first.
@@ -490,6 +511,7 @@ impl Host {
         };
         let asking = Asking {
             letter: None,
+            undoes: accepted.undoes.clone(),
             started,
             heading: self.heading_of(story)?,
             args: Payload::new(call.as_str(), "args", recorded.args.clone().into_bytes())?,
@@ -710,7 +732,10 @@ pub(crate) fn accepted(story: &CallStory) -> Option<&CallAccepted> {
 fn not_done(held: &EffectHeld, end: Option<hold::End>, refused: Refused) -> EffectRefused {
     EffectRefused {
         asked: held.asked,
-        cause: Cause::Guest,
+        cause: match held.undoes {
+            None => Cause::Guest,
+            Some(_) => Cause::Operator,
+        },
         connection: Some(held.connection.clone()),
         effect: Some(held.effect),
         end,
@@ -723,6 +748,7 @@ fn not_done(held: &EffectHeld, end: Option<hold::End>, refused: Refused) -> Effe
         rules: held.rules.clone(),
         spend: held.spend,
         tier: Some(held.tier),
+        undoes: held.undoes.clone(),
     }
 }
 
@@ -951,6 +977,7 @@ fn waiting_effect(waiting: Waiting, (asked, wire): (AskedFor, String), clock_ms:
             missing,
             edited: None,
         },
+        undoes: held.undoes,
         hold,
         votes,
     }

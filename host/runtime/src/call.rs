@@ -16,7 +16,8 @@ use ambit_core::identity::Caller;
 use ambit_core::json::Json;
 use ambit_core::ledger::Principal;
 use ambit_core::ledger::body::{
-    Asked, CallAccepted, CallDenied, CallFinished, EffectChecked, End, Letter, Reservation, Returned, Settlement, Stage,
+    Asked, CallAccepted, CallDenied, CallFinished, EffectChecked, End, Letter, Reservation, Returned, Rollback,
+    Settlement, Stage,
 };
 use ambit_core::manifest::Function;
 use ambit_core::money::{Budget, Period, Unit};
@@ -180,6 +181,8 @@ pub(crate) struct Asking {
     pub(crate) limits: Limits,
     /// The dead letter that an operator tries again by it.
     pub(crate) letter: Option<Letter>,
+    /// The call that an operator has undone by it, and how.
+    pub(crate) undoes: Option<Rollback>,
 }
 
 /// A call that everything permits, on the ledger or about to be.
@@ -203,8 +206,13 @@ pub(crate) struct Denied {
 impl Denied {
     /// Where the caller is not the one that it has to be.
     pub(crate) const fn of_caller(refusal: Refusal) -> Denied {
+        Denied::at_stage(Stage::Caller, refusal)
+    }
+
+    /// Where no policy was asked.
+    pub(crate) const fn at_stage(stage: Stage, refusal: Refusal) -> Denied {
         Denied {
-            stage: Stage::Caller,
+            stage,
             refusal,
             rules: Vec::new(),
         }
@@ -287,6 +295,7 @@ impl Host {
             request,
             limits,
             letter: None,
+            undoes: None,
         })
     }
 
@@ -428,6 +437,7 @@ impl Host {
             rules,
             run: heading.run.clone(),
             seed: start.commitment(),
+            undoes: asking.undoes.clone(),
         });
         let mut pending = Batch {
             entries: vec![entry],
@@ -630,7 +640,11 @@ impl Host {
     /// Writes down that a call does not begin.
     pub(crate) fn deny(&self, asking: Asking, denied: Denied) -> Result<Answer, Fault> {
         let Asking {
-            heading, args, request, ..
+            heading,
+            args,
+            request,
+            undoes,
+            ..
         } = asking;
         let Denied { stage, refusal, rules } = denied;
         let caller = self
@@ -662,6 +676,7 @@ impl Host {
             run,
             stage,
             tool: tool.map(|_| request.tool.clone()),
+            undoes,
         });
         self.shared.store.commit(Batch {
             entries: vec![entry],

@@ -90,6 +90,10 @@ impl Host {
         let started = Instant::now();
         let call = waiting.story.call.clone();
         let accepted = accepted(&waiting.story).cloned().ok_or_else(|| not_waiting(&call))?;
+        if !ambit_core::guard!("undo.edited", accepted.runs_a_guest()) {
+            let why = "what undoes an effect is made from the record, and is approved or rejected as it is";
+            return Ok(Err(Refusal::new(Code::Undo, why)));
+        }
         let stopped = Stopped::Held(Box::new(waiting));
         let _place = self.shared.place()?;
         let ready = match self.ready(reader, &stopped, &accepted, started, None)? {

@@ -26,6 +26,7 @@ pub mod operators;
 mod random;
 pub mod recovery;
 pub mod replay;
+pub mod rollback;
 pub mod runs;
 pub mod sandbox;
 pub mod secret;

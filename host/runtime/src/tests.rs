@@ -173,6 +173,8 @@ mod random;
 mod recovery;
 #[path = "tests_replay.rs"]
 mod replayed;
+#[path = "tests_rollback.rs"]
+mod rollback;
 #[path = "tests_runs.rs"]
 mod runs;
 #[path = "tests_stops.rs"]

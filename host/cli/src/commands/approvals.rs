@@ -126,6 +126,7 @@ fn row(waiting: &Pending) -> Value {
         "rules": held.rules,
         "needs": held.needs,
         "over": held.over,
+        "undoes": held.undoes,
         "standing": standing(&waiting.standing()).0,
         "missing": missing(waiting),
         "break_glass": waiting.broken_by().map(|vote| &vote.person),
@@ -250,6 +251,9 @@ fn print(
     let asked = &waiting.accepted.asked;
     field("tool", &format!("{} {}", asked.tool, asked.function))?;
     field("effect", &effect(waiting))?;
+    if let Some(undoes) = &held.undoes {
+        field("undoes", &format!("effect {} of {}", undoes.ordinal, undoes.call))?;
+    }
     let text = |name: &str| request.and_then(|request| request.get(name)?.as_str());
     match (text("method"), text("origin"), text("target")) {
         (Some(method), Some(origin), Some(target)) => field("sends", &format!("{method} {origin}{target}"))?,

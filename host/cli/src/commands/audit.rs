@@ -8,6 +8,7 @@ use std::path::Path;
 use ambit_core::ledger::body::End;
 use ambit_core::ledger::story::{EffectStory, Opening};
 use ambit_core::ledger::{Body, CallStory, Entry, utc};
+use ambit_core::undo::{self, State};
 use ambit_runtime::config::FILE;
 use ambit_runtime::host::Known;
 use ambit_runtime::store::{CallFilter, Keys, Reader, StoreError};
@@ -104,7 +105,12 @@ fn show(home: &Path, call: &str, payloads: bool, out: Output) -> Result<Exit, Fa
         .iter()
         .filter_map(|e| serde_json::from_str(&e.text()).ok())
         .collect();
+    let rollbacks = reader.rollbacks_of(&call)?;
+    let rollbacks: Vec<CallStory> = rollbacks.iter().map(|by| reader.story(by)).collect::<Result<_, _>>()?;
     let mut document = json!({ "call": call, "entries": json_entries });
+    if let (false, Some(document)) = (rollbacks.is_empty(), document.as_object_mut()) {
+        document.insert("rollbacks".to_owned(), json!(undone_by(&story, &rollbacks)));
+    }
     if payloads {
         let all: BTreeMap<&String, Value> = names
             .iter()
@@ -130,6 +136,16 @@ fn show(home: &Path, call: &str, payloads: bool, out: Output) -> Result<Exit, Fa
     out.result(&document, |w| {
         story::print(&story, &value, w)?;
         diverged.iter().try_for_each(|entry| print_divergence(entry, w))?;
+        for rollback in undone_by(&story, &rollbacks) {
+            let text = |name: &str| {
+                rollback
+                    .get(name)
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+                    .to_owned()
+            };
+            writeln!(w, "{} by {}", text("what"), text("call"))?;
+        }
         if !payloads && erased.is_none() {
             writeln!(w, "\nAdd --payloads for arguments, requests and answers as recorded.")?;
         }
@@ -155,6 +171,31 @@ fn print_divergence(entry: &Entry, w: &mut dyn Write) -> io::Result<()> {
         entry.index(),
         untrusted(&diverged.engine),
     )
+}
+
+/// What the rollbacks of a call came to, each with the effects that it took back.
+fn undone_by(story: &CallStory, rollbacks: &[CallStory]) -> Vec<Value> {
+    let effects = undo::effects(story, rollbacks);
+    let one = |rollback: &CallStory| {
+        let mut undone: Vec<u32> = effects
+            .iter()
+            .filter(|(_, state)| matches!(state, State::Undone(by, _) if *by == rollback.call))
+            .map(|(ordinal, _)| *ordinal)
+            .collect();
+        undone.sort_unstable();
+        let whole = undo::undid_all(rollback);
+        let what = match undone.as_slice() {
+            _ if whole => "undone".to_owned(),
+            [] => "to be undone, and nothing of it was:".to_owned(),
+            [one] => format!("effect {one} undone"),
+            several => {
+                let several: Vec<String> = several.iter().map(u32::to_string).collect();
+                format!("effects {} undone", several.join(", "))
+            }
+        };
+        json!({ "call": rollback.call, "effects": undone, "whole": whole, "what": what })
+    };
+    rollbacks.iter().map(one).collect()
 }
 
 /// A payload for people: a recorded refusal as its sentence, all else as it is.
@@ -242,6 +283,7 @@ fn row(story: &CallStory) -> Value {
         "user": story.principal.as_ref().and_then(|p| p.user.as_ref()),
         "run": story.run(),
         "trace": story.trace,
+        "undoes": story.undoes().map(|undoes| &undoes.call),
     })
 }
 

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Refusal};
+use ambit_core::ledger::CallStory;
 use ambit_core::ledger::bundle::{Bundle, MAX_BUNDLE};
-use ambit_core::ledger::story::Opening;
 use ambit_runtime::home;
 use ambit_runtime::replay::{Gone, ReplayError, Replayed, Replayer, replay_bundle};
 use ambit_runtime::store::CallFilter;
@@ -71,9 +71,7 @@ impl Wanted {
             };
             let mut stories = reader.calls(&filter)?;
             stories.reverse();
-            let ran = stories
-                .into_iter()
-                .filter(|story| matches!(story.opening.what, Opening::Accepted(_)));
+            let ran = stories.into_iter().filter(CallStory::ran_a_guest);
             Ok(ran.map(|story| story.call).collect())
         };
         let mut wanted = Self {

@@ -5,8 +5,8 @@ use std::ops::RangeFrom;
 
 use ambit_core::hold::{Changes, Edit, Vote};
 use ambit_core::ledger::body::{
-    Amount, CallFinished, Cause, Doubt, EffectChecked, EffectHeld, EffectIntent, EffectOutcome, End, Found, HoldEdited,
-    HoldVoted, Outcome, Refused, Shown, Stage,
+    Amount, By, CallFinished, Cause, Doubt, EffectChecked, EffectHeld, EffectIntent, EffectOutcome, End, Found,
+    HoldEdited, HoldVoted, Outcome, Refused, Shown, Stage, Undoes,
 };
 use ambit_core::ledger::story::{EditStory, EffectStory, HoldStory, Opening, Told};
 use ambit_core::ledger::{CallStory, utc};
@@ -106,6 +106,13 @@ impl Teller<'_> {
         if let Some(run) = story.run() {
             field(w, "run", run)?;
         }
+        if let Some(undoes) = story.undoes() {
+            let how = match undoes.by {
+                By::Function => "by its tool's function",
+                By::Routes => "by its routes",
+            };
+            field(w, "undoes", &format!("{}, {how}", undoes.call))?;
+        }
         for (name, digest) in [("tool", story.tool), ("policy", story.policy), ("config", story.config)] {
             if let Some(digest) = digest {
                 field(w, name, &digest.to_string())?;
@@ -131,6 +138,7 @@ impl Teller<'_> {
                     .unwrap_or_default();
                 let what = format!("effect {ordinal}: {tier}{place}{spend}: refused");
                 self.line(w, style::BAD, told.stamp.time_ms(), &what)?;
+                undoes(refused.undoes.as_ref(), w)?;
                 self.refused(
                     &refused.refused,
                     &refused.rules,
@@ -227,6 +235,7 @@ impl Teller<'_> {
         if !held.over.is_empty() {
             field(w, "passes", &format!("the cap of {}", held.over.join(", ")))?;
         }
+        undoes(held.undoes.as_ref(), w)?;
         field(w, "needs", &told(&held.needs))?;
         if held.before.is_some() {
             self.value(w, "before", &held.before_name())?;
@@ -267,6 +276,7 @@ impl Teller<'_> {
         let cause = match intent.cause {
             Cause::Guest => "",
             Cause::Host => " (the host's own reading)",
+            Cause::Operator if intent.undoes.is_some() => " (takes an effect back)",
             Cause::Operator => " (an operator's retry)",
         };
         let what = format!("effect {ordinal}: {} {place}{spend}{cause}", intent.tier);
@@ -283,6 +293,7 @@ impl Teller<'_> {
                 &format!("effect {} of {}, {key}", letter.ordinal, letter.call),
             )?;
         }
+        undoes(intent.undoes.as_ref(), w)?;
         rules("allowed by", &intent.rules, w)?;
         for r in &intent.reserved {
             field(
@@ -420,6 +431,13 @@ fn field(w: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
         dim.render_reset(),
         untrusted(value)
     )
+}
+
+fn undoes(undoes: Option<&Undoes>, w: &mut dyn Write) -> io::Result<()> {
+    match undoes {
+        Some(Undoes { call, ordinal }) => field(w, "undoes", &format!("effect {ordinal} of {call}")),
+        None => Ok(()),
+    }
 }
 
 fn rules(name: &str, ids: &[String], w: &mut dyn Write) -> io::Result<()> {

@@ -15,6 +15,7 @@ mod path;
 mod pattern;
 mod percent;
 mod request;
+mod wire;
 
 use std::collections::BTreeMap;
 
@@ -34,6 +35,9 @@ pub(crate) use pattern::tests as pattern_tests;
 use crate::digest::Digest;
 use crate::money::Spend;
 use crate::scope::Tier;
+
+/// What stands in an answer in place of a credential that the service gave back.
+pub const MASKED: &str = "[masked]";
 
 /// One thing that the host does for a call.
 #[non_exhaustive]

@@ -15,7 +15,8 @@ use crate::route::{Connection, Lookup, ObjectQuestion, Route};
 use crate::scope::Tier;
 
 /// A request that scope, route, tier and narrowing let pass. Only [`Grant::admit`](super::Grant::admit) makes one for a guest,
-/// and [`Admitted::currency_lookup`] one for the host's own question.
+/// [`Admitted::currency_lookup`] one for the host's own question, and [`Grant::admit_inverse`](super::Grant::admit_inverse) one for what an
+/// operator has taken back.
 #[derive(Clone, Debug)]
 pub struct Admitted {
     pub(super) connection: Arc<Connection>,

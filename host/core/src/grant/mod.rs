@@ -17,7 +17,7 @@ pub use limits::{LARGEST_BODY, Limits};
 pub use narrowing::Narrowing;
 
 use crate::digest::Digest;
-use crate::effect::{GuestRequest, HttpRequest};
+use crate::effect::{GuestRequest, HeaderSet, HttpRequest};
 use crate::error::{Code, Refusal};
 use crate::guard;
 use crate::identity::Caller;
@@ -26,6 +26,7 @@ use crate::money::Use;
 use crate::policy::Decision;
 use crate::route::Connection;
 use crate::scope::{Scope, Tier};
+use crate::undo::Inverse;
 
 /// A tool of this home: its name in the configuration, and the component that the operator accepted under it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,6 +161,38 @@ impl Grant {
         })
     }
 
+    /// What takes an effect of an earlier call back, as an effect. The operator's route asks for it and makes the request, so the tool's
+    /// scope, its function's tier and the caller's narrowing do not apply; policy, money and budgets come next, as for any effect.
+    ///
+    /// # Errors
+    /// [`Code::Binding`] where the tool is not bound to the connection, what the connection says of the request, and [`Code::Undo`]
+    /// where that would take another route.
+    pub fn admit_inverse(&self, connection: &str, inverse: &Inverse) -> Result<Admitted, Refusal> {
+        let bound = self.imports.values().filter_map(|import| import.connection.as_ref());
+        let connection = bound
+            .into_iter()
+            .find(|bound| bound.name() == connection)
+            .ok_or_else(|| not_bound(connection))?;
+        let request = HttpRequest::parse(connection.origin(), &inverse.words, &self.limits.wire())?;
+        let matched = connection.find(&request)?;
+        // The object's name is the service's or the guest's: it must not make the path one of another route.
+        if !guard!("undo.route", matched.route.name() == inverse.route) {
+            let (name, route) = (connection.name(), &inverse.route);
+            let message = format!("what would take the effect back is no request of route `{name}/{route}`");
+            return Err(Refusal::new(Code::Undo, message));
+        }
+        Ok(Admitted {
+            connection: Arc::clone(connection),
+            route: matched.route.clone(),
+            tier: matched.tier,
+            captures: matched.captures,
+            request,
+            reads: matched.route.reads().clone(),
+            headers: HeaderSet::new(),
+            limits: self.limits.answer(),
+        })
+    }
+
     fn import(&self, index: u32) -> Result<&BoundImport, Refusal> {
         let granted = self.imports.get(&index);
         granted.ok_or_else(|| {
@@ -256,6 +289,13 @@ fn unbound(label: &str) -> Refusal {
     .advise(format!(
         "the operator binds `{label}` in the tool's `bind` table of ambit.toml"
     ))
+}
+
+fn not_bound(connection: &str) -> Refusal {
+    Refusal::new(
+        Code::Binding,
+        format!("the tool is not bound to connection `{connection}` any more"),
+    )
 }
 
 fn no_such_rule(label: &str) -> Refusal {

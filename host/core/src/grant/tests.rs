@@ -336,6 +336,30 @@ fn what_the_caller_gave_up_is_refused() {
 }
 
 #[test]
+fn what_takes_an_effect_back_goes_by_its_route_alone() {
+    let grant = grant("read", Narrowing::default());
+    let inverse = |route: &str, words: GuestRequest| Inverse {
+        route: route.to_owned(),
+        words,
+    };
+    // The function only reads, and the scope says nothing of reading through this route by the host.
+    let admitted = grant
+        .admit_inverse("stripe", &inverse("refunds.create", refund()))
+        .unwrap();
+    assert_eq!(
+        (admitted.route().name(), admitted.tier()),
+        ("refunds.create", Tier::Commit)
+    );
+    let refused = |connection: &str, inverse| grant.admit_inverse(connection, &inverse).unwrap_err().code;
+    assert_eq!(refused("stripe", inverse("refunds.get", refund())), Code::Undo);
+    assert_eq!(refused("other", inverse("refunds.create", refund())), Code::Binding);
+    assert_eq!(
+        refused("stripe", inverse("refunds.create", post("/v1/none", &[]))),
+        Code::Route
+    );
+}
+
+#[test]
 fn a_function_that_was_given_up_has_no_grant() {
     let mint = |functions: &[&str]| {
         let functions = Some(functions.iter().map(|&name| name.to_owned()).collect());

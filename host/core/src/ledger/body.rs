@@ -774,6 +774,8 @@ pub enum Stage {
     Budget,
     /// No grant could be made of what was permitted: a binding, a narrowing.
     Grant,
+    /// It was to undo another call, of which there is nothing to undo, or not now.
+    Undo,
 }
 
 /// A call was refused before its guest ran. Names are there as far as they were found in the configuration.
@@ -801,6 +803,9 @@ pub struct CallDenied {
     /// The tool's name in the configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tool: Option<String>,
+    /// The call that the operator wanted undone by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<Rollback>,
 }
 
 /// A call was permitted.
@@ -821,6 +826,59 @@ pub struct CallAccepted {
     pub run: Option<String>,
     /// Commitment to the seed of the guest's randomness.
     pub seed: Digest,
+    /// The call that the operator has undone by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<Rollback>,
+}
+
+impl CallAccepted {
+    /// Whether a guest runs in it: in an operator's retry of a dead letter and in a rollback by routes none does.
+    #[must_use]
+    pub fn runs_a_guest(&self) -> bool {
+        let by_routes = self.undoes.as_ref().is_some_and(|undoes| undoes.by == By::Routes);
+        self.letter.is_none() && !by_routes
+    }
+}
+
+/// What a call is there to undo.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rollback {
+    /// In which of the two ways.
+    pub by: By,
+    /// The call that is undone.
+    pub call: String,
+}
+
+/// How a call is undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum By {
+    /// The tool's own function, the one that the undone function declares: its guest runs.
+    Function,
+    /// Effect by effect, the last first, as each one's route says: no guest runs.
+    Routes,
+}
+
+impl By {
+    /// The word, as it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Function => "function",
+            Self::Routes => "routes",
+        }
+    }
+}
+
+/// The effect of another call that an effect takes back.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Undoes {
+    /// Its call.
+    pub call: String,
+    /// Which of the call's effects.
+    pub ordinal: u32,
 }
 
 /// Who wants an effect.
@@ -831,7 +889,7 @@ pub enum Cause {
     Guest,
     /// The host, for a decision it has to make: a look-up, a token.
     Host,
-    /// The operator: what a guest asked for in another call failed for good, and is tried again. No guest runs.
+    /// The operator: what a guest asked for in another call failed for good and is tried again, or happened and is taken back. No guest runs.
     Operator,
 }
 
@@ -936,6 +994,9 @@ pub struct EffectRefused {
     /// The route's tier.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tier: Option<Tier>,
+    /// The effect of another call that it would have taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<Undoes>,
 }
 
 /// An effect waits for approvals: policy denies it, or a budget has no room for it, and some would permit it. The guest that asked for it has ended.
@@ -990,6 +1051,9 @@ pub struct EffectHeld {
     /// have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub way: Option<Digest>,
+    /// The effect of another call that it takes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<Undoes>,
 }
 
 impl EffectHeld {
@@ -1127,6 +1191,9 @@ pub struct EffectIntent {
     pub spend: Option<Amount>,
     /// The route's tier.
     pub tier: Tier,
+    /// The effect of another call that it takes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<Undoes>,
 }
 
 /// An effect is sent again, the same request under the same key. Durable before a byte of it leaves.
@@ -1260,6 +1327,12 @@ impl EffectOutcome {
     #[must_use]
     pub const fn is_in_doubt(&self) -> bool {
         matches!(self.outcome, Outcome::InDoubt(_))
+    }
+
+    /// Whether the service says that it did what was asked for.
+    #[must_use]
+    pub const fn is_done(&self) -> bool {
+        matches!(self.outcome, Outcome::Answered(Answered { status: 200..=299 }))
     }
 
     /// Whether the host ended while it was under way, so that nobody was told anything of it: it may be sent again.

@@ -29,6 +29,7 @@ pub mod story;
 mod tests;
 pub mod tiles;
 mod time;
+mod undone;
 pub mod verify;
 
 pub use body::{Body, Kind, Tally};

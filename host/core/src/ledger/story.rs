@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 
 use super::body::{
-    Amount, Body, CallAccepted, CallDenied, CallFinished, CallPaused, Cause, EffectChecked, EffectHeld, EffectIntent,
-    EffectOutcome, EffectRefused, EffectResolved, EffectRetried, End, Found, HoldEdited, HoldVoted, Kind, Letter,
-    Outcome, Tally, before_name,
+    Amount, Body, By, CallAccepted, CallDenied, CallFinished, CallPaused, Cause, EffectChecked, EffectHeld,
+    EffectIntent, EffectOutcome, EffectRefused, EffectResolved, EffectRetried, End, Found, HoldEdited, HoldVoted, Kind,
+    Letter, Outcome, Rollback, Tally, before_name,
 };
 use super::entry::{Entry, Principal};
 use super::{LedgerError, Stamp};
@@ -239,6 +239,10 @@ impl CallStory {
                 require(
                     guard!("ledger.story-letter", self.takes_its_letter(intent)),
                     "it takes a dead letter, and its call is no operator's retry of that; or its call is, and it takes none",
+                )?;
+                require(
+                    guard!("ledger.story-undoes", self.may_undo(intent)),
+                    "it takes back an effect that its call is not there to undo",
                 )?;
                 let ordinal = intent.ordinal;
                 let intent = Box::new(told(entry, intent.clone()));
@@ -609,6 +613,31 @@ impl CallStory {
         let due = self.letter().filter(|_| intent.cause != Cause::Host);
         let by_operator = due.is_none() || intent.cause == Cause::Operator;
         intent.letter.as_ref() == due && by_operator
+    }
+
+    /// What the call is there to undo, or was when it was refused, where it is an operator's rollback.
+    #[must_use]
+    pub const fn undoes(&self) -> Option<&Rollback> {
+        match &self.opening.what {
+            Opening::Accepted(accepted) => accepted.undoes.as_ref(),
+            Opening::Denied(denied) => denied.undoes.as_ref(),
+        }
+    }
+
+    /// Whether a guest ran in the call: none did where it was denied, in an operator's retry of a dead letter and in a rollback by routes.
+    #[must_use]
+    pub fn ran_a_guest(&self) -> bool {
+        matches!(&self.opening.what, Opening::Accepted(accepted) if accepted.runs_a_guest())
+    }
+
+    /// Whether an intent takes back what its call is there to undo. In a rollback by routes, every effect that changes something does.
+    fn may_undo(&self, intent: &EffectIntent) -> bool {
+        let by_routes = self.undoes().filter(|undoes| undoes.by == By::Routes);
+        match (by_routes, &intent.undoes) {
+            (Some(rollback), Some(undoes)) => intent.cause == Cause::Operator && rollback.call == undoes.call,
+            (Some(_), None) => !intent.changes(),
+            (None, undoes) => undoes.is_none(),
+        }
     }
 
     fn is_of(&self, entry: &Entry) -> bool {

@@ -8,6 +8,7 @@ use super::body::{Body, BreakerClosed, BreakerOpened, CallDiverged, CallPaused, 
 use super::entry::{Entry, Stamp};
 use super::merkle::{Frontier, Hash, leaf_hash};
 use super::story::{CallStory, EffectStory, Opening};
+use super::undone::Undone;
 use super::{Checkpoint, LedgerError, VerifierKey};
 use crate::digest::Digest;
 use crate::guard;
@@ -167,6 +168,8 @@ struct Pass<'k> {
     broken: HashSet<(String, Option<String>)>,
     /// Runs, and what is part of them.
     runs: Runs,
+    /// What rollbacks undid.
+    undone: Undone,
 }
 
 impl<'k> Pass<'k> {
@@ -202,6 +205,7 @@ impl<'k> Pass<'k> {
             stops: BTreeMap::new(),
             broken: HashSet::new(),
             runs: Runs::default(),
+            undone: Undone::default(),
         })
     }
 
@@ -401,6 +405,9 @@ impl<'k> Pass<'k> {
             _ => {}
         }
         let Some(call) = entry.call() else { return Ok(false) };
+        let before = self.doubtful.get(call).or_else(|| self.open.get(call));
+        self.undone
+            .tell(entry, before, |call| self.over.contains(&short(call)))?;
         if let Some(story) = self.doubtful.get_mut(call) {
             story.follow(entry)?;
             if story.doubts().next().is_none() {

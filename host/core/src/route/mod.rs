@@ -20,6 +20,7 @@
 //! breaker = { failures = 5, within = "60s", open = "30s" }
 //! retries = { most = 3, backoff = "200ms" }
 //! dead_letter = true
+//! undo = { route = "refunds.cancel" } # or "write-back": how what it did is taken back
 //! object = { read = "refunds.get", answer = "id" }    # how to read what it changes; `id` names what is there before
 //!
 //! [connection.stripe.route."refunds.get"]
@@ -32,6 +33,7 @@ mod condition;
 mod money;
 mod object;
 mod spec;
+mod undo;
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -53,6 +55,7 @@ pub use money::Lookup;
 use money::Money;
 pub use object::{Object, ObjectQuestion, ObjectSpec};
 pub use spec::{BodySpec, ConditionalTier, CurrencySpec, IdempotencySpec, MoneySpec, RouteSpec, TierSpec};
+pub use undo::{Undo, UndoRoute, UndoSpec, UndoWord};
 
 /// An operator's way to one service, as far as decisions need it. The rest of it (address, credential) is the gate's.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,6 +87,7 @@ pub struct Route {
     dead_letter: bool,
     object: Option<Object>,
     fresh_ms: Option<u64>,
+    undo: Option<Undo>,
 }
 
 /// How the service recognises a request that it has seen before.
@@ -150,6 +154,7 @@ impl Connection {
         };
         connection.check_lookups()?;
         connection.check_objects()?;
+        connection.check_undos()?;
         Ok(connection)
     }
 

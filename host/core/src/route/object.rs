@@ -123,6 +123,15 @@ impl Object {
         matches!(self.named, Named::Field(_))
     }
 
+    /// The field of the body that names it, where the path does not.
+    #[must_use]
+    pub const fn id_field(&self) -> Option<&FieldPath> {
+        match &self.named {
+            Named::Field(field) => Some(field),
+            Named::Capture(_) | Named::Answer(_) => None,
+        }
+    }
+
     /// What to ask before and after a request: none where its answer alone names the object.
     ///
     /// # Errors

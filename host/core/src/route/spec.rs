@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::condition::Condition;
 use super::money::Money;
 use super::object::{Object, ObjectSpec};
+use super::undo::{Undo, UndoSpec};
 use super::{Idempotency, Route, RouteTier};
 use crate::effect::{BodyKind, HeaderSet, Method, Methods, PathPattern};
 use crate::field::{FieldPath, FieldSet};
@@ -57,6 +58,8 @@ pub struct RouteSpec {
     pub object: Option<ObjectSpec>,
     /// How old what was read through it may be when an effect that waited goes on: a number and `s`, `m`, `h` or `d`.
     pub fresh: Option<String>,
+    /// How what it did is taken back, when an operator undoes a call.
+    pub undo: Option<UndoSpec>,
 }
 
 /// A form of bodies.
@@ -213,6 +216,7 @@ impl RouteSpec {
             breaker: self.breaker.as_ref().map(BreakerSpec::check).transpose()?,
             retries,
             dead_letter: self.dead_letter,
+            undo: self.undo.map(Undo::from),
             body,
             required,
             query: field_set("query", &self.query)?,

@@ -7,7 +7,7 @@ use super::connection::Way;
 use ambit_core::error::printable;
 use ambit_core::field::FieldPath;
 use ambit_core::guard;
-use ambit_core::route::{Connection, Object, RouteSpec};
+use ambit_core::route::{Connection, Object, RouteSpec, UndoSpec};
 use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use toml::Spanned;
@@ -95,6 +95,12 @@ fn report(route: &Table<'_>, error: &Error) {
         route
             .source()
             .problem(span, message, "not known", Some(help.to_owned()));
+    } else if message.contains("UndoSpec") {
+        let message = format!("`undo` of {} is no way to undo", route.what());
+        let help = "\"write-back\", or { route = \"refunds.cancel\" }";
+        route
+            .source()
+            .problem(span, message, "not known", Some(help.to_owned()));
     } else {
         let message = format!("{} cannot be read: {message}", route.what());
         route.source().problem(span, message, "here", None);
@@ -125,7 +131,7 @@ pub(super) fn check(name: &Located<String>, way: &Way, specs: Specs, source: &So
         };
         source.problem(place, message, "this route", None);
         specs.remove(first)?;
-        specs.retain(|_, spec| !looks_up_through(spec, first));
+        specs.retain(|_, spec| !looks_up_through(spec, first) && !undoes_through(spec, first));
     }
 }
 
@@ -134,6 +140,10 @@ fn looks_up_through(spec: &RouteSpec, route: &str) -> bool {
     let object = spec.object.as_ref();
     money.is_some_and(|money| money.currency.lookup.as_deref() == Some(route))
         || object.is_some_and(|object| object.read == route)
+}
+
+fn undoes_through(spec: &RouteSpec, route: &str) -> bool {
+    matches!(&spec.undo, Some(UndoSpec::Route(through)) if through.route == route)
 }
 
 /// What the host sets on every request of a connection cannot be what a route lets a guest set.

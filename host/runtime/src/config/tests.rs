@@ -706,6 +706,25 @@ object = { read = "none", id = "{id}" }
 }
 
 #[test]
+fn a_way_to_undo_is_told_where_it_is_none() {
+    let told = |undo: &str| {
+        let text = format!(
+            "[connection.crm]\norigin = \"https://crm.example\"\n[connection.crm.route.make]\nmatch = \"POST /v1/x\"\nundo = {undo}\n"
+        );
+        render(&parse(&text).unwrap_err())
+    };
+    let word = told("\"take-back\"");
+    assert!(word.contains("`undo` of route `make` is no way to undo"), "{word}");
+    assert!(
+        word.contains("\"write-back\", or { route = \"refunds.cancel\" }"),
+        "{word}"
+    );
+    let none = told("{ route = \"unmake\" }");
+    assert!(none.contains("`undo` goes through `unmake`"), "{none}");
+    assert!(told("\"write-back\"").contains("needs to know how it was before"));
+}
+
+#[test]
 fn routes_that_cannot_be_together_are_told() {
     check(
         r#"

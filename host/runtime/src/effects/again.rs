@@ -22,7 +22,7 @@ use crate::transcript::{AskedFor, Divergence};
 use super::object::Before;
 use super::send::{Delivered, Way, borrowed, open_upstream};
 use super::shown::changed;
-use super::{CallEffects, Known, Missed, Permitted, Redelivery, effect_digest, stopped};
+use super::{CallEffects, Known, Missed, Permitted, Redelivery, Through, effect_digest, stopped};
 
 /// An effect in doubt, when it is sent again.
 pub(crate) struct UnseenEffect {
@@ -81,10 +81,10 @@ impl CallEffects {
     pub(super) fn send_unseen(
         &mut self,
         unseen: UnseenEffect,
-        import: u32,
+        import: Through<'_>,
         guest: &GuestRequest,
     ) -> Result<GuestResponse, Missed> {
-        let same = unseen.asked.check(self.grant.label(import), guest, self.grant.limits());
+        let same = unseen.asked.check(self.label(import), guest, self.grant.limits());
         if let Err(divergence) = same {
             return Err(Missed::Over(divergence.stop()));
         }
@@ -117,7 +117,7 @@ impl CallEffects {
     ) -> Result<Result<GuestResponse, GuestHttpError>, Stop> {
         self.letter = Some(letter);
         let outcome = match self.unseen.take() {
-            Some(unseen) => self.send_unseen(unseen, import, guest),
+            Some(unseen) => self.send_unseen(unseen, Through::Import(import), guest),
             None => Err(Missed::Over(Refusal::new(
                 Code::Internal,
                 "there is nothing to send again",

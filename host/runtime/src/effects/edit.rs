@@ -15,7 +15,7 @@ use crate::store::{Payload, StoreError};
 
 use super::budget::Asks;
 use super::hold::{Held, InPlace, WaitingEffect};
-use super::{CallEffects, Known, Missed};
+use super::{CallEffects, Known, Missed, Through};
 
 /// An edit whose person may make it, of the effect that a call waits with.
 pub(crate) struct Editing {
@@ -57,7 +57,7 @@ impl CallEffects {
         &mut self,
         waiting: &WaitingEffect,
         editing: &Editing,
-        import: u32,
+        import: Through<'_>,
         guest: &GuestRequest,
     ) -> Missed {
         let edited = match self.edit_held(waiting, editing, import, guest) {
@@ -85,7 +85,7 @@ impl CallEffects {
         &mut self,
         waiting: &WaitingEffect,
         editing: &Editing,
-        import: u32,
+        import: Through<'_>,
         guest: &GuestRequest,
     ) -> Result<Held, Missed> {
         let edited = editing.changes.apply(guest)?;

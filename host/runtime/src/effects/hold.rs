@@ -6,7 +6,7 @@ use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::Admitted;
 use ambit_core::hold::{Bound, Changes, End, Found, Hold, Need, Progress as Votes, Standing};
 use ambit_core::ledger::Principal;
-use ambit_core::ledger::body::{Amount, Cause, EffectHeld, held_name};
+use ambit_core::ledger::body::{Amount, Cause, EffectHeld, Undoes, held_name};
 use ambit_core::money::Spend;
 use ambit_core::object::Image;
 use ambit_core::policy::Mode;
@@ -24,20 +24,20 @@ use super::budget::Asks;
 use super::edit::{Edited, Editing};
 use super::object::{Before, fresh_still};
 use super::shown::{Shown, changed};
-use super::{CallEffects, Known, Missed, Permitted, amount, effect_digest, is_a_stop};
+use super::{CallEffects, Known, Missed, Permitted, Through, amount, effect_digest, is_a_stop};
 
 impl CallEffects {
     /// The held effect, which the guest asks for again: by what people said, and decided anew.
     pub(super) fn go_on(
         &mut self,
         waiting: WaitingEffect,
-        import: u32,
+        import: Through<'_>,
         guest: &GuestRequest,
     ) -> Result<GuestResponse, Missed> {
-        let label = self.grant.label(import);
+        let label = self.label(import);
         let same = waiting.asked.check(label, guest, self.grant.limits());
-        if let Err(divergence) = same {
-            let stop = divergence.stop();
+        let same = same.map_err(|divergence| import.stop(&divergence));
+        if let Err(stop) = same.and_then(|()| waiting.undoes_the_same(import)) {
             self.refuse(waiting.refused(&stop), &stop)?;
             return Err(Missed::Over(stop));
         }
@@ -204,6 +204,7 @@ impl CallEffects {
             spend: held.spend,
             tier: held.tier,
             way,
+            undoes: known.undoes.clone(),
         });
         // A copy: a batch that is refused, as there is no room for one more, leaves what is pending to the next one.
         let mut batch = Batch {
@@ -235,10 +236,12 @@ impl CallEffects {
         Ok(Missed::Over(Refusal::new(Code::Held, message)))
     }
 
-    /// Whether an effect is one that can wait: asked for the first time, by the guest, and not in a dry run, of which nothing is left.
+    /// Whether an effect is one that can wait: asked for the first time, by the guest or to take one back, and not in a dry run, of which
+    /// nothing is left.
     pub(super) fn can_wait(&self, known: &Known) -> bool {
         let dry = self.mode == Mode::DryRun;
-        known.hold.is_none() && !known.sent && known.cause == Cause::Guest && ambit_core::guard!("hold.dry-run", !dry)
+        let asked = known.cause == Cause::Guest || known.undoes.is_some();
+        known.hold.is_none() && !known.sent && asked && ambit_core::guard!("hold.dry-run", !dry)
     }
 
     /// The approvals that an effect waits for, where it is one that can wait, and is denied by policy.
@@ -306,6 +309,8 @@ pub(crate) struct WaitingEffect {
     pub(crate) reads: Vec<Seen>,
     /// What a caller is told of it.
     pub(crate) held: Held,
+    /// The effect of another call that it takes back.
+    pub(crate) undoes: Option<Undoes>,
     /// What people changed of what the guest asks for, if they did.
     pub(crate) changes: Option<Changes>,
     /// The edit that the call is run again for, where it does not go on.
@@ -346,13 +351,27 @@ pub struct Held {
 impl WaitingEffect {
     /// What is known of it before anything is decided anew.
     pub(super) fn known(&self) -> Known {
-        let mut known = Known::new(self.asked.ordinal, Cause::Guest);
+        let cause = match self.undoes {
+            None => Cause::Guest,
+            Some(_) => Cause::Operator,
+        };
+        let mut known = Known::new(self.asked.ordinal, cause);
+        known.undoes.clone_from(&self.undoes);
         known.import = self.asked.label.clone();
         known.asked = self.commitment;
         known.hold = Some(self.hold.id);
         known.over.clone_from(&self.held.over);
         known.reads.clone_from(&self.reads);
         known
+    }
+
+    /// That it takes back the effect which people were told that it would.
+    fn undoes_the_same(&self, import: Through<'_>) -> Result<(), Stop> {
+        if !ambit_core::guard!("undo.same-effect", self.undoes.as_ref() == import.undoes()) {
+            let why = "the effect is another one than was approved: it takes something else back";
+            return Err(Refusal::new(Code::Stale, why));
+        }
+        Ok(())
     }
 
     /// The same where the effect is refused: its hold ends.

@@ -23,12 +23,13 @@ use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::{Admitted, CurrencyLookup, Grant};
 use ambit_core::hold::End;
 use ambit_core::json::Json;
-use ambit_core::ledger::body::{Amount, Cause, EffectRefused, Letter, Refused};
+use ambit_core::ledger::body::{Amount, Cause, EffectRefused, Letter, Refused, Undoes};
 use ambit_core::ledger::{Body, EntryDraft, Principal, Tally};
 use ambit_core::money::{Budget, Spend};
 use ambit_core::policy::{CallFacts, EffectFacts, Mode};
 use ambit_core::route::ObjectQuestion;
 use ambit_core::scope::Tier;
+use ambit_core::undo::Inverse;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::Rng;
 
@@ -244,6 +245,8 @@ struct Known {
     given: BTreeMap<String, u32>,
     /// The budgets whose caps these let it pass.
     over: Vec<String>,
+    /// The effect of another call that it takes back.
+    undoes: Option<Undoes>,
     /// Whether it was sent before, and is in doubt: it is no new effect, and waits for nobody.
     sent: bool,
     /// What it changes, as it was read before.
@@ -254,6 +257,39 @@ struct Known {
     reads_object: bool,
     /// What its call had read when it was held.
     reads: Vec<Seen>,
+}
+
+/// Where a request comes from: what has to cover it.
+#[derive(Clone, Copy)]
+pub(crate) enum Through<'a> {
+    /// The guest asks, or asked in an earlier call, through this import.
+    Import(u32),
+    /// The host takes an effect of an earlier call back, through this connection.
+    Inverse(&'a str, &'a Inverse, &'a Undoes),
+}
+
+impl<'a> Through<'a> {
+    const fn undoes(self) -> Option<&'a Undoes> {
+        match self {
+            Through::Import(_) => None,
+            Through::Inverse(_, _, undoes) => Some(undoes),
+        }
+    }
+
+    /// What ends the call where it is not as it was: a guest that asks for something else, or a record or route that says otherwise.
+    fn stop(self, divergence: &Divergence) -> Stop {
+        match self {
+            Through::Import(_) => divergence.stop(),
+            Through::Inverse(_, _, undoes) => Refusal::new(
+                Code::Stale,
+                format!(
+                    "what takes effect {} back is another request than it was: its route changed meanwhile",
+                    undoes.ordinal
+                ),
+            )
+            .advise(format!("undo what is left of it anew: ambit rollback {}", undoes.call)),
+        }
+    }
 }
 
 impl Known {
@@ -275,6 +311,7 @@ impl Known {
             approvals: BTreeMap::new(),
             given: BTreeMap::new(),
             over: Vec::new(),
+            undoes: None,
             sent: false,
             before: None,
             created: None,
@@ -349,8 +386,59 @@ impl CallEffects {
     ) -> Result<Result<GuestResponse, GuestHttpError>, Stop> {
         self.letter = Some(letter);
         let ordinal = self.next_ordinal()?;
-        let outcome = self.effect(ordinal, import, guest);
+        let outcome = self.effect(ordinal, Through::Import(import), guest);
         self.told(outcome)
+    }
+
+    /// Takes an effect of another call back: through the whole gate, as the operator's. Where the rollback goes on after a hold, what it
+    /// had done before is not done again.
+    ///
+    /// # Errors
+    /// A [`Stop`] where the call ends here.
+    pub(crate) fn take_back(
+        &mut self,
+        connection: &str,
+        inverse: &Inverse,
+        undoes: &Undoes,
+    ) -> Result<Result<GuestResponse, GuestHttpError>, Stop> {
+        self.ask_for(Through::Inverse(connection, inverse, undoes), &inverse.words)
+    }
+
+    /// What the guest, or the host in its place, asks for next: what it was told before, or now for the first time.
+    fn ask_for(
+        &mut self,
+        import: Through<'_>,
+        request: &GuestRequest,
+    ) -> Result<Result<GuestResponse, GuestHttpError>, Stop> {
+        self.entered.running().check()?;
+        if let Some(recalled) = self.past.pop_front() {
+            return self.recall(recalled, import, request);
+        }
+        let outcome = match (self.waiting.take(), self.unseen.take()) {
+            (Some(waiting), _) => self.go_on(waiting, import, request),
+            (None, Some(unseen)) => self.send_unseen(unseen, import, request),
+            (None, None) => {
+                let ordinal = self.next_ordinal()?;
+                self.effect(ordinal, import, request)
+            }
+        };
+        self.told(outcome)
+    }
+
+    /// Whether what is asked for may be had, and as what.
+    fn admit(&self, import: Through<'_>, request: &GuestRequest) -> Result<Admitted, Refusal> {
+        match import {
+            Through::Import(import) => self.grant.admit(import, request),
+            Through::Inverse(connection, inverse, _) => self.grant.admit_inverse(connection, inverse),
+        }
+    }
+
+    /// The label of the import that a request comes through.
+    fn label(&self, import: Through<'_>) -> Option<&str> {
+        match import {
+            Through::Import(import) => self.grant.label(import),
+            Through::Inverse(..) => None,
+        }
     }
 
     /// What the guest is told of an effect.
@@ -425,13 +513,14 @@ impl CallEffects {
     }
 
     /// The guest's effect, from what it asked for to the answer it is given.
-    fn effect(&mut self, ordinal: u32, import: u32, guest: &GuestRequest) -> Result<GuestResponse, Missed> {
-        let cause = match self.letter {
-            None => Cause::Guest,
-            Some(_) => Cause::Operator,
+    fn effect(&mut self, ordinal: u32, import: Through<'_>, guest: &GuestRequest) -> Result<GuestResponse, Missed> {
+        let cause = match (&self.letter, import) {
+            (None, Through::Import(_)) => Cause::Guest,
+            _ => Cause::Operator,
         };
         let mut known = Known::new(ordinal, cause);
-        known.import = self.grant.label(import).map(str::to_owned);
+        known.undoes = import.undoes().cloned();
+        known.import = self.label(import).map(str::to_owned);
         let asked = transcript::kept(guest, self.grant.limits());
         known.asked = Some(self.keep(format!("effect/{ordinal}/asked"), &asked)?);
         let outcome = self
@@ -458,13 +547,13 @@ impl CallEffects {
     fn recall(
         &mut self,
         recalled: Recalled,
-        import: u32,
+        import: Through<'_>,
         guest: &GuestRequest,
     ) -> Result<Result<GuestResponse, GuestHttpError>, Stop> {
-        let label = self.grant.label(import);
+        let label = self.label(import);
         let same = recalled.asked.check(label, guest, self.grant.limits());
         if let Err(divergence) = same {
-            return Err(self.diverged(&divergence));
+            return Err(self.diverged(import.stop(&divergence)));
         }
         self.clock_ms = recalled.clock_ms;
         if let Err(GuestHttpError::Refused(refusal)) = &recalled.answer {
@@ -477,10 +566,9 @@ impl CallEffects {
     }
 
     /// The guest asks for something else than it had: nothing more happens.
-    fn diverged(&mut self, divergence: &Divergence) -> Stop {
+    fn diverged(&mut self, stop: Stop) -> Stop {
         self.past.clear();
         self.unseen = None;
-        let stop = divergence.stop();
         match self.waiting.take() {
             None => stop,
             Some(waiting) => match self.refuse(waiting.refused(&stop), &stop) {
@@ -504,7 +592,7 @@ impl CallEffects {
 
     /// Scope, route, tier and narrowing; then money; then policy; then what there is to change. Nothing has left when this
     /// returns, except the host's own look-up of a currency and its reading of an object, which have intents of their own.
-    fn permitted(&mut self, known: &mut Known, import: u32, guest: &GuestRequest) -> Result<Permitted, Missed> {
+    fn permitted(&mut self, known: &mut Known, import: Through<'_>, guest: &GuestRequest) -> Result<Permitted, Missed> {
         let (admitted, spend) = self.considered(known, import, guest)?;
         match self.decide(&admitted, spend, &[], known) {
             Ok(()) => {
@@ -526,10 +614,10 @@ impl CallEffects {
     fn considered(
         &mut self,
         known: &mut Known,
-        import: u32,
+        import: Through<'_>,
         guest: &GuestRequest,
     ) -> Result<(Admitted, Spend), Missed> {
-        let admitted = self.grant.admit(import, guest)?;
+        let admitted = self.admit(import, guest)?;
         known.admitted(&admitted);
         self.same_place(known, &admitted)?;
         if self.ends_dry_run(admitted.tier()) {
@@ -691,6 +779,7 @@ impl CallEffects {
             rules: known.rules,
             spend: known.spend,
             tier: known.tier,
+            undoes: known.undoes,
         });
         self.pending.entries.push(entry);
         self.tally.refused();
@@ -849,19 +938,7 @@ pub(crate) fn refusal_json(refusal: &Refusal) -> Json {
 
 impl Effects for CallEffects {
     fn http(&mut self, import: u32, request: GuestRequest) -> Result<Result<GuestResponse, GuestHttpError>, Stop> {
-        self.entered.running().check()?;
-        if let Some(recalled) = self.past.pop_front() {
-            return self.recall(recalled, import, &request);
-        }
-        let outcome = match (self.waiting.take(), self.unseen.take()) {
-            (Some(waiting), _) => self.go_on(waiting, import, &request),
-            (None, Some(unseen)) => self.send_unseen(unseen, import, &request),
-            (None, None) => {
-                let ordinal = self.next_ordinal()?;
-                self.effect(ordinal, import, &request)
-            }
-        };
-        self.told(outcome)
+        self.ask_for(Through::Import(import), &request)
     }
 
     fn log(&mut self, level: LogLevel, message: &str) -> Result<(), Stop> {

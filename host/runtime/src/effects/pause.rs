@@ -23,9 +23,9 @@ impl CallEffects {
     /// Ends the guest before a change, and keeps of the call what it goes on from. Where the stop is lifted already, or no guest runs that
     /// could go on, the effect is refused.
     pub(super) fn pause(&mut self, known: &Known, refusal: Refusal) -> Result<Missed, StoreError> {
-        let stop = match self.letter {
-            None => self.pausing(known)?,
-            Some(_) => None,
+        let stop = match (&self.letter, &known.undoes) {
+            (None, None) => self.pausing(known)?,
+            _ => None,
         };
         let Some(stop) = stop else {
             return Ok(Missed::Refused(refusal));

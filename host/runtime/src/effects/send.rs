@@ -260,6 +260,7 @@ impl CallEffects {
             rules: known.rules.clone(),
             spend: amount(spend),
             tier: admitted.tier(),
+            undoes: known.undoes.clone(),
         });
         let time = Duration::from_millis(self.grant.limits().upstream_ms);
         // A copy: a batch that is refused for a budget leaves what is pending to the next one.
@@ -327,8 +328,12 @@ impl CallEffects {
             absent: known.reads_object && ended.says_there_is_none(),
             answer,
             attempts,
-            // What stays as it was has not failed for good.
-            dead: answer.is_some() && known.cause != Cause::Host && admitted.route().dead_letter() && ended.failed(),
+            // What stays as it was has not failed for good, and what did not take an effect back is tried again by the next rollback.
+            dead: answer.is_some()
+                && known.cause != Cause::Host
+                && known.undoes.is_none()
+                && admitted.route().dead_letter()
+                && ended.failed(),
             ms: ended.traffic.ms,
             ordinal: known.ordinal,
             outcome,

@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::store::StoreError;
 
 use super::budget::Asks;
-use super::{CallEffects, Known, Missed, amount, effect_digest};
+use super::{CallEffects, Known, Missed, Through, amount, effect_digest};
 
 /// A request as it would be sent, below the connection's base, which may hold a secret, and without what the gate adds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -155,8 +155,8 @@ impl CallEffects {
     }
 
     /// What is shown of an effect that waits on: as it would be sent, if it can be had at all.
-    pub(super) fn shown(&self, import: u32, guest: &GuestRequest) -> Option<Shown> {
-        let admitted = self.grant.admit(import, guest).ok()?;
+    pub(super) fn shown(&self, import: Through<'_>, guest: &GuestRequest) -> Option<Shown> {
+        let admitted = self.admit(import, guest).ok()?;
         Some(Shown::of(admitted.request()))
     }
 }

@@ -9,7 +9,7 @@ use memchr::{memchr, memmem};
 use zeroize::Zeroizing;
 
 /// What stands where a secret stood. Harmless inside a JSON string, a header and a URL's text.
-const MASK: &[u8] = b"[masked]";
+const MASK: &[u8] = ambit_core::effect::MASKED.as_bytes();
 
 /// A spelling shorter than this would also be found where nothing was leaked.
 const MIN_SPELLING: usize = 8;

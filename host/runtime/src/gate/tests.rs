@@ -259,6 +259,7 @@ fn durable(request: HttpRequest, time: Duration) -> Durable {
         rules: vec!["may-call".into()],
         run: None,
         seed: Digest::of(b"seed"),
+        undoes: None,
     };
     let wire = request.wire().to_canonical().into_bytes();
     let payload = Payload::new("c_aaaaaaaaaaaaaaaaaaaaaaaaaa", "effect/0/request", wire).unwrap();
@@ -278,6 +279,7 @@ fn durable(request: HttpRequest, time: Duration) -> Durable {
         rules: vec!["may-commit".into()],
         spend: None,
         tier: Tier::Commit,
+        undoes: None,
     };
     let store = Store::memory(Keys::generate().unwrap(), StoreOptions::default()).unwrap();
     let batch = Batch {

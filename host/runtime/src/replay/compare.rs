@@ -89,6 +89,9 @@ impl<'s> Extent<'s> {
         if story.letter().is_some() {
             return Err(refuse("it is an operator's retry of a dead letter, so no guest ran"));
         }
+        if !story.ran_a_guest() {
+            return Err(refuse("it is an operator's rollback by routes, so no guest ran"));
+        }
         let Some(finished) = story.finished.as_ref().map(|finished| &finished.what) else {
             let by = match (story.waiting(), story.paused()) {
                 (Some(_), _) => By::Waits,

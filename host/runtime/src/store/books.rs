@@ -12,8 +12,9 @@ use ambit_core::digest::Digest;
 use ambit_core::guard;
 use ambit_core::hold::{self, Delegation, Edit, End, Verdict, Vote};
 use ambit_core::ledger::body::{
-    CallAccepted, Doubt, EffectChecked, EffectHeld, EffectRetried, HoldEdited, HoldVoted, Outcome, PersonDelegated,
-    PersonEnrolled, PersonRevoked, Reservation, RunDegraded, RunEnded, RunStarted, Settlement, StopLifted, StopSet,
+    CallAccepted, Doubt, EffectChecked, EffectHeld, EffectRetried, Found, HoldEdited, HoldVoted, Outcome,
+    PersonDelegated, PersonEnrolled, PersonRevoked, Reservation, Rollback, RunDegraded, RunEnded, RunStarted,
+    Settlement, StopLifted, StopSet,
 };
 use ambit_core::ledger::verify::subject;
 use ambit_core::ledger::{Body, Entry, EntryDraft, VerifierKey};
@@ -22,7 +23,7 @@ use ambit_core::run::{self, Run, RunError};
 use ambit_core::scope::Tier;
 use ambit_core::stop::{Scope, Stop, forbidding};
 
-use super::StoreError;
+use super::{StoreError, undoing};
 
 /// Something that is under way until an entry says that it is not: a call, or one effect of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -156,6 +157,19 @@ pub(super) trait Books {
     fn bury(&mut self, work: &Work, index: u64) -> Result<bool, Self::Error>;
     /// Takes an effect that failed for good from the list; false where it is not there.
     fn exhume(&mut self, work: &Work) -> Result<bool, Self::Error>;
+    /// Notes that a call rolls another back; false where it does already.
+    fn note_rollback(&mut self, by: &str, of: &Rollback, index: u64) -> Result<bool, Self::Error>;
+    /// What a call rolls back, if it is there for that.
+    fn rolls_back(&mut self, by: &str) -> Result<Option<Rollback>, Self::Error>;
+    /// Whether a rollback of the call is under way.
+    fn is_rolled_back(&mut self, call: &str) -> Result<bool, Self::Error>;
+    /// Notes that `by` takes `work` back, an effect or all of a call; false where something did already.
+    fn undo(&mut self, work: &Work, by: &Work) -> Result<bool, Self::Error>;
+    /// Whether an effect, or all of a call, was taken back.
+    fn is_undone(&mut self, work: &Work) -> Result<bool, Self::Error>;
+    /// Notes that `by` took nothing back after all.
+    fn redo(&mut self, by: &Work) -> Result<(), Self::Error>;
+
     /// Notes that an effect is in doubt since the entry at `index`.
     fn doubt(&mut self, work: &Work, index: u64) -> Result<(), Self::Error>;
     /// Notes that it is no longer; false where it was not.
@@ -230,6 +244,9 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<Entr
         Body::CallAccepted(body) => {
             let (work, run) = (work(), join(books, entry, body)?);
             books.note_tool(&work.call, Some(&body.asked.tool))?;
+            if let Some(rollback) = &body.undoes {
+                undoing::begin(books, &work, entry.index(), rollback)?;
+            }
             let begins = Begins {
                 changes: false,
                 reserved: &body.reserved,
@@ -250,6 +267,9 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<Entr
             }
             if let Some(letter) = &body.letter {
                 take_letter(books, &letter.call, letter.ordinal)?;
+            }
+            if let Some(undoes) = &body.undoes {
+                undoing::take_back(books, &work, undoes)?;
             }
             if let Some(run) = &run {
                 let admitted = run.admits_effect(body.tier, entry.time_ms());
@@ -286,6 +306,9 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<Entr
             if body.is_in_doubt() && begun.changes {
                 books.doubt(&work, entry.index())?;
             }
+            if !body.is_in_doubt() && !body.is_done() {
+                books.redo(&work)?;
+            }
             if body.dead && !books.bury(&work, entry.index())? {
                 return Err(contradiction(&work, "is a dead letter already"));
             }
@@ -300,12 +323,16 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<Entr
             if body.dead && !books.bury(&work, entry.index())? {
                 return Err(contradiction(&work, "is a dead letter already"));
             }
+            if body.found == Found::NotDone {
+                books.redo(&work)?;
+            }
         }
         Body::CallFinished(body) => {
             let work = work();
             no_effect_open(books, &work)?;
             no_effect_held(books, &work)?;
             books.note_tool(&work.call, None)?;
+            undoing::end(books, &work, body)?;
             end(books, &work, entry, &body.settled)?;
             return count(books, &work, run::call_failed(body));
         }
@@ -922,7 +949,7 @@ fn is_over<B: Books>(books: &mut B, work: &Work, window: &Window, time_ms: i64) 
     }
 }
 
-fn contradiction<E: From<StoreError>>(work: &Work, what: &str) -> E {
+pub(super) fn contradiction<E: From<StoreError>>(work: &Work, what: &str) -> E {
     let effect = work
         .ordinal
         .map(|ordinal| format!("effect {ordinal} of "))

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use ambit_core::ledger::body::Rollback;
 use ambit_core::money::Account;
 use ambit_core::run::Run;
 use ambit_core::stop::Stop;
@@ -23,6 +24,10 @@ pub(super) struct MapBooks {
     waiting: HashMap<String, u64>,
     pub(super) letters: HashMap<Work, u64>,
     pub(super) doubts: HashMap<Work, u64>,
+    /// What rollbacks are of, each with the index of the entry that says so.
+    pub(super) rollbacks: HashMap<String, (Rollback, u64)>,
+    /// What took effects back, and calls as a whole.
+    pub(super) undone: HashMap<Work, Work>,
     pub(super) persons: HashMap<String, String>,
     pub(super) stops: HashMap<Stop, InForce>,
     /// The tools of calls under way.
@@ -45,6 +50,8 @@ enum Before {
     Hold(Work, Option<Held>),
     Letter(Work, Option<u64>),
     Doubt(Work, Option<u64>),
+    Rollback(String, Option<(Rollback, u64)>),
+    Undone(Work, Option<Work>),
     Person(String, Option<String>),
     Stop(Stop, Option<InForce>),
     Tool(String, Option<String>),
@@ -71,6 +78,8 @@ impl MapBooks {
                 Before::Delegation(key, row) => put_back(&mut self.delegations, key, row),
                 Before::Letter(key, row) => put_back(&mut self.letters, key, row),
                 Before::Doubt(key, row) => put_back(&mut self.doubts, key, row),
+                Before::Rollback(key, row) => put_back(&mut self.rollbacks, key, row),
+                Before::Undone(key, row) => put_back(&mut self.undone, key, row),
                 Before::Person(key, row) => put_back(&mut self.persons, key, row),
                 Before::Stop(key, row) => put_back(&mut self.stops, key, row),
                 Before::Tool(key, row) => put_back(&mut self.tools, key, row),
@@ -261,6 +270,48 @@ impl Books for MapBooks {
         let before = self.letters.remove(work);
         self.undo.push(Before::Letter(work.clone(), before));
         Ok(before.is_some())
+    }
+
+    fn note_rollback(&mut self, by: &str, of: &Rollback, index: u64) -> Result<bool, StoreError> {
+        let before = self.rollbacks.insert(by.to_owned(), (of.clone(), index));
+        let new = before.is_none();
+        self.undo.push(Before::Rollback(by.to_owned(), before));
+        Ok(new)
+    }
+
+    fn rolls_back(&mut self, by: &str) -> Result<Option<Rollback>, StoreError> {
+        Ok(self.rollbacks.get(by).map(|(of, _)| of.clone()))
+    }
+
+    fn is_rolled_back(&mut self, call: &str) -> Result<bool, StoreError> {
+        let work = |call: &str| Work {
+            call: call.to_owned(),
+            ordinal: None,
+        };
+        let mut of_call = self.rollbacks.iter().filter(|(_, (of, _))| of.call == call);
+        Ok(of_call.any(|(by, _)| self.unfinished.contains_key(&work(by))))
+    }
+
+    fn undo(&mut self, work: &Work, by: &Work) -> Result<bool, StoreError> {
+        if self.undone.contains_key(work) {
+            return Ok(false);
+        }
+        self.undone.insert(work.clone(), by.clone());
+        self.undo.push(Before::Undone(work.clone(), None));
+        Ok(true)
+    }
+
+    fn is_undone(&mut self, work: &Work) -> Result<bool, StoreError> {
+        Ok(self.undone.contains_key(work))
+    }
+
+    fn redo(&mut self, by: &Work) -> Result<(), StoreError> {
+        let of = self.undone.iter().find(|(_, found)| *found == by);
+        if let Some(of) = of.map(|(of, _)| of.clone()) {
+            let before = self.undone.remove(&of);
+            self.undo.push(Before::Undone(of, before));
+        }
+        Ok(())
     }
 
     fn doubt(&mut self, work: &Work, index: u64) -> Result<(), StoreError> {

@@ -36,6 +36,7 @@ mod schema;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod undoing;
 mod vault;
 mod writer;
 

@@ -170,6 +170,25 @@ CREATE TABLE dead_letters(
   PRIMARY KEY (call, ordinal)
 ) STRICT, WITHOUT ROWID;
 
+-- Calls that undo others, for ever: what was undone of a call is found by these.
+CREATE TABLE rollbacks(
+  by TEXT PRIMARY KEY,
+  call TEXT NOT NULL,
+  how TEXT NOT NULL CHECK (how IN ('function', 'routes')),
+  idx INTEGER NOT NULL UNIQUE
+) STRICT, WITHOUT ROWID;
+CREATE INDEX rollbacks_by_call ON rollbacks(call, idx);
+
+-- Effects that were taken back, or may have been, each by which effect; and (ordinal -1) calls that a function of their tool undid whole.
+CREATE TABLE undone(
+  call TEXT NOT NULL,
+  ordinal INTEGER NOT NULL,
+  by TEXT NOT NULL,
+  nth INTEGER NOT NULL,
+  PRIMARY KEY (call, ordinal),
+  UNIQUE (by, nth)
+) STRICT, WITHOUT ROWID;
+
 -- People who may approve, with the text of their public key.
 CREATE TABLE persons(
   name TEXT PRIMARY KEY,

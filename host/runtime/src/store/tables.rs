@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ambit_core::digest::Digest;
 use ambit_core::error::Refusal;
 use ambit_core::guard;
-use ambit_core::ledger::body::ValuesErased;
+use ambit_core::ledger::body::{By, Rollback, ValuesErased};
 use ambit_core::ledger::{Body, Entry, EntryDraft, Frontier, Hash, Node};
 use ambit_core::money::Account;
 use ambit_core::run::Run;
@@ -108,6 +108,12 @@ pub(super) struct Tables<'c> {
     end_delegations: Statement<'c>,
     bury: Statement<'c>,
     exhume: Statement<'c>,
+    note_rollback: Statement<'c>,
+    rolls_back: Statement<'c>,
+    is_rolled_back: Statement<'c>,
+    undo: Statement<'c>,
+    is_undone: Statement<'c>,
+    redo: Statement<'c>,
     doubt: Statement<'c>,
     undoubt: Statement<'c>,
     set_stop: Statement<'c>,
@@ -190,6 +196,19 @@ impl<'c> Tables<'c> {
             end_delegations: prepare("UPDATE delegations SET until = 0 WHERE person = ?1 OR delegate = ?1")?,
             bury: prepare("INSERT INTO dead_letters(call, ordinal, idx) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?,
             exhume: prepare("DELETE FROM dead_letters WHERE call = ?1 AND ordinal = ?2")?,
+            note_rollback: prepare(
+                "INSERT INTO rollbacks(by, call, how, idx) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+            )?,
+            rolls_back: prepare("SELECT call, how FROM rollbacks WHERE by = ?1")?,
+            is_rolled_back: prepare(
+                "SELECT 1 FROM rollbacks JOIN unfinished ON unfinished.call = rollbacks.by AND unfinished.ordinal = -1
+                 WHERE rollbacks.call = ?1",
+            )?,
+            undo: prepare(
+                "INSERT INTO undone(call, ordinal, by, nth) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (call, ordinal) DO NOTHING",
+            )?,
+            is_undone: prepare("SELECT 1 FROM undone WHERE call = ?1 AND ordinal = ?2")?,
+            redo: prepare("DELETE FROM undone WHERE by = ?1 AND nth = ?2")?,
             doubt: prepare("INSERT INTO doubts(call, ordinal, idx) VALUES (?1, ?2, ?3)")?,
             undoubt: prepare("DELETE FROM doubts WHERE call = ?1 AND ordinal = ?2")?,
             set_stop: prepare(
@@ -457,6 +476,33 @@ impl Books for Tables<'_> {
         Ok(self.exhume.execute(params![work.call, ordinal(work)])? == 1)
     }
 
+    fn note_rollback(&mut self, by: &str, of: &Rollback, at: u64) -> Result<bool, Fail> {
+        let row = params![by, of.call, of.by.as_str(), index(at)?];
+        Ok(self.note_rollback.execute(row)? == 1)
+    }
+
+    fn rolls_back(&mut self, by: &str) -> Result<Option<Rollback>, Fail> {
+        Ok(self.rolls_back.query_row([by], |row| rollback(row, 0)).optional()?)
+    }
+
+    fn is_rolled_back(&mut self, call: &str) -> Result<bool, Fail> {
+        Ok(self.is_rolled_back.exists([call])?)
+    }
+
+    fn undo(&mut self, work: &Work, by: &Work) -> Result<bool, Fail> {
+        let row = params![work.call, ordinal(work), by.call, ordinal(by)];
+        Ok(self.undo.execute(row)? == 1)
+    }
+
+    fn is_undone(&mut self, work: &Work) -> Result<bool, Fail> {
+        Ok(self.is_undone.exists(params![work.call, ordinal(work)])?)
+    }
+
+    fn redo(&mut self, by: &Work) -> Result<(), Fail> {
+        self.redo.execute(params![by.call, ordinal(by)])?;
+        Ok(())
+    }
+
     fn doubt(&mut self, work: &Work, at: u64) -> Result<(), Fail> {
         self.doubt.execute(params![work.call, ordinal(work), index(at)?])?;
         Ok(())
@@ -577,6 +623,20 @@ pub(super) fn stop(kind: &str, scope: &str) -> Result<Stop, StoreError> {
     Ok(Stop {
         kind: kind.parse().map_err(unreadable)?,
         scope: scope.parse().map_err(unreadable)?,
+    })
+}
+
+/// What is rolled back, from two columns of a row, of which this is the first.
+pub(super) fn rollback(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Rollback> {
+    let how: String = row.get(first + 1)?;
+    let by = if how == By::Function.as_str() {
+        By::Function
+    } else {
+        By::Routes
+    };
+    Ok(Rollback {
+        by,
+        call: row.get(first)?,
     })
 }
 

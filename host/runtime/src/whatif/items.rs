@@ -100,6 +100,8 @@ pub(super) fn of(story: &CallStory, revoked: &BTreeMap<String, Vec<u64>>) -> Ite
         match asked {
             // Its budgets held it, not policy alone.
             Some(held) if !held.over.is_empty() => found.apart += 1,
+            // The operator's own: no guest asked for it.
+            Some(held) if held.undoes.is_some() => found.apart += 1,
             Some(held) => found.items.push(held_item(&call, held)),
             None => {}
         }

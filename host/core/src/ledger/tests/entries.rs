@@ -143,6 +143,7 @@ fn absent_values_are_left_out() {
         run: None,
         stage: Stage::Caller,
         tool: None,
+        undoes: None,
     };
     let draft = EntryDraft {
         principal: None,

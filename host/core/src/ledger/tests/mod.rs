@@ -15,6 +15,7 @@ mod notes;
 mod receipts;
 mod runs;
 mod tree;
+mod undone;
 mod whole;
 
 use std::collections::HashMap;
@@ -352,6 +353,7 @@ fn accepted() -> Body {
         rules: vec!["support-calls".into()],
         run: None,
         seed: digest("seed"),
+        undoes: None,
     }
     .into()
 }
@@ -366,6 +368,7 @@ fn denied() -> Body {
         run: None,
         stage: Stage::Policy,
         tool: Some("refunds".into()),
+        undoes: None,
     }
     .into()
 }
@@ -393,6 +396,7 @@ fn intent(ordinal: u32) -> Body {
         rules: vec!["support-refunds".into()],
         spend: Some(usd(5000)),
         tier: Tier::Commit,
+        undoes: None,
     }
     .into()
 }
@@ -474,6 +478,7 @@ fn held(ordinal: u32) -> Body {
         spend: Some(usd(5000)),
         tier: Tier::Commit,
         way: None,
+        undoes: None,
     }
     .into()
 }
@@ -554,6 +559,7 @@ fn refused(ordinal: u32) -> Body {
         rules: vec![],
         spend: Some(usd(60_000)),
         tier: Some(Tier::Commit),
+        undoes: None,
     }
     .into()
 }

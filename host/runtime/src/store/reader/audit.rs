@@ -252,6 +252,10 @@ impl Audit {
         self.same("the dead letters", |books| books.letters == letters);
         let doubts = reader.doubts()?.into_iter().collect();
         self.same("the effects in doubt", |books| books.doubts == doubts);
+        let rollbacks = reader.rollbacks()?.into_iter().collect();
+        self.same("the rollbacks", |books| books.rollbacks == rollbacks);
+        let undone = reader.undone()?.into_iter().collect();
+        self.same("what was undone", |books| books.undone == undone);
         let stops = reader.stops()?.into_iter();
         let stops = stops.map(|row| (row.stop.clone(), row)).collect();
         self.same("the stops", |books| books.stops == stops);

@@ -1,12 +1,16 @@
 //! Calls: what their entries say of them, which are under way, in doubt or failed for good.
 
+use ambit_core::ledger::body::Rollback;
 use ambit_core::ledger::{Body, CallStory, Entry, story};
-use rusqlite::params;
+use rusqlite::{Row, params};
 
 use super::{Reader, parse, work};
 use crate::store::StoreError;
 use crate::store::books::Work;
-use crate::store::tables::{CALL, index};
+use crate::store::tables::{self, CALL, index};
+
+/// A rollback, with what it is of and the index of the entry that says so.
+type Rolled = (String, (Rollback, u64));
 
 /// Which calls to list, newest first. What is none doesn't matter.
 #[derive(Clone, Debug, Default)]
@@ -180,6 +184,36 @@ impl Reader {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let sql = "SELECT call, ordinal, idx FROM dead_letters WHERE idx > ?1 ORDER BY idx LIMIT ?2";
         self.all(sql, [after, limit], |row| Ok((work(row)?, row.get(2)?)))
+    }
+
+    /// The calls that roll a call back, in order, whatever became of them.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn rollbacks_of(&self, call: &str) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT by FROM rollbacks WHERE call = ?1 ORDER BY idx";
+        self.all(sql, [call], |row| row.get(0))
+    }
+
+    /// All rollbacks: each with the call that it is of, and the index of the entry that says so.
+    pub(super) fn rollbacks(&self) -> Result<Vec<Rolled>, StoreError> {
+        let sql = "SELECT by, call, how, idx FROM rollbacks";
+        self.all(sql, [], |row| {
+            Ok((row.get(0)?, (tables::rollback(row, 1)?, row.get(3)?)))
+        })
+    }
+
+    /// What was taken back, each with what took it back.
+    pub(super) fn undone(&self) -> Result<Vec<(Work, Work)>, StoreError> {
+        let by = |row: &Row<'_>| -> rusqlite::Result<Work> {
+            let ordinal: i64 = row.get(3)?;
+            Ok(Work {
+                call: row.get(2)?,
+                ordinal: u32::try_from(ordinal).ok(),
+            })
+        };
+        let sql = "SELECT call, ordinal, by, nth FROM undone";
+        self.all(sql, [], |row| Ok((work(row)?, by(row)?)))
     }
 
     /// Those of calls whose id begins with `prefix`.

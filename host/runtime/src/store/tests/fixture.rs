@@ -10,9 +10,9 @@ use ambit_core::effect::{GuestBody, GuestRequest, HttpRequest, WireLimits};
 use ambit_core::error::Code;
 use ambit_core::grant::Limits;
 use ambit_core::ledger::body::{
-    Answered, Asked, CallAccepted, CallFinished, Cause, ConfigChanged, Doubt, EffectChecked, EffectHeld, EffectIntent,
-    EffectOutcome, EffectRefused, EffectResolved, EffectRetried, End, ErrorBound, Found, HoldVoted, Letter, Outcome,
-    Refused, Reservation, Returned, RunCap, RunEnded, RunStarted, Settlement, Shown,
+    Answered, Asked, By, CallAccepted, CallFinished, Cause, ConfigChanged, Doubt, EffectChecked, EffectHeld,
+    EffectIntent, EffectOutcome, EffectRefused, EffectResolved, EffectRetried, End, ErrorBound, Found, HoldVoted,
+    Letter, Outcome, Refused, Reservation, Returned, Rollback, RunCap, RunEnded, RunStarted, Settlement, Shown, Undoes,
 };
 use ambit_core::ledger::{Body, EntryDraft, Principal, Tally};
 use ambit_core::policy::Mode;
@@ -239,6 +239,7 @@ impl Call {
             rules: vec!["may-call".into()],
             run: None,
             seed,
+            undoes: None,
         })
     }
 
@@ -299,6 +300,7 @@ impl Call {
             rules: vec!["may-commit".into()],
             spend: None,
             tier: Tier::Commit,
+            undoes: None,
         })
     }
 
@@ -362,6 +364,31 @@ impl Call {
         batch
     }
 
+    /// A call by which an operator undoes another.
+    pub(super) fn accepted_to_undo(&self, by: By, call: &str) -> EntryDraft {
+        let mut draft = self.accepted(vec![]);
+        if let Body::CallAccepted(body) = &mut draft.body {
+            body.undoes = Some(Rollback {
+                by,
+                call: call.to_owned(),
+            });
+        }
+        draft
+    }
+
+    /// The intent that takes an effect of another call back.
+    pub(super) fn takes_back(&self, ordinal: u32, call: &str, of: u32) -> Batch {
+        let mut batch = self.intends(ordinal, &request("/back"), vec![]);
+        if let Some(Body::EffectIntent(body)) = batch.entries.first_mut().map(|entry| &mut entry.body) {
+            body.cause = Cause::Operator;
+            body.undoes = Some(Undoes {
+                call: call.to_owned(),
+                ordinal: of,
+            });
+        }
+        batch
+    }
+
     pub(super) fn held(&self, ordinal: u32, hold: &[u8], expires: u64) -> EntryDraft {
         self.draft(EffectHeld {
             over: vec![],
@@ -383,6 +410,7 @@ impl Call {
             spend: None,
             tier: Tier::Commit,
             way: None,
+            undoes: None,
         })
     }
 
@@ -426,6 +454,7 @@ impl Call {
             rules: vec![],
             spend: None,
             tier: None,
+            undoes: None,
         })
     }
 

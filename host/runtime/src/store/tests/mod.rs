@@ -19,3 +19,4 @@ mod holds;
 mod opening;
 mod runs;
 mod stops;
+mod undoing;

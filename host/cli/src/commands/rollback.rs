@@ -1,0 +1,173 @@
+//! `ambit rollback`: what a call did, taken back.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+
+use ambit_core::effect::GuestRequest;
+use ambit_core::error::Refusal;
+use ambit_core::ledger::story::Opening;
+use ambit_runtime::call::{Answer, Outcome};
+use ambit_runtime::config::Config;
+use ambit_runtime::host::{Host, HostOptions};
+use ambit_runtime::rollback::{Fate, Item, Plan, RollbackError};
+use ambit_runtime::store::Reader;
+use serde_json::{Value, json};
+
+use super::{audit, call};
+use crate::args::{Format, Rollback};
+use crate::output::{self, Exit, Failure, Output, note, style, untrusted};
+
+impl From<RollbackError> for Failure {
+    fn from(error: RollbackError) -> Failure {
+        match error {
+            RollbackError::Refused(refusal) => refusal.into(),
+            RollbackError::Fault(fault) => fault.into(),
+        }
+    }
+}
+
+pub(crate) fn run(args: &Rollback, home: &Path, out: Output) -> Result<Exit, Failure> {
+    let reader = audit::open(home)?;
+    let call = audit::resolve(&reader, &args.call)?;
+    let tool = tool_of(&reader, &call)?;
+    drop(reader);
+    let opening = output::working("opening the home");
+    let host = Host::open(Config::load(home)?, HostOptions::for_tools(tool.as_deref()))?;
+    drop(opening);
+    host.warnings().iter().for_each(output::warn);
+    let tool = tool.unwrap_or_default();
+    let plan = match host.plan_rollback(&call) {
+        Ok(plan) => plan,
+        // What cannot be undone at all is written down, and nothing is asked.
+        Err(RollbackError::Refused(refusal)) if args.dry_run => return Err(unusable(refusal)),
+        Err(RollbackError::Refused(_)) => {
+            let answer = host.roll_back(&call, None)?;
+            call::tell(&host, &answer, &tool, None, out)?;
+            return exit(&host, &answer, None);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if args.dry_run {
+        out.result(&document(&plan), |w| told(&plan, w))?;
+        return Ok(Exit::Done);
+    }
+    if out.format == Format::Human {
+        let mut text = Vec::new();
+        told(&plan, &mut text).map_err(|error| Failure::internal(error.to_string()))?;
+        note(String::from_utf8_lossy(&text).trim_end());
+    }
+    if !args.yes && plan.refusal().is_none() {
+        confirm()?;
+    }
+    let undoing = output::working("undoing");
+    let answer = host.roll_back(&call, Some(undoing.listener()))?;
+    drop(undoing);
+    call::tell(&host, &answer, &tool, None, out)?;
+    exit(&host, &answer, Some(&plan))
+}
+
+/// What cannot be undone as it is: the command was about the wrong call, or too early.
+fn unusable(refusal: Refusal) -> Failure {
+    let failure = Failure::usage(refusal.message);
+    match refusal.advice {
+        Some(advice) => failure.advise(advice),
+        None => failure,
+    }
+}
+
+/// The tool that the call was to.
+fn tool_of(reader: &Reader, call: &str) -> Result<Option<String>, Failure> {
+    Ok(match reader.story(call)?.opening.what {
+        Opening::Accepted(accepted) => Some(accepted.asked.tool),
+        Opening::Denied(denied) => denied.tool,
+    })
+}
+
+/// All is undone, not all is, or it waits; what did not begin cannot be undone as things are, unless there just is no way to.
+fn exit(host: &Host, answer: &Answer, plan: Option<&Plan>) -> Result<Exit, Failure> {
+    let story = host.reader()?.story(answer.call.as_str())?;
+    let no_way = plan.is_some_and(|plan| plan.refusal().is_some());
+    Ok(match (&answer.outcome, &story.opening.what) {
+        (Outcome::Ok(_) | Outcome::Held(_) | Outcome::Paused(_), _) => call::exit_of(answer),
+        (_, Opening::Denied(_)) if !no_way => Exit::Usage,
+        _ => Exit::Refused,
+    })
+}
+
+/// Asks whoever sits at the terminal.
+fn confirm() -> Result<(), Failure> {
+    let stdin = io::stdin();
+    if !stdin.is_terminal() {
+        return Err(
+            Failure::refused("nothing was undone: standard input is no terminal, so nobody can be asked")
+                .advise("To have it done without being asked, say so: --yes. To only see what would be: --dry-run."),
+        );
+    }
+    // The question and its answer share a line.
+    let asked = write!(anstream::stderr(), "Undo it? [y/N] ");
+    let mut answer = String::new();
+    let read = asked.and_then(|()| stdin.read_line(&mut answer));
+    match read {
+        Ok(_) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
+        _ => Err(Failure::refused("nothing was undone")),
+    }
+}
+
+/// What would be done, for programs.
+fn document(plan: &Plan) -> Value {
+    let item = |item: &Item| {
+        let place = format!("{}/{}", item.connection, item.route);
+        let (state, how) = match &item.inverse {
+            _ if plan.function.is_some() => ("function", None),
+            Ok(inverse) => ("route", Some(words(item, &inverse.route, &inverse.words))),
+            Err(Fate::Not(why)) => ("not", Some(why.clone())),
+            Err(Fate::Undone) => ("undone", None),
+            Err(Fate::Before(by)) => ("undone", Some(by.clone())),
+        };
+        json!({
+            "effect": item.ordinal,
+            "place": place,
+            "tier": item.tier,
+            "spend": item.spend,
+            "by": state,
+            "how": how,
+        })
+    };
+    json!({
+        "call": plan.call,
+        "by": plan.by(),
+        "function": plan.function.as_ref().map(|(function, _)| function),
+        "args": plan.function.as_ref().map(|(_, args)| args.to_serde()),
+        "effects": plan.items.iter().map(item).collect::<Vec<_>>(),
+    })
+}
+
+/// The request that takes an effect back, as people read it.
+fn words(item: &Item, route: &str, words: &GuestRequest) -> String {
+    format!("{} {} ({}/{route})", words.method, words.path, item.connection)
+}
+
+/// What would be done, for people.
+fn told(plan: &Plan, w: &mut dyn Write) -> io::Result<()> {
+    writeln!(w, "{} is undone so, the last effect first:", plan.call)?;
+    for item in &plan.items {
+        let spend = item.spend.map_or_else(String::new, |spend| {
+            format!(", {} {} (minor units)", spend.minor, spend.currency)
+        });
+        let place = format!("{} {}/{}{spend}", item.tier, item.connection, item.route);
+        let (colour, how) = match &item.inverse {
+            _ if plan.function.is_some() => (style::HEAD, "by the function below".to_owned()),
+            Ok(inverse) => (style::GOOD, words(item, &inverse.route, &inverse.words)),
+            Err(Fate::Not(why)) => (style::BAD, format!("not undone: {why}")),
+            Err(Fate::Undone) => (style::DIM, "undone".to_owned()),
+            Err(Fate::Before(by)) => (style::DIM, format!("undone before, by {by}")),
+        };
+        let (on, off) = (colour.render(), colour.render_reset());
+        writeln!(w, "  effect {}: {}", item.ordinal, untrusted(&place))?;
+        writeln!(w, "    {on}{}{off}", untrusted(&how))?;
+    }
+    if let Some((function, args)) = &plan.function {
+        writeln!(w, "  {} {}", untrusted(function), untrusted(&args.to_canonical()))?;
+    }
+    Ok(())
+}

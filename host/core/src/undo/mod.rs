@@ -1,0 +1,260 @@
+//! Taking back what a call did: what there is to take back, and how.
+//!
+//! A call is undone by another call, its *rollback*, in one of two ways. By routes: effect by effect, the last first, as the operator's
+//! routes say (`undo`), and no guest runs. Or by the function that the undone one declares (`undo(name)`), with arguments from what was
+//! asked and returned. [`effects`] says what happened and what of it was taken back, from the entries; [`obstacle`] why nothing can be
+//! undone right now; [`inverse`] makes the request that takes one effect back, from what is recorded of it; [`arguments`] what the
+//! function is called with. Nothing here reads or sends.
+
+mod inverse;
+#[cfg(test)]
+mod tests;
+
+pub use inverse::{Inverse, Recorded, inverse};
+
+use crate::error::{Code, Refusal};
+use crate::json::{Json, Object};
+use crate::ledger::CallStory;
+use crate::ledger::body::{Answered, By, End, Found, Outcome};
+use crate::ledger::story::{EffectStory, Opening};
+use crate::manifest;
+
+/// What became of one effect that changes something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It happened, and nothing took it back.
+    Done,
+    /// It may have happened: the service answered with this status, which says neither.
+    Unsure(u16),
+    /// It was taken back by the effect of this number of this rollback.
+    Undone(String, u32),
+}
+
+/// What a call's rollback is about: its effects that changed something, the last first, and what became of each. `rollbacks` are the
+/// rollbacks of it so far, in order. An effect that did not happen is none of them.
+#[must_use]
+pub fn effects(story: &CallStory, rollbacks: &[CallStory]) -> Vec<(u32, State)> {
+    let states = story.effects.iter().rev().filter_map(|(ordinal, effect)| {
+        let state = state(effect)?;
+        let by = rollbacks.iter().find_map(|rollback| {
+            let nth = takes_back(rollback, &story.call, *ordinal)?;
+            Some(State::Undone(rollback.call.clone(), nth))
+        });
+        Some((*ordinal, by.unwrap_or(state)))
+    });
+    states.collect()
+}
+
+/// Whether an effect happened; none where it did not, or changed nothing.
+fn state(effect: &EffectStory) -> Option<State> {
+    let EffectStory::Intended {
+        intent,
+        outcome: Some(outcome),
+        resolved,
+        ..
+    } = effect
+    else {
+        return None;
+    };
+    if !intent.what.changes() {
+        return None;
+    }
+    let found = resolved.as_ref().map(|resolved| resolved.what.found);
+    match (&outcome.what.outcome, found) {
+        (Outcome::InDoubt(_), Some(Found::Done)) => Some(State::Done),
+        (Outcome::Answered(Answered { status: 200..=299 }), _) => Some(State::Done),
+        // The service's word that it did not do it.
+        (Outcome::Answered(Answered { status }), _) if *status != 408 && (400..500).contains(status) => None,
+        (Outcome::Answered(Answered { status }), _) => Some(State::Unsure(*status)),
+        _ => None,
+    }
+}
+
+/// The effect of a rollback that took this one back.
+fn takes_back(rollback: &CallStory, call: &str, ordinal: u32) -> Option<u32> {
+    rollback.effects.iter().find_map(|(nth, effect)| {
+        let EffectStory::Intended { intent, .. } = effect else {
+            return None;
+        };
+        let undoes = intent.what.undoes.as_ref()?;
+        let same = undoes.call == call && undoes.ordinal == ordinal;
+        (same && state(effect) == Some(State::Done)).then_some(*nth)
+    })
+}
+
+/// Why a call cannot be undone right now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// It was denied before it began.
+    Denied,
+    /// It is a rollback itself.
+    Rollback,
+    /// An effect of it waits for approvals.
+    Waits,
+    /// It has not ended.
+    Unfinished,
+    /// Nobody knows whether this effect of this call, the one to be undone or a rollback of it, happened.
+    Doubt(String, u32),
+    /// This rollback of it has not ended.
+    UnderWay {
+        /// The rollback.
+        call: String,
+        /// Whether an effect of it waits for approvals.
+        waits: bool,
+        /// In which way it undoes.
+        by: By,
+    },
+    /// It was undone, last by this call.
+    Undone(String),
+    /// None of its effects changed anything.
+    Nothing,
+}
+
+/// Why a call cannot be undone right now; none where it can. `rollbacks` are the rollbacks of it so far, in order.
+#[must_use]
+pub fn obstacle(story: &CallStory, rollbacks: &[CallStory]) -> Option<Obstacle> {
+    if matches!(story.opening.what, Opening::Denied(_)) {
+        return Some(Obstacle::Denied);
+    }
+    if story.undoes().is_some() {
+        return Some(Obstacle::Rollback);
+    }
+    if story.waiting().is_some() {
+        return Some(Obstacle::Waits);
+    }
+    if let Some(doubt) = std::iter::once(story).chain(rollbacks).find_map(doubt) {
+        return Some(doubt);
+    }
+    if !story.is_over() {
+        return Some(Obstacle::Unfinished);
+    }
+    if let Some(open) = rollbacks.iter().find(|rollback| !rollback.is_over()) {
+        return Some(Obstacle::UnderWay {
+            call: open.call.clone(),
+            waits: open.waiting().is_some(),
+            by: open.undoes().map_or(By::Routes, |undoes| undoes.by),
+        });
+    }
+    if let Some(by) = rollbacks.iter().rev().find(|rollback| undid_all(rollback)) {
+        return Some(Obstacle::Undone(by.call.clone()));
+    }
+    let effects = effects(story, rollbacks);
+    let left = effects.iter().any(|(_, state)| !matches!(state, State::Undone(..)));
+    let last = effects.iter().rev().find_map(|(_, state)| match state {
+        State::Undone(by, _) => Some(by.clone()),
+        _ => None,
+    });
+    match (left, last) {
+        (true, _) => None,
+        (false, Some(by)) => Some(Obstacle::Undone(by)),
+        (false, None) => Some(Obstacle::Nothing),
+    }
+}
+
+fn doubt(story: &CallStory) -> Option<Obstacle> {
+    let ordinal = story.doubts().next()?;
+    Some(Obstacle::Doubt(story.call.clone(), ordinal))
+}
+
+/// Whether a function of the tool undid all of a call: it ended well, or the last thing that it did was found to be done.
+#[must_use]
+pub fn undid_all(rollback: &CallStory) -> bool {
+    let by_function = rollback.undoes().is_some_and(|undoes| undoes.by == By::Function);
+    let Some(finished) = rollback.finished.as_ref().filter(|_| by_function) else {
+        return false;
+    };
+    let last = rollback.effects.values().rev().find_map(|effect| match effect {
+        EffectStory::Intended { intent, resolved, .. } if intent.what.changes() => {
+            Some(resolved.as_ref().map(|resolved| resolved.what.found))
+        }
+        _ => None,
+    });
+    matches!(finished.what.outcome, End::Ok(_)) || last.flatten() == Some(Found::Done)
+}
+
+impl Obstacle {
+    /// What the operator is told.
+    #[must_use]
+    pub fn refusal(&self, call: &str) -> Refusal {
+        let refuse = |code: Code, why: String, advice: &str| Refusal::new(code, why).advise(advice);
+        match self {
+            Self::Denied => refuse(
+                Code::Undo,
+                format!("call {call} was denied: nothing of it happened"),
+                "`ambit audit show` says why it was denied",
+            ),
+            Self::Rollback => refuse(
+                Code::Undo,
+                format!("call {call} is a rollback itself"),
+                "to have what it took back once more, call the tool again",
+            ),
+            Self::Waits => refuse(
+                Code::Undo,
+                format!("call {call} waits for approvals: it has not ended"),
+                "`ambit approvals reject` ends its hold; what it did before can be undone then",
+            ),
+            Self::Unfinished => refuse(
+                Code::Undo,
+                format!("call {call} has not ended"),
+                "wait until it has; where the host's end interrupted it, `ambit calls resume` goes on with it and `ambit calls end` ends it",
+            ),
+            Self::Doubt(of, ordinal) => {
+                let which = if of == call { "call" } else { "its rollback" };
+                refuse(
+                    Code::Doubt,
+                    format!("nobody knows whether effect {ordinal} of {which} {of} happened"),
+                    &format!("find out at the service, then `ambit calls resolve {of} --done` or `--not-done`"),
+                )
+            }
+            Self::UnderWay {
+                call: by, waits: true, ..
+            } => refuse(
+                Code::Undo,
+                format!("call {call} is being undone: its rollback {by} waits for approvals"),
+                "`ambit approvals list` prints what waits",
+            ),
+            Self::UnderWay { call: by, .. } => refuse(
+                Code::Undo,
+                format!("call {call} is being undone: its rollback {by} has not ended"),
+                "wait until it has",
+            ),
+            Self::Undone(by) => refuse(
+                Code::Undo,
+                format!("call {call} was undone already, by {by}"),
+                &format!("`ambit audit show {by}` says how"),
+            ),
+            Self::Nothing => refuse(
+                Code::Undo,
+                format!("nothing to undo: no effect of call {call} changed anything"),
+                "`ambit audit show` prints what it did",
+            ),
+        }
+    }
+}
+
+/// The arguments of the function that undoes a call: each parameter from what was asked for or returned, as the undone function's
+/// declaration was resolved when its component was read.
+///
+/// # Errors
+/// The parameter that neither has.
+pub fn arguments(undo: &manifest::Undo, args: &Json, result: &Json) -> Result<Json, String> {
+    let mut members = Object::new();
+    for (name, source) in &undo.params {
+        let (from, place) = match source {
+            manifest::Source::Argument => (args, "arguments"),
+            manifest::Source::Result => (result, "result"),
+        };
+        match from.get(name) {
+            Some(value) => members.insert(name.as_str(), value.clone()),
+            // An optional argument was left out, and is again.
+            None if *source == manifest::Source::Argument => continue,
+            None => {
+                return Err(format!(
+                    "its recorded {place} has no `{name}`, which `{}` takes",
+                    undo.function
+                ));
+            }
+        };
+    }
+    Ok(members.into())
+}

@@ -1,0 +1,279 @@
+//! What undoes a call, effect by effect or by a function of its tool, and why what cannot be undone cannot.
+
+use ambit_core::effect::{GuestResponse, HttpRequest};
+use ambit_core::error::{Code, Refusal};
+use ambit_core::json::{self, Json};
+use ambit_core::ledger::CallStory;
+use ambit_core::ledger::body::{Amount, By, EffectIntent, End};
+use ambit_core::ledger::story::{EffectStory, Opening};
+use ambit_core::scope::Tier;
+use ambit_core::undo::{self, Inverse, Recorded, State};
+use serde::Serialize;
+
+use crate::host::Host;
+use crate::store::Reader;
+use crate::transcript::{Record, Unreadable, tampered};
+
+/// What undoes a call.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The call.
+    pub call: String,
+    /// Its effects that changed something, the last first.
+    pub items: Vec<Item>,
+    /// The function of its tool that undoes all of it, with its arguments; none where its routes do, or nothing does.
+    pub function: Option<(String, Json)>,
+}
+
+/// One effect of a call that is to be undone.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// Which.
+    pub ordinal: u32,
+    /// The connection's name.
+    pub connection: String,
+    /// The route's name.
+    pub route: String,
+    /// How much it changed.
+    pub tier: Tier,
+    /// The money that it moved.
+    pub spend: Option<Amount>,
+    /// What takes it back; or what became of it, where nothing does.
+    pub inverse: Result<Inverse, Fate>,
+}
+
+/// What becomes of one effect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fate {
+    /// It is undone now.
+    Undone,
+    /// It was undone by this earlier rollback.
+    Before(String),
+    /// It is not undone, and why.
+    Not(String),
+}
+
+impl Fate {
+    /// Whether nothing of it is left.
+    #[must_use]
+    pub const fn is_undone(&self) -> bool {
+        matches!(self, Self::Undone | Self::Before(_))
+    }
+
+    /// Why not, or by which earlier rollback.
+    #[must_use]
+    pub fn why(&self) -> Option<&str> {
+        match self {
+            Self::Undone => None,
+            Self::Before(call) => Some(call),
+            Self::Not(why) => Some(why),
+        }
+    }
+}
+
+impl Plan {
+    /// In which way it undoes.
+    #[must_use]
+    pub const fn by(&self) -> By {
+        match self.function {
+            Some(_) => By::Function,
+            None => By::Routes,
+        }
+    }
+
+    /// Why nothing can be undone, where nothing can.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Refusal> {
+        let something = self.function.is_some() || self.items.iter().any(|item| item.inverse.is_ok());
+        if something {
+            return None;
+        }
+        let not = self.items.iter().filter_map(|item| match &item.inverse {
+            Err(Fate::Not(why)) => Some(format!("effect {}: {why}", item.ordinal)),
+            _ => None,
+        });
+        let not: Vec<String> = not.collect();
+        let call = &self.call;
+        Some(
+            Refusal::new(
+                Code::Undo,
+                format!("nothing of call {call} can be undone ({})", not.join("; ")),
+            )
+            .advise("the operator says how with `undo` on a route of ambit.toml, a tool's author with `undo(function)`; or undo it by hand"),
+        )
+    }
+}
+
+impl Host {
+    /// What undoes a call that can be undone.
+    ///
+    /// # Errors
+    /// Where the call's record was tampered with.
+    pub(super) fn plan(&self, reader: &Reader, story: &CallStory, rollbacks: &[CallStory]) -> Result<Plan, Refusal> {
+        let record = Record::new(reader, story);
+        let mut items = Vec::new();
+        for (ordinal, state) in undo::effects(story, rollbacks) {
+            let Some(EffectStory::Intended { intent, .. }) = story.effects.get(&ordinal) else {
+                continue;
+            };
+            let intent = &intent.what;
+            let inverse = match state {
+                State::Undone(by, _) => Err(Fate::Before(by)),
+                State::Unsure(status) => Err(Fate::Not(format!(
+                    "the service answered {status}: nobody knows whether it happened"
+                ))),
+                State::Done => self.inverse(&record, story, intent)?.map_err(Fate::Not),
+            };
+            items.push(Item {
+                ordinal,
+                connection: intent.connection.clone(),
+                route: intent.route.clone(),
+                tier: intent.tier,
+                spend: intent.spend,
+                inverse,
+            });
+        }
+        let mut plan = Plan {
+            call: story.call.clone(),
+            items,
+            function: None,
+        };
+        if plan.items.iter().any(|item| matches!(item.inverse, Err(Fate::Not(_)))) {
+            match self.undoing_function(&record, story, &plan)? {
+                Ok(function) => plan.function = Some(function),
+                Err(why) => plan.add(&why),
+            }
+        }
+        Ok(plan)
+    }
+
+    /// What takes one effect back, or why nothing does.
+    fn inverse(
+        &self,
+        record: &Record<'_>,
+        story: &CallStory,
+        intent: &EffectIntent,
+    ) -> Result<Result<Inverse, String>, Refusal> {
+        let config = &self.shared.config;
+        let name = &intent.connection;
+        let Some(connection) = config.connection(name) else {
+            return Ok(Err(format!("there is no connection `{name}` any more")));
+        };
+        let tool = match &story.opening.what {
+            Opening::Accepted(accepted) => config.tool(&accepted.asked.tool),
+            Opening::Denied(_) => None,
+        };
+        if !tool.is_some_and(|tool| tool.bind.values().any(|bound| bound == name)) {
+            return Ok(Err(format!("its tool is not bound to `{name}` any more")));
+        }
+        let Some(route) = connection.route(&intent.route) else {
+            return Ok(Err(format!("there is no route `{name}/{}` any more", intent.route)));
+        };
+        // What nothing is made of need not be there.
+        if route.undo().is_none() {
+            return Ok(Err("no `undo` on its route".to_owned()));
+        }
+        let recorded = match readable(Values::of(record, intent))? {
+            Ok(values) => values,
+            Err(why) => return Ok(Err(why)),
+        };
+        let limits = tool.map_or(config.limits(), |tool| &tool.limits).wire();
+        let Some(request) = HttpRequest::of_wire(&recorded.request, &limits) else {
+            return Ok(Err("its recorded request is none that this version sends".to_owned()));
+        };
+        let recorded = Recorded {
+            request: &request,
+            answer: recorded.answer.as_ref(),
+            before: recorded.before.as_ref(),
+        };
+        Ok(undo::inverse(connection, route, &recorded))
+    }
+
+    /// The function of its tool that undoes all of a call, with its arguments; or why there is none.
+    fn undoing_function(
+        &self,
+        record: &Record<'_>,
+        story: &CallStory,
+        plan: &Plan,
+    ) -> Result<Result<(String, Json), String>, Refusal> {
+        let Opening::Accepted(accepted) = &story.opening.what else {
+            return Ok(Err("it was denied".to_owned()));
+        };
+        let tool = self.shared.tools.get(&accepted.asked.tool);
+        let function = tool.and_then(|tool| tool.loaded.manifest().function(&accepted.asked.function).ok());
+        let Some(undo) = function.and_then(|function| function.undo.as_ref()) else {
+            return Ok(Err("the function declares none".to_owned()));
+        };
+        if !story.ran_a_guest() {
+            return Ok(Err(format!("no guest ran, so `{}` has nothing to undo", undo.function)));
+        }
+        if plan
+            .items
+            .iter()
+            .any(|item| matches!(item.inverse, Err(Fate::Before(_))))
+        {
+            return Ok(Err(format!("`{}` undoes all of it, and some is undone", undo.function)));
+        }
+        let ended = story.finished.as_ref().map(|finished| &finished.what.outcome);
+        if !ambit_core::guard!("undo.function-ok", matches!(ended, Some(End::Ok(_)))) {
+            return Ok(Err(format!(
+                "`{}` undoes a call that ended well, and this did not",
+                undo.function
+            )));
+        }
+        let values = record.json("args").and_then(|args| Ok((args, record.json("result")?)));
+        Ok(match readable(values)? {
+            Ok((args, result)) => undo::arguments(undo, &args, &result).map(|args| (undo.function.clone(), args)),
+            Err(why) => Err(why),
+        })
+    }
+}
+
+impl Plan {
+    /// Says of each effect that cannot be undone why the tool's function does not undo it either.
+    fn add(&mut self, why: &str) {
+        for item in &mut self.items {
+            if let Err(Fate::Not(not)) = &mut item.inverse {
+                not.push_str("; ");
+                not.push_str(why);
+            }
+        }
+    }
+}
+
+/// What is recorded of one effect.
+struct Values {
+    request: Json,
+    answer: Option<Json>,
+    before: Option<Json>,
+}
+
+impl Values {
+    fn of(record: &Record<'_>, intent: &EffectIntent) -> Result<Values, Unreadable> {
+        let name = |what: &str| format!("effect/{}/{what}", intent.ordinal);
+        let answer = record.json(&name("answer"))?;
+        let answered = answer
+            .get("answered")
+            .and_then(|answered| serde_json::from_str::<GuestResponse>(&answered.to_canonical()).ok());
+        let body = answered.and_then(|answered| Json::parse(&answered.body?, json::Limits::default()).ok());
+        let before = match intent.before {
+            Some(_) => Some(record.json(&name("before"))?),
+            None => None,
+        };
+        Ok(Values {
+            request: record.json(&name("request"))?,
+            answer: body,
+            before,
+        })
+    }
+}
+
+/// What could not be read is why nothing is undone; what was tampered with is looked into first.
+fn readable<T>(read: Result<T, Unreadable>) -> Result<Result<T, String>, Refusal> {
+    match read {
+        Ok(value) => Ok(Ok(value)),
+        Err(why @ Unreadable::Tampered(_)) => Err(tampered(&why)),
+        Err(why) => Ok(Err(why.to_string())),
+    }
+}

@@ -1,0 +1,94 @@
+//! What was undone: each effect once, by the one rollback of its call that is under way.
+
+use ambit_core::ledger::Body;
+use ambit_core::ledger::body::{Answered, By, Found, Outcome};
+
+use super::super::{Store, StoreOptions};
+use super::fixture::{Call, Home, batch, request};
+
+/// A store of each kind, which must behave alike.
+fn check(test: impl Fn(&Store)) {
+    let home = Home::new();
+    test(&home.open());
+    home.verify();
+    test(&Store::memory(home.keys(), StoreOptions::default()).unwrap());
+}
+
+/// A call of two effects that were done.
+fn two(store: &Store) -> Call {
+    let mut call = Call::new();
+    store.commit(call.begins(&request("/v1/refunds"), vec![])).unwrap();
+    store.commit(batch([call.outcome(0, vec![])])).unwrap();
+    store.commit(call.intends(1, &request("/v1/refunds"), vec![])).unwrap();
+    let ended = call.outcome(1, vec![]);
+    store.commit(batch([ended, call.finished(vec![])])).unwrap();
+    call
+}
+
+/// A rollback of a call that has begun.
+fn rollback(store: &Store, by: By, call: &Call) -> Call {
+    let rollback = Call::new();
+    store.commit(batch([rollback.accepted_to_undo(by, &call.id)])).unwrap();
+    rollback
+}
+
+fn refused(result: Result<super::super::Committed, super::super::StoreError>, why: &str) {
+    let error = result.unwrap_err().to_string();
+    assert!(error.contains(why), "{error}");
+}
+
+#[test]
+fn an_effect_is_taken_back_once() {
+    check(|store| {
+        let call = two(store);
+        let mut by = rollback(store, By::Routes, &call);
+        store.commit(by.takes_back(0, &call.id, 1)).unwrap();
+        refused(store.commit(by.takes_back(1, &call.id, 1)), "was taken back before");
+        refused(store.commit(by.takes_back(1, &by.id.clone(), 0)), "does not roll back");
+        let mut failed = by.outcome(0, vec![]);
+        if let Body::EffectOutcome(body) = &mut failed.body {
+            body.outcome = Outcome::Answered(Answered { status: 409 });
+        }
+        store.commit(batch([failed])).unwrap();
+        // It took nothing back: the next may.
+        store.commit(by.takes_back(1, &call.id, 1)).unwrap();
+        store.commit(batch([by.in_doubt(1)])).unwrap();
+        refused(store.commit(by.takes_back(2, &call.id, 1)), "or may have been");
+        let mut not_done = by.resolved(1, vec![]);
+        if let Body::EffectResolved(body) = &mut not_done.body {
+            body.found = Found::NotDone;
+        }
+        store.commit(batch([not_done])).unwrap();
+        store.commit(by.takes_back(2, &call.id, 1)).unwrap();
+        let done = by.outcome(2, vec![]);
+        store.commit(batch([done, by.finished(vec![])])).unwrap();
+        let next = rollback(store, By::Routes, &call);
+        refused(store.commit(next.takes_back(0, &call.id, 1)), "was taken back before");
+        assert_eq!(
+            store.reader().unwrap().rollbacks_of(&call.id).unwrap(),
+            [by.id.clone(), next.id]
+        );
+    });
+}
+
+#[test]
+fn a_call_has_one_rollback_at_a_time() {
+    check(|store| {
+        let begins = |by, call: &str| store.commit(batch([Call::new().accepted_to_undo(by, call)]));
+        let mut open = Call::new();
+        store.commit(open.begins(&request("/v1/refunds"), vec![])).unwrap();
+        refused(begins(By::Routes, &open.id), "has not ended");
+        let ended = open.outcome(0, vec![]);
+        store.commit(batch([ended, open.finished(vec![])])).unwrap();
+        let first = rollback(store, By::Routes, &open);
+        refused(begins(By::Routes, &open.id), "is being undone");
+        store.commit(batch([first.failed()])).unwrap();
+        refused(begins(By::Routes, &first.id), "is a rollback itself");
+        let second = rollback(store, By::Function, &open);
+        store.commit(batch([second.failed()])).unwrap();
+        let third = rollback(store, By::Function, &open);
+        store.commit(batch([third.finished(vec![])])).unwrap();
+        refused(begins(By::Function, &open.id), "was undone");
+        refused(begins(By::Routes, &open.id), "was undone");
+    });
+}
