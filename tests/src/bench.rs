@@ -10,6 +10,7 @@ mod durable;
 mod effect;
 mod governed;
 mod live;
+mod many;
 mod report;
 mod rounds;
 mod setting;
@@ -54,7 +55,7 @@ struct Subject {
     measure: fn(&Setting, Effort) -> Measured<Figure>,
 }
 
-const SUBJECTS: [Subject; 13] = [
+const SUBJECTS: [Subject; 14] = [
     Subject {
         id: "governed-call",
         what: "a governed call of a trivial tool (ledger in memory, 50 policies)",
@@ -116,6 +117,11 @@ const SUBJECTS: [Subject; 13] = [
         measure: again::hold,
     },
     Subject {
+        id: "pending-holds",
+        what: "a page of the list where 100,000 effects wait, as a whole command",
+        measure: many::holds,
+    },
+    Subject {
         id: "what-if",
         what: "recorded effects decided again under another policy, by one thread",
         measure: again::what_if,
@@ -126,7 +132,7 @@ const SUBJECTS: [Subject; 13] = [
 const NOT_BUILT: [&str; 1] = ["start to first tools/list"];
 
 /// Measures everything whose id begins with `only`, in a folder below `scratch` that is removed afterwards. `begun` is told of each row before it is
-/// measured. A row that could not be measured says why.
+/// measured: which of how many, and what it is. A row that could not be measured says why.
 ///
 /// # Errors
 /// The home that is measured could not be made.
@@ -134,13 +140,14 @@ pub fn run(
     scratch: &Path,
     effort: Effort,
     only: &str,
-    mut begun: impl FnMut(&str),
+    mut begun: impl FnMut(usize, usize, &str),
 ) -> Result<Report, Box<dyn Error + Send + Sync>> {
     let machine = Machine::this();
     let setting = Setting::make(scratch)?;
-    let wanted = SUBJECTS.iter().filter(|subject| subject.id.starts_with(only));
-    let rows = wanted.map(|subject| {
-        begun(subject.what);
+    let wanted: Vec<&Subject> = SUBJECTS.iter().filter(|subject| subject.id.starts_with(only)).collect();
+    let all = wanted.len();
+    let rows = (1..).zip(wanted).map(|(nth, subject)| {
+        begun(nth, all, subject.what);
         let measured = catch_unwind(AssertUnwindSafe(|| (subject.measure)(&setting, effort)));
         let outcome = match measured {
             Ok(Ok(figure)) => figure.checked(),

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use crate::programs::program;
 use crate::service::Service;
-use judge::Received;
+use judge::{Known, Received};
 pub use load::LookedAfter;
 
 /// What a run fails with.
@@ -70,7 +70,11 @@ pub fn run(scratch: &Path, plan: Plan, mut progress: impl FnMut(usize, usize)) -
         // What is on its way still arrives.
         thread::sleep(Duration::from_millis(100));
         received.read(&service)?;
-        load::look_after(&home, &received, &mut moments, &mut report.looked_after)?;
+        let mut known = Known {
+            received: &mut received,
+            service: &service,
+        };
+        load::look_after(&home, &mut known, &mut moments, &mut report.looked_after)?;
         progress(report.kills, received.effects());
         if report.kills > 20 && received.effects() == before {
             return Err("hosts do nothing any more".into());

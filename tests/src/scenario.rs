@@ -119,7 +119,7 @@ struct Expectations {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Expected {
-    /// `ok`, `tool-error`, `refused` or `held`; `waiting` where a vote is not the last one needed; `ended` of a run; or `error`: the command ended
+    /// `ok`, `tool-error`, `refused`, `held` or `paused`; `waiting` where a vote is not the last one needed; `ended` of a run; or `error`: the command ended
     /// before there was a call. Of an operator's command also `done` or `failed`, for what it tells people.
     outcome: String,
     /// The refusal's code.
@@ -725,7 +725,15 @@ impl Answer {
                 .or_else(|| text(&document["standing"]))
                 .unwrap_or_else(|| "error".to_owned()),
             code: text(&document["refusal"]["code"]),
-            told: format!("{}{}{}", document["refusal"], document["refused_effects"], run.err),
+            told: format!(
+                "{}{}{}{}{}{}",
+                document["refusal"],
+                document["refused_effects"],
+                document["held"],
+                document["paused"],
+                document["edited"],
+                run.err
+            ),
             value: document["value"].clone(),
             refused: codes.filter_map(|refusal| text(&refusal["code"])).collect(),
             entry: serde_json::from_str(entry).unwrap_or_default(),
@@ -750,7 +758,7 @@ impl Answer {
         }
         let exit = match expected.outcome.as_str() {
             "ok" | "waiting" | "resolved" | "ended" => [Some(0), Some(0)],
-            "held" => [Some(4), Some(4)],
+            "held" | "paused" => [Some(4), Some(4)],
             "error" => [Some(1), Some(2)],
             _ => [Some(1), Some(1)],
         };

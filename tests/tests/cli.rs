@@ -922,8 +922,10 @@ fn holds(place: &mut Place) -> Verdict {
     place.run(2, Leaves::Record, &["call", "shop", "get", "--mode", "pretend"])?;
     place.run(0, Leaves::Record, &["replay"])?;
     place.run(2, Leaves::Record, &["replay", "c_abc"])?;
+    place.run(1, Leaves::Record, &["replay", "r_abc"])?;
     place.run(1, Leaves::Record, &["call", "shop", "nothing"])?;
     place.run(0, Leaves::Record, &["replay"])?;
+    place.run(0, Leaves::Record, &["replay", "--record"])?;
     place.run(0, Leaves::Record, &["calls"])?;
     place.run(0, Leaves::Record, &["calls", "--in-doubt"])?;
     place.run(2, Leaves::Record, &["calls", "resume"])?;
@@ -953,6 +955,9 @@ fn runs(place: &mut Place) -> Verdict {
         &["--money", "usd"][..],
         &["--money", "usf=5"],
         &["--money", "usd=5", "--money", "usd=6"],
+        &["--over", "finance:2", "--calls", "5"],
+        &["--over", ":2", "--effects", "5"],
+        &["--over", "nobody", "--effects", "5"],
         &["--calls", "0"],
         &["--calls", "many"],
         &["--errors", "101"],
@@ -964,7 +969,8 @@ fn runs(place: &mut Place) -> Verdict {
     ] {
         let named: &[&str] = if slip[0] == "--for" { &plain[..2] } else { &plain };
         let asked: Vec<&str> = named.iter().chain(slip).copied().collect();
-        let code = if ["usf=5", "usd=5", "0", "nobody", "eve"].contains(&slip[1]) && slip[0] != "--errors-of" {
+        let refused = ["usf=5", "usd=5", "0", "nobody", "eve"];
+        let code = if refused.contains(&slip[1]) && slip[0] != "--errors-of" {
             1
         } else {
             2
@@ -976,6 +982,8 @@ fn runs(place: &mut Place) -> Verdict {
         "2",
         "--money",
         "usd=5000",
+        "--over",
+        "reviewer:2",
         "--mode",
         "suggest",
         "--expires",
@@ -1004,6 +1012,7 @@ fn runs(place: &mut Place) -> Verdict {
     if calls.out.lines().count() != 3 {
         return Err(calls.text());
     }
+    place.run(0, Leaves::Record, &["replay", &run])?;
     place.run(0, Leaves::Record, &["run", "end", &run])?;
     place.run(1, Leaves::Record, &["run", "end", &run])?;
     place.run(1, Leaves::Record, &of_run(&[&run]))?;
@@ -1076,6 +1085,8 @@ fn what_if(place: &mut Place) -> Verdict {
     let bundle = path(place, "bundle.json");
     place.run(2, Leaves::Nothing, &["replay", "--bundle", &bundle])?;
     place.run(1, Leaves::Record, &["replay", "--bundle", &bundle, "c_"])?;
+    place.run(2, Leaves::Record, &["replay", "--bundle", &bundle, "c_", "c_"])?;
+    place.run(2, Leaves::Nothing, &["replay", "--bundle", &bundle, "c_", "--record"])?;
     place.run(2, Leaves::Nothing, &["replay", "--from", &bundle])?;
     let key = place.home.folder().join("keys/ledger.pub").display().to_string();
     place.run(2, Leaves::Nothing, &["replay", "--from", &bundle, "--key", &key])?;
@@ -1149,10 +1160,28 @@ fn erasing(place: &mut Place) -> Verdict {
     if !proof.out.contains("verified: entry") {
         return Err(proof.text());
     }
+    nothing_is_left_to_replay(place)?;
     place.configure(&format!("{CONFIGURED}\n[retention]\nvalues = \"90d\"\n"));
     place.run(0, Leaves::Record, &["erase", "--by-configuration", "--yes"])?;
     place.configure(&format!("{CONFIGURED}\n[retention]\nvalues = \"0d\"\n"));
     place.run(2, Leaves::Nothing, &["erase", "--by-configuration", "--yes"])?;
+    Ok(())
+}
+
+/// A replay of a call that ran, once its values are erased, says what it could not compare.
+fn nothing_is_left_to_replay(place: &mut Place) -> Verdict {
+    let done = |place: &Place, arguments: &[&str]| place.home.done(arguments).map_err(|error| error.to_string());
+    place.home.add("echo", "good_echo").map_err(|error| error.to_string())?;
+    let said = r#"{"json": "x"}"#;
+    done(place, &["call", "echo", "hash", "--args", said, "--for", "ada"])?;
+    let newest = done(place, &["audit", "list", "--limit", "1", "--format", "json"])?;
+    let newest = newest.json().unwrap_or_default();
+    let call = newest[0]["call"].as_str().unwrap_or_default();
+    done(place, &["replay", call])?;
+    done(place, &["erase", "--user", "ada", "--yes"])?;
+    place.run(0, Leaves::Record, &["replay", call])?;
+    place.run(0, Leaves::Record, &["replay", call, "--format", "json"])?;
+    place.run(0, Leaves::Record, &["replay"])?;
     Ok(())
 }
 
@@ -1323,6 +1352,7 @@ fn stops(place: &mut Place) -> Verdict {
     place.run(2, Leaves::Nothing, &["kill", "everything", "--reason", " "])?;
     place.run(2, Leaves::Nothing, &["kill", "assistant", "--reason", "a drill"])?;
     place.run(2, Leaves::Nothing, &["kill", "team:support", "--reason", "a drill"])?;
+    place.run(1, Leaves::Record, &["kill", "run:r_none", "--reason", "a drill"])?;
     place.run(1, Leaves::Record, &["unkill", "everything"])?;
     place.run(
         0,

@@ -109,7 +109,10 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Run,
     },
-    /// Run calls once more from what was recorded, offline, and compare. Nothing is sent.
+    /// Run calls once more from what was recorded, offline, and compare. Nothing is sent, and nothing written without --record.
+    ///
+    /// A call that was ended from outside, by its time, an operator or the host's end, is compared up to there. Where values were erased
+    /// the word is `partial`, and what could not be compared is told. Exits with 1 where something diverged or was tampered with.
     ///
     /// A call can be taken elsewhere: --bundle writes all that running it again takes into one file, and --from replays that file without
     /// the home, against the ledger's public key. A bundle has the call's arguments, requests, answers and result in plain text, and no
@@ -295,6 +298,9 @@ pub(crate) struct RunStart {
     /// The most money in a currency, in minor units: usd=50000. Once for each currency.
     #[arg(long, value_name = "CURRENCY=AMOUNT")]
     pub(crate) money: Vec<String>,
+    /// At the limits of effects and money, hold the effect for so many people of a group instead of refusing it: finance, finance:2.
+    #[arg(long, value_name = "GROUP[:COUNT]")]
+    pub(crate) over: Option<String>,
     /// The most of its calls and effects that may fail, in percent; above, it only reads. 100 lets all fail.
     #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) errors: u32,
@@ -400,6 +406,9 @@ pub(crate) enum Approvals {
     /// Say no with your own key. The tool is told, and may go on without it.
     Reject(Cast),
     /// Change fields of a held effect with your own key. What comes of it waits anew, and your own yes to it does not count.
+    ///
+    /// Fields are scalars of the request's body, by paths like `amount` and `metadata.order`. Everything about the outcome is decided
+    /// anew, and what the hold waited for it waits for all the same: no vote carries over. What is not permitted changes nothing.
     Edit(Edit),
     /// BREAK-GLASS: let an effect pass alone, in place of the approvals that are missing, and say why.
     ///
@@ -425,8 +434,6 @@ pub(crate) enum Approvals {
     },
 }
 
-/// What is changed about a held effect: fields of its request's body, as paths like `amount` and `metadata.order`. Everything about the
-/// outcome is decided anew; what the hold waited for it waits for all the same.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("changes").required(true).multiple(true).args(["set", "unset"])))]
 pub(crate) struct Edit {
@@ -624,7 +631,7 @@ pub(crate) enum Because {
 
 #[derive(Debug, Args)]
 pub(crate) struct Kill {
-    /// What to stop: everything, tenant:NAME, agent:NAME, tool:NAME, connection:NAME or run:ID.
+    /// What to stop: everything, tenant:NAME, agent:NAME, tool:NAME, connection:NAME or run:ID, where a beginning of the id will do.
     pub(crate) scope: String,
     /// Why, for those who read the ledger. Callers do not see it.
     #[arg(long, value_name = "TEXT")]
@@ -648,13 +655,17 @@ pub(crate) struct Unkill {
 
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
-    /// The call, or a beginning of its id; every call that ran, where none is named.
-    pub(crate) call: Option<String>,
+    /// Calls and runs, or beginnings of their ids; every call that ran, where none is named. Of a run, each of its calls in order.
+    #[arg(value_name = "CALL|RUN")]
+    pub(crate) which: Vec<String>,
+    /// Write down on the ledger what diverged, and from what. No host may run on the home then.
+    #[arg(long)]
+    pub(crate) record: bool,
     /// Write the call as a bundle to this file, which must not be there yet, instead of replaying it. Its values are plain text.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "call")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "which", conflicts_with = "record")]
     pub(crate) bundle: Option<PathBuf>,
     /// Replay the bundle in this file; no home is needed.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "key", conflicts_with_all = ["call", "bundle"])]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "key", conflicts_with_all = ["which", "bundle", "record"])]
     pub(crate) from: Option<PathBuf>,
     /// The public key of the ledger that the bundle is from.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "from")]

@@ -25,6 +25,7 @@ pub mod json;
 pub mod ledger;
 pub mod manifest;
 pub mod money;
+pub mod object;
 pub mod policy;
 pub mod route;
 pub mod run;

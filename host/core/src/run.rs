@@ -112,6 +112,14 @@ pub enum NotARun {
     /// A unit twice, or not in the order of their names.
     #[error("a run has one limit for each unit, in the order of their names")]
     Units,
+    /// A limit that approvals cannot pass.
+    #[error(
+        "the limit of {unit} cannot be passed by approvals: only an effect can wait for them, and for one person at least"
+    )]
+    Over {
+        /// What is counted.
+        unit: Unit,
+    },
 }
 
 impl RunStarted {
@@ -136,6 +144,15 @@ impl RunStarted {
                 unit: cap.unit,
                 cap: cap.cap,
             });
+        }
+        let passed_wrongly = |cap: &&RunCap| {
+            let waits = !matches!(cap.unit, Unit::Calls | Unit::Fuel);
+            cap.over.as_ref().is_some_and(|over| !waits || over.count == 0)
+        };
+        if let Some(cap) = self.caps.iter().find(passed_wrongly)
+            && !guard!("run.over", false)
+        {
+            return Err(NotARun::Over { unit: cap.unit });
         }
         let ascending = |pair: &[RunCap]| matches!(pair, [one, next] if one.unit.to_string() < next.unit.to_string());
         if self.caps.windows(2).all(ascending) {
@@ -267,7 +284,7 @@ impl Run {
             unit: cap.unit,
             window: Window::Run,
             cap: cap.cap,
-            over: None,
+            over: cap.over.clone(),
         });
         budgets.collect()
     }
@@ -286,7 +303,10 @@ impl Run {
             move |one: &&Reservation| one.budget == name
         };
         let whole = |cap: &RunCap| match reserved.iter().find(of(cap)) {
-            Some(one) => one.cap == cap.cap && one.amount >= least(cap.unit, body),
+            Some(one) => {
+                let passes = one.over.is_none() || cap.over.is_some();
+                one.cap == cap.cap && one.amount >= least(cap.unit, body) && passes
+            }
             None => least(cap.unit, body) == 0,
         };
         let known = |one: &Reservation| self.started.caps.iter().any(|cap| cap.budget() == one.budget);

@@ -20,6 +20,7 @@ use ambit_core::ledger::body::{
 };
 use ambit_core::ledger::story::{HoldStory, Opening};
 use ambit_core::ledger::{Body, CallStory, EntryDraft, Principal, SignerKey, VerifierKey};
+use ambit_core::object::Image;
 use ambit_core::run::Run;
 use ambit_core::scope::Tier;
 use rand_chacha::ChaCha20Rng;
@@ -35,6 +36,7 @@ use crate::effects::{
 };
 use crate::host::{Host, ended_without_its_guest, now_ms};
 use crate::ids::{CallId, TraceId};
+use crate::objects::{self, Seen};
 use crate::random;
 use crate::store::{Batch, Delegated, Held as HeldRow, Payload, Reader, StoreError, Work};
 use crate::transcript::{self, AskedFor, Record, Transcript, Unreadable, tampered};
@@ -500,7 +502,7 @@ impl Host {
                 Refusal::new(Code::Stale, why).advise(format!("ambit rollback {}", undoes.call))
             ));
         }
-        let recorded = match Recorded::read(reader, stopped) {
+        let recorded = match Recorded::read(reader, stopped, &self.shared.config) {
             Ok(recorded) => recorded,
             // What cannot be read right now may be later, and what was tampered with is looked into first.
             Err(why @ (Unreadable::Store(_) | Unreadable::Tampered(_))) => return Err(why.into()),
@@ -601,6 +603,7 @@ impl Host {
             trace: heading.trace,
             outcome: Outcome::Stopped(refusal.clone()),
             refused_effects: vec![refusal.clone()],
+            checked: tally.checks().to_vec(),
             edited: Vec::new(),
             cost: Cost::default(),
         })
@@ -765,7 +768,7 @@ fn edited_effects(reader: &Reader, story: &CallStory) -> Result<Vec<Edited>, App
 }
 
 /// What people changed of what the guest asked for, if they did.
-fn changes(record: &Record<'_>, hold: &HoldStory) -> Result<Option<Changes>, Unreadable> {
+pub(crate) fn changes(record: &Record<'_>, hold: &HoldStory) -> Result<Option<Changes>, Unreadable> {
     let Some(edit) = hold.last_edit() else { return Ok(None) };
     let name = edit.changes_name();
     let text = record.text(&name)?;
@@ -787,12 +790,16 @@ struct Recorded {
     args: String,
     /// The request that was approved, word for word, where one was held.
     wire: Option<String>,
+    /// What that would change, as it was then.
+    before: Option<(Digest, Image)>,
+    /// What the call had read by then.
+    reads: Vec<Seen>,
     /// What people changed about it.
     changes: Option<Changes>,
 }
 
 impl Recorded {
-    fn read(reader: &Reader, stopped: &Stopped) -> Result<Recorded, Unreadable> {
+    fn read(reader: &Reader, stopped: &Stopped, config: &Config) -> Result<Recorded, Unreadable> {
         let story = stopped.story();
         let record = Record::new(reader, story);
         let there = |name: &str| {
@@ -807,10 +814,18 @@ impl Recorded {
             Some(hold) => changes(&record, hold)?,
             None => None,
         };
+        let held = stopped.waiting().map(|waiting| &waiting.pending.held);
+        let before = match held.and_then(|held| Some((held.before_name(), held.before?))) {
+            Some((name, kept)) => Some((kept, objects::before(&record, &name)?)),
+            None => None,
+        };
+        let reads = held.map(|held| objects::seen_before(story, held.ordinal, config));
         Ok(Recorded {
             transcript: Transcript::read(&record, story)?,
             args: there("args")?,
             wire,
+            before,
+            reads: reads.unwrap_or_default(),
             changes,
         })
     }
@@ -869,6 +884,8 @@ pub(crate) fn going_on<'h>(
     let Recorded {
         transcript,
         wire,
+        before,
+        reads,
         changes,
         ..
     } = recorded;
@@ -885,6 +902,8 @@ pub(crate) fn going_on<'h>(
                 .map(|changes| Edited::new(waiting.held.ordinal, &waiting.hold.authors, changes));
             let waiting = WaitingEffect {
                 held: Held { edited, ..waiting.held },
+                before,
+                reads,
                 changes,
                 editing,
                 ..waiting
@@ -940,6 +959,9 @@ fn waiting_effect(waiting: Waiting, (asked, wire): (AskedFor, String), clock_ms:
         effect: held.effect,
         request: held.request,
         commitment: held.asked,
+        way: held.way,
+        before: None,
+        reads: Vec::new(),
         held: Held {
             hold: held.hold,
             ordinal: held.ordinal,

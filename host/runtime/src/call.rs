@@ -16,7 +16,8 @@ use ambit_core::identity::Caller;
 use ambit_core::json::Json;
 use ambit_core::ledger::Principal;
 use ambit_core::ledger::body::{
-    Asked, CallAccepted, CallDenied, CallFinished, End, Letter, Reservation, Returned, Rollback, Settlement, Stage,
+    Asked, CallAccepted, CallDenied, CallFinished, EffectChecked, End, Letter, Reservation, Returned, Rollback,
+    Settlement, Stage,
 };
 use ambit_core::manifest::Function;
 use ambit_core::money::{Budget, Period, Unit};
@@ -106,6 +107,8 @@ pub struct Answer {
     pub outcome: Outcome,
     /// Effects that the guest asked for and the host refused, in order.
     pub refused_effects: Vec<Refusal>,
+    /// Effects that were read back, in order, with what was seen: no value of what was read is in it.
+    pub checked: Vec<EffectChecked>,
     /// Effects that people changed while they waited, in order.
     pub edited: Vec<Edited>,
     /// What it cost.
@@ -545,6 +548,7 @@ impl Host {
                 trace: remains.heading.trace,
                 outcome,
                 refused_effects: remains.refusals,
+                checked: remains.tally.checks().to_vec(),
                 edited: Vec::new(),
                 cost,
             });
@@ -627,6 +631,7 @@ impl Host {
             trace,
             outcome,
             refused_effects: remains.refusals,
+            checked: remains.tally.checks().to_vec(),
             edited: Vec::new(),
             cost,
         })
@@ -685,6 +690,7 @@ impl Host {
             trace,
             outcome,
             refused_effects: Vec::new(),
+            checked: Vec::new(),
             edited: Vec::new(),
             cost: Cost::default(),
         })

@@ -15,13 +15,14 @@ use ambit_core::ledger::CallStory;
 use ambit_core::ledger::body::{EffectIntent, EffectOutcome, Reservation};
 use ambit_core::ledger::story::{EffectStory, Told};
 
-use crate::approvals::{ApprovalError, Stopped, approvals_of_intent};
+use crate::approvals::{ApprovalError, Stopped, approvals_of_intent, changes};
 use crate::call::{Accepted, Answer, Fault, Listener};
 use crate::config::Config;
 use crate::dead_letters;
 use crate::effects::{Redelivery, UnseenEffect, forgotten};
 use crate::flow;
 use crate::host::Host;
+use crate::objects;
 use crate::recovery::{in_doubt, runs};
 use crate::store::{Reader, StoreError, Window, Work};
 use crate::transcript::{AskedFor, Record, Unreadable};
@@ -140,7 +141,12 @@ impl Unseen {
         let recorded = reader.payload(&story.call, &name)?;
         let recorded = recorded.ok_or_else(|| Unreadable::value(format!("its value `{name}` is gone")))?;
         let record = Record::new(reader, &story);
+        let edits = match story.holds.get(&ordinal).filter(|_| intent.hold.is_some()) {
+            Some(hold) => changes(&record, hold)?,
+            None => None,
+        };
         let effect = UnseenEffect {
+            changes: edits,
             asked: AskedFor::read(&record, ordinal, intent.import.as_deref())?,
             reserved: still_reserved(reader, &story.call, &intent)?,
             approvals: match intent.hold {
@@ -148,6 +154,10 @@ impl Unseen {
                 None => BTreeMap::new(),
             },
             first_ms: key.2,
+            before: match intent.before {
+                Some(kept) => Some((kept, objects::before(&record, &story.before_name(ordinal))?)),
+                None => None,
+            },
             intent: intent.clone(),
             outcome,
             recorded,

@@ -8,8 +8,8 @@ use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Refusal};
 use ambit_core::hold::Delegation;
 use ambit_core::ledger::body::{
-    BreakerClosed, ClosedBy, DeadLetterDropped, Dropped, PersonDelegated, PersonEnrolled, PersonRevoked, ToolPinned,
-    ToolRemoved,
+    BreakerClosed, CallDiverged, ClosedBy, DeadLetterDropped, Dropped, PersonDelegated, PersonEnrolled, PersonRevoked,
+    ToolPinned, ToolRemoved,
 };
 use ambit_core::ledger::{EntryDraft, VerifierKey};
 use ambit_core::manifest::Manifest;
@@ -419,6 +419,19 @@ pub fn drop_dead_letter(home: &Path, call: &str, ordinal: u32, why: Dropped) -> 
         ..Batch::default()
     })?;
     Ok(())
+}
+
+/// Writes down that calls diverged when they were run again, as [`crate::replay::Replayer::entry_of`] says it; returns the index of the
+/// first entry.
+///
+/// # Errors
+/// Where a host runs on the home, or it cannot be written.
+pub fn record_divergences(home: &Path, diverged: Vec<CallDiverged>) -> Result<u64, OpenError> {
+    let committed = open_store(home)?.commit(Batch {
+        entries: diverged.into_iter().map(EntryDraft::of_ledger).collect(),
+        ..Batch::default()
+    })?;
+    Ok(committed.first_index)
 }
 
 /// What [`erase`] did.

@@ -21,6 +21,7 @@ pub mod gate;
 pub mod home;
 pub mod host;
 pub mod ids;
+pub mod objects;
 pub mod operators;
 mod random;
 pub mod recovery;

@@ -1,30 +1,34 @@
 //! A call once more, from what was recorded of it: offline, and compared.
 //!
-//! Nothing is decided here and nothing leaves: there is no policy, connection or gate in it.
+//! Nothing is decided here and nothing leaves: there is no policy, connection or gate in it. A call that ran to an end of its own is
+//! compared to that end; one that was stopped from outside, by its time, an operator or the host's end, up to there.
+
+mod compare;
+mod recorded;
 
 use std::any::Any;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use ambit_core::digest::Digest;
-use ambit_core::effect::{GuestRequest, GuestResponse};
 use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::Limits;
-use ambit_core::ledger::body::{Asked, CallFinished, End};
+use ambit_core::ledger::body::{Asked, CallDiverged, Part};
 use ambit_core::ledger::bundle::{Bundle, Opened, Proven, Salted};
-use ambit_core::ledger::story::Opening;
 use ambit_core::ledger::{CallStory, Checkpoint, LedgerError};
-use ambit_core::manifest::Manifest;
-use rand_chacha::ChaCha20Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::Serialize;
 
 use crate::config::{self, Config};
 use crate::home;
 use crate::host::{self, OpenError};
-use crate::sandbox::{Compiler, Effects, GuestHttpError, LoadedTool, LogLevel, Outcome, Sandbox, Stop};
+use crate::sandbox::{Compiler, LoadedTool, Outcome, Sandbox};
 use crate::store::{Keys, Reader, StoreError};
-use crate::transcript::{self, Divergence, Recalled, Record, Transcript, Unreadable};
+use crate::transcript::{self, Divergence, Record, Transcript, Unreadable};
+
+pub use compare::By;
+use compare::{Extent, divergence, end_difference};
+use recorded::Recorded;
 
 /// What a replay found.
 #[derive(Debug, Clone, Serialize)]
@@ -41,8 +45,41 @@ pub struct Replayed {
     pub fuel_used: u64,
     /// Whether it is the same engine, so that fuel must be the same too.
     pub same_engine: bool,
+    /// What stopped the call before its own end, and where: it is compared up to there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<Stopped>,
     /// The first difference; none where everything is as it was.
     pub diverged: Option<Divergence>,
+}
+
+/// How far a call got that was stopped from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Stopped {
+    /// What stopped it.
+    pub by: By,
+    /// The last effect that it had asked for by then.
+    pub effect: Option<u32>,
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.effect {
+            Some(effect) => write!(f, "up to effect {effect}, where {}", self.by),
+            None => write!(f, "from its beginning to where {}, before any effect", self.by),
+        }
+    }
+}
+
+/// A call of which nothing is left to compare.
+#[derive(Debug, Clone, Serialize, thiserror::Error)]
+#[error("the call cannot be replayed: its values were {erased}")]
+pub struct Gone {
+    /// The call.
+    pub call: String,
+    /// When, by which entry and why.
+    pub erased: String,
+    /// The values that are gone, by name: arguments, what was asked for and answered, the result.
+    pub values: Vec<String>,
 }
 
 /// Why a call is not replayed.
@@ -54,6 +91,9 @@ pub enum ReplayError {
     /// Something that the call needs is not there, or is not what it was.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// Its values were erased.
+    #[error(transparent)]
+    Erased(#[from] Gone),
 }
 
 impl From<StoreError> for ReplayError {
@@ -106,20 +146,42 @@ impl Replayer {
         &self.reader
     }
 
-    /// Replays a call that has ended.
+    /// Replays a call: to its end, or up to where something stopped it that it has no part in.
     ///
     /// # Errors
-    /// Where the call was denied, has not ended, was ended from outside, or its values were erased; [`Code::Tool`] where its component is
-    /// gone; [`Code::Ledger`] where a value is not the one that the ledger commits to.
+    /// Where no guest ran in it, as it was denied; [`ReplayError::Erased`] where its values were erased; [`Code::Tool`] where its component
+    /// is gone; [`Code::Ledger`] where a value is not the one that the ledger commits to.
     pub fn replay(&mut self, call: &str) -> Result<Replayed, ReplayError> {
         let story = self.reader.story(call)?;
-        let (asked, _) = replayable(&story)?;
-        self.not_erased(call)?;
+        let (asked, extent) = Extent::of(&story)?;
+        self.not_erased(&story)?;
         let digest = story.tool.ok_or_else(|| refuse("it names no component"))?;
         self.load(&asked.tool, digest)?;
         let tool = self.tools.get(&digest).ok_or_else(|| refuse("its component is gone"))?;
-        let again = again(&self.sandbox, tool, &Record::new(&self.reader, &story), &story)?;
+        let record = Record::new(&self.reader, &story);
+        let again = again(&self.sandbox, tool, &record, &story, (asked, extent))?;
         Ok(again.replayed(&story, digest))
+    }
+
+    /// What an entry says of a call that diverged; none where it did not. Digests in it cover the salt of the call's seed.
+    ///
+    /// # Errors
+    /// Where the call's seed cannot be read any more.
+    pub fn entry_of(&self, replayed: &Replayed) -> Result<Option<CallDiverged>, ReplayError> {
+        let Some(diverged) = &replayed.diverged else {
+            return Ok(None);
+        };
+        let start = self.reader.payload(&replayed.call, "start")?;
+        let start = start.ok_or_else(|| refuse("its value `start` is gone"))?;
+        let salted = |text: &str| Digest::domain("ambit/diverged/v1", &[start.salt(), text.as_bytes()]);
+        Ok(Some(CallDiverged {
+            call: replayed.call.clone(),
+            engine: self.sandbox.engine_id().to_owned(),
+            expected: salted(&diverged.recorded),
+            ordinal: diverged.ordinal,
+            part: diverged.part,
+            seen: salted(&diverged.seen),
+        }))
     }
 
     /// Runs a call that has ended in another component than it had: none where the recorded call cannot be run again at all.
@@ -127,9 +189,10 @@ impl Replayer {
     /// # Errors
     /// As [`replay`](Self::replay), but for the component.
     pub(crate) fn rerun(&self, story: &CallStory, tool: &LoadedTool) -> Result<Again, ReplayError> {
-        replayable(story)?;
-        self.not_erased(&story.call)?;
-        again(&self.sandbox, tool, &Record::new(&self.reader, story), story)
+        let whole = Extent::whole(story)?;
+        self.not_erased(story)
+            .map_err(|gone| Refusal::new(Code::Arguments, gone.to_string()))?;
+        again(&self.sandbox, tool, &Record::new(&self.reader, story), story, whole)
     }
 
     /// Loads a component as those of the home are loaded: in a child, under limits.
@@ -143,8 +206,11 @@ impl Replayer {
     /// As [`replay`](Self::replay); [`Code::Limit`] where it would be too long.
     pub fn bundle(&self, call: &str) -> Result<String, ReplayError> {
         let story = self.reader.story(call)?;
-        let (asked, _) = replayable(&story)?;
-        self.not_erased(call)?;
+        let (asked, extent) = Extent::of(&story)?;
+        if extent.finished().is_none() {
+            return Err(refuse("it has not ended").into());
+        }
+        self.not_erased(&story)?;
         let digest = story.tool.ok_or_else(|| refuse("it names no component"))?;
         let component = home::read_component_of(&self.home, &asked.tool, &digest)?;
         let key = crate::store::verifier(&self.home)?;
@@ -182,9 +248,14 @@ impl Replayer {
     }
 
     /// That the call has its values still.
-    fn not_erased(&self, call: &str) -> Result<(), ReplayError> {
-        match self.reader.erased(call)? {
-            Some(erased) => Err(refuse(&format!("its values were {erased}")).into()),
+    fn not_erased(&self, story: &CallStory) -> Result<(), ReplayError> {
+        match self.reader.erased(&story.call)? {
+            Some(erased) => Err(Gone {
+                call: story.call.clone(),
+                erased: erased.to_string(),
+                values: story.commitments().into_iter().map(|(name, _)| name).collect(),
+            }
+            .into()),
             None => Ok(()),
         }
     }
@@ -204,7 +275,7 @@ impl Replayer {
 /// # Errors
 /// As [`Replayer::replay`]; [`Code::Limit`] where the call was allowed more than anybody else's machine should give it.
 pub fn replay_bundle(opened: &Opened, compiler: Option<Compiler>) -> Result<Replayed, ReplayError> {
-    let (asked, _) = replayable(&opened.story)?;
+    let (asked, extent) = Extent::of(&opened.story)?;
     let limits = transcript::limits(asked)?;
     // Another home's limits are another's choice: none beyond what any configuration here could say.
     if let Some(name) = config::limit_out_of_range(&limits)
@@ -215,7 +286,8 @@ pub fn replay_bundle(opened: &Opened, compiler: Option<Compiler>) -> Result<Repl
     }
     let sandbox = host::lone_sandbox(&limits, compiler)?;
     let tool = sandbox.load(&opened.component)?;
-    let again = again(&sandbox, &tool, &Record::of_bundle(opened), &opened.story)?;
+    let record = Record::of_bundle(opened);
+    let again = again(&sandbox, &tool, &record, &opened.story, (asked, extent))?;
     Ok(again.replayed(&opened.story, Digest::of(&opened.component)))
 }
 
@@ -224,10 +296,12 @@ pub(crate) struct Again {
     /// The first other effect, end or result.
     pub(crate) behaviour: Option<Divergence>,
     log: Option<Divergence>,
+    fuel: Option<Divergence>,
     effects: usize,
     pub(crate) fuel_recorded: u64,
     pub(crate) fuel_used: u64,
     same_engine: bool,
+    stopped: Option<Stopped>,
 }
 
 impl Again {
@@ -237,7 +311,6 @@ impl Again {
     }
 
     fn replayed(self, story: &CallStory, tool: Digest) -> Replayed {
-        let fuel = fuel_difference(self.same_engine, self.fuel_recorded, self.fuel_used);
         Replayed {
             call: story.call.clone(),
             tool,
@@ -245,297 +318,95 @@ impl Again {
             fuel_recorded: self.fuel_recorded,
             fuel_used: self.fuel_used,
             same_engine: self.same_engine,
-            diverged: self.behaviour.or(self.log).or(fuel),
+            stopped: self.stopped,
+            diverged: self.behaviour.or(self.log).or(self.fuel),
         }
     }
 }
 
-/// Runs a recorded call in a component, offline, and compares.
-fn again(sandbox: &Sandbox, tool: &LoadedTool, record: &Record<'_>, story: &CallStory) -> Result<Again, ReplayError> {
-    let (asked, finished) = replayable(story)?;
+/// Runs a recorded call in a component, offline, and compares as far as `extent` goes.
+fn again(
+    sandbox: &Sandbox,
+    tool: &LoadedTool,
+    record: &Record<'_>,
+    story: &CallStory,
+    (asked, extent): (&Asked, Extent<'_>),
+) -> Result<Again, ReplayError> {
     let args = record.json("args")?;
-    let limits = transcript::limits(asked)?;
-    let transcript = Transcript::read(record, story)?;
+    let transcript = match extent {
+        Extent::Whole(_) => Transcript::read(record, story)?,
+        Extent::UpTo(..) => Transcript::so_far(record, story)?,
+    };
     let same_engine = transcript.start.engine == sandbox.engine_id();
+    let limits = limits_again(transcript::limits(asked)?, &extent, same_engine);
     let count = transcript.answers.len();
-    let effects = Recorded::new(transcript, tool.manifest(), &limits, finished)?;
+    let last = transcript.last_ordinal();
+    let next = story
+        .effects
+        .keys()
+        .next_back()
+        .map_or(1, |last| last.saturating_add(1));
+    let effects = Recorded::new(transcript, tool.manifest(), &limits, &extent, next)?;
+    let mut again = Again {
+        behaviour: None,
+        log: None,
+        fuel: None,
+        effects: count,
+        fuel_recorded: extent.fuel(),
+        fuel_used: 0,
+        same_engine,
+        stopped: extent.stopped().map(|by| Stopped { by, effect: last }),
+    };
     let Ok(function) = tool.manifest().function(&asked.function) else {
-        let gone = divergence(
-            "function",
-            asked.function.clone(),
-            "the component has none of that name".to_owned(),
-        );
-        return Ok(Again {
-            behaviour: Some(gone),
-            log: None,
-            effects: count,
-            fuel_recorded: finished.fuel,
-            fuel_used: 0,
-            same_engine,
-        });
+        let none = "the component has none of that name".to_owned();
+        again.behaviour = Some(divergence(Part::Function, asked.function.clone(), none));
+        return Ok(again);
     };
     let ended = sandbox.run(tool, function, &args, &limits, Box::new(effects));
     let effects: Box<dyn Any> = ended.effects;
-    let effects = effects
+    let effects = *effects
         .downcast::<Recorded>()
         .map_err(|_| refuse("its record was lost in the sandbox"))?;
-    let log = log_difference(&record.text("log")?.unwrap_or_default(), &effects.log);
-    let behaviour = match effects.diverged {
-        Some(divergence) => Some(divergence),
-        None => effects
-            .left_over()
-            .or(end_difference(record, finished, &ended.outcome)?),
-    };
-    Ok(Again {
-        behaviour,
-        log,
-        effects: count,
-        fuel_recorded: finished.fuel,
-        fuel_used: ended.fuel_used,
-        same_engine,
-    })
-}
-
-/// A call that ran to an end of its own, or to a limit that is the same every time.
-fn replayable(story: &CallStory) -> Result<(&Asked, &CallFinished), Refusal> {
-    let Opening::Accepted(accepted) = &story.opening.what else {
-        return Err(refuse("it was denied, so no guest ran"));
-    };
-    if story.letter().is_some() {
-        return Err(refuse("it is an operator's retry of a dead letter, so no guest ran"));
-    }
-    if !story.ran_a_guest() {
-        return Err(refuse("it is an operator's rollback by routes, so no guest ran"));
-    }
-    let finished = &story.finished.as_ref().ok_or_else(|| refuse("it has not ended"))?.what;
-    match &finished.outcome {
-        End::Interrupted => Err(refuse("the host ended before it did")),
-        End::Refused(refused) | End::Trapped(refused) if from_outside(refused.code) => Err(refuse(&format!(
-            "it was ended by `{}`, which the tool has no part in",
-            refused.code
-        ))),
-        _ => Ok((&accepted.asked, finished)),
-    }
-}
-
-/// Ends that do not follow from the guest's inputs.
-const fn from_outside(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Tool
-            | Code::Function
-            | Code::Config
-            | Code::Time
-            | Code::Ledger
-            | Code::Diverged
-            | Code::Policy
-            | Code::Caller
-            | Code::Run
-            | Code::Stale
-            | Code::Killed
-    )
-}
-
-/// Answers a guest from what was recorded, and stops it at the first difference.
-struct Recorded {
-    answers: VecDeque<Recalled>,
-    labels: BTreeMap<u32, String>,
-    limits: Limits,
-    clock_ms: u64,
-    random: ChaCha20Rng,
-    log: String,
-    /// How the call ended for asking once more than it may, if it did.
-    beyond: bool,
-    diverged: Option<Divergence>,
-}
-
-impl Recorded {
-    fn new(
-        transcript: Transcript,
-        manifest: &Manifest,
-        limits: &Limits,
-        finished: &CallFinished,
-    ) -> Result<Self, Unreadable> {
-        let labels = manifest
-            .capabilities()
-            .map(|import| (import.index, import.label.clone()))
-            .collect();
-        let beyond = matches!(
-            &finished.outcome,
-            End::Refused(refused) | End::Trapped(refused) if refused.code == Code::Effects
-        );
-        Ok(Self {
-            random: ChaCha20Rng::from_seed(transcript.start.seed()?),
-            clock_ms: transcript.start.clock,
-            answers: transcript.answers,
-            labels,
-            limits: limits.clone(),
-            log: String::new(),
-            beyond,
-            diverged: None,
-        })
-    }
-
-    fn diverge(&mut self, divergence: Divergence) -> Stop {
-        let stop = divergence.stop();
-        self.diverged = Some(divergence);
-        stop
-    }
-
-    /// An effect that the guest asked for then and not now.
-    fn left_over(&self) -> Option<Divergence> {
-        self.answers.front().map(|recalled| recalled.asked.missing())
-    }
-}
-
-impl Effects for Recorded {
-    fn http(&mut self, import: u32, request: GuestRequest) -> Result<Result<GuestResponse, GuestHttpError>, Stop> {
-        let Some(recalled) = self.answers.pop_front() else {
-            if self.beyond {
-                return Err(Refusal::new(
-                    Code::Effects,
-                    "the call asked for more effects than it may",
-                ));
-            }
-            let seen = Digest::of(transcript::kept(&request, &self.limits).to_canonical().as_bytes());
-            return Err(self.diverge(Divergence {
-                what: "an effect".to_owned(),
-                recorded: "none".to_owned(),
-                seen: seen.to_string(),
-            }));
-        };
-        let label = self.labels.get(&import).map(String::as_str);
-        if let Err(divergence) = recalled.asked.check(label, &request, &self.limits) {
-            return Err(self.diverge(divergence));
+    again.fuel_used = ended.fuel_used;
+    again.log = extent.log_difference(&record.text("log")?.unwrap_or_default(), &effects.log);
+    again.fuel = extent.fuel_difference(same_engine, ended.fuel_used);
+    let left_over = effects.left_over();
+    again.behaviour = match (effects.diverged, left_over) {
+        (Some(divergence), _) => Some(divergence),
+        // That it takes longer here says nothing of the call.
+        (None, left_over) if out_of_time(&ended.outcome) && (left_over.is_some() || extent.stopped().is_none()) => {
+            return Err(refuse("running it again took longer than its time").into());
         }
-        self.clock_ms = recalled.clock_ms;
-        match recalled.answer {
-            // A dry run ended there.
-            Err(GuestHttpError::Refused(refusal)) if refusal.code == Code::DryRun => Err(refusal),
-            answer => Ok(answer),
-        }
-    }
-
-    fn log(&mut self, level: LogLevel, message: &str) -> Result<(), Stop> {
-        crate::effects::log_line(&mut self.log, level, message);
-        Ok(())
-    }
-
-    fn progress(&mut self, _: u64, _: u64, _: &str) -> Result<(), Stop> {
-        Ok(())
-    }
-
-    fn now(&mut self) -> Result<u64, Stop> {
-        Ok(self.clock_ms)
-    }
-
-    fn random(&mut self, bytes: &mut [u8]) -> Result<(), Stop> {
-        self.random.fill_bytes(bytes);
-        Ok(())
-    }
-}
-
-/// How the call's end differs from the recorded one.
-fn end_difference(
-    record: &Record<'_>,
-    finished: &CallFinished,
-    outcome: &Outcome,
-) -> Result<Option<Divergence>, Unreadable> {
-    if let Some(divergence) = another_end(&finished.outcome, outcome) {
-        return Ok(Some(divergence));
-    }
-    let (Outcome::Ok(value) | Outcome::ToolError(value)) = outcome else {
-        return Ok(None);
+        (None, Some(missing)) => Some(missing),
+        (None, None) => match extent {
+            Extent::Whole(finished) => end_difference(record, finished, &ended.outcome)?,
+            Extent::UpTo(..) => None,
+        },
     };
-    let recorded = Digest::of(record.json("result")?.to_canonical().as_bytes());
-    let seen = Digest::of(value.to_canonical().as_bytes());
-    let same = ambit_core::guard!("replay.result", recorded == seen);
-    Ok((!same).then(|| divergence("result", recorded.to_string(), seen.to_string())))
+    Ok(again)
 }
 
-fn another_end(recorded: &End, seen: &Outcome) -> Option<Divergence> {
-    let (recorded, seen) = (word(recorded), seen_word(seen));
-    let same = ambit_core::guard!("replay.end", recorded == seen);
-    (!same).then(|| divergence("end", recorded, seen))
-}
-
-fn word(end: &End) -> String {
-    match end {
-        End::Ok(_) => "ok".to_owned(),
-        End::ToolError(_) => "tool-error".to_owned(),
-        End::Refused(refused) | End::Trapped(refused) => refused.code.to_string(),
-        End::Interrupted => "interrupted".to_owned(),
+/// The limits that a call runs again under. One that was stopped from outside needs no more fuel than it had used by then, and a little.
+fn limits_again(limits: Limits, extent: &Extent<'_>, same_engine: bool) -> Limits {
+    const A_LITTLE: u64 = 1_000_000;
+    let used = extent.fuel();
+    if !same_engine || used == 0 || extent.stopped().is_none() {
+        return limits;
+    }
+    Limits {
+        fuel: limits.fuel.min(used.saturating_add(A_LITTLE)),
+        ..limits
     }
 }
 
-fn seen_word(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Ok(_) => "ok".to_owned(),
-        Outcome::ToolError(_) => "tool-error".to_owned(),
-        Outcome::Stopped(refusal) => refusal.code.to_string(),
-    }
+fn out_of_time(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Stopped(refusal) if refusal.code == Code::Time)
 }
 
-fn log_difference(recorded: &str, seen: &str) -> Option<Divergence> {
-    let same = ambit_core::guard!("replay.log", recorded == seen);
-    let digest = |text: &str| Digest::of(text.as_bytes()).to_string();
-    (!same).then(|| divergence("log", digest(recorded), digest(seen)))
-}
-
-/// Fuel is a function of the inputs too, on the same engine.
-fn fuel_difference(same_engine: bool, recorded: u64, seen: u64) -> Option<Divergence> {
-    let same = ambit_core::guard!("replay.fuel", !same_engine || recorded == seen);
-    (!same).then(|| divergence("fuel", recorded.to_string(), seen.to_string()))
-}
-
-fn divergence(what: &str, recorded: String, seen: String) -> Divergence {
-    Divergence {
-        what: what.to_owned(),
-        recorded,
-        seen,
-    }
-}
-
-impl std::fmt::Debug for Replayer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Replayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Replayer")
             .field("home", &self.home)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use ambit_core::json::Json;
-    use ambit_core::ledger::body::Refused;
-
-    use super::*;
-
-    #[test]
-    fn an_end_is_as_it_was_by_its_kind() {
-        let trapped = |code| {
-            End::Trapped(Refused {
-                code,
-                detail: None,
-                rule: None,
-            })
-        };
-        let stopped = Outcome::Stopped(Refusal::new(Code::Fuel, "used up"));
-        assert_eq!(another_end(&trapped(Code::Fuel), &stopped), None);
-        assert!(another_end(&trapped(Code::Trap), &stopped).is_some());
-        assert!(another_end(&trapped(Code::Trap), &Outcome::Ok(Json::Null)).is_some());
-    }
-
-    #[test]
-    fn a_log_is_as_it_was() {
-        assert_eq!(log_difference("info a\n", "info a\n"), None);
-        assert!(log_difference("info a\n", "").is_some());
-    }
-
-    #[test]
-    fn fuel_is_the_same_on_the_same_engine() {
-        assert_eq!(fuel_difference(true, 7, 7), None);
-        assert!(fuel_difference(true, 7, 8).is_some());
-        assert_eq!(fuel_difference(false, 7, 8), None);
     }
 }

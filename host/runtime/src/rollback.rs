@@ -241,6 +241,7 @@ impl Host {
                 outcome: Outcome::Held(Box::new(held)),
                 refused_effects: remains.refusals,
                 edited: Vec::new(),
+                checked: remains.tally.checks().to_vec(),
                 cost,
             });
         }

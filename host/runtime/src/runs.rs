@@ -1,6 +1,6 @@
 //! Runs, as operators start and end them. What a run allows is decided in [`ambit_core::run`].
 
-use ambit_core::error::{Code, Refusal};
+use ambit_core::error::{Code, Refusal, printable};
 use ambit_core::identity::Directory;
 use ambit_core::ledger::body::{ErrorBound, RunCap, RunEnded, RunStarted};
 use ambit_core::ledger::{EntryDraft, Principal};
@@ -58,6 +58,7 @@ pub(crate) fn start(store: &Store, config: &Config, asked: &NewRun) -> Result<Ru
     }
     for cap in &asked.caps {
         check_currency(config, cap.unit)?;
+        check_over(config, cap)?;
     }
     let mut caps = asked.caps.clone();
     caps.sort_by_key(|cap| cap.unit.to_string());
@@ -87,6 +88,38 @@ fn check_currency(config: &Config, unit: Unit) -> Result<(), OpenError> {
     let message = format!("the limit is in `{unit}`, which is no currency");
     Err(Refusal::new(Code::Config, message)
         .advise("it takes the code of a currency, such as usd, or one that a route of this home names")
+        .into())
+}
+
+/// Approvals that nobody can give would let nothing pass, silently.
+fn check_over(config: &Config, cap: &RunCap) -> Result<(), OpenError> {
+    let Some(over) = &cap.over else { return Ok(()) };
+    let group = printable(&over.ask);
+    let Some(members) = config.groups().get(&over.ask).map(Vec::len) else {
+        let groups: Vec<&str> = config.groups().keys().map(String::as_str).collect();
+        let message = format!(
+            "the limit of {} is passed by group `{group}`, and there is none",
+            cap.unit
+        );
+        return Err(Refusal::new(Code::Config, message)
+            .advise(match groups.as_slice() {
+                [] => "ambit.toml has no groups".to_owned(),
+                groups => format!("the groups here: {}", groups.join(", ")),
+            })
+            .into());
+    };
+    // A group that nobody is in yet bounds nothing, as in policies.
+    let most = if members == 0 { usize::MAX } else { members };
+    let reachable = usize::try_from(over.count).is_ok_and(|count| (1..=most).contains(&count));
+    if ambit_core::guard!("run.over-count", reachable) {
+        return Ok(());
+    }
+    let message = format!(
+        "the limit of {} is passed by {} people of group `{group}`, which has {members}",
+        cap.unit, over.count
+    );
+    Err(Refusal::new(Code::Config, message)
+        .advise("at least 1, and no more than the group has")
         .into())
 }
 

@@ -165,8 +165,14 @@ mod faults;
 mod flow;
 #[path = "tests_holds.rs"]
 mod holds;
+#[path = "tests_objects.rs"]
+mod objects;
+#[path = "tests_random.rs"]
+mod random;
 #[path = "tests_recovery.rs"]
 mod recovery;
+#[path = "tests_replay.rs"]
+mod replayed;
 #[path = "tests_rollback.rs"]
 mod rollback;
 #[path = "tests_runs.rs"]

@@ -531,3 +531,37 @@ fn a_call_that_goes_on_and_asks_for_something_else_is_stopped() {
     host.reader().unwrap().verify(&key, &[], |_| {}).unwrap();
     host.reader().unwrap().check_values(|_| {}).unwrap();
 }
+
+/// What was edited and approved, and is in doubt, is sent again as it was edited.
+#[test]
+fn an_edited_effect_in_doubt_is_sent_again_as_it_was_edited() {
+    for good in 0..12 {
+        let folder = tempfile::tempdir().unwrap();
+        let service = Service::start();
+        drop(paid(folder.path(), &service, POLICY, ""));
+        flow::say(folder.path(), "", "", doubts::KEY);
+        let host = open(folder.path()).unwrap();
+        let answer = host.call(request("pay")).unwrap();
+        let edited = edit(&host, &held(&answer), "rita", &amount(6000)).unwrap();
+        approve(&host, &edited, "sam").unwrap();
+        drop(host);
+        let before = service.requests();
+        if let Ok(host) = recovery::failing(folder.path(), good, Step::BeforeCommit) {
+            let _ = host.resume(answer.call.as_str(), None);
+        }
+        let host = open(folder.path()).unwrap();
+        let doubts = host.reader().unwrap().doubts().unwrap();
+        if doubts.is_empty() || service.requests() == before {
+            continue;
+        }
+        let ended = host.retry_doubt(answer.call.as_str(), None, None).unwrap();
+        assert!(matches!(ended.outcome, Outcome::Ok(_)), "{ended:?}");
+        assert_eq!(service.requests(), before + 2);
+        let story = host.reader().unwrap().story(answer.call.as_str()).unwrap();
+        assert_eq!(story.tally().spent()[0].minor, 6000);
+        drop(host);
+        in_order(folder.path(), answer.call.as_str());
+        return;
+    }
+    panic!("nothing is in doubt");
+}

@@ -215,7 +215,23 @@ fn at_the_end_everything_is_decided_anew() {
             .replace("team = \"support\"", "team = \"sales\"");
         std::fs::write(path, text).unwrap();
     };
-    let changes: [(&str, Change<'_>, Option<Code>); 7] = [
+    let rewritten = |folder: &Path, from: &str, to: &str| {
+        let path = folder.join("ambit.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{text}");
+        std::fs::write(path, text.replace(from, to)).unwrap();
+    };
+    let private = "allow_private = true";
+    let elsewhere = |folder: &Path| rewritten(folder, private, "allow_private = true\nconnect_to = \"127.0.0.1:9\"");
+    let another_base = |folder: &Path| rewritten(folder, private, "allow_private = true\nbase = \"/v2\"");
+    let another_name = |folder: &Path| {
+        let credential = "allow_private = true\ncredential = { env = \"PATH\", as = { header = \"X-Key\" } }";
+        rewritten(folder, private, credential);
+    };
+    let changes: [(&str, Change<'_>, Option<Code>); 10] = [
+        ("the socket goes elsewhere", &elsewhere, Some(Code::Stale)),
+        ("the base is another one", &another_base, Some(Code::Stale)),
+        ("the credential is another one", &another_name, Some(Code::Stale)),
         ("the agent is in another team", &another_team, Some(Code::Stale)),
         ("the agent may not act for the user", &no_agent, Some(Code::Caller)),
         ("policy forbids it", &forbidden, Some(Code::Policy)),
@@ -263,6 +279,35 @@ fn another_component_makes_a_hold_void() {
     let ended = host.resume(answer.call.as_str(), None).unwrap();
     assert_eq!(stopped(&ended).map(|refusal| refusal.code), Some(Code::Stale));
     assert_eq!(service.requests(), 0);
+}
+
+/// A process that loads other tools leaves what waits as it is, and lists it: another goes on with it.
+#[test]
+fn a_host_without_its_tool_leaves_a_call_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    let host = reviewed(folder.path(), &service, ONE, "");
+    let answer = host.call(request("both")).unwrap();
+    approve(&host, &held(&answer), "rita").unwrap();
+    drop(host);
+    let component = component(service.port);
+    let manifest = Manifest::read(&component).unwrap();
+    home::add_tool(folder.path(), "other", &component, &manifest).unwrap();
+    let options = HostOptions {
+        compiler: Some(Compiler::InProcess),
+        ..HostOptions::for_tools(["other"])
+    };
+    let host = Host::open(Config::load(folder.path()).unwrap(), options).unwrap();
+    let left = host.resume(answer.call.as_str(), None).unwrap_err();
+    assert!(matches!(left, ApprovalError::Refused(refusal) if refusal.code == Code::Tool));
+    assert_eq!(host.reader().unwrap().holds(None, 9).unwrap().len(), 1);
+    drop(host);
+    let host = open(folder.path()).unwrap();
+    assert!(matches!(
+        host.resume(answer.call.as_str(), None).unwrap().outcome,
+        Outcome::Ok(_)
+    ));
+    assert_eq!(service.requests(), 2);
 }
 
 #[test]
@@ -716,6 +761,11 @@ fn expired_holds_are_ended_when_a_host_opens() {
     assert!(reader.holds(None, 10).unwrap().is_empty());
     assert!(reader.story(answer.call.as_str()).unwrap().is_over());
     assert!(host.resume(answer.call.as_str(), None).is_err());
+    drop(host);
+    // It ended without its guest: what that did is the same, and what it would have done nobody knows.
+    let replayed = replayed::replayed(folder.path(), answer.call.as_str());
+    assert_eq!(replayed.diverged, None);
+    assert_eq!(replayed.stopped.map(|stopped| stopped.effect), Some(Some(1)));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use ambit_core::hold::{Verdict, Vote};
 use ambit_core::ledger::CallStory;
 use ambit_core::ledger::body::{EffectIntent, ErrorBound, RunCap, Stage};
 use ambit_core::ledger::story::{EffectStory, Opening};
+use ambit_core::money::Over;
 use ambit_core::run::Run;
 
 use super::holds::{ONE, held, in_order, key, reviewed};
@@ -30,7 +31,19 @@ fn new_run() -> NewRun {
 
 fn cap(cap: u64, unit: &str) -> RunCap {
     let unit = unit.parse().unwrap();
-    RunCap { cap, unit }
+    RunCap { cap, over: None, unit }
+}
+
+/// A limit that so many of a group let one effect pass.
+fn over(limit: u64, unit: &str, ask: &str, count: u32) -> RunCap {
+    let over = Over {
+        ask: ask.to_owned(),
+        count,
+    };
+    RunCap {
+        over: Some(over),
+        ..cap(limit, unit)
+    }
 }
 
 fn start(host: &Host, asked: &NewRun) -> Run {
@@ -178,6 +191,18 @@ fn a_run_that_cannot_be_is_not_started() {
         (
             capped(vec![cap(5, "calls"), cap(6, "calls")]),
             "one limit for each unit",
+        ),
+        (
+            capped(vec![over(5, "usd", "nobody", 1)]),
+            "passed by group `nobody`, and there is none",
+        ),
+        (
+            capped(vec![over(5, "usd", "reviewer", 4)]),
+            "4 people of group `reviewer`, which has 3",
+        ),
+        (
+            capped(vec![over(5, "calls", "reviewer", 1)]),
+            "cannot be passed by approvals",
         ),
         (bound(0, 5), "1 to 100 percent"),
         (bound(101, 5), "1 to 100 percent"),
@@ -529,4 +554,34 @@ fn a_call_that_waited_goes_on_while_its_run_is_open() {
     }
     assert_eq!(service.requests(), 1);
     verified(host, folder.path());
+}
+
+/// At a run's limit an effect is refused, or held where the limit says who lets it pass: then for that one effect.
+#[test]
+fn at_a_run_s_limit_an_effect_waits_where_the_limit_says_for_whom() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    let host = reviewed(folder.path(), &service, POLICY, "");
+    let limited = |caps| NewRun { caps, ..new_run() };
+    let strict = start(&host, &limited(vec![cap(1, "effects")]));
+    host.call(within(&strict, "post")).unwrap();
+    let refused = host.call(within(&strict, "post")).unwrap();
+    assert_eq!(refused.refused_effects[0].code, Code::Budget, "{refused:?}");
+
+    let run = start(&host, &limited(vec![over(1, "effects", "reviewer", 1)]));
+    host.call(within(&run, "post")).unwrap();
+    let sent = service.requests();
+    let waits = host.call(within(&run, "post")).unwrap();
+    let hold = held(&waits);
+    assert_eq!(hold.over, ["run/effects"]);
+    assert_eq!(hold.needs, [[("reviewer".to_owned(), 1)].into()]);
+    approve(&host, &hold, "rita", "reviewer");
+    let ended = host.resume(waits.call.as_str(), None).unwrap();
+    assert!(matches!(ended.outcome, Outcome::Ok(_)), "{ended:?}");
+    assert_eq!(service.requests(), sent + 1);
+    // It passed for that one: the next waits again.
+    let again = host.call(within(&run, "post")).unwrap();
+    assert_eq!(held(&again).over, ["run/effects"]);
+    drop(host);
+    in_order(folder.path(), waits.call.as_str());
 }

@@ -256,7 +256,7 @@ fn another_build_is_told_by_its_first_difference() {
             "effect 1",
         ),
         (format!("{send} (i32.const 7)"), "result"),
-        (format!("{send} {send} {end}"), "an effect"),
+        (format!("{send} {send} {end}"), "effect 2"),
         (end.to_owned(), "effect 1"),
         (format!("{send} (unreachable)"), "end"),
     ];

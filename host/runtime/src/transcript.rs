@@ -13,7 +13,7 @@ use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::{Limits, Narrowing};
 use ambit_core::json::{self, Json};
 use ambit_core::ledger::CallStory;
-use ambit_core::ledger::body::{Asked, Doubt, Found, Outcome};
+use ambit_core::ledger::body::{Asked, Doubt, Found, Outcome, Part};
 use ambit_core::ledger::bundle::Opened;
 use ambit_core::ledger::story::EffectStory;
 use serde::de::DeserializeOwned;
@@ -25,6 +25,12 @@ use crate::store::{Reader, StoreError};
 /// The first thing that is not as it was recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Divergence {
+    /// What differs.
+    #[serde(skip)]
+    pub part: Part,
+    /// The effect that does, where it is one.
+    #[serde(skip)]
+    pub ordinal: Option<u32>,
     /// What it is about: `effect 2`, `result`, `end`, `log`, `fuel`.
     pub what: String,
     /// What is recorded: a digest, or a word.
@@ -43,7 +49,9 @@ impl Divergence {
 
 impl fmt::Display for Divergence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, recorded, seen } = self;
+        let Self {
+            what, recorded, seen, ..
+        } = self;
         write!(f, "{what} is not as recorded: {recorded} then, {seen} now")
     }
 }
@@ -243,6 +251,8 @@ impl AskedFor {
         }
         let told = |label: Option<&str>, digest: &Digest| format!("{digest} through `{}`", label.unwrap_or("nothing"));
         Err(Divergence {
+            part: Part::Effect,
+            ordinal: Some(self.ordinal),
             what: format!("effect {}", self.ordinal),
             recorded: told(self.label.as_deref(), &self.digest),
             seen: told(label, &seen),
@@ -252,6 +262,8 @@ impl AskedFor {
     /// That the guest ended without asking for it.
     pub(crate) fn missing(&self) -> Divergence {
         Divergence {
+            part: Part::Effect,
+            ordinal: Some(self.ordinal),
             what: format!("effect {}", self.ordinal),
             recorded: self.digest.to_string(),
             seen: "the tool ended without it".to_owned(),
@@ -288,6 +300,8 @@ pub(crate) struct Transcript {
     pub(crate) answers: VecDeque<Recalled>,
     /// What it asked for last, where that is held.
     pub(crate) held: Option<AskedFor>,
+    /// What it asked for last, where the host ended before anybody answered.
+    pub(crate) unanswered: Option<AskedFor>,
     /// The call's clock then, after the host's own look-up for it.
     pub(crate) held_clock_ms: u64,
 }
@@ -298,9 +312,28 @@ impl Transcript {
     /// # Errors
     /// [`Unreadable`] where a value is gone or cannot be read, or an effect has no answer because the host ended first.
     pub(crate) fn read(record: &Record<'_>, story: &CallStory) -> Result<Self, Unreadable> {
+        Self::of(record, story, false)
+    }
+
+    /// Reads what is recorded of a call up to where it got: nobody goes on with it by that.
+    ///
+    /// # Errors
+    /// [`Unreadable`] where a value is gone or cannot be read.
+    pub(crate) fn so_far(record: &Record<'_>, story: &CallStory) -> Result<Self, Unreadable> {
+        Self::of(record, story, true)
+    }
+
+    /// The last effect of the guest's that is recorded.
+    pub(crate) fn last_ordinal(&self) -> Option<u32> {
+        let last = self.held.as_ref().or(self.unanswered.as_ref());
+        last.or(self.answers.back().map(|recalled| &recalled.asked))
+            .map(|asked| asked.ordinal)
+    }
+
+    fn of(record: &Record<'_>, story: &CallStory, so_far: bool) -> Result<Self, Unreadable> {
         let start: Start = record.read("start")?.ok_or_else(|| gone("start"))?;
         let mut answers: VecDeque<Recalled> = VecDeque::new();
-        let mut held = None;
+        let (mut held, mut last) = (None, None);
         let mut clock_ms = start.clock;
         for (ordinal, effect) in &story.effects {
             let (asked, label) = match effect {
@@ -319,9 +352,12 @@ impl Transcript {
                 }
                 continue;
             }
-            if unanswered(effect) {
+            let under_way = so_far && matches!(effect, EffectStory::Intended { outcome: None, .. });
+            if unanswered(effect) || under_way {
+                last = Some(AskedFor::read(record, *ordinal, label)?);
                 continue;
             }
+            last = None;
             let asked = AskedFor::read(record, *ordinal, label)?;
             if matches!(effect, EffectStory::Held(_)) {
                 held = Some(asked);
@@ -338,6 +374,7 @@ impl Transcript {
             start,
             answers,
             held,
+            unanswered: last,
             held_clock_ms: clock_ms,
         })
     }

@@ -1,5 +1,6 @@
 //! Calls once more: replayed from their record, and gone on with after people approved.
 
+use std::thread;
 use std::time::Instant;
 
 use ambit_core::hold::{Verdict, Vote};
@@ -78,13 +79,17 @@ pub(super) fn hold(_: &Setting, effort: Effort) -> Measured<Figure> {
 
 /// Recorded effects decided again, under the policies in force.
 pub(super) fn what_if(_: &Setting, effort: Effort) -> Measured<Figure> {
-    let (rounds, calls) = (effort.pick(5, 2), effort.pick(2000, 5));
+    let (rounds, callers, each) = (effort.pick(3, 2), effort.pick(16, 1), effort.pick(1042, 5));
     let folder = tempfile::tempdir()?;
     let setting = Setting::make(folder.path())?;
     let host = on_disk(&setting)?;
-    for _ in 0..calls {
-        setting::call(&host, refund(Mode::Execute, EFFECTS))?;
-    }
+    let calls = || (0..each).try_for_each(|_| setting::call(&host, refund(Mode::Execute, EFFECTS)).map(drop));
+    thread::scope(|scope| {
+        let callers: Vec<_> = (0..callers).map(|_| scope.spawn(calls)).collect();
+        callers
+            .into_iter()
+            .try_for_each(|caller| caller.join().map_err(|_| "a caller panicked")?)
+    })?;
     drop(host);
     let config = setting.config()?;
     let policy = PolicySet::load(config.policies(), &config.group_sizes()).map_err(|_| "the policies do not load")?;
@@ -102,7 +107,7 @@ pub(super) fn what_if(_: &Setting, effort: Effort) -> Measured<Figure> {
     }
     Ok(Figure::of(Amount::PerSecond(middle(rates))).note(format!(
         "{} recorded effects, six a call, their values decrypted where a rule reads them",
-        u64::from(EFFECTS) * calls
+        u64::from(EFFECTS) * callers * each
     )))
 }
 
@@ -126,14 +131,14 @@ fn held_and_approved(host: &Host, key: &SignerKey) -> Measured<()> {
     }
 }
 
-fn on_disk(setting: &Setting) -> Measured<Host> {
+pub(super) fn on_disk(setting: &Setting) -> Measured<Host> {
     setting.open(HostOptions {
         wire: Some(Wire::answering(setting::response())),
         ..setting::on_disk(&["effects"])
     })
 }
 
-fn refund(mode: Mode, count: u32) -> CallRequest {
+pub(super) fn refund(mode: Mode, count: u32) -> CallRequest {
     let args = format!(r#"{{"charge":"ch_shoes","amount":2500,"count":{count}}}"#);
     CallRequest {
         mode,

@@ -70,19 +70,7 @@ impl Appends {
     pub(super) fn of(host: &Host) -> Measured<Appends> {
         let answer = setting::call(host, trivial())?;
         let (call, reader) = (answer.call.as_str(), host.reader()?);
-        let entries: Vec<EntryDraft> = reader
-            .entries_of(call)?
-            .iter()
-            .map(|entry| EntryDraft {
-                body: entry.body().clone(),
-                call: None,
-                config: entry.config(),
-                policy: entry.policy(),
-                principal: entry.principal().cloned(),
-                tool: entry.tool(),
-                trace: None,
-            })
-            .collect();
+        let entries: Vec<EntryDraft> = reader.entries_of(call)?.iter().map(setting::template).collect();
         let payloads = reader.payload_names(call)?.into_iter().map(|name| {
             let payload = reader.payload(call, &name)?.ok_or("a payload is missing")?;
             Ok((name, payload.into_bytes()))

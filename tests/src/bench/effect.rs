@@ -268,7 +268,7 @@ fn parts(setting: &Setting, times: usize) -> Measured<Vec<(&'static str, f64)>> 
         time: Duration::from_secs(30),
         answer_bytes: 1 << 20,
     };
-    let send = |durable: Durable| io.block_on(wire.send(&upstream, durable, Some(("Idempotency-Key", "k")), bounds));
+    let send = |durable: Durable| io.block_on(wire.send(&upstream, durable, &[("Idempotency-Key", "k")], bounds));
     let response = setting::response();
     let headers: Vec<(String, String)> = response
         .headers()
@@ -335,13 +335,8 @@ impl Recorded {
                 .find(|entry| wanted(entry.body()))
                 .ok_or("the effect is not on the ledger")?;
             Measured::Ok(EntryDraft {
-                body: entry.body().clone(),
-                call: None,
-                config: entry.config(),
-                policy: entry.policy(),
-                principal: entry.principal().cloned(),
-                tool: entry.tool(),
                 trace: Some(TraceId::random()?.to_string()),
+                ..setting::template(entry)
             })
         };
         let kept = reader

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ambit_core::ledger::{Entry, EntryDraft};
 use ambit_core::manifest::Manifest;
 use ambit_core::policy::Mode;
 use ambit_runtime::call::Outcome;
@@ -155,6 +156,19 @@ pub(super) fn call(host: &Host, request: CallRequest) -> Measured<Answer> {
     match &answer.outcome {
         Outcome::Ok(_) if answer.refused_effects.is_empty() => Ok(answer),
         other => Err(format!("a call came to {other:?}; {:?}", answer.refused_effects).into()),
+    }
+}
+
+/// What an entry says, to be written again as another call's.
+pub(super) fn template(entry: &Entry) -> EntryDraft {
+    EntryDraft {
+        body: entry.body().clone(),
+        call: None,
+        config: entry.config(),
+        policy: entry.policy(),
+        principal: entry.principal().cloned(),
+        tool: entry.tool(),
+        trace: None,
     }
 }
 

@@ -74,7 +74,7 @@ impl Asked {
 
 fn run(asked: &Asked) -> Result<Report, Box<dyn Error + Send + Sync>> {
     fs::create_dir_all(&asked.scratch)?;
-    let tell = |what: &str| eprintln!("measuring {what}");
+    let tell = |nth: usize, all: usize, what: &str| eprintln!("measuring {nth} of {all}: {what}");
     let report = bench::run(&asked.scratch, asked.effort, &asked.only, tell)?;
     println!("{report}");
     fs::write(&asked.output, serde_json::to_string_pretty(&report)?)?;

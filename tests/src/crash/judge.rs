@@ -48,12 +48,22 @@ impl Received {
     }
 }
 
-impl Asked for Received {
+/// The service, with what is known of it so far.
+pub(super) struct Known<'a> {
+    pub(super) received: &'a mut Received,
+    pub(super) service: &'a Service,
+}
+
+impl Asked for Known<'_> {
+    fn look(&mut self) -> Result<(), Failed> {
+        self.received.read(self.service)
+    }
+
     fn has(&self, story: &CallStory, ordinal: u32) -> bool {
         let Some(EffectStory::Intended { intent, .. }) = story.effects.get(&ordinal) else {
             return false;
         };
-        self.keys.contains_key(&key(&story.call, &intent.what))
+        self.received.keys.contains_key(&key(&story.call, &intent.what))
     }
 }
 

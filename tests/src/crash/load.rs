@@ -157,6 +157,8 @@ fn person() -> Result<SignerKey, Failed> {
 
 /// What the service knows of an effect.
 pub(super) trait Asked {
+    /// Looks what it has received since.
+    fn look(&mut self) -> Result<(), Failed>;
     /// Whether it has received it.
     fn has(&self, story: &CallStory, ordinal: u32) -> bool;
 }
@@ -182,16 +184,18 @@ pub struct LookedAfter {
 /// has the calls go on, and retries dead letters once.
 pub(super) fn look_after(
     home: &Path,
-    service: &impl Asked,
+    service: &mut impl Asked,
     moments: &mut Moments,
     done: &mut LookedAfter,
 ) -> Result<(), Failed> {
     let host = open(home)?;
     // A call that goes on may wait again.
-    while approve_all(&host, home, done)? | go_on(&host, service, moments, done)? {}
+    while approve_all(&host, home, done)? | go_on(&host, &*service, moments, done)? {}
+    // Some of them were sent just now, and are in doubt because the service hung up.
+    service.look()?;
     for (work, _) in host.reader()?.doubts()? {
         let ordinal = work.ordinal.ok_or("a doubt without an effect")?;
-        settle(&host, service, &work.call, ordinal, done)?;
+        settle(&host, &*service, &work.call, ordinal, done)?;
     }
     for (work, _) in host.reader()?.dead_letters(None, 100)? {
         let story = host.reader()?.story(&work.call)?;
@@ -357,6 +361,7 @@ cap = 1000000000
             mode: Mode::Execute,
             length_ms: 24 * 60 * 60 * 1_000,
             caps: vec![RunCap {
+                over: None,
                 cap: 1_000_000_000,
                 unit: Unit::Effects,
             }],

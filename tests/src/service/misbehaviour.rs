@@ -48,9 +48,11 @@ pub enum Misbehaviour {
     NoCurrency,
     /// The charge, with `US Dollars` for a currency.
     OddCurrency,
+    /// 200 and a refund that was never made.
+    Lying,
 }
 
-const NAMES: [(&str, Misbehaviour); 19] = [
+const NAMES: [(&str, Misbehaviour); 20] = [
     ("redirect", Misbehaviour::Redirect),
     ("redirect_inside", Misbehaviour::RedirectInside),
     ("slow", Misbehaviour::Slow),
@@ -70,6 +72,7 @@ const NAMES: [(&str, Misbehaviour); 19] = [
     ("headers", Misbehaviour::Headers),
     ("no_currency", Misbehaviour::NoCurrency),
     ("odd_currency", Misbehaviour::OddCurrency),
+    ("lying", Misbehaviour::Lying),
 ];
 
 const MIB: usize = 1 << 20;
@@ -126,6 +129,7 @@ impl Misbehaviour {
             Self::Headers => honest.header("x-filler", "x".repeat(256 << 10)),
             Self::NoCurrency => honest.without("currency"),
             Self::OddCurrency => honest.with("currency", "US Dollars"),
+            Self::Lying => honest,
         }
     }
 }

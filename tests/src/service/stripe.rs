@@ -319,6 +319,9 @@ impl Stripe {
             canceled: false,
         };
         let answer = Answer::json(200, &refund_object(self.refunds.len(), &refund));
+        if Misbehaviour::of_refunding(id) == Some(Misbehaviour::Lying) {
+            return answer;
+        }
         self.charges.insert(id.to_owned(), charge);
         self.refunds.push(refund);
         answer

@@ -1,6 +1,7 @@
 //! `ambit approvals`: effects that wait for people, and what people say to them.
 
 mod batch;
+mod behind;
 pub(crate) mod edit;
 
 use std::io::{self, Write};
@@ -16,6 +17,8 @@ use ambit_runtime::config::Config;
 use ambit_runtime::host::{Host, HostOptions};
 use ambit_runtime::store::{Held, Keys, Reader, Work};
 use serde_json::{Value, json};
+
+use behind::Behind;
 
 use super::call;
 use crate::args::{Approvals, Cast, Format};
@@ -212,14 +215,22 @@ fn show(home: &Path, given: &str, out: Output) -> Result<Exit, Failure> {
     let waiting = waiting(&reader, &people, given)?;
     let request = request(&reader, &waiting)?;
     let edited = edit::Shown::of(&reader, &waiting)?;
-    out.result(&edit::document(&waiting, &edited, request.as_ref()), |w| {
-        print(&waiting, &edited, request.as_ref(), w)
-    })?;
+    let behind = Behind::of(&reader, &waiting, &config)?;
+    let mut document = edit::document(&waiting, &edited, request.as_ref());
+    if let Some(document) = document.as_object_mut() {
+        document.extend(behind.members());
+    }
+    out.result(&document, |w| print(&waiting, (&edited, &behind), request.as_ref(), w))?;
     Ok(Exit::Done)
 }
 
 /// A hold for whoever has to decide: what exactly would be sent, for whom, and what is missing.
-fn print(waiting: &Pending, edited: &edit::Shown, request: Option<&Value>, w: &mut dyn Write) -> io::Result<()> {
+fn print(
+    waiting: &Pending,
+    (edited, behind): (&edit::Shown, &Behind),
+    request: Option<&Value>,
+    w: &mut dyn Write,
+) -> io::Result<()> {
     let held = &waiting.held;
     let mut field = |name: &str, value: &str| {
         let dim = style::DIM;
@@ -254,6 +265,7 @@ fn print(waiting: &Pending, edited: &edit::Shown, request: Option<&Value>, w: &m
     if let Some(body) = text("body") {
         field("body", body)?;
     }
+    behind.print(&mut field)?;
     edited.lines(&mut field)?;
     if !held.rules.is_empty() {
         field("denied by", &held.rules.join(", "))?;

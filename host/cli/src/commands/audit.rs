@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 
 use ambit_core::ledger::body::End;
 use ambit_core::ledger::story::{EffectStory, Opening};
-use ambit_core::ledger::{CallStory, utc};
+use ambit_core::ledger::{Body, CallStory, Entry, utc};
 use ambit_core::undo::{self, State};
 use ambit_runtime::config::FILE;
 use ambit_runtime::host::Known;
@@ -124,6 +125,14 @@ fn show(home: &Path, call: &str, payloads: bool, out: Output) -> Result<Exit, Fa
         let word = json!({ "entry": erased.index, "time": utc(erased.time_ms), "why": erased.why, "values": names });
         document.insert("erased".to_owned(), word);
     }
+    let diverged = reader.divergences(&call)?;
+    if let (false, Some(document)) = (diverged.is_empty(), document.as_object_mut()) {
+        let entries: Vec<Value> = diverged
+            .iter()
+            .filter_map(|entry| serde_json::from_str(&entry.text()).ok())
+            .collect();
+        document.insert("diverged".to_owned(), json!(entries));
+    }
     out.result(&document, |w| {
         story::print(&story, &value, w)?;
         for rollback in undone_by(&story, &rollbacks) {
@@ -136,6 +145,7 @@ fn show(home: &Path, call: &str, payloads: bool, out: Output) -> Result<Exit, Fa
             };
             writeln!(w, "{} by {}", text("what"), text("call"))?;
         }
+        diverged.iter().try_for_each(|entry| print_divergence(entry, w))?;
         if !payloads && erased.is_none() {
             writeln!(w, "\nAdd --payloads for arguments, requests and answers as recorded.")?;
         }
@@ -167,6 +177,25 @@ fn undone_by(story: &CallStory, rollbacks: &[CallStory]) -> Vec<Value> {
         json!({ "call": rollback.call, "effects": undone, "whole": whole, "what": what })
     };
     rollbacks.iter().map(one).collect()
+}
+
+/// What the ledger says of a call that was run again.
+fn print_divergence(entry: &Entry, w: &mut dyn Write) -> io::Result<()> {
+    let Body::CallDiverged(diverged) = entry.body() else {
+        return Ok(());
+    };
+    let what = match diverged.ordinal {
+        Some(ordinal) => format!("effect {ordinal}"),
+        None => diverged.part.as_str().to_owned(),
+    };
+    let (bad, reset) = (style::BAD.render(), style::BAD.render_reset());
+    writeln!(
+        w,
+        "{bad}diverged{reset}   run again on {}, its {what} was not as recorded (entry {}, engine {})",
+        utc(entry.time_ms()),
+        entry.index(),
+        untrusted(&diverged.engine),
+    )
 }
 
 /// A payload for people: a recorded refusal as its sentence, all else as it is.
@@ -352,13 +381,17 @@ fn verify_export(export: &Path, key: Option<&Path>, out: Output) -> Result<Exit,
     out.result(&value, |w| {
         writeln!(
             w,
-            "{}verified{}: {} of ledger {}, as exported",
+            "{}verified{}: {} of ledger {}, as exported: each entry, the tree, its tiles, every call and every run",
             style::GOOD.render(),
             style::GOOD.render_reset(),
             count(checkpoint.size(), "entry", "entries"),
             key.name()
         )
     })?;
+    note(
+        "An export has no values, books or people's groups: that budgets of the configuration held, that values are those committed to, \
+         and who could approve, is for `ambit audit verify` in the home.",
+    );
     Ok(Exit::Done)
 }
 

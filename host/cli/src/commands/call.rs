@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::Narrowing;
-use ambit_core::ledger::body::Stage;
+use ambit_core::ledger::body::{Shown, Stage};
 use ambit_core::ledger::story::{CallStory, EffectStory, Opening};
 use ambit_core::policy::Mode;
 use ambit_core::run::Run;
@@ -236,6 +236,7 @@ fn report(answer: &Answer, receipt: Option<&str>, asked: &str, out: Output) -> R
         "first_write": first_write,
         "paused": paused,
         "refused_effects": answer.refused_effects,
+        "checked": answer.checked,
         "edited": answer.edited,
         "cost": answer.cost,
         "receipt": receipt,
@@ -298,7 +299,24 @@ fn explain(answer: &Answer, refusal: Option<&Refusal>, asked: &str) {
             note(format!("  {}", untrusted(&sentence(&advice))));
         }
     }
+    checked(answer);
     cost(answer);
+}
+
+/// For people: what its service says that it did, and nobody saw.
+fn checked(answer: &Answer) {
+    for checked in answer.checked.iter().filter(|checked| checked.shown.is_unverified()) {
+        let why = match checked.shown {
+            Shown::Unreadable => "what it changed could not be read back",
+            _ => "what it changed does not show it",
+        };
+        note(format!(
+            "{}unverified{}: effect {}: its service says that it did it, and {why}",
+            style::BAD.render(),
+            style::BAD.render_reset(),
+            checked.ordinal,
+        ));
+    }
 }
 
 /// For people: what it cost, and where to read on.

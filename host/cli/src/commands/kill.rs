@@ -44,7 +44,7 @@ fn done(answer: Answer) -> Result<Done, Failure> {
 pub(crate) fn kill(args: &Kill, home: &Path, out: Output) -> Result<Exit, Failure> {
     let request = Request::Stop {
         kind: kind(args.safe_mode),
-        scope: scope(&args.scope)?,
+        scope: known_run(home, scope(&args.scope)?)?,
         reason: stop::reason(&args.reason)
             .map_err(|refusal| Failure::usage(refusal.message).advise("Say why: --reason TEXT"))?
             .to_owned(),
@@ -182,6 +182,19 @@ fn print(stops: &[Standing], running: Option<&Status>, w: &mut dyn Write) -> io:
     })
 }
 
+/// A run by its whole id, also where a beginning of it was given. Ids are random, so a run that there is none of now there never will be:
+/// a stop of it would stop nothing, and whoever set it would think that something is stopped.
+fn known_run(home: &Path, scope: Scope) -> Result<Scope, Failure> {
+    match scope {
+        Scope::Run(given) => {
+            let advise = "Nothing was stopped. `ambit run list` prints the runs, `ambit status` what runs now.";
+            let run = super::run::find(home, &given).map_err(|failure| failure.advise(advise))?;
+            Ok(Scope::Run(run.id().to_owned()))
+        }
+        scope => Ok(scope),
+    }
+}
+
 /// A scope of something that the configuration does not have is most likely a slip. It is in force all the same: what runs may know it.
 fn slip(home: &Path, scope: &Scope) -> Option<String> {
     let config = Config::load(home).ok()?;
@@ -202,7 +215,7 @@ fn slip(home: &Path, scope: &Scope) -> Option<String> {
     };
     let name = untrusted(name);
     Some(format!(
-        "The configuration has no {kind} `{name}`: {}. The stop is in force all the same.",
+        "WARNING: the configuration has no {kind} `{name}`, so most likely nothing was stopped: {}. The stop is in force all the same.",
         untrusted(&known)
     ))
 }

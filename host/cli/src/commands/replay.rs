@@ -1,19 +1,21 @@
 //! `ambit replay`: calls once more, from what was recorded, and compared.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use ambit_core::digest::Digest;
-use ambit_core::error::Code;
+use ambit_core::error::{Code, Refusal};
 use ambit_core::ledger::CallStory;
 use ambit_core::ledger::bundle::{Bundle, MAX_BUNDLE};
-use ambit_runtime::replay::{ReplayError, Replayed, Replayer, replay_bundle};
+use ambit_runtime::home;
+use ambit_runtime::replay::{Gone, ReplayError, Replayed, Replayer, replay_bundle};
 use ambit_runtime::store::CallFilter;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::audit;
 use super::receipt::verifier_key;
+use super::{audit, run};
 use crate::args::Replay;
 use crate::output::{Exit, Failure, Output, count, note, style, untrusted};
 
@@ -22,6 +24,7 @@ impl From<ReplayError> for Failure {
         match error {
             ReplayError::Open(error) => error.into(),
             ReplayError::Refused(refusal) => refusal.into(),
+            ReplayError::Erased(gone) => Failure::refused(gone.to_string()),
         }
     }
 }
@@ -31,18 +34,285 @@ pub(crate) fn run(args: &Replay, home: &Path, out: Output) -> Result<Exit, Failu
         return from_bundle(file, key, out);
     }
     let mut replayer = Replayer::open(home, None)?;
-    match (&args.call, &args.bundle) {
-        (Some(call), Some(file)) => bundle(&replayer, call, file, out),
-        (Some(call), None) => one(&mut replayer, call, out),
-        (None, _) => all(&mut replayer, out),
+    if let Some(file) = &args.bundle {
+        let [call] = args.which.as_slice() else {
+            return Err(Failure::usage("a bundle is of one call, and several are named").advise("Name one call."));
+        };
+        return bundle(&replayer, call, file, out);
+    }
+    let wanted = Wanted::of(&replayer, home, &args.which)?;
+    let seen = Seen::of(&mut replayer, &wanted)?;
+    match seen.calls.as_slice() {
+        [one] if wanted.runs.is_empty() && !args.which.is_empty() => only(one, out)?,
+        _ => seen.tell(&wanted, out)?,
+    }
+    if args.record {
+        record(&replayer, &seen, home)?;
+    }
+    Ok(exit(seen.is_bad()))
+}
+
+/// The calls that are meant.
+struct Wanted {
+    calls: Vec<String>,
+    /// The runs that were named, whole.
+    runs: Vec<String>,
+    /// Whether each call has a line of its own: of all there are, only those that are not the same.
+    each: bool,
+}
+
+impl Wanted {
+    fn of(replayer: &Replayer, home: &Path, which: &[String]) -> Result<Self, Failure> {
+        let reader = replayer.reader();
+        let of_run = |run: Option<String>| -> Result<Vec<String>, Failure> {
+            let filter = CallFilter {
+                run,
+                ..CallFilter::default()
+            };
+            let mut stories = reader.calls(&filter)?;
+            stories.reverse();
+            let ran = stories.into_iter().filter(CallStory::ran_a_guest);
+            Ok(ran.map(|story| story.call).collect())
+        };
+        let mut wanted = Self {
+            calls: Vec::new(),
+            runs: Vec::new(),
+            each: !which.is_empty(),
+        };
+        if which.is_empty() {
+            // What was denied has nothing to replay.
+            wanted.calls = of_run(None)?;
+        }
+        for given in which {
+            if given.starts_with("r_") {
+                let run = run::find(home, given)?.id().to_owned();
+                wanted.calls.extend(of_run(Some(run.clone()))?);
+                wanted.runs.push(run);
+            } else {
+                wanted.calls.push(audit::resolve(reader, given)?);
+            }
+        }
+        Ok(wanted)
     }
 }
 
-fn one(replayer: &mut Replayer, given: &str, out: Output) -> Result<Exit, Failure> {
-    let call = audit::resolve(replayer.reader(), given)?;
-    let replayed = replayer.replay(&call)?;
-    print(&replayed, out)?;
-    Ok(exit(replayed.diverged.is_some()))
+/// What became of one call.
+enum Verdict {
+    Replayed(Replayed),
+    Erased(Gone),
+    Tampered(Refusal),
+    LeftOut(Refusal),
+}
+
+impl Verdict {
+    fn of(replayer: &mut Replayer, call: &str) -> Result<Self, Failure> {
+        match replayer.replay(call) {
+            Ok(replayed) => Ok(Self::Replayed(replayed)),
+            Err(ReplayError::Erased(gone)) => Ok(Self::Erased(gone)),
+            Err(ReplayError::Refused(why)) if why.code == Code::Ledger => Ok(Self::Tampered(why)),
+            Err(ReplayError::Refused(why)) => Ok(Self::LeftOut(why)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    const fn word(&self) -> (&'static str, anstyle::Style) {
+        match self {
+            Self::Replayed(Replayed { diverged: Some(_), .. }) => ("diverged", style::BAD),
+            Self::Replayed(_) => ("same", style::GOOD),
+            Self::Erased(_) => ("partial", style::WARN),
+            Self::Tampered(_) => ("tampered", style::BAD),
+            Self::LeftOut(_) => ("left out", style::DIM),
+        }
+    }
+
+    const fn is_bad(&self) -> bool {
+        matches!(
+            self,
+            Self::Tampered(_) | Self::Replayed(Replayed { diverged: Some(_), .. })
+        )
+    }
+
+    /// One line for people.
+    fn line(&self, call: &str, w: &mut dyn Write) -> io::Result<()> {
+        let (word, colour) = self.word();
+        write!(w, "{}{word}{} {call}: ", colour.render(), colour.render_reset())?;
+        match self {
+            Self::Replayed(replayed) => as_replayed(replayed, w),
+            Self::Erased(gone) => writeln!(
+                w,
+                "its values were {}: nothing could be compared of {}",
+                untrusted(&gone.erased),
+                untrusted(&lost(gone)),
+            ),
+            Self::Tampered(why) | Self::LeftOut(why) => writeln!(w, "{}", untrusted(&why.message)),
+        }
+    }
+
+    /// For programs, with the word.
+    fn document(&self, call: &str) -> Value {
+        let mut document = match self {
+            Self::Replayed(replayed) => json!(replayed),
+            Self::Erased(gone) => erased(gone),
+            Self::Tampered(why) | Self::LeftOut(why) => json!({ "call": call, "why": why.message }),
+        };
+        if let Some(members) = document.as_object_mut() {
+            members.insert("verdict".to_owned(), json!(self.word().0));
+        }
+        document
+    }
+}
+
+fn as_replayed(replayed: &Replayed, w: &mut dyn Write) -> io::Result<()> {
+    let effects = count(replayed.effects as u64, "effect", "effects");
+    match (&replayed.diverged, replayed.stopped) {
+        (Some(divergence), _) => writeln!(w, "{}", untrusted(&divergence.to_string())),
+        (None, Some(stopped)) => writeln!(w, "as recorded {stopped}"),
+        (None, None) if replayed.same_engine => writeln!(
+            w,
+            "{effects}, result and log as recorded, fuel {} both times",
+            replayed.fuel_used
+        ),
+        (None, None) => writeln!(
+            w,
+            "{effects}, result and log as recorded; fuel {} then, {} now, on another engine",
+            replayed.fuel_recorded, replayed.fuel_used
+        ),
+    }
+}
+
+fn erased(gone: &Gone) -> Value {
+    json!({ "call": gone.call, "partial": true, "erased": gone.erased, "not_compared": gone.values })
+}
+
+/// What could not be compared: its effects by their numbers, and what it began and ended with.
+fn lost(gone: &Gone) -> String {
+    let ordinal = |name: &str| name.strip_prefix("effect/")?.split('/').next()?.parse::<u32>().ok();
+    let effects: BTreeSet<u32> = gone.values.iter().filter_map(|name| ordinal(name)).collect();
+    let numbers: Vec<String> = effects.iter().map(ToString::to_string).collect();
+    let effects = match numbers.len() {
+        0 => None,
+        1 => Some(format!("effect {}", numbers.join(", "))),
+        _ => Some(format!("effects {}", numbers.join(", "))),
+    };
+    let whole = [("args", "arguments"), ("log", "log"), ("result", "result")];
+    let whole = whole
+        .into_iter()
+        .filter(|(name, _)| gone.values.iter().any(|value| value == name))
+        .map(|(_, told)| told.to_owned());
+    whole.chain(effects).collect::<Vec<_>>().join(", ")
+}
+
+/// What became of all that was meant, in order.
+struct Seen {
+    calls: Vec<(String, Verdict)>,
+}
+
+impl Seen {
+    fn of(replayer: &mut Replayer, wanted: &Wanted) -> Result<Self, Failure> {
+        let bar = indicatif::ProgressBar::new(wanted.calls.len() as u64);
+        let mut calls = Vec::new();
+        for call in &wanted.calls {
+            calls.push((call.clone(), Verdict::of(replayer, call)?));
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        Ok(Self { calls })
+    }
+
+    fn is_bad(&self) -> bool {
+        self.calls.iter().any(|(_, verdict)| verdict.is_bad())
+    }
+
+    fn with(&self, word: &str) -> impl Iterator<Item = &(String, Verdict)> {
+        self.calls.iter().filter(move |(_, verdict)| verdict.word().0 == word)
+    }
+
+    fn stopped(&self) -> u64 {
+        let stopped = |(_, verdict): &&(String, Verdict)| matches!(verdict, Verdict::Replayed(replayed) if replayed.stopped.is_some());
+        self.with("same").filter(stopped).count() as u64
+    }
+
+    fn tell(&self, wanted: &Wanted, out: Output) -> Result<(), Failure> {
+        let documents =
+            |word: &str| -> Vec<Value> { self.with(word).map(|(call, verdict)| verdict.document(call)).collect() };
+        let mut document = json!({
+            "same": self.with("same").count(),
+            "stopped": self.stopped(),
+            "diverged": documents("diverged"),
+            "partial": documents("partial"),
+            "left_out": documents("left out"),
+            "tampered": documents("tampered"),
+        });
+        if let (true, Some(members)) = (wanted.each, document.as_object_mut()) {
+            let calls = self.calls.iter().map(|(call, verdict)| verdict.document(call));
+            members.insert("calls".to_owned(), calls.collect());
+            members.insert("runs".to_owned(), json!(wanted.runs));
+        }
+        out.result(&document, |w| {
+            for (call, verdict) in &self.calls {
+                if wanted.each || verdict.word().0 != "same" {
+                    verdict.line(call, w)?;
+                }
+            }
+            self.sum(w)
+        })
+    }
+
+    fn sum(&self, w: &mut dyn Write) -> io::Result<()> {
+        let number = |word: &str| self.with(word).count() as u64;
+        let stopped = match self.stopped() {
+            0 => String::new(),
+            stopped => format!(" ({stopped} of them up to where something stopped them)"),
+        };
+        writeln!(
+            w,
+            "{} the same{stopped}, {} diverged, {} left out",
+            count(number("same"), "call", "calls"),
+            number("diverged"),
+            number("left out"),
+        )?;
+        match number("partial") {
+            0 => Ok(()),
+            erased => writeln!(
+                w,
+                "{}partial{}: the values of {} were erased, and nothing of them could be compared",
+                style::WARN.render(),
+                style::WARN.render_reset(),
+                count(erased, "call", "calls"),
+            ),
+        }
+    }
+}
+
+/// The one call that was named.
+fn only((call, verdict): &(String, Verdict), out: Output) -> Result<(), Failure> {
+    match verdict {
+        Verdict::Replayed(replayed) => out.result(replayed, |w| verdict.line(call, w)),
+        Verdict::Erased(gone) => {
+            out.result(&erased(gone), |w| verdict.line(call, w))?;
+            note("PARTIAL: that nothing differs was not shown, as there was nothing left to run.");
+            Ok(())
+        }
+        Verdict::Tampered(why) | Verdict::LeftOut(why) => Err(why.clone().into()),
+    }
+}
+
+/// Writes down what diverged.
+fn record(replayer: &Replayer, seen: &Seen, home: &Path) -> Result<(), Failure> {
+    let replayed = seen.calls.iter().filter_map(|(_, verdict)| match verdict {
+        Verdict::Replayed(replayed) => Some(replayed),
+        _ => None,
+    });
+    let entries = replayed.filter_map(|replayed| replayer.entry_of(replayed).transpose());
+    let entries = entries.collect::<Result<Vec<_>, _>>()?;
+    if entries.is_empty() {
+        note("Nothing diverged, so nothing was written.");
+        return Ok(());
+    }
+    let divergences = count(entries.len() as u64, "divergence", "divergences");
+    let first = home::record_divergences(home, entries)?;
+    note(format!("wrote {divergences} to the ledger, from entry {first} on"));
+    Ok(())
 }
 
 /// Writes a call as a bundle, for its owner alone: its values are plain text.
@@ -80,8 +350,11 @@ fn from_bundle(file: &Path, key: &Path, out: Output) -> Result<Exit, Failure> {
             "Ask for the bundle again (`ambit replay --bundle FILE CALL`), and check that the key is the ledger's own.",
         )
     })?;
-    let replayed = replay_bundle(&opened, None)?;
-    print(&replayed, out)?;
+    let one = (
+        opened.story.call.clone(),
+        Verdict::Replayed(replay_bundle(&opened, None)?),
+    );
+    only(&one, out)?;
     note(format!(
         "{} and {} are those of ledger {} at {} entries; policy {}, configuration {}",
         count(opened.entries as u64, "entry", "entries"),
@@ -91,103 +364,13 @@ fn from_bundle(file: &Path, key: &Path, out: Output) -> Result<Exit, Failure> {
         told(opened.story.policy),
         told(opened.story.config),
     ));
-    Ok(exit(replayed.diverged.is_some()))
+    Ok(exit(one.1.is_bad()))
 }
 
 fn told(digest: Option<Digest>) -> String {
     digest.map_or_else(|| "unknown".to_owned(), |digest| digest.to_string())
 }
 
-fn print(replayed: &Replayed, out: Output) -> Result<(), Failure> {
-    out.result(replayed, |w| {
-        let (word, colour) = word(replayed);
-        let effects = count(replayed.effects as u64, "effect", "effects");
-        let call = &replayed.call;
-        write!(w, "{}{word}{} {call}: ", colour.render(), colour.render_reset())?;
-        match &replayed.diverged {
-            Some(divergence) => writeln!(w, "{}", untrusted(&divergence.to_string())),
-            None if replayed.same_engine => {
-                writeln!(
-                    w,
-                    "{effects}, result and log as recorded, fuel {} both times",
-                    replayed.fuel_used
-                )
-            }
-            None => writeln!(
-                w,
-                "{effects}, result and log as recorded; fuel {} then, {} now, on another engine",
-                replayed.fuel_recorded, replayed.fuel_used
-            ),
-        }
-    })
-}
-
-fn word(replayed: &Replayed) -> (&'static str, anstyle::Style) {
-    match replayed.diverged {
-        Some(_) => ("diverged", style::BAD),
-        None => ("same", style::GOOD),
-    }
-}
-
-const fn exit(diverged: bool) -> Exit {
-    if diverged { Exit::Refused } else { Exit::Done }
-}
-
-/// Every call that ran: what was denied has nothing to replay, and what cannot be replayed is told.
-fn all(replayer: &mut Replayer, out: Output) -> Result<Exit, Failure> {
-    let calls: Vec<String> = replayer
-        .reader()
-        .calls(&CallFilter::default())?
-        .into_iter()
-        .filter(CallStory::ran_a_guest)
-        .map(|story| story.call)
-        .collect();
-    let bar = indicatif::ProgressBar::new(calls.len() as u64);
-    let (mut same, mut diverged, mut left, mut tampered) = (0_u64, Vec::new(), Vec::new(), Vec::new());
-    for call in calls.iter().rev() {
-        match replayer.replay(call) {
-            Ok(replayed) if replayed.diverged.is_some() => diverged.push(replayed),
-            Ok(_) => same += 1,
-            Err(ReplayError::Refused(why)) if why.code == Code::Ledger => tampered.push((call, why.message)),
-            Err(ReplayError::Refused(why)) => left.push((call, why.message)),
-            Err(error) => return Err(error.into()),
-        }
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
-    let told = |calls: &[(&String, String)]| -> Vec<_> {
-        calls
-            .iter()
-            .map(|(call, why)| json!({ "call": call, "why": why }))
-            .collect()
-    };
-    let document = json!({
-        "same": same,
-        "diverged": diverged,
-        "left_out": told(&left),
-        "tampered": told(&tampered),
-    });
-    out.result(&document, |w| {
-        for replayed in &diverged {
-            let what = replayed.diverged.as_ref().map(ToString::to_string).unwrap_or_default();
-            let (word, colour) = word(replayed);
-            let (on, off) = (colour.render(), colour.render_reset());
-            writeln!(w, "{on}{word}{off} {}: {}", replayed.call, untrusted(&what))?;
-        }
-        for (call, why) in &tampered {
-            let (on, off) = (style::BAD.render(), style::BAD.render_reset());
-            writeln!(w, "{on}tampered{off} {call}: {}", untrusted(why))?;
-        }
-        for (call, why) in &left {
-            writeln!(w, "left out {call}: {}", untrusted(why))?;
-        }
-        writeln!(
-            w,
-            "{} the same, {} diverged, {} left out",
-            count(same, "call", "calls"),
-            diverged.len(),
-            left.len()
-        )
-    })?;
-    Ok(exit(!diverged.is_empty() || !tampered.is_empty()))
+const fn exit(bad: bool) -> Exit {
+    if bad { Exit::Refused } else { Exit::Done }
 }

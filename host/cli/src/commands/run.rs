@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use ambit_core::ledger::body::{ErrorBound, RunCap};
 use ambit_core::ledger::{CallStory, utc};
-use ambit_core::money::{Account, Unit};
+use ambit_core::money::{Account, Over, Unit};
 use ambit_core::run::{Run, RunError, is_own};
 use ambit_runtime::config::Config;
 use ambit_runtime::home;
@@ -78,11 +78,42 @@ fn caps(asked: &RunStart) -> Result<Vec<RunCap>, Failure> {
         (Unit::Effects, asked.effects),
         (Unit::Fuel, asked.fuel),
     ];
-    let counted = counted
-        .into_iter()
-        .filter_map(|(unit, cap)| Some(RunCap { cap: cap?, unit }));
-    let money = asked.money.iter().map(|text| money(text));
+    let over = asked.over.as_deref().map(over).transpose()?;
+    if over.is_some() && asked.effects.is_none() && asked.money.is_empty() {
+        return Err(Failure::usage(
+            "--over is for the limits of effects and money, and the run would have none of these",
+        )
+        .advise("Add --effects or --money, or leave --over out: a call cannot wait, only an effect can."));
+    }
+    let counted = counted.into_iter().filter_map(|(unit, cap)| {
+        Some(RunCap {
+            cap: cap?,
+            over: over.clone().filter(|_| unit == Unit::Effects),
+            unit,
+        })
+    });
+    let money = asked.money.iter().map(|text| {
+        Ok(RunCap {
+            over: over.clone(),
+            ..money(text)?
+        })
+    });
     counted.map(Ok).chain(money).collect()
+}
+
+/// Whose approvals pass a limit: a group, and how many of it.
+fn over(text: &str) -> Result<Over, Failure> {
+    let (ask, count) = text.split_once(':').unwrap_or((text, "1"));
+    match count.parse::<u32>() {
+        Ok(count) if !ask.is_empty() && count >= 1 => Ok(Over {
+            ask: ask.to_owned(),
+            count,
+        }),
+        _ => Err(
+            Failure::usage(format!("--over {} names no group and number", untrusted(text)))
+                .advise("It takes a group, or a group and how many of its people: --over finance, --over finance:2."),
+        ),
+    }
 }
 
 fn money(text: &str) -> Result<RunCap, Failure> {
@@ -90,6 +121,7 @@ fn money(text: &str) -> Result<RunCap, Failure> {
         let (currency, amount) = text.split_once('=')?;
         Some(RunCap {
             cap: amount.parse().ok()?,
+            over: None,
             unit: Unit::Money(currency.parse().ok()?),
         })
     };
@@ -137,6 +169,8 @@ struct Used {
     budget: String,
     unit: String,
     cap: u64,
+    /// Whose approvals pass it, where it is the run's own.
+    over: Option<Over>,
     account: Account,
 }
 
@@ -151,6 +185,7 @@ fn used(reader: &Reader, run: &Run) -> Result<Vec<Used>, Failure> {
         budget: cap.budget(),
         unit: cap.unit.to_string(),
         cap: cap.cap,
+        over: cap.over.clone(),
         account: states
             .iter()
             .find(|state| state.window.budget == cap.budget())
@@ -167,6 +202,7 @@ fn used(reader: &Reader, run: &Run) -> Result<Vec<Used>, Failure> {
                 .map(|period| period.unit().to_string())
                 .unwrap_or_default(),
             cap: state.cap,
+            over: None,
             account: state.account,
         });
     Ok(own.chain(others).collect())
@@ -281,11 +317,17 @@ fn print(run: &Run, used: &[Used], calls: &[CallStory], w: &mut dyn Write) -> io
     for one in used {
         let Account { used, reserved } = one.account;
         let left = one.account.left(one.cap);
+        let over = one
+            .over
+            .as_ref()
+            .map(|over| format!("; past it with {} of {}", over.count, over.ask));
         field(
             "budget",
             &format!(
-                "{}: {used} used, {reserved} reserved, {left} left of {}",
-                one.budget, one.cap
+                "{}: {used} used, {reserved} reserved, {left} left of {}{}",
+                one.budget,
+                one.cap,
+                over.unwrap_or_default()
             ),
         )?;
     }

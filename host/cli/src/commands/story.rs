@@ -5,12 +5,13 @@ use std::ops::RangeFrom;
 
 use ambit_core::hold::{Changes, Edit, Vote};
 use ambit_core::ledger::body::{
-    Amount, By, CallFinished, Cause, Doubt, EffectHeld, EffectIntent, EffectOutcome, End, Found, HoldEdited, HoldVoted,
-    Outcome, Refused, Stage, Undoes,
+    Amount, By, CallFinished, Cause, Doubt, EffectChecked, EffectHeld, EffectIntent, EffectOutcome, End, Found,
+    HoldEdited, HoldVoted, Outcome, Refused, Shown, Stage, Undoes,
 };
 use ambit_core::ledger::story::{EditStory, EffectStory, HoldStory, Opening, Told};
 use ambit_core::ledger::{CallStory, utc};
 use ambit_runtime::approvals::told;
+use ambit_runtime::objects::not_shown;
 use anstyle::Style;
 
 use super::approvals::edit::{change, compared};
@@ -150,10 +151,17 @@ impl Teller<'_> {
                 intent,
                 retries,
                 outcome,
-                checked: _,
+                checked,
                 resolved,
             } => {
                 self.intent(ordinal, intent, w)?;
+                if story
+                    .holds
+                    .get(&ordinal)
+                    .is_none_or(|hold| hold.held.what.before.is_none())
+                {
+                    self.value(w, "before", &format!("effect/{ordinal}/before"))?;
+                }
                 self.value(w, "left", &format!("effect/{ordinal}/request"))?;
                 for again in retries {
                     let what = format!("{}, after {}", utc(again.stamp.time_ms()), briefly(&again.what.after));
@@ -162,6 +170,9 @@ impl Teller<'_> {
                 match outcome {
                     Some(outcome) => self.outcome(ordinal, &outcome.what, w)?,
                     None => field(w, "outcome", "none yet: in flight, or the host ended")?,
+                }
+                if let Some(checked) = checked {
+                    self.checked(ordinal, &checked.what, w)?;
                 }
                 let Some(resolved) = resolved else { return Ok(()) };
                 let found = match resolved.what.found {
@@ -226,6 +237,9 @@ impl Teller<'_> {
         }
         undoes(held.undoes.as_ref(), w)?;
         field(w, "needs", &told(&held.needs))?;
+        if held.before.is_some() {
+            self.value(w, "before", &held.before_name())?;
+        }
         self.value(w, "would send", &held.request_name())
     }
 
@@ -261,7 +275,7 @@ impl Teller<'_> {
             .unwrap_or_default();
         let cause = match intent.cause {
             Cause::Guest => "",
-            Cause::Host => " (the host's own look-up)",
+            Cause::Host => " (the host's own reading)",
             Cause::Operator if intent.undoes.is_some() => " (takes an effect back)",
             Cause::Operator => " (an operator's retry)",
         };
@@ -310,6 +324,23 @@ impl Teller<'_> {
         self.value(w, "answer", &format!("effect/{ordinal}/answer"))
     }
 
+    fn checked(&self, ordinal: u32, checked: &EffectChecked, w: &mut dyn Write) -> io::Result<()> {
+        let what = match checked.shown {
+            Shown::Shown => "it is there as it was sent",
+            Shown::NothingToCompare => "the object is there; nothing that was sent is read of it",
+            Shown::Missing => "UNVERIFIED: it is not there as it was sent",
+            Shown::Unreadable => "UNVERIFIED: it could not be read back",
+        };
+        field(w, "read back", what)?;
+        for line in (self.payload)(&format!("effect/{ordinal}/diff"))
+            .iter()
+            .flat_map(|diff| not_shown(diff))
+        {
+            field(w, "missing", &line)?;
+        }
+        self.value(w, "difference", &format!("effect/{ordinal}/diff"))
+    }
+
     fn finished(&self, told: &Told<CallFinished>, w: &mut dyn Write) -> io::Result<()> {
         let finished = &told.what;
         let (colour, what) = match &finished.outcome {
@@ -334,8 +365,15 @@ impl Teller<'_> {
             w,
             "effects",
             &format!(
-                "{} answered, {} refused, {} not sent, {} in doubt",
-                e.answered, e.refused, e.not_sent, e.in_doubt
+                "{} answered, {} refused, {} not sent, {} in doubt{}",
+                e.answered,
+                e.refused,
+                e.not_sent,
+                e.in_doubt,
+                match e.unverified {
+                    0 => String::new(),
+                    unverified => format!(", {unverified} unverified"),
+                }
             ),
         )?;
         field(

@@ -37,6 +37,11 @@ impl Body {
         Ok(Some(body))
     }
 
+    /// One that was written before.
+    pub(super) const fn of(kind: BodyKind, text: String) -> Self {
+        Self { kind, text }
+    }
+
     /// The fields that are in the bytes.
     pub(super) fn read(&self, limits: &WireLimits) -> Result<Json, Refusal> {
         let fields = match self.kind {

@@ -226,6 +226,28 @@ impl HttpRequest {
         .into()
     }
 
+    /// The fields of the body in what [`wire`](Self::wire) made, and whether they are a form's; none where it is nothing of the kind.
+    /// For people who are shown what a held effect would send.
+    #[must_use]
+    pub fn fields_of_wire(wire: &Json) -> Option<(Json, bool)> {
+        let kind = match wire.get("content-type")?.as_str() {
+            None => return Some((Object::new().into(), false)),
+            Some(text) => [BodyKind::Json, BodyKind::Form]
+                .into_iter()
+                .find(|kind| kind.media_type() == text)?,
+        };
+        let limits = WireLimits {
+            parameters: usize::MAX,
+            body_bytes: usize::MAX,
+            json_depth: usize::from(u16::MAX),
+            ..WireLimits::default()
+        };
+        let fields = Body::of(kind, wire.get("body")?.as_str()?.to_owned())
+            .read(&limits)
+            .ok()?;
+        Some((fields, kind == BodyKind::Form))
+    }
+
     /// The digest of the whole request: two requests have the same one if the same bytes would be sent.
     ///
     /// Whoever can guess the request can check the guess, so the ledger has a salted commitment instead.

@@ -9,8 +9,9 @@ use crate::field::FieldSet;
 use crate::guard;
 use crate::json::{self, Json};
 use crate::money::Spend;
+use crate::object::{Image, Sent};
 use crate::policy::FieldFacts;
-use crate::route::{Connection, Lookup, Route};
+use crate::route::{Connection, Lookup, ObjectQuestion, Route};
 use crate::scope::Tier;
 
 /// A request that scope, route, tier and narrowing let pass. Only [`Grant::admit`](super::Grant::admit) makes one for a guest,
@@ -119,11 +120,101 @@ impl Admitted {
         Ok(Some(CurrencyLookup { admitted, lookup }))
     }
 
+    /// What to ask about the object that it changes, where its route says how, and where there can be one before.
+    ///
+    /// # Errors
+    /// [`Code::Object`] where the request does not name one object.
+    pub fn object(&self) -> Result<Option<ObjectQuestion>, Refusal> {
+        match self.changed_object() {
+            Some(object) => object.question(&self.route, &self.request),
+            None => Ok(None),
+        }
+    }
+
+    /// What to ask about the object that it created, by the service's answer; none where that names none. Only the host looks at that
+    /// member, so neither scope nor narrowing apply. Call it after secrets were masked in `body`.
+    #[must_use]
+    pub fn created_object(&self, body: &[u8]) -> Option<ObjectQuestion> {
+        let object = self.changed_object()?;
+        let answer = std::str::from_utf8(body)
+            .ok()
+            .map(|text| Json::parse(text, self.limits));
+        object.question_of_answer(&answer.and_then(Result::ok)?)
+    }
+
+    /// How to read what it changes, where it changes something.
+    #[must_use]
+    pub fn changed_object(&self) -> Option<&crate::route::Object> {
+        self.route.object().filter(|_| self.tier != Tier::Read)
+    }
+
+    /// The host's own question about an object, through the route that reads it. As with [`currency_lookup`](Self::currency_lookup) it
+    /// is the operator's route that asks for it, and only the host sees the answer.
+    ///
+    /// # Errors
+    /// [`Code::Object`] where it cannot be asked.
+    pub fn object_read(&self, question: &ObjectQuestion) -> Result<ObjectRead, Refusal> {
+        let (request, route) = question.request(&self.connection)?;
+        let matched = self.connection.find(&request)?;
+        let mut headers = HeaderSet::new();
+        if question.with_etag {
+            headers
+                .insert("etag")
+                .map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
+        }
+        let admitted = Admitted {
+            connection: Arc::clone(&self.connection),
+            route: route.clone(),
+            tier: matched.tier,
+            captures: matched.captures,
+            request,
+            reads: route.reads().clone(),
+            headers,
+            limits: self.limits,
+        };
+        Ok(ObjectRead {
+            admitted,
+            with_etag: question.with_etag,
+        })
+    }
+
+    /// What its body sends.
+    #[must_use]
+    pub fn sent(&self) -> Sent<'_> {
+        Sent::of(&self.request)
+    }
+
     /// What of the service's answer may be seen. Call it after secrets were masked in `headers` and `body`.
     #[must_use]
     pub fn answer(&self, status: u16, headers: &[(String, String)], body: &[u8]) -> GuestResponse {
         let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
         answer(status, headers, body, &self.reads, &self.headers, self.limits)
+    }
+}
+
+/// The host's own question about an object.
+#[derive(Clone, Debug)]
+pub struct ObjectRead {
+    admitted: Admitted,
+    with_etag: bool,
+}
+
+impl ObjectRead {
+    /// The question, as an effect.
+    #[must_use]
+    pub const fn admitted(&self) -> &Admitted {
+        &self.admitted
+    }
+
+    /// The object in the answer.
+    ///
+    /// # Errors
+    /// [`Code::Object`] where the answer neither has it nor says that there is none.
+    pub fn image(&self, answer: &GuestResponse) -> Result<Image, Refusal> {
+        Image::of(answer, self.with_etag, self.admitted.limits).map_err(|refusal| Refusal {
+            message: format!("`{}`: {}", self.admitted.route.name(), refusal.message),
+            ..refusal
+        })
     }
 }
 

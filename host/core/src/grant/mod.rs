@@ -12,7 +12,7 @@ mod narrowing;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use admitted::{Admitted, CurrencyLookup};
+pub use admitted::{Admitted, CurrencyLookup, ObjectRead};
 pub use limits::{LARGEST_BODY, Limits};
 pub use narrowing::Narrowing;
 

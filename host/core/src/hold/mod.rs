@@ -94,6 +94,9 @@ pub struct Bound<'a> {
     pub principal: &'a Principal,
     /// The call's run, where it belongs to one.
     pub run: Option<&'a str>,
+    /// The digest of the connection's settings that decide where the request goes and under which credential. Holds of earlier versions
+    /// were bound to none.
+    pub way: Option<&'a Digest>,
     /// The commitment to what the effect would change, as it was read; none where its route does not say how.
     pub before: Option<&'a Digest>,
 }
@@ -124,6 +127,10 @@ impl Bound<'_> {
             user.as_bytes(),
             run.as_bytes(),
         ];
+        // What not every hold has comes behind its name.
+        if let Some(way) = self.way {
+            parts.extend([b"way".as_slice(), way.as_bytes()]);
+        }
         // The number of parts is part of the digest.
         parts.extend(self.before.map(|before| before.as_bytes().as_slice()));
         Digest::domain("ambit/hold/v1", &parts)

@@ -214,6 +214,7 @@ fn trap_20_a_vote_is_about_one_hold() {
         connection: "stripe",
         principal: &principal(),
         run: None,
+        way: None,
         before: None,
     };
     let id = bound.id();
@@ -242,6 +243,10 @@ fn trap_20_a_vote_is_about_one_hold() {
         },
         Bound {
             run: Some("r_1"),
+            ..bound
+        },
+        Bound {
+            way: Some(&Digest::of(b"effect")),
             ..bound
         },
         Bound {

@@ -17,7 +17,7 @@ use crate::digest::Digest;
 use crate::error::{Code, Refusal};
 use crate::grant::Limits;
 use crate::hold::{self, Hold, Need};
-use crate::money::{Currency, Spend, Unit};
+use crate::money::{Currency, Over, Spend, Unit};
 use crate::policy::Mode;
 use crate::scope::Tier;
 use crate::stop::{self, Stop};
@@ -108,6 +108,8 @@ kinds! {
     ServicePaused = "service-paused",
     /// The operator gave up an effect that failed for good.
     DeadLetterDropped = "dead-letter-dropped",
+    /// A call that was run again did not do what it had done.
+    CallDiverged = "call-diverged",
     /// A call was refused before its guest ran.
     CallDenied = "call-denied",
     /// A call was permitted; its guest may run.
@@ -178,7 +180,8 @@ impl Kind {
             | Self::BreakerOpened
             | Self::BreakerClosed
             | Self::ServicePaused
-            | Self::DeadLetterDropped => false,
+            | Self::DeadLetterDropped
+            | Self::CallDiverged => false,
         }
     }
 }
@@ -443,12 +446,15 @@ pub struct RunStarted {
 }
 
 /// The most that a run may use up of something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunCap {
     /// How much.
     #[serde(with = "number")]
     pub cap: u64,
+    /// Whose approvals let one effect pass it. Absent where nobody's do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over: Option<Over>,
     /// Of what.
     pub unit: Unit,
 }
@@ -561,6 +567,61 @@ pub enum Dropped {
     Unneeded,
     /// It should never have been asked for.
     Wrong,
+}
+
+/// A call that was run again, offline, did not do what it had done. Its own entries stay as they are, whether it is over or not.
+///
+/// What was expected and what came are told apart by digests that cover the salt of the call's seed: nobody can guess a request
+/// from them, and nobody can any more once the call's values are erased.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallDiverged {
+    /// The call.
+    pub call: String,
+    /// What ran it again: version and settings of the engine.
+    pub engine: String,
+    /// Digest of what is recorded.
+    pub expected: Digest,
+    /// Which of the call's effects. Absent where the difference is in none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordinal: Option<u32>,
+    /// What differs.
+    pub part: Part,
+    /// Digest of what came.
+    pub seen: Digest,
+}
+
+/// What differs of a call that was run again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// An effect that was asked for, otherwise or not at all.
+    Effect,
+    /// How it ended.
+    End,
+    /// The fuel that it used.
+    Fuel,
+    /// The function that was called is not there.
+    Function,
+    /// What it logged.
+    Log,
+    /// What it returned.
+    Result,
+}
+
+impl Part {
+    /// The word, as it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Effect => "effect",
+            Self::End => "end",
+            Self::Fuel => "fuel",
+            Self::Function => "function",
+            Self::Log => "log",
+            Self::Result => "result",
+        }
+    }
 }
 
 /// What was asked for: the same in a call's first and last entry.
@@ -989,6 +1050,10 @@ pub struct EffectHeld {
     /// The effect of another call that it takes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undoes: Option<Undoes>,
+    /// Digest of the connection's settings that decide where the request goes and under which credential. Holds of earlier versions
+    /// have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way: Option<Digest>,
 }
 
 impl EffectHeld {
@@ -1008,6 +1073,21 @@ impl EffectHeld {
     #[must_use]
     pub fn request_name(&self) -> String {
         held_name(self.ordinal, self.edited_from.as_ref())
+    }
+
+    /// The name of the value that `before` commits to.
+    #[must_use]
+    pub fn before_name(&self) -> String {
+        before_name(self.ordinal, self.edited_from.as_ref())
+    }
+}
+
+/// The name of the value that has what an effect changes, as it was read before. That of an edited one names the hold in whose place it is.
+#[must_use]
+pub fn before_name(ordinal: u32, edited_from: Option<&Digest>) -> String {
+    match edited_from {
+        None => format!("effect/{ordinal}/before"),
+        Some(from) => format!("effect/{ordinal}/before/{}", from.to_hex()),
     }
 }
 

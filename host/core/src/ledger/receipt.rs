@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
-use super::body::{Amount, Asked, Body, CallDenied, CallFinished, End, Refused};
+use super::body::{Amount, Asked, Body, CallDenied, CallFinished, EffectChecked, End, Refused, Shown};
 use super::entry::{Entry, Principal};
 use super::merkle::{Hash, verify_inclusion};
 use super::{Checkpoint, LedgerError, VerifierKey, utc};
@@ -207,6 +207,15 @@ fn finished_lines(finished: &CallFinished, lines: &mut Vec<String>) {
         "effects: {} answered, {} refused, {} in doubt, {} not sent",
         effects.answered, effects.refused, effects.in_doubt, effects.not_sent
     ));
+    for EffectChecked { diff, ordinal, shown } in &finished.checked {
+        let seen = match shown {
+            Shown::Shown => "is there as it was sent",
+            Shown::NothingToCompare => "changed what is there; nothing that it sent is read of that",
+            Shown::Missing => "UNVERIFIED: is not there as it was sent",
+            Shown::Unreadable => "UNVERIFIED: could not be read back",
+        };
+        lines.push(format!("read back: effect {ordinal} {seen} (difference {diff})"));
+    }
     lines.push(format!("spent: {}", money(&finished.spent)));
     lines.push(format!(
         "used: {} fuel, {} bytes of memory, {} ms, and {} ms waiting for services",

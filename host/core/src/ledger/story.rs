@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::body::{
     Amount, Body, By, CallAccepted, CallDenied, CallFinished, CallPaused, Cause, EffectChecked, EffectHeld,
     EffectIntent, EffectOutcome, EffectRefused, EffectResolved, EffectRetried, End, Found, HoldEdited, HoldVoted, Kind,
-    Letter, Outcome, Rollback, Tally,
+    Letter, Outcome, Rollback, Tally, before_name,
 };
 use super::entry::{Entry, Principal};
 use super::{LedgerError, Stamp};
@@ -236,10 +236,9 @@ impl CallStory {
                     "the call had an effect of that number",
                 )?;
                 self.check_approved(entry, intent)?;
-                let by_operator = intent.cause == Cause::Operator && self.letter() == intent.letter.as_ref();
                 require(
-                    guard!("ledger.story-letter", intent.letter.is_none() || by_operator),
-                    "it takes a dead letter, and its call is no operator's retry of that",
+                    guard!("ledger.story-letter", self.takes_its_letter(intent)),
+                    "it takes a dead letter, and its call is no operator's retry of that; or its call is, and it takes none",
                 )?;
                 require(
                     guard!("ledger.story-undoes", self.may_undo(intent)),
@@ -478,6 +477,15 @@ impl CallStory {
         }
     }
 
+    /// The name of the value that has what an effect changes, as it was read before.
+    #[must_use]
+    pub fn before_name(&self, ordinal: u32) -> String {
+        match self.holds.get(&ordinal) {
+            Some(hold) => hold.held.what.before_name(),
+            None => before_name(ordinal, None),
+        }
+    }
+
     /// The effect that the call waits with, if it does.
     #[must_use]
     pub fn waiting(&self) -> Option<&HoldStory> {
@@ -534,14 +542,15 @@ impl CallStory {
             let name = |what: &str| format!("effect/{ordinal}/{what}");
             // What was held has its commitments in the entry that held it; what it ended with may say the same of what was asked.
             let held_before = self.holds.get(ordinal).and_then(|hold| hold.held.what.before);
-            add(&name("before"), held_before);
             if let Some(hold) = self.holds.get(ordinal) {
                 for EditStory { held, edit, .. } in &hold.edits {
                     add(&held.what.request_name(), Some(held.what.request));
+                    add(&held.what.before_name(), held.what.before);
                     add(&edit.what.changes_name(), Some(edit.what.changes));
                     add(&edit.what.reason_name(), edit.what.reason);
                 }
                 add(&hold.held.what.request_name(), Some(hold.held.what.request));
+                add(&hold.held.what.before_name(), hold.held.what.before);
                 let before = hold.edits.iter().flat_map(|edit| &edit.votes);
                 for (nth, vote) in (1..).zip(before.chain(&hold.votes)) {
                     add(&name(&format!("reason/{nth}")), vote.what.reason);
@@ -621,6 +630,14 @@ impl CallStory {
             (Some(_), None) => !intent.changes(),
             (None, undoes) => undoes.is_none(),
         }
+    }
+
+    /// Whether an intent takes the dead letter that its call is a retry of, or none where it is no retry. What the host asks for itself
+    /// takes none.
+    fn takes_its_letter(&self, intent: &EffectIntent) -> bool {
+        let due = self.letter().filter(|_| intent.cause != Cause::Host);
+        let by_operator = due.is_none() || intent.cause == Cause::Operator;
+        intent.letter.as_ref() == due && by_operator
     }
 
     fn is_of(&self, entry: &Entry) -> bool {

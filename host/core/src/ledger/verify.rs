@@ -1,16 +1,20 @@
 //! Everything that can be checked about a whole ledger, from its entries and the checkpoints that its key signed.
 
+mod runs;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::body::{Body, BreakerClosed, BreakerOpened, CallPaused, EffectIntent, LedgerOpened, ValuesErased};
+use super::body::{Body, BreakerClosed, BreakerOpened, CallDiverged, CallPaused, LedgerOpened, Part, ValuesErased};
 use super::entry::{Entry, Stamp};
 use super::merkle::{Frontier, Hash, leaf_hash};
-use super::story::{CallStory, Opening};
+use super::story::{CallStory, EffectStory, Opening};
 use super::undone::Undone;
 use super::{Checkpoint, LedgerError, VerifierKey};
 use crate::digest::Digest;
 use crate::guard;
+use crate::scope::Tier;
 use crate::stop::{Kind, Stop, Subject, forbidding};
+use runs::Runs;
 
 /// A ledger's row as it was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,6 +168,8 @@ struct Pass<'k> {
     broken: HashSet<(String, Option<String>)>,
     /// What rollbacks undid.
     undone: Undone,
+    /// Runs, and what is part of them.
+    runs: Runs,
 }
 
 impl<'k> Pass<'k> {
@@ -199,6 +205,7 @@ impl<'k> Pass<'k> {
             stops: BTreeMap::new(),
             broken: HashSet::new(),
             undone: Undone::default(),
+            runs: Runs::default(),
         })
     }
 
@@ -284,8 +291,8 @@ impl<'k> Pass<'k> {
         Ok(())
     }
 
-    /// No intent stands under a stop.
-    fn not_stopped(&self, entry: &Entry, intent: &EffectIntent) -> Result<(), LedgerError> {
+    /// Nothing is sent under a stop, for the first time or again.
+    fn not_stopped(&self, entry: &Entry, connection: &str, tier: Tier) -> Result<(), LedgerError> {
         if self.stops.is_empty() {
             return Ok(());
         }
@@ -296,15 +303,37 @@ impl<'k> Pass<'k> {
         });
         let tool = accepted.map(|accepted| accepted.asked.tool.clone());
         let run = accepted.and_then(|accepted| accepted.run.clone());
-        let subject = subject(entry, intent, tool, run);
-        let stop = forbidding(self.stops.keys(), &subject, intent.tier);
-        if let Some(stop) = stop
-            && !guard!("ledger.intent-stopped", false)
-        {
-            let call = entry.call().unwrap_or_default();
+        let subject = subject(entry, connection, tool, run);
+        let Some(stop) = forbidding(self.stops.keys(), &subject, tier) else {
+            return Ok(());
+        };
+        let ordinal = entry.body().ordinal().unwrap_or_default();
+        let call = entry.call().unwrap_or_default();
+        let said = |what: &str| LedgerError::Story(format!("effect {ordinal} of call {call} {what} under a {stop}"));
+        match entry.body() {
+            Body::EffectRetried(_) if !guard!("ledger.retry-stopped", false) => Err(said("is sent again")),
+            Body::EffectIntent(_) if !guard!("ledger.intent-stopped", false) => Err(said("has an intent")),
+            _ => Ok(()),
+        }
+    }
+
+    /// The tier of an effect that is under way; the highest where there is none, which its call's story refuses.
+    fn tier_of(&self, entry: &Entry, ordinal: u32) -> Tier {
+        let story = entry.call().and_then(|call| self.open.get(call));
+        match story.and_then(|story| story.effects.get(&ordinal)) {
+            Some(EffectStory::Intended { intent, .. }) => intent.what.tier,
+            _ => Tier::Commit,
+        }
+    }
+
+    /// What diverged is a call that there was, and an effect where it says which.
+    fn diverged(&self, diverged: &CallDiverged) -> Result<(), LedgerError> {
+        let call = &diverged.call;
+        let known = self.over.contains(&short(call)) || self.open.contains_key(call);
+        let told = diverged.ordinal.is_some() == (diverged.part == Part::Effect);
+        if !guard!("ledger.diverged-call", known && told) {
             return Err(LedgerError::Story(format!(
-                "effect {} of call {call} has an intent under a {stop}",
-                intent.ordinal
+                "call {call} diverged: there is no such call, or it does not say which effect"
             )));
         }
         Ok(())
@@ -346,19 +375,36 @@ impl<'k> Pass<'k> {
         Ok(())
     }
 
-    /// Puts the entry into its call's story.
+    /// Holds the entry against all that came before it: its call's entries, and its run's.
     fn tell(&mut self, entry: &Entry) -> Result<(), LedgerError> {
+        let over = self.tell_call(entry)?;
+        let call = entry.call().unwrap_or_default();
+        self.runs.entry(entry, self.open.get(call))?;
+        if over {
+            let doubtful = self.open.remove(call).filter(|story| story.doubts().next().is_some());
+            self.doubtful.extend(doubtful.map(|story| (call.to_owned(), story)));
+            self.over.insert(short(call));
+        }
+        Ok(())
+    }
+
+    /// Puts the entry into its call's story; whether the call is over with it.
+    fn tell_call(&mut self, entry: &Entry) -> Result<bool, LedgerError> {
         match entry.body() {
-            Body::ValuesErased(erased) => return self.erase(erased),
-            Body::StopSet(set) => return self.stop(set.stop(), &set.id, true),
-            Body::StopLifted(lifted) => return self.stop(lifted.stop(), &lifted.id, false),
-            Body::BreakerOpened(opened) => return self.breaker_opens(opened),
-            Body::BreakerClosed(closed) => return self.breaker_closes(closed),
-            Body::EffectIntent(intent) => self.not_stopped(entry, intent)?,
+            Body::ValuesErased(erased) => self.erase(erased)?,
+            Body::StopSet(set) => self.stop(set.stop(), &set.id, true)?,
+            Body::StopLifted(lifted) => self.stop(lifted.stop(), &lifted.id, false)?,
+            Body::BreakerOpened(opened) => self.breaker_opens(opened)?,
+            Body::BreakerClosed(closed) => self.breaker_closes(closed)?,
+            Body::CallDiverged(diverged) => self.diverged(diverged)?,
+            Body::EffectIntent(intent) => self.not_stopped(entry, &intent.connection, intent.tier)?,
+            Body::EffectRetried(again) => {
+                self.not_stopped(entry, &again.connection, self.tier_of(entry, again.ordinal))?;
+            }
             Body::CallPaused(paused) => self.is_paused(paused)?,
             _ => {}
         }
-        let Some(call) = entry.call() else { return Ok(()) };
+        let Some(call) = entry.call() else { return Ok(false) };
         let before = self.doubtful.get(call).or_else(|| self.open.get(call));
         self.undone
             .tell(entry, before, |call| self.over.contains(&short(call)))?;
@@ -367,7 +413,7 @@ impl<'k> Pass<'k> {
             if story.doubts().next().is_none() {
                 self.doubtful.remove(call);
             }
-            return Ok(());
+            return Ok(false);
         }
         if !guard!("ledger.story-finished-once", !self.over.contains(&short(call))) {
             return Err(LedgerError::Story(format!(
@@ -375,24 +421,14 @@ impl<'k> Pass<'k> {
                 entry.kind()
             )));
         }
-        let over = match self.open.get_mut(call) {
-            Some(story) => {
-                story.follow(entry)?;
-                story.is_over()
-            }
-            None => {
-                let story = CallStory::begin(entry)?;
-                let over = story.is_over();
-                self.open.insert(call.to_owned(), story);
-                over
-            }
-        };
-        if over {
-            let doubtful = self.open.remove(call).filter(|story| story.doubts().next().is_some());
-            self.doubtful.extend(doubtful.map(|story| (call.to_owned(), story)));
-            self.over.insert(short(call));
+        if let Some(story) = self.open.get_mut(call) {
+            story.follow(entry)?;
+            return Ok(story.is_over());
         }
-        Ok(())
+        let story = CallStory::begin(entry)?;
+        let over = story.is_over();
+        self.open.insert(call.to_owned(), story);
+        Ok(over)
     }
 
     /// Compares the root with the checkpoint of this size, if there is one.
@@ -447,16 +483,16 @@ impl<'k> Pass<'k> {
     }
 }
 
-/// What an intent is of, as stops look at it. `tool` is the name that its call was accepted for, `run` what it
+/// What is sent by an entry through a connection, as stops look at it. `tool` is the name that its call was accepted for, `run` what it
 /// is part of.
 #[must_use]
-pub fn subject(entry: &Entry, intent: &EffectIntent, tool: Option<String>, run: Option<String>) -> Subject {
+pub fn subject(entry: &Entry, connection: &str, tool: Option<String>, run: Option<String>) -> Subject {
     let principal = entry.principal();
     Subject {
         tenant: principal.map(|principal| principal.tenant.clone()).unwrap_or_default(),
         agent: principal.map(|principal| principal.agent.clone()).unwrap_or_default(),
         tool: tool.unwrap_or_default(),
-        connections: BTreeSet::from([intent.connection.clone()]),
+        connections: BTreeSet::from([connection.to_owned()]),
         run,
     }
 }

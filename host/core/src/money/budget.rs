@@ -31,7 +31,8 @@ pub struct Budget {
 }
 
 /// Whose approvals let one effect pass a cap.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Over {
     /// The group.
     pub ask: String,

@@ -10,6 +10,7 @@ use crate::error::{Code, Refusal, printable};
 use crate::field::{FieldPath, FieldSet};
 use crate::guard;
 use crate::json::Json;
+use crate::scope::Tier;
 
 /// `object = { read = "customers.get", id = "{id}" }`: how to read what a route changes.
 #[derive(Clone, Debug, Deserialize)]
@@ -225,9 +226,12 @@ impl Connection {
     pub(super) fn check_objects(&self) -> Result<(), super::RouteError> {
         for route in &self.routes {
             let Some(object) = &route.object else { continue };
-            let read = self.route(&object.read).filter(|read| read.reads_one_object());
+            let only_reads = |read: &&Route| read.reads_one_object() && read.tiers() == [Tier::Read];
+            let read = self.route(&object.read).filter(only_reads);
             let why = match read {
-                None => "which is no GET route of this connection with exactly one `{name}` in its path",
+                None => {
+                    "which is no GET route of this connection that only reads, with exactly one `{name}` in its path"
+                }
                 Some(read) if read.reads().is_empty() => "which reads nothing: give it `reads`",
                 Some(_) => continue,
             };
@@ -243,3 +247,7 @@ impl Connection {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "object_tests.rs"]
+mod tests;

@@ -129,6 +129,25 @@ fn a_run_of_which_too_much_failed_only_reads() {
 }
 
 #[test]
+fn what_is_not_seen_counts_as_failed_and_not_twice() {
+    let mut run = run(Mode::Execute);
+    for _ in 0..4 {
+        run.count(false);
+    }
+    run.count_unverified();
+    run.count_unverified();
+    assert_eq!(((run.finished, run.failed), run.degrades()), ((4, 2), None));
+    run.count_unverified();
+    assert_eq!(
+        run.degrades().map(|degraded| (degraded.finished, degraded.failed)),
+        Some((4, 3))
+    );
+    run.count_unverified();
+    run.count_unverified();
+    assert_eq!((run.finished, run.failed), (4, 4), "no more failed than ended");
+}
+
+#[test]
 fn exactly_the_share_is_within_it() {
     let mut run = run(Mode::Execute);
     for failed in [true, true, false, false] {
@@ -153,6 +172,7 @@ fn a_run_is_started_with_what_it_can_have() {
     };
     let cap = |cap: u64, unit: &str| RunCap {
         cap,
+        over: None,
         unit: unit.parse().unwrap(),
     };
     assert_eq!(check(&|_| ()), Ok(()));
@@ -216,5 +236,34 @@ proptest! {
             let above = share > f64::from(percent) / 100.0 + 1e-12 && all >= u64::from(least);
             prop_assert_eq!(run.degrades().is_some(), above);
         }
+    }
+}
+
+#[test]
+fn a_limit_is_passed_where_an_effect_can_wait() {
+    let check = |unit: &str, count| {
+        let mut started = run(Mode::Execute).started;
+        started.caps = vec![RunCap {
+            cap: 5,
+            over: Some(crate::money::Over {
+                ask: "finance".into(),
+                count,
+            }),
+            unit: unit.parse().unwrap(),
+        }];
+        started.check()
+    };
+    for unit in ["bytes", "effects", "usd"] {
+        assert_eq!(check(unit, 1), Ok(()));
+        let over = NotARun::Over {
+            unit: unit.parse().unwrap(),
+        };
+        assert_eq!(check(unit, 0), Err(over));
+    }
+    for unit in ["calls", "fuel"] {
+        let over = NotARun::Over {
+            unit: unit.parse().unwrap(),
+        };
+        assert_eq!(check(unit, 1), Err(over));
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct Way {
     credential: Option<(Presented, Source)>,
     /// Of the file named by `ca`.
     pub(super) ca_digest: Option<Digest>,
+    /// Of all that decides where requests go and in whose name, the values of secrets excepted: of these, where they are read.
+    pub(super) settings: Digest,
     /// How often it is used at most.
     pub(super) rate: Option<Rate>,
     /// When it is left alone.
@@ -127,20 +129,73 @@ pub(super) fn way(name: &Located<String>, table: &Table<'_>, home: &Path, ambien
     {
         check_plain(table, allow_private, ca_digest.is_some());
     }
+    let origin = origin?;
+    let settings = settings(&[
+        ("origin", Some(origin.to_string())),
+        ("connect_to", connect_to.as_ref().map(ToString::to_string)),
+        ("ca", ca_digest.map(|digest| digest.to_string())),
+        ("allow_private", allow_private.then(|| "true".to_owned())),
+        ("base", Some(base.told(home))),
+        (
+            "credential",
+            credential
+                .as_ref()
+                .map(|(shown, from)| format!("{} {}", as_text(shown), place(from, home))),
+        ),
+    ]);
     Some(Way {
         name: name.value.clone(),
-        origin: origin?,
+        origin,
         connect_to,
         authorities,
         allow_private,
         base,
         credential,
         ca_digest,
+        settings,
         rate,
         breaker,
         credential_place: table.key_span("credential"),
         base_place: table.key_span("base"),
     })
+}
+
+/// The digest of a connection's settings by name: what is not set is told apart from what is empty.
+fn settings(said: &[(&str, Option<String>)]) -> Digest {
+    let said: serde_json::Value = said
+        .iter()
+        .map(|(name, text)| ((*name).to_owned(), serde_json::Value::from(text.clone())))
+        .collect::<serde_json::Map<_, _>>()
+        .into();
+    Digest::domain("ambit/connection/v1", &[said.to_string().as_bytes()])
+}
+
+impl BaseText {
+    /// As the settings have it.
+    fn told(&self, home: &Path) -> String {
+        match self {
+            Self::Plain(text) => format!("is {text}"),
+            Self::Kept(source) => place(source, home),
+        }
+    }
+}
+
+/// Where a secret is read from. A home that moved reads its own files as before.
+fn place(source: &Source, home: &Path) -> String {
+    match source {
+        Source::Env(name) => format!("env {name}"),
+        Source::File(path) => format!("file {}", path.strip_prefix(home).unwrap_or(path).display()),
+        Source::Command(words) => format!("command {words:?}"),
+    }
+}
+
+fn as_text(presented: &Presented) -> String {
+    match presented {
+        Presented::Bearer => "bearer".to_owned(),
+        Presented::Header(name) => format!("header {name}"),
+        Presented::Basic(user) => format!("basic {user}"),
+        Presented::Query(name) => format!("query {name}"),
+    }
 }
 
 /// A small table of a connection, as routes have it too.

@@ -150,6 +150,12 @@ impl Config {
         way.map_or((None, None), |way| (way.rate, way.breaker))
     }
 
+    /// The digest of what decides where a connection's requests go and in whose name: origin, address, authorities, base, and where its
+    /// credential is read. Approvals are for that too.
+    pub fn way(&self, name: &str) -> Option<Digest> {
+        self.connections.get(name).map(|connected| connected.way.settings)
+    }
+
     /// Reads a connection's secrets and makes the way to its service.
     ///
     /// # Errors

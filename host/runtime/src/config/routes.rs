@@ -7,7 +7,7 @@ use super::connection::Way;
 use ambit_core::error::printable;
 use ambit_core::field::FieldPath;
 use ambit_core::guard;
-use ambit_core::route::{Connection, RouteSpec, UndoSpec};
+use ambit_core::route::{Connection, Object, RouteSpec, UndoSpec};
 use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use toml::Spanned;
@@ -152,6 +152,10 @@ fn check_hosts_own(connection: &Connection, way: &Way, places: &BTreeMap<String,
         let header = route.headers().iter().find(|name| way.sets_header(name));
         let key = route.idempotency().map(|key| key.header.as_str());
         let key = key.filter(|name| way.cannot_hold_key(name));
+        let with_version = route.object().is_some_and(Object::if_match);
+        let version = with_version
+            .then_some("if-match")
+            .filter(|name| way.cannot_hold_key(name));
         let query = way.query_name().filter(|name| {
             let field = name.parse::<FieldPath>();
             field.is_ok_and(|field| route.query().covers(&field))
@@ -159,6 +163,7 @@ fn check_hosts_own(connection: &Connection, way: &Way, places: &BTreeMap<String,
         let clash = [
             ("header", header),
             ("idempotency header", key),
+            ("version header", version),
             ("query parameter", query),
         ];
         for (kind, name) in clash {

@@ -661,6 +661,70 @@ fn a_way_to_undo_is_told_where_it_is_none() {
 }
 
 #[test]
+fn what_a_route_says_of_its_object_is_checked() {
+    check(
+        r#"
+[connection.crm]
+origin = "https://crm.example"
+credential = { env = "KEY", as = { header = "If-Match" } }
+[connection.crm.route.get]
+match = "GET /c/{id}"
+reads = ["id"]
+[connection.crm.route.change]
+match = "POST /c/{id}"
+object = { read = "get", id = "{id}", if_match = true }
+[connection.crm.route.wrong]
+match = "POST /d/{id}"
+object = { reed = "get", id = "{id}" }
+[connection.crm.route.stale]
+match = "POST /e/{id}"
+fresh = "1h"
+[connection.crm.route.lost]
+match = "POST /f/{id}"
+object = { read = "none", id = "{id}" }
+"#,
+        expect![[r#"
+            problems: 4
+              × route `change` of connection `crm` has the version header `if-match`, which is the host's
+               ╭─[ambit.toml:8:23]
+             7 │ reads = ["id"]
+             8 │ [connection.crm.route.change]
+               ·                       ───┬──
+               ·                          ╰── this route
+             9 │ match = "POST /c/{id}"
+               ╰────
+              help: leave it out of the route: only the host sets it
+              × unknown key `reed` in route `wrong`
+                ╭─[ambit.toml:13:12]
+             12 │ match = "POST /d/{id}"
+             13 │ object = { reed = "get", id = "{id}" }
+                ·            ──┬─
+                ·              ╰── not known
+             14 │ [connection.crm.route.stale]
+                ╰────
+              help: did you mean `read`?
+              × route `stale` of connection `crm`: `fresh` is about what is read, and the route's tier is not `read`
+                ╭─[ambit.toml:14:23]
+             13 │ object = { reed = "get", id = "{id}" }
+             14 │ [connection.crm.route.stale]
+                ·                       ──┬──
+                ·                         ╰── this route
+             15 │ match = "POST /e/{id}"
+                ╰────
+              × route `lost` of connection `crm`: route `lost` reads what it changes through `none`, which is no GET
+              │ route of this connection that only reads, with exactly one `{name}` in its path
+                ╭─[ambit.toml:17:23]
+             16 │ fresh = "1h"
+             17 │ [connection.crm.route.lost]
+                ·                       ──┬─
+                ·                         ╰── this route
+             18 │ match = "POST /f/{id}"
+                ╰────
+        "#]],
+    );
+}
+
+#[test]
 fn routes_that_cannot_be_together_are_told() {
     check(
         r#"

@@ -7,16 +7,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use ambit_core::digest::Digest;
 use ambit_core::effect::{GuestRequest, GuestResponse};
 use ambit_core::error::{Code, Refusal};
+use ambit_core::hold::Changes;
 use ambit_core::ledger::body::{Doubt, EffectIntent, EffectOutcome, Outcome, Reservation};
+use ambit_core::object::Image;
 
 use crate::flow;
 use crate::sandbox::{GuestHttpError, Stop};
-use crate::store::{Again, Payload};
+use crate::store::{Again, Payload, StoreError};
 use crate::transcript::{AskedFor, Divergence};
 
-use super::send::{Delivered, Way, open_upstream};
+use super::object::Before;
+use super::send::{Delivered, Way, borrowed, open_upstream};
+use super::shown::changed;
 use super::{CallEffects, Known, Missed, Permitted, Redelivery, Through, effect_digest, stopped};
 
 /// An effect in doubt, when it is sent again.
@@ -31,8 +36,12 @@ pub(crate) struct UnseenEffect {
     pub(crate) reserved: Vec<Reservation>,
     /// The approvals that its intent had, by the people of today.
     pub(crate) approvals: BTreeMap<String, u32>,
+    /// What people changed of what the guest asked for, before they approved it.
+    pub(crate) changes: Option<Changes>,
     /// When it was first sent under its key, in milliseconds since 1970.
     pub(crate) first_ms: u64,
+    /// What it changes, as it was before it was first sent, and the commitment to that.
+    pub(crate) before: Option<(Digest, Image)>,
 }
 
 impl UnseenEffect {
@@ -44,6 +53,10 @@ impl UnseenEffect {
         known.hold = self.intent.hold;
         known.approvals.clone_from(&self.approvals);
         known.sent = true;
+        known.before = self.before.as_ref().map(|(kept, image)| Before {
+            image: image.clone(),
+            kept: Some(*kept),
+        });
         known
     }
 
@@ -75,13 +88,19 @@ impl CallEffects {
         if let Err(divergence) = same {
             return Err(Missed::Over(divergence.stop()));
         }
+        let guest = match changed(guest, unseen.changes.as_ref()) {
+            Ok(guest) => guest,
+            Err(refusal) => return Err(self.stays(refusal)),
+        };
         let mut known = unseen.known();
         let outcome = self
-            .permitted(&mut known, import, guest)
+            .permitted(&mut known, import, &guest)
             .and_then(|permitted| unseen.still(permitted))
-            .and_then(|permitted| self.send_again(&known, permitted, unseen));
+            .and_then(|permitted| self.send_again(&mut known, permitted, unseen));
         match outcome {
-            Err(Missed::Refused(refusal) | Missed::Killed(refusal)) => Err(self.stays(refusal)),
+            Err(
+                Missed::Refused(refusal) | Missed::Killed(refusal) | Missed::Paused(refusal) | Missed::Ends(refusal),
+            ) => Err(self.stays(refusal)),
             outcome => outcome,
         }
     }
@@ -116,7 +135,7 @@ impl CallEffects {
     /// The entry that it is sent again, sending, outcome. What was set aside for it by its intent is what it may use.
     fn send_again(
         &mut self,
-        known: &Known,
+        known: &mut Known,
         permitted: Permitted,
         unseen: UnseenEffect,
     ) -> Result<GuestResponse, Missed> {
@@ -128,10 +147,10 @@ impl CallEffects {
         let waited = self.turn(&admitted).map_err(stopped)?;
         let mut bounds = self.bounds();
         bounds.time = bounds.time.saturating_sub(waited);
-        let key = self.presented(known, &admitted);
+        let own = self.own_headers(known, &admitted);
         let lifetime = route.idempotency().map(|key| key.lifetime_s.saturating_mul(1_000));
         let age = flow::clock().saturating_sub(unseen.first_ms);
-        let known_there = key.is_some() && lifetime.is_some_and(|lifetime| age < lifetime);
+        let known_there = admitted.idempotency_header().is_some() && lifetime.is_some_and(|lifetime| age < lifetime);
         if !ambit_core::guard!("flow.doubt-key", known_there) {
             return Err(forgotten(connection, route.name()).into());
         }
@@ -140,7 +159,7 @@ impl CallEffects {
             ordinal: known.ordinal,
             admitted: &admitted,
             upstream,
-            presented: key.as_ref().map(|(header, key)| (header.as_str(), key.as_str())),
+            own: &borrowed(&own),
             answer_bytes: bounds.answer_bytes,
             deadline: Instant::now() + bounds.time,
             first_ms: unseen.first_ms,
@@ -149,10 +168,22 @@ impl CallEffects {
         let call = self.heading.call.to_string();
         let again = Again::recorded(&call, &unseen.intent, &unseen.recorded, request, way.deadline)?;
         let attempts = unseen.outcome.attempts;
-        let durable = self.commit_again(&way, again, attempts, Outcome::InDoubt(Doubt::Restart))?;
+        let durable = match self.commit_again(&way, again, attempts, Outcome::InDoubt(Doubt::Restart)) {
+            Ok(durable) => durable,
+            // A stop came since it was looked at.
+            Err(StoreError::Stopped(stop)) => return Err(stopped(stop.refusal())),
+            // Nothing is written, and the ledger goes on.
+            Err(StoreError::Run { run, why }) => return Err(why.refusal(&run).into()),
+            Err(StoreError::NoRoom { .. }) => {
+                let full = Refusal::new(Code::Ledger, "the ledger has no room for another effect");
+                return Err(full.advise("free disk space, or raise the ledger's quota").into());
+            }
+            Err(error) => return Err(error.into()),
+        };
         self.tally.again(&unseen.outcome);
         let delivered = self.deliver_from(Delivered::unseen(attempts), &shared, &way, durable, leave)?;
-        self.settle(known, &admitted, unseen.reserved, spend, delivered)
+        let response = self.settle(known, &admitted, unseen.reserved, spend, delivered)?;
+        self.check(known, admitted.changed_object().map(|_| admitted.clone()), response)
     }
 }
 

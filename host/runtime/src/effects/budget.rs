@@ -10,7 +10,7 @@ use crate::budgets::Budgets;
 use crate::host::now_ms;
 use crate::store::{Durable, StoreError};
 
-use super::send::open_upstream;
+use super::send::{borrowed, open_upstream};
 use super::{CallEffects, Known, Missed, stopped};
 
 impl CallEffects {
@@ -167,11 +167,8 @@ impl CallEffects {
         let counted = |budget: &Budget| budget.unit == Unit::Bytes && budget.covers.covers(&used);
         let bytes = if self.budgets().any(counted) {
             let upstream = open_upstream(&self.shared, admitted.connection().name())?;
-            let idempotency = self.presented(known, admitted);
-            let presented = idempotency
-                .as_ref()
-                .map(|(header, key)| (header.as_str(), key.as_str()));
-            let once = upstream.most_bytes(admitted.request(), presented, self.bounds().answer_bytes)?;
+            let own = self.own_headers(known, admitted);
+            let once = upstream.most_bytes(admitted.request(), &borrowed(&own), self.bounds().answer_bytes)?;
             let retries = admitted.route().retries().map_or(0, |retries| retries.most);
             once.saturating_mul(u64::from(retries) + 1)
         } else {

@@ -109,6 +109,7 @@ impl CallEffects {
                 ways => ways,
             },
         };
+        self.read_before(&mut known, &admitted)?;
         let Asks { needs, over } = self.asks_too(&admitted, spend, &known, ways)?;
         let asks = Asks {
             needs: if guard!("hold.edit-asks", false) {

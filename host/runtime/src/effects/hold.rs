@@ -8,18 +8,21 @@ use ambit_core::hold::{Bound, Changes, End, Found, Hold, Need, Progress as Votes
 use ambit_core::ledger::Principal;
 use ambit_core::ledger::body::{Amount, Cause, EffectHeld, Undoes, held_name};
 use ambit_core::money::Spend;
+use ambit_core::object::Image;
 use ambit_core::policy::Mode;
 use ambit_core::scope::Tier;
 use serde::Serialize;
 
 use crate::approvals::Waiting;
 use crate::host::now_ms;
+use crate::objects::Seen;
 use crate::sandbox::Stop;
 use crate::store::{Batch, StoreError};
 use crate::transcript::AskedFor;
 
 use super::budget::Asks;
 use super::edit::{Edited, Editing};
+use super::object::{Before, fresh_still};
 use super::shown::{Shown, changed};
 use super::{CallEffects, Known, Missed, Permitted, Through, amount, effect_digest, is_a_stop};
 
@@ -61,9 +64,11 @@ impl CallEffects {
                         "BREAK-GLASS: an effect goes on without the approvals that policy asks for"
                     );
                 }
-                self.permitted(&mut known, import, &guest)
-                    .and_then(|permitted| waiting.still(permitted))
-                    .and_then(|permitted| self.send(&mut known, permitted))
+                self.same_way(&waiting)
+                    .and_then(|()| fresh_still(&waiting.reads).map_err(Missed::from))
+                    .and_then(|()| self.permitted(&mut known, import, &guest))
+                    .and_then(|permitted| waiting.still(&mut known, permitted))
+                    .and_then(|permitted| self.send_and_check(&mut known, permitted))
             }
             standing => Err(not_approved(&standing).into()),
         };
@@ -89,6 +94,18 @@ impl CallEffects {
                 self.recorded(known, outcome)
             }
         }
+    }
+
+    /// That the request would still go where it would have gone when people were asked, and under the same credential: before anything is
+    /// looked up there.
+    fn same_way(&self, waiting: &WaitingEffect) -> Result<(), Missed> {
+        let today = self.shared.config.way(&waiting.held.connection);
+        if !ambit_core::guard!("hold.same-way", waiting.way.is_none() || waiting.way == today) {
+            let why = "the connection is another one than when people were asked: its address, authorities, base or credential \
+                       changed meanwhile";
+            return Err(Refusal::new(Code::Stale, why).into());
+        }
+        Ok(())
     }
 
     /// Ends the guest before an approved effect that cannot be had right now: its hold goes on, with its approvals.
@@ -127,7 +144,9 @@ impl CallEffects {
         let kept = self.payload(held_name(ordinal, edited_from.as_ref()), &admitted.request().wire())?;
         let request = kept.commitment();
         let effect = effect_digest(admitted, spend, &request);
+        let (before, kept_before) = self.kept_before(known, edited_from.as_ref())?;
         let connection = admitted.connection().name().to_owned();
+        let way = self.shared.config.way(&connection);
         let bound = Bound {
             call: self.heading.call.as_str(),
             ordinal,
@@ -136,7 +155,8 @@ impl CallEffects {
             connection: &connection,
             principal: &principal,
             run: self.heading.run.as_deref(),
-            before: None,
+            way: way.as_ref(),
+            before: before.as_ref(),
         };
         let now_ms = u64::try_from(now_ms()).unwrap_or_default();
         let held = Held {
@@ -167,7 +187,7 @@ impl CallEffects {
         let entry = self.heading.entry(EffectHeld {
             asked: known.asked,
             authors,
-            before: None,
+            before,
             connection: held.connection.clone(),
             edited_from,
             effect,
@@ -184,6 +204,7 @@ impl CallEffects {
             spend: held.spend,
             tier: held.tier,
             undoes: known.undoes.clone(),
+            way,
         });
         // A copy: a batch that is refused, as there is no room for one more, leaves what is pending to the next one.
         let mut batch = Batch {
@@ -202,6 +223,7 @@ impl CallEffects {
         }
         batch.entries.push(entry);
         batch.payloads.push(kept);
+        batch.payloads.extend(kept_before);
         match self.shared.store.commit(batch) {
             Ok(_) => {}
             Err(full @ StoreError::Holds { .. }) => return Ok(Missed::Refused(full.into())),
@@ -254,7 +276,7 @@ impl CallEffects {
         if !ambit_core::guard!("hold.approved-still", passes) {
             return Err(not_approved(&votes.standing(hold, now_ms)).into());
         }
-        Ok(())
+        Ok(fresh_still(&known.reads)?)
     }
 }
 
@@ -279,6 +301,12 @@ pub(crate) struct WaitingEffect {
     pub(crate) request: Digest,
     /// Commitment to what the guest asked for.
     pub(crate) commitment: Option<Digest>,
+    /// Where it would have gone, by the digest of its connection's settings.
+    pub(crate) way: Option<Digest>,
+    /// What it would change, as it was when it was held, and the commitment to that.
+    pub(crate) before: Option<(Digest, Image)>,
+    /// What its call had read by then.
+    pub(crate) reads: Vec<Seen>,
     /// What a caller is told of it.
     pub(crate) held: Held,
     /// The effect of another call that it takes back.
@@ -333,6 +361,7 @@ impl WaitingEffect {
         known.asked = self.commitment;
         known.hold = Some(self.hold.id);
         known.over.clone_from(&self.held.over);
+        known.reads.clone_from(&self.reads);
         known
     }
 
@@ -357,14 +386,25 @@ impl WaitingEffect {
         ended(&self.votes, &self.hold, refusal)
     }
 
-    /// That what is permitted now is what was approved, to the byte.
-    fn still(&self, permitted: Permitted) -> Result<Permitted, Missed> {
+    /// That what is permitted now is what was approved, to the byte, and would change what was shown to whoever approved it.
+    fn still(&self, known: &mut Known, permitted: Permitted) -> Result<Permitted, Missed> {
         let effect = effect_digest(&permitted.admitted, permitted.spend, &self.request);
         let wire = permitted.admitted.request().wire().to_canonical();
         if !ambit_core::guard!("hold.same-effect", effect == self.effect && wire == self.wire) {
             let why = "the effect is another one than was approved: its route, money or request changed meanwhile";
             return Err(Refusal::new(Code::Stale, why).into());
         }
+        let was = self.before.as_ref().map(|(_, image)| image);
+        let is = known.before.as_ref().map(|before| &before.image);
+        if !ambit_core::guard!("object.stale", was == is) {
+            let why = "what the effect would change is not what it was when it was held: the approvals are void";
+            return Err(Refusal::new(Code::Stale, why).advise("call the tool again").into());
+        }
+        // What is kept is what was approved.
+        known.before = self.before.as_ref().map(|(kept, image)| Before {
+            image: image.clone(),
+            kept: Some(*kept),
+        });
         Ok(permitted)
     }
 }
@@ -395,6 +435,7 @@ const fn passes(refusal: &Refusal) -> bool {
             | Code::Credential
             | Code::Limit
             | Code::Money
+            | Code::Object
     )
 }
 

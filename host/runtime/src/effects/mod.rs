@@ -8,6 +8,7 @@ mod again;
 mod budget;
 mod edit;
 mod hold;
+mod object;
 mod pause;
 mod send;
 mod shown;
@@ -26,6 +27,7 @@ use ambit_core::ledger::body::{Amount, Cause, EffectRefused, Letter, Refused, Un
 use ambit_core::ledger::{Body, EntryDraft, Principal, Tally};
 use ambit_core::money::{Budget, Spend};
 use ambit_core::policy::{CallFacts, EffectFacts, Mode};
+use ambit_core::route::ObjectQuestion;
 use ambit_core::scope::Tier;
 use ambit_core::undo::Inverse;
 use rand_chacha::ChaCha20Rng;
@@ -34,9 +36,12 @@ use rand_chacha::rand_core::Rng;
 use crate::call::{Answer, Cost, Listener, Outcome as CallOutcome, Progress};
 use crate::host::Shared;
 use crate::ids::{CallId, TraceId};
+use crate::objects::Seen;
 use crate::sandbox::{Effects, GuestHttpError, LogLevel, Stop};
 use crate::store::{Batch, Entered, Payload, StoreError, TranscriptRow};
 use crate::transcript::{self, Divergence, Recalled};
+
+use object::Before;
 
 pub(crate) use again::{UnseenEffect, forgotten};
 pub use edit::Edited;
@@ -244,6 +249,14 @@ struct Known {
     undoes: Option<Undoes>,
     /// Whether it was sent before, and is in doubt: it is no new effect, and waits for nobody.
     sent: bool,
+    /// What it changes, as it was read before.
+    before: Option<Before>,
+    /// What to ask about what it created, by its service's answer.
+    created: Option<ObjectQuestion>,
+    /// Whether it is the host's own reading of an object, to which that there is none is an answer.
+    reads_object: bool,
+    /// What its call had read when it was held.
+    reads: Vec<Seen>,
 }
 
 /// Where a request comes from: what has to cover it.
@@ -300,6 +313,10 @@ impl Known {
             over: Vec::new(),
             undoes: None,
             sent: false,
+            before: None,
+            created: None,
+            reads_object: false,
+            reads: Vec::new(),
         }
     }
 
@@ -470,6 +487,7 @@ impl CallEffects {
             trace: self.heading.trace,
             outcome: CallOutcome::Stopped(refusal),
             refused_effects: Vec::new(),
+            checked: self.tally.checks().to_vec(),
             edited: Vec::new(),
             cost: Cost {
                 ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -509,7 +527,7 @@ impl CallEffects {
             .bounded(guest)
             .map_err(Missed::from)
             .and_then(|()| self.permitted(&mut known, import, guest))
-            .and_then(|permitted| self.send(&mut known, permitted));
+            .and_then(|permitted| self.send_and_check(&mut known, permitted));
         let outcome = match outcome {
             Err(Missed::Paused(refusal)) => Err(self.pause(&known, refusal)?),
             outcome => outcome,
@@ -572,15 +590,19 @@ impl CallEffects {
         Ok(())
     }
 
-    /// Scope, route, tier and narrowing; then money; then policy. Nothing has left when this returns, except the host's
-    /// own look-up of a currency, which has an intent of its own.
+    /// Scope, route, tier and narrowing; then money; then policy; then what there is to change. Nothing has left when this
+    /// returns, except the host's own look-up of a currency and its reading of an object, which have intents of their own.
     fn permitted(&mut self, known: &mut Known, import: Through<'_>, guest: &GuestRequest) -> Result<Permitted, Missed> {
         let (admitted, spend) = self.considered(known, import, guest)?;
         match self.decide(&admitted, spend, &[], known) {
-            Ok(()) => Ok(Permitted { admitted, spend }),
+            Ok(()) => {
+                self.read_before(known, &admitted)?;
+                Ok(Permitted { admitted, spend })
+            }
             Err(refusal) => match self.approvals_that_permit(&admitted, spend, &[], known, &refusal) {
                 needs if needs.is_empty() => Err(refusal.into()),
                 needs => {
+                    self.read_before(known, &admitted)?;
                     let asks = self.asks_too(&admitted, spend, known, needs)?;
                     Err(self.hold(known, &admitted, spend, asks)?)
                 }
@@ -647,19 +669,27 @@ impl CallEffects {
         Ok(admitted.spend(looked_up.as_deref())?)
     }
 
-    /// A request of the host's own, through a route of the same connection: the operator's configuration asks for it, so no
-    /// policy decides it, and its answer goes to nobody but the host.
+    /// Asks the service for the currency of an amount.
     fn look_up(&mut self, lookup: &CurrencyLookup) -> Result<String, Missed> {
+        match self.ask(lookup.admitted(), false)? {
+            Ok(answer) => Ok(lookup.read(&answer)?),
+            Err(why) => Err(Refusal::new(Code::Money, format!("the currency could not be looked up: {why}")).into()),
+        }
+    }
+
+    /// A request of the host's own, through a route of the same connection: the operator's configuration asks for it, so no
+    /// policy decides it, and its answer goes to nobody but the host. Of one that nobody saw answered it says why.
+    fn ask(&mut self, admitted: &Admitted, reads_object: bool) -> Result<Result<GuestResponse, String>, Missed> {
         let ordinal = self.next_ordinal()?;
         let mut known = Known::new(ordinal, Cause::Host);
-        let admitted = lookup.admitted();
+        known.reads_object = reads_object;
         known.admitted(admitted);
         let permitted = Permitted {
             admitted: admitted.clone(),
             spend: Spend::None,
         };
         match self.send(&mut known, permitted) {
-            Ok(answer) => Ok(lookup.read(&answer)?),
+            Ok(answer) => Ok(Ok(answer)),
             Err(Missed::Refused(refusal)) => {
                 self.refuse(known, &refusal)?;
                 Err(Missed::Refused(refusal))
@@ -669,11 +699,9 @@ impl CallEffects {
                 Err(Missed::Killed(refusal))
             }
             Err(Missed::NotSent(refusal)) => Err(Missed::Refused(refusal)),
-            // The look-up has its outcome; what it was for has none yet.
+            // What was asked has its outcome; what it was for has none yet.
             Err(Missed::Over(stop)) => Err(Missed::Killed(stop)),
-            Err(Missed::Failed(why)) => {
-                Err(Refusal::new(Code::Money, format!("the currency could not be looked up: {why}")).into())
-            }
+            Err(Missed::Failed(why)) => Ok(Err(why)),
             Err(other) => Err(other),
         }
     }

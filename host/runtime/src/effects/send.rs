@@ -16,6 +16,7 @@ use ambit_core::ledger::body::{
     Answered, Cause, Doubt, EffectIntent, EffectOutcome, EffectRetried, Outcome, Reservation, ServicePaused, Settlement,
 };
 use ambit_core::money::{Became, Period, Spend};
+use ambit_core::route::ObjectQuestion;
 use ambit_core::scope::Tier;
 
 use crate::flow;
@@ -36,10 +37,7 @@ impl CallEffects {
         let waited = self.turn(&admitted).map_err(stopped)?;
         let mut bounds = self.bounds();
         bounds.time = bounds.time.saturating_sub(waited);
-        let idempotency = self.presented(known, &admitted);
-        let presented = idempotency
-            .as_ref()
-            .map(|(header, key)| (header.as_str(), key.as_str()));
+        let own = self.own_headers(known, &admitted);
         let reserved = self.reservations(known, &admitted, spend)?;
         self.approved_still(known)?;
         let leave = shared
@@ -50,7 +48,7 @@ impl CallEffects {
             ordinal: known.ordinal,
             admitted: &admitted,
             upstream,
-            presented,
+            own: &borrowed(&own),
             answer_bytes: bounds.answer_bytes,
             deadline: Instant::now() + bounds.time,
             first_ms: self
@@ -87,7 +85,7 @@ impl CallEffects {
         while let Some((durable, leave)) = next.take() {
             let bounds = way.bounds(delivered.attempts);
             let started = Instant::now();
-            let sending = shared.wire.send(way.upstream, durable, way.presented, bounds);
+            let sending = shared.wire.send(way.upstream, durable, way.own, bounds);
             let sent = shared.io.block_on(sending);
             self.upstream += started.elapsed();
             self.note_pause(way.admitted.connection().name(), flow::later(&sent));
@@ -131,6 +129,8 @@ impl CallEffects {
             Ok(durable) => Ok(Some((durable, leave))),
             // What is under way can still be ended: there is room for that.
             Err(StoreError::NoRoom { .. }) => Ok(None),
+            // A stop came since it was looked at: the effect ends with what the sending before came to.
+            Err(StoreError::Stopped(_)) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -211,10 +211,16 @@ impl CallEffects {
         }
     }
 
-    /// The header and the key by which the service knows a repeated request, where its route has one.
-    pub(super) fn presented(&self, known: &Known, admitted: &Admitted) -> Option<(String, String)> {
-        let header = admitted.idempotency_header()?;
-        Some((header.to_owned(), self.idempotency_key(known)))
+    /// The headers that the host sets for an effect: the key by which the service knows a repeated request, and the version of what the
+    /// effect changes, where its route has them.
+    pub(super) fn own_headers(&self, known: &Known, admitted: &Admitted) -> Vec<(String, String)> {
+        let key = admitted.idempotency_header().map(str::to_owned);
+        let version = known.before.as_ref().and_then(|before| before.image.etag.clone());
+        let version = version.filter(|_| !ambit_core::guard!("object.if-match", false));
+        let key = key.map(|header| (header, self.idempotency_key(known)));
+        key.into_iter()
+            .chain(version.map(|etag| (IF_MATCH.to_owned(), etag)))
+            .collect()
     }
 
     /// The key by which the service knows a repeated request: a function of call and effect, so that it is the same after a
@@ -237,9 +243,10 @@ impl CallEffects {
     ) -> Result<(Durable, Vec<Reservation>), StoreError> {
         let request = self.payload(format!("effect/{}/request", known.ordinal), &admitted.request().wire())?;
         let effect = effect_digest(admitted, spend, &request.commitment());
+        let (before, kept_before) = self.kept_before(known, None)?;
         let entry = self.heading.entry(EffectIntent {
             asked: known.asked,
-            before: None,
+            before,
             hold: known.hold,
             cause: known.cause,
             connection: admitted.connection().name().to_owned(),
@@ -272,6 +279,7 @@ impl CallEffects {
             .push(self.row("effect", Some(effect), request.name().to_owned()));
         batch.entries.push(entry);
         batch.payloads.push(request);
+        batch.payloads.extend(kept_before);
         let committed = self.shared.store.commit(batch)?;
         self.pending = Batch::default();
         self.steps += 1;
@@ -284,7 +292,7 @@ impl CallEffects {
     /// Writes down what became of an intent, settles what was reserved, and makes the answer.
     pub(super) fn settle(
         &mut self,
-        known: &Known,
+        known: &mut Known,
         admitted: &Admitted,
         reserved: Vec<Reservation>,
         spend: Spend,
@@ -292,6 +300,7 @@ impl CallEffects {
     ) -> Result<GuestResponse, Missed> {
         let attempts = delivered.attempts;
         let ended = Ended::of(delivered, admitted)?;
+        known.created.clone_from(&ended.created);
         let answer = match &ended.what {
             // Nobody is told anything: it stays as it was.
             What::StillUnseen(_) => None,
@@ -316,7 +325,7 @@ impl CallEffects {
         let settled = settled(reserved, became, ended.traffic);
         let happened = matches!(became, Became::Done | Became::InDoubt);
         let body = EffectOutcome {
-            absent: false,
+            absent: known.reads_object && ended.says_there_is_none(),
             answer,
             attempts,
             // What stays as it was has not failed for good, and what did not take an effect back is tried again by the next rollback.
@@ -372,7 +381,8 @@ pub(super) struct Way<'a> {
     pub(super) ordinal: u32,
     pub(super) admitted: &'a Admitted,
     pub(super) upstream: &'a Upstream,
-    pub(super) presented: Option<(&'a str, &'a str)>,
+    /// The headers that the host sets for it.
+    pub(super) own: &'a [(&'a str, &'a str)],
     pub(super) answer_bytes: usize,
     /// Until when all its sendings have to be over.
     pub(super) deadline: Instant,
@@ -400,7 +410,7 @@ impl Way<'_> {
         let retries = route.retries()?;
         let safe = self.admitted.tier() == Tier::Read && self.admitted.request().method().is_safe();
         // No route is loaded that could be here without a key.
-        if !safe && self.presented.is_none() {
+        if !safe && self.admitted.idempotency_header().is_none() {
             return None;
         }
         let wait = Duration::from_millis(retries.after(attempts, last, flow::jitter())?);
@@ -467,6 +477,8 @@ struct Ended {
     traffic: Traffic,
     /// Whether a sending before the last may have happened.
     doubted: bool,
+    /// What to ask about what it created, by the answer.
+    created: Option<ObjectQuestion>,
 }
 
 enum What {
@@ -484,7 +496,9 @@ impl Ended {
     /// # Errors
     /// [`StoreError::Unintended`] where nothing was tried to be sent, which nobody does.
     fn of(delivered: Delivered, admitted: &Admitted) -> Result<Ended, StoreError> {
-        let what = match delivered.last.ok_or(StoreError::Unintended)? {
+        let last = delivered.last.ok_or(StoreError::Unintended)?;
+        let created = last.as_ref().ok().and_then(|sent| admitted.created_object(&sent.body));
+        let what = match last {
             Ok(sent) => What::Answered(admitted.answer(sent.status, &sent.headers, &sent.body)),
             // What left in this process before what did not leave would stand in its place: it was sent by another.
             Err(SendError::NotSent(refusal)) if delivered.doubted => What::StillUnseen(refusal),
@@ -501,6 +515,7 @@ impl Ended {
             what,
             traffic: delivered.traffic,
             doubted: delivered.doubted,
+            created,
         })
     }
 
@@ -523,6 +538,11 @@ impl Ended {
         !matches!(&self.what, What::Answered(response) if (200..400).contains(&response.status))
     }
 
+    /// Whether the service said that there is no such thing, or no more.
+    fn says_there_is_none(&self) -> bool {
+        matches!(&self.what, What::Answered(response) if matches!(response.status, 404 | 410))
+    }
+
     /// What the transcript keeps: all that a replay gives the guest.
     fn recorded(&self, clock_ms: u64) -> Json {
         let (name, value) = match &self.what {
@@ -532,6 +552,17 @@ impl Ended {
         };
         Json::Object([("clock", Json::from(clock_ms)), (name, value)].into_iter().collect())
     }
+}
+
+/// The header that says which version of an object a request is about.
+const IF_MATCH: &str = "if-match";
+
+/// Headers as the gate takes them.
+pub(super) fn borrowed(headers: &[(String, String)]) -> Vec<(&str, &str)> {
+    headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect()
 }
 
 /// The way out through a connection.

@@ -87,7 +87,7 @@ pub(super) struct Frame<'a> {
 pub(super) fn build(
     frame: &Frame<'_>,
     request: &HttpRequest,
-    idempotency: Option<(&str, &str)>,
+    own: &[(&str, &str)],
 ) -> Result<Request<Full<Bytes>>, Refusal> {
     let method = Method::from_bytes(request.method().as_str().as_bytes())
         .map_err(|_| Refusal::new(Code::Internal, "the method cannot be sent"))?;
@@ -108,7 +108,7 @@ pub(super) fn build(
     put(USER_AGENT, AGENT)?;
     put(ACCEPT_ENCODING, "identity")?;
     for (name, value) in request.headers() {
-        put(guest_header(frame, name, idempotency)?, value)?;
+        put(guest_header(frame, name, own)?, value)?;
     }
     if let Some(kind) = request.content_type() {
         put(CONTENT_TYPE, kind)?;
@@ -117,8 +117,8 @@ pub(super) fn build(
     if body.is_some() || sends_body {
         put(CONTENT_LENGTH, &body.map_or(0, <[u8]>::len).to_string())?;
     }
-    if let Some((name, key)) = idempotency {
-        put(header_name(name)?, key)?;
+    for (name, value) in own {
+        put(header_name(name)?, value)?;
     }
     if let Some(Credential::Header(name, value)) = frame.credential {
         built.headers_mut().append(name.clone(), value.clone());
@@ -195,10 +195,10 @@ pub fn is_hosts_own(name: &str) -> bool {
     matches!(HeaderSet::new().insert(name), Err(NotAHeader::Host(_)))
 }
 
-fn guest_header(frame: &Frame<'_>, name: &str, idempotency: Option<(&str, &str)>) -> Result<HeaderName, Refusal> {
+fn guest_header(frame: &Frame<'_>, name: &str, own: &[(&str, &str)]) -> Result<HeaderName, Refusal> {
     let header = header_name(name)?;
     let credentials = matches!(frame.credential, Some(Credential::Header(own, _)) if *own == header);
-    let keys = idempotency.is_some_and(|(own, _)| header.as_str().eq_ignore_ascii_case(own));
+    let keys = own.iter().any(|(own, _)| header.as_str().eq_ignore_ascii_case(own));
     if guard!("gate.header", !credentials && !keys && !is_hosts_own(header.as_str())) {
         Ok(header)
     } else {

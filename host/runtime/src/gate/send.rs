@@ -131,8 +131,8 @@ impl Wire {
         Wire(Way::Memory(Arc::new(response)))
     }
 
-    /// Sends the request that `durable` is the leave for, once, and waits for its answer. `idempotency` is the header and the key by which
-    /// the service knows a repeated request. Called by the call's thread, one effect at a time; whatever comes back is written to the
+    /// Sends the request that `durable` is the leave for, once, and waits for its answer. `own` are the
+    /// headers that the host sets for this effect: the key by which the service knows a repeated request, the version that it is about. Called by the call's thread, one effect at a time; whatever comes back is written to the
     /// ledger before the guest sees it. Dropping the future closes the connection: what became of the effect is then unknown.
     ///
     /// # Errors
@@ -141,18 +141,18 @@ impl Wire {
         &self,
         up: &Upstream,
         durable: Durable,
-        idempotency: Option<(&str, &str)>,
+        own: &[(&str, &str)],
         bounds: Bounds,
     ) -> Result<Sent, SendError> {
         let (request, leave) = durable.take().map_err(|late| SendError::NotSent(late.into()))?;
-        self.exchange(up, &request, idempotency, bounds, Some(&leave)).await
+        self.exchange(up, &request, own, bounds, Some(&leave)).await
     }
 
     pub(super) async fn exchange(
         &self,
         up: &Upstream,
         request: &HttpRequest,
-        idempotency: Option<(&str, &str)>,
+        own: &[(&str, &str)],
         bounds: Bounds,
         leave: Option<&Leave>,
     ) -> Result<Sent, SendError> {
@@ -160,7 +160,7 @@ impl Wire {
         let deadline = started.checked_add(bounds.time).unwrap_or(started);
 
         up.ready().map_err(SendError::NotSent)?;
-        let request = up.request(request, idempotency).map_err(SendError::NotSent)?;
+        let request = up.request(request, own).map_err(SendError::NotSent)?;
         let (answer, traffic) = match &self.0 {
             Way::Memory(response) => {
                 still(leave)?;

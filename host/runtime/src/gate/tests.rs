@@ -190,13 +190,13 @@ async fn send(up: &Upstream, request: &GuestRequest) -> Result<Sent, SendError> 
 }
 
 async fn send_with(wire: &Wire, up: &Upstream, request: &GuestRequest, bounds: Bounds) -> Result<Sent, SendError> {
-    wire.exchange(up, &parse(up, request), None, bounds, None).await
+    wire.exchange(up, &parse(up, request), &[], bounds, None).await
 }
 
 /// Under an idempotency key.
 async fn send_once(up: &Upstream, request: &GuestRequest, header: &str, key: &str) -> Result<Sent, SendError> {
     Wire::default()
-        .exchange(up, &parse(up, request), Some((header, key)), bounds(), None)
+        .exchange(up, &parse(up, request), &[(header, key)], bounds(), None)
         .await
 }
 
@@ -299,11 +299,11 @@ async fn an_intent_is_leave_to_send_until_its_deadline() {
     let (service, up) = plain([json("1")]).await;
     let request = parse(&up, &post("/v1/refunds", &[], "{}"));
     let late = durable(request.clone(), Duration::ZERO);
-    let refusal = not_sent(Wire::default().send(&up, late, None, bounds()).await);
+    let refusal = not_sent(Wire::default().send(&up, late, &[], bounds()).await);
     assert_eq!(refusal.code, Code::Time, "{refusal}");
     assert_eq!(service.connections(), 0);
     let good = durable(request, Duration::from_secs(60));
-    let sent = Wire::default().send(&up, good, None, bounds()).await.unwrap();
+    let sent = Wire::default().send(&up, good, &[], bounds()).await.unwrap();
     assert_eq!((sent.status, service.requests().len()), (200, 1));
 }
 
@@ -359,7 +359,7 @@ async fn no_more_bytes_go_than_were_said_to_be_the_most() {
         method: method.parse().unwrap(),
         ..get_with("/v1/a%20b", &[("q", "ä")], &[("Accept", "application/json")])
     };
-    let idempotency = Some(("Idempotency-Key", "k1"));
+    let own: &[(&str, &str)] = &[("Idempotency-Key", "k1"), ("if-match", "\"v1\"")];
     let answered = [
         with("GET"),
         with("DELETE"),
@@ -368,11 +368,9 @@ async fn no_more_bytes_go_than_were_said_to_be_the_most() {
     ];
     for (number, guest) in answered.iter().enumerate() {
         let request = parse(&up, guest);
-        let sent = Wire::default()
-            .exchange(&up, &request, idempotency, bounds(), None)
-            .await;
+        let sent = Wire::default().exchange(&up, &request, own, bounds(), None).await;
         let traffic = sent.unwrap().traffic;
-        let most = up.most_bytes(&request, idempotency, bounds().answer_bytes).unwrap();
+        let most = up.most_bytes(&request, own, bounds().answer_bytes).unwrap();
         assert_eq!(traffic.sent_bytes, service.requests()[number].len() as u64);
         // The request to the byte, and what an answer may be.
         let of_answer = most_received(bounds().answer_bytes);
@@ -381,8 +379,8 @@ async fn no_more_bytes_go_than_were_said_to_be_the_most() {
     }
     for _ in 0..2 {
         let request = parse(&up, &with("GET"));
-        let most = up.most_bytes(&request, None, bounds().answer_bytes).unwrap();
-        let traffic = match Wire::default().exchange(&up, &request, None, bounds(), None).await {
+        let most = up.most_bytes(&request, &[], bounds().answer_bytes).unwrap();
+        let traffic = match Wire::default().exchange(&up, &request, &[], bounds(), None).await {
             Err(SendError::Unknown(failed) | SendError::Unusable { failed, .. }) => failed.traffic,
             other => panic!("{other:?}"),
         };
@@ -823,7 +821,7 @@ async fn a_request_goes_over_its_own_connection_or_not_at_all() {
     let (service, up) = plain([]).await;
     let other = Upstream::new(parts("http://other.example", &service)).unwrap();
     let request = parse(&other, &get("/"));
-    let refusal = not_sent(Wire::default().exchange(&up, &request, None, bounds(), None).await);
+    let refusal = not_sent(Wire::default().exchange(&up, &request, &[], bounds(), None).await);
     assert_eq!(
         refusal.message,
         "a request for http://other.example is not sent over connection `stripe`"

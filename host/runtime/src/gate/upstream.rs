@@ -158,21 +158,12 @@ impl Upstream {
     ///
     /// # Errors
     /// Where the request cannot be sent over this connection.
-    pub fn most_bytes(
-        &self,
-        request: &HttpRequest,
-        idempotency: Option<(&str, &str)>,
-        answer_bytes: usize,
-    ) -> Result<u64, Refusal> {
-        let request = self.request(request, idempotency)?;
+    pub fn most_bytes(&self, request: &HttpRequest, own: &[(&str, &str)], answer_bytes: usize) -> Result<u64, Refusal> {
+        let request = self.request(request, own)?;
         Ok(wire_bytes(&request).saturating_add(most_received(answer_bytes)))
     }
 
-    pub(super) fn request(
-        &self,
-        request: &HttpRequest,
-        idempotency: Option<(&str, &str)>,
-    ) -> Result<Request<Full<Bytes>>, Refusal> {
+    pub(super) fn request(&self, request: &HttpRequest, own: &[(&str, &str)]) -> Result<Request<Full<Bytes>>, Refusal> {
         if !guard!("gate.origin", *request.origin() == self.origin) {
             let message = format!(
                 "a request for {} is not sent over connection `{}`",
@@ -186,7 +177,7 @@ impl Upstream {
             base: base_text(&self.base),
             credential: self.credential.as_ref(),
         };
-        build(&frame, request, idempotency)
+        build(&frame, request, own)
     }
 
     /// A connection to an address that was judged just now: a kept one, or a new one to the first address that answers.

@@ -41,14 +41,18 @@ pub struct TranscriptRow {
 }
 
 impl Batch {
-    /// Whether the batch only ends what is under way, stops something, or gives room back, and so may use the disk space that is kept for this.
+    /// Whether the batch only ends what is under way or in doubt, stops something, takes a person's key away, or gives room back, and so
+    /// may use the disk space that is kept for this.
     pub(super) fn only_ends(&self) -> bool {
         let ends = |entry: &EntryDraft| {
             matches!(
                 entry.body.kind(),
                 Kind::EffectOutcome
+                    | Kind::EffectResolved
                     | Kind::EffectChecked
                     | Kind::CallFinished
+                    | Kind::RunEnded
+                    | Kind::PersonRevoked
                     | Kind::ValuesErased
                     | Kind::StopSet
                     | Kind::BreakerOpened

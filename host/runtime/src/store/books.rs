@@ -12,7 +12,7 @@ use ambit_core::digest::Digest;
 use ambit_core::guard;
 use ambit_core::hold::{self, Delegation, Edit, End, Verdict, Vote};
 use ambit_core::ledger::body::{
-    CallAccepted, Doubt, EffectChecked, EffectHeld, EffectIntent, EffectRetried, Found, HoldEdited, HoldVoted, Outcome,
+    CallAccepted, Doubt, EffectChecked, EffectHeld, EffectRetried, Found, HoldEdited, HoldVoted, Outcome,
     PersonDelegated, PersonEnrolled, PersonRevoked, Reservation, Rollback, RunDegraded, RunEnded, RunStarted,
     Settlement, StopLifted, StopSet,
 };
@@ -20,6 +20,7 @@ use ambit_core::ledger::verify::subject;
 use ambit_core::ledger::{Body, Entry, EntryDraft, VerifierKey};
 use ambit_core::money::{Account, MOST, Period, Span, Window as Kind};
 use ambit_core::run::{self, Run, RunError};
+use ambit_core::scope::Tier;
 use ambit_core::stop::{Scope, Stop, forbidding};
 
 use super::{StoreError, undoing};
@@ -110,8 +111,12 @@ pub(super) trait Books {
     fn end(&mut self, work: &Work) -> Result<Option<Begun>, Self::Error>;
     /// How many of a call's effects are under way.
     fn effects(&mut self, call: &str) -> Result<u64, Self::Error>;
+    /// Since when `work` is under way; none where it is not.
+    fn begun(&mut self, work: &Work) -> Result<Option<Begun>, Self::Error>;
     /// Whether `work` is under way.
-    fn under_way(&mut self, work: &Work) -> Result<bool, Self::Error>;
+    fn under_way(&mut self, work: &Work) -> Result<bool, Self::Error> {
+        Ok(self.begun(work)?.is_some())
+    }
     /// What a budget has used and reserved in a window; none where it never did, or that is over.
     fn account(&mut self, window: &Window) -> Result<Option<Account>, Self::Error>;
     /// Sets that, and the cap that it was last held against.
@@ -252,7 +257,11 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<Entr
         Body::EffectIntent(body) => {
             let work = work();
             let run = run_of(books, &work)?;
-            not_stopped(books, entry, body, run.as_ref())?;
+            if let Some(stop) = stopping(books, entry, &body.connection, body.tier, run.as_ref())?
+                && !guard!("stop.intent", false)
+            {
+                return Err(StoreError::Stopped(stop).into());
+            }
             if let Some(hold) = body.hold {
                 end_hold(books, &work, hold, Some(time(entry)))?;
             }
@@ -350,16 +359,17 @@ struct Begins<'a> {
     hold: Option<Digest>,
 }
 
-/// No intent is written under a stop: a stop comes before or after it, never beside it.
-fn not_stopped<B: Books>(
+/// The stop that forbids what an entry sends: a stop comes before or after it, never beside it.
+fn stopping<B: Books>(
     books: &mut B,
     entry: &Entry,
-    intent: &EffectIntent,
+    connection: &str,
+    tier: Tier,
     run: Option<&Run>,
-) -> Result<(), B::Error> {
+) -> Result<Option<Stop>, B::Error> {
     let stops = books.stops()?;
     if stops.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     // The call's tool is looked for only where it matters.
     let by_tool = stops.iter().any(|stop| matches!(stop.scope, Scope::Tool(_)));
@@ -367,14 +377,8 @@ fn not_stopped<B: Books>(
         true => books.tool_of(entry.call().unwrap_or_default())?,
         false => None,
     };
-    match forbidding(
-        &stops,
-        &subject(entry, intent, tool, run.map(|run| run.id().to_owned())),
-        intent.tier,
-    ) {
-        Some(stop) if !guard!("stop.intent", false) => Err(StoreError::Stopped(stop.clone()).into()),
-        _ => Ok(()),
-    }
+    let subject = subject(entry, connection, tool, run.map(|run| run.id().to_owned()));
+    Ok(forbidding(&stops, &subject, tier).cloned())
 }
 
 fn set_stop<B: Books>(books: &mut B, index: u64, set: &StopSet) -> Result<(), B::Error> {
@@ -555,9 +559,21 @@ fn end<B: Books>(books: &mut B, work: &Work, entry: &Entry, settled: &[Settlemen
 }
 
 /// What is under way may be sent again, and what is in doubt since its host ended, in a call that has not: that is under way with it, and
-/// what is set aside for it stays.
+/// what is set aside for it stays. Not under a stop.
 fn send_again<B: Books>(books: &mut B, work: &Work, entry: &Entry, again: &EffectRetried) -> Result<(), B::Error> {
-    if books.under_way(work)? {
+    let begun = books.begun(work)?;
+    // Only what changes something is ever in doubt.
+    let tier = match begun {
+        Some(Begun { changes: false, .. }) => Tier::Read,
+        _ => Tier::Commit,
+    };
+    let run = run_of(books, work)?;
+    if let Some(stop) = stopping(books, entry, &again.connection, tier, run.as_ref())?
+        && !guard!("stop.retry", false)
+    {
+        return Err(StoreError::Stopped(stop).into());
+    }
+    if begun.is_some() {
         return Ok(());
     }
     let call = Work {
@@ -568,7 +584,11 @@ fn send_again<B: Books>(books: &mut B, work: &Work, entry: &Entry, again: &Effec
     if !guard!("ledger.retry-open", unseen) {
         return Err(contradiction(work, "is not under way, and can't be sent again"));
     }
-    // Only what changes something is ever in doubt.
+    // Its run must be one that may.
+    if let Some(run) = run {
+        let admitted = run.admits_effect(tier, entry.time_ms());
+        admitted.map_err(|why| not_of_run(run.id(), why))?;
+    }
     let begun = Begun {
         index: entry.index(),
         changes: true,

@@ -139,8 +139,8 @@ impl Books for MapBooks {
         Ok(of_call.count() as u64)
     }
 
-    fn under_way(&mut self, work: &Work) -> Result<bool, StoreError> {
-        Ok(self.unfinished.contains_key(work))
+    fn begun(&mut self, work: &Work) -> Result<Option<Begun>, StoreError> {
+        Ok(self.unfinished.get(work).copied())
     }
 
     fn account(&mut self, window: &Window) -> Result<Option<Account>, StoreError> {

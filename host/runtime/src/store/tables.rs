@@ -84,7 +84,7 @@ pub(super) struct Tables<'c> {
     begin: Statement<'c>,
     end: Statement<'c>,
     effects: Statement<'c>,
-    under_way: Statement<'c>,
+    begun: Statement<'c>,
     open: Statement<'c>,
     doubtful: Statement<'c>,
     erase_key: Statement<'c>,
@@ -149,7 +149,7 @@ impl<'c> Tables<'c> {
             )?,
             end: prepare("DELETE FROM unfinished WHERE call = ?1 AND ordinal = ?2 RETURNING idx, changes")?,
             effects: prepare("SELECT count(*) FROM unfinished WHERE call = ?1 AND ordinal >= 0")?,
-            under_way: prepare("SELECT 1 FROM unfinished WHERE call = ?1 AND ordinal = ?2")?,
+            begun: prepare("SELECT idx, changes FROM unfinished WHERE call = ?1 AND ordinal = ?2")?,
             open: prepare("SELECT count(*) FROM unfinished WHERE call = ?1")?,
             doubtful: prepare("SELECT 1 FROM doubts WHERE call = ?1")?,
             erase_key: prepare("UPDATE data_keys SET wrapped = x'' WHERE call = ?1 AND length(wrapped) > 0")?,
@@ -354,8 +354,9 @@ impl Books for Tables<'_> {
         Ok(self.effects.query_row([call], |row| row.get(0))?)
     }
 
-    fn under_way(&mut self, work: &Work) -> Result<bool, Fail> {
-        Ok(self.under_way.exists(params![work.call, ordinal(work)])?)
+    fn begun(&mut self, work: &Work) -> Result<Option<Begun>, Fail> {
+        let key = params![work.call, ordinal(work)];
+        Ok(self.begun.query_row(key, |row| begun(row, 0)).optional()?)
     }
 
     fn account(&mut self, window: &Window) -> Result<Option<Account>, Fail> {

@@ -13,6 +13,7 @@ use ambit_runtime::edits;
 use ambit_runtime::store::Reader;
 use serde_json::{Value, json};
 
+use super::behind::Behind;
 use super::{group, now_ms, open, print, reader, row, unusable, waiting};
 use crate::args;
 use crate::output::{Exit, Failure, Output, note, untrusted};
@@ -53,8 +54,13 @@ pub(super) fn run(home: &Path, args: &args::Edit, out: Output) -> Result<Exit, F
         untrusted(&edit.group)
     ));
     note(format!("  It waits for {}.", untrusted(&told(&now.pending.held.needs))));
-    out.result(&document(&now.pending, &shown, request.as_ref()), |w| {
-        print(&now.pending, &shown, request.as_ref(), w)
+    let behind = Behind::of(&reader, &now.pending, &Config::load(home)?)?;
+    let mut document = document(&now.pending, &shown, request.as_ref());
+    if let Some(document) = document.as_object_mut() {
+        document.extend(behind.members());
+    }
+    out.result(&document, |w| {
+        print(&now.pending, (&shown, &behind), request.as_ref(), w)
     })?;
     Ok(Exit::Done)
 }

@@ -250,17 +250,15 @@ fn a_refusal_says_how_its_hold_ended() {
         HoldEnd::Denied,
         HoldEnd::Edited,
     ];
-    let states: [(&dyn Fn() -> Vec<Body>, &[HoldEnd]); 3] = [
-        (&|| vec![held(0)], &[HoldEnd::Stale]),
-        (&|| vec![held(0), rejected()], &[HoldEnd::Rejected]),
-        (
-            &|| std::iter::once(held(0)).chain(approvals(0)).collect(),
-            &[HoldEnd::Stale, HoldEnd::Denied],
-        ),
+    let approved: Vec<Body> = std::iter::once(held(0)).chain(approvals(0)).collect();
+    let states: [(Vec<Body>, &[HoldEnd]); 3] = [
+        (vec![held(0)], &[HoldEnd::Stale]),
+        (vec![held(0), rejected()], &[HoldEnd::Rejected]),
+        (approved, &[HoldEnd::Stale, HoldEnd::Denied]),
     ];
     for (before, right) in states {
         for end in ends {
-            let mut all = before();
+            let mut all = before.clone();
             all.push(ended(Some(end)));
             if right.contains(&end) {
                 log(all).verify().unwrap();
@@ -269,7 +267,7 @@ fn a_refusal_says_how_its_hold_ended() {
             }
         }
         // An earlier version did not say it.
-        let mut all = before();
+        let mut all = before;
         all.push(ended(None));
         log(all).verify().unwrap();
     }

@@ -39,6 +39,7 @@ fn every_kind_reads_back_and_is_canonical() {
     log.push(of_call('y', retry_accepted()));
     log.push(of_call('y', redelivered(1, Cause::Operator)));
     log.push(dropped());
+    log.push(diverged('a', Some(1)));
     let mut kinds = std::collections::BTreeSet::new();
     for entry in log.entries.iter().chain(&holds.entries) {
         is_canonical(&entry.text());

@@ -13,6 +13,7 @@ mod entries;
 mod files;
 mod notes;
 mod receipts;
+mod runs;
 mod tree;
 mod undone;
 mod whole;
@@ -285,11 +286,24 @@ fn refusal(code: Code) -> Refused {
     }
 }
 
+/// That a call which was run again came to something else in an effect, or in another part.
+fn diverged(letter: char, ordinal: Option<u32>) -> EntryDraft {
+    EntryDraft::of_ledger(CallDiverged {
+        call: call_id(letter),
+        engine: "wasmtime 48".into(),
+        expected: digest("expected"),
+        ordinal,
+        part: if ordinal.is_some() { Part::Effect } else { Part::Result },
+        seen: digest("seen"),
+    })
+}
+
 /// A run from its beginning to its end.
 fn run() -> Vec<EntryDraft> {
     let run = "r_aaaaaaaaaaaaaaaaaaaaaaaaaa".to_owned();
     let cap = |cap, unit: &str| RunCap {
         cap,
+        over: None,
         unit: unit.parse().unwrap(),
     };
     vec![
@@ -464,6 +478,7 @@ fn held(ordinal: u32) -> Body {
         spend: Some(usd(5000)),
         tier: Tier::Commit,
         undoes: None,
+        way: None,
     }
     .into()
 }

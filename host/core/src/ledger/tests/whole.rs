@@ -462,6 +462,122 @@ fn what_is_sent_again_is_counted_and_the_same() {
     refuses(of(vec![after(1, 2)]), 3, "another number of sendings");
 }
 
+/// A call with an effect that was answered, and what follows.
+fn answered_and(more: Vec<Body>) -> impl Iterator<Item = EntryDraft> {
+    let begun = [accepted(), intent(1), answered(1)];
+    begun.into_iter().chain(more).map(|body| of_call('a', body))
+}
+
+/// The end of a call with one answered effect that was read back so.
+fn finished_with(checked: &[Shown]) -> Body {
+    let Body::CallFinished(mut body) = finished(&[(1, 5000)]) else {
+        unreachable!()
+    };
+    body.effects.refused = 0;
+    body.effects.unverified = checked.iter().filter(|shown| shown.is_unverified()).count() as u32;
+    let entry = |shown: &Shown| EffectChecked {
+        diff: digest("diff"),
+        ordinal: 1,
+        shown: *shown,
+    };
+    body.checked = checked.iter().map(entry).collect();
+    body.into()
+}
+
+#[test]
+fn what_was_read_back_is_said_once_and_added_up() {
+    for shown in [Shown::Shown, Shown::NothingToCompare, Shown::Missing, Shown::Unreadable] {
+        let mut log = Log::new();
+        answered_and(vec![checked(1, shown), finished_with(&[shown])]).for_each(|draft| log.push(draft));
+        log.verify().unwrap();
+    }
+    // A crash may come before it.
+    let mut log = Log::new();
+    answered_and(vec![finished_with(&[])]).for_each(|draft| log.push(draft));
+    log.verify().unwrap();
+    let missing = || checked(1, Shown::Missing);
+    let no_such = "was not read back yet";
+    refuses(answered_and(vec![missing(), missing()]), 5, no_such);
+    refuses(answered_and(vec![checked(2, Shown::Shown)]), 4, no_such);
+    let begun = || [of_call('a', accepted()), of_call('a', intent(1))];
+    refuses(begun().into_iter().chain([of_call('a', missing())]), 3, no_such);
+    let failed = outcome(1, Outcome::Answered(Answered { status: 500 }));
+    let drafts = begun()
+        .into_iter()
+        .chain([of_call('a', failed), of_call('a', missing())]);
+    refuses(drafts, 4, no_such);
+    let Body::EffectIntent(mut read) = intent(1) else {
+        unreachable!()
+    };
+    read.tier = Tier::Read;
+    let drafts = [accepted(), read.into(), answered(1), missing()].map(|body| of_call('a', body));
+    refuses(drafts, 4, no_such);
+    let others = "not what the call's entries say";
+    refuses(answered_and(vec![missing(), finished_with(&[])]), 5, others);
+    refuses(answered_and(vec![finished_with(&[Shown::Shown])]), 4, others);
+    refuses(
+        answered_and(vec![checked(1, Shown::Shown), finished_with(&[Shown::Missing])]),
+        5,
+        others,
+    );
+    let Body::CallFinished(mut uncounted) = finished_with(&[Shown::Missing]) else {
+        unreachable!()
+    };
+    uncounted.effects.unverified = 0;
+    refuses(answered_and(vec![missing(), uncounted.into()]), 5, "add up to");
+}
+
+#[test]
+fn only_the_host_reads_that_there_is_no_object() {
+    let ended = |cause: Cause, status: u16| {
+        let Body::EffectIntent(mut read) = intent(1) else {
+            unreachable!()
+        };
+        read.cause = cause;
+        let Body::EffectOutcome(mut ended) = outcome(1, Outcome::Answered(Answered { status })) else {
+            unreachable!()
+        };
+        ended.absent = true;
+        [accepted(), read.into(), ended.into()].map(|body| of_call('a', body))
+    };
+    for status in [404, 410] {
+        let mut log = Log::new();
+        ended(Cause::Host, status).into_iter().for_each(|draft| log.push(draft));
+        log.verify().unwrap();
+    }
+    let why = "no reading of the host's";
+    refuses(ended(Cause::Guest, 404), 3, why);
+    refuses(ended(Cause::Host, 403), 3, why);
+}
+
+#[test]
+fn what_is_sent_changes_what_was_shown_when_it_was_held() {
+    let with = |held_before: Option<&str>, before: Option<&str>| {
+        let (Body::EffectHeld(mut held), Body::EffectIntent(mut intent)) = (held(1), passed(1)) else {
+            unreachable!()
+        };
+        held.before = held_before.map(digest);
+        intent.before = before.map(digest);
+        let mut bodies = vec![accepted(), held.into()];
+        bodies.extend(approvals(1));
+        bodies.push(intent.into());
+        bodies.into_iter().map(|body| of_call('a', body)).collect::<Vec<_>>()
+    };
+    let mut log = Log::new();
+    with(Some("before"), Some("before"))
+        .into_iter()
+        .for_each(|draft| log.push(draft));
+    log.verify().unwrap();
+    let index = log.entries.len() as u64 - 1;
+    for (held, sent) in [
+        (Some("before"), None),
+        (None, Some("before")),
+        (Some("before"), Some("other")),
+    ] {
+        refuses(with(held, sent), index, "another thing when it was held");
+    }
+}
+
 /// A host ended after an intent, and what comes after that.
 fn unseen(intent: Body, more: Vec<Body>) -> impl Iterator<Item = EntryDraft> {
     let Body::EffectOutcome(mut doubt) = outcome(1, Outcome::InDoubt(Doubt::Restart)) else {
@@ -572,6 +688,43 @@ fn a_dead_letter_is_taken_by_the_operator() {
     }
     let drafts = [of_call('a', accepted()), of_call('a', redelivered(1, Cause::Operator))];
     refuses(drafts, 2, another);
+    // Nor does the call by which it is retried send anything else.
+    refuses([of_call('a', retry_accepted()), of_call('a', intent(1))], 2, another);
+    let Body::EffectIntent(mut other) = redelivered(1, Cause::Operator) else {
+        unreachable!()
+    };
+    other.letter.as_mut().unwrap().ordinal += 1;
+    refuses([of_call('a', retry_accepted()), of_call('a', other)], 2, another);
+    // What the host looks up for it takes none.
+    let Body::EffectIntent(mut looked_up) = intent(1) else {
+        unreachable!()
+    };
+    looked_up.cause = Cause::Host;
+    let mut log = Log::new();
+    log.push(of_call('a', retry_accepted()));
+    log.push(of_call('a', looked_up));
+    log.verify().unwrap();
+}
+
+#[test]
+fn what_diverged_is_a_call_that_there_is() {
+    let mut log = Log::of_everything();
+    log.push(diverged('a', Some(1)));
+    log.push(diverged('a', None));
+    log.push(of_call('e', accepted()));
+    log.push(diverged('e', Some(7)));
+    log.verify().unwrap();
+    refuses([diverged('a', Some(1))], 1, "there is no such call");
+    let EntryDraft {
+        body: Body::CallDiverged(mut other),
+        ..
+    } = diverged('a', None)
+    else {
+        unreachable!()
+    };
+    other.part = Part::Effect;
+    let drafts = [of_call('a', accepted()), EntryDraft::of_ledger(other)];
+    refuses(drafts, 2, "does not say which effect");
 }
 
 #[test]
@@ -790,6 +943,35 @@ fn no_intent_stands_under_a_stop() {
     log.push(set('a', Kill, "everything"));
     log.push(of_call('a', outcome(0, Outcome::InDoubt(Doubt::Stopped))));
     log.verify().unwrap();
+}
+
+#[test]
+fn nothing_is_sent_again_under_a_stop() {
+    use crate::stop::Kind::{Kill, SafeMode};
+    let with = |kind, scope: &str, tier| {
+        let Body::EffectIntent(mut sent) = intent(0) else {
+            unreachable!()
+        };
+        sent.tier = tier;
+        let mut log = Log::new();
+        log.push(of_call('a', accepted()));
+        log.push(of_call('a', sent));
+        log.push(set('a', kind, scope));
+        log.push(of_call('a', retried(0, 2)));
+        log.verify()
+    };
+    for (kind, scope, tier) in [
+        (Kill, "everything", Tier::Read),
+        (Kill, "connection:stripe", Tier::Commit),
+        (SafeMode, "tool:refunds", Tier::Commit),
+        (SafeMode, "agent:support-bot", Tier::Draft),
+    ] {
+        let bad = with(kind, scope, tier).unwrap_err();
+        assert_eq!(bad.index, Some(4), "{scope}");
+        assert!(bad.to_string().contains("is sent again under a"), "{bad}");
+    }
+    with(SafeMode, "everything", Tier::Read).unwrap();
+    with(Kill, "connection:slack", Tier::Commit).unwrap();
 }
 
 #[test]

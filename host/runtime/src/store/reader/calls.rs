@@ -1,7 +1,7 @@
 //! Calls: what their entries say of them, which are under way, in doubt or failed for good.
 
 use ambit_core::ledger::body::Rollback;
-use ambit_core::ledger::{CallStory, Entry, story};
+use ambit_core::ledger::{Body, CallStory, Entry, story};
 use rusqlite::{Row, params};
 
 use super::{Reader, parse, work};
@@ -112,6 +112,19 @@ impl Reader {
         })?;
         calls.reverse();
         Ok(calls)
+    }
+
+    /// The entries that say that a call diverged when it was run again, in order.
+    ///
+    /// # Errors
+    /// [`StoreError::Ledger`] where a row is not an entry.
+    pub fn divergences(&self, call: &str) -> Result<Vec<Entry>, StoreError> {
+        let sql = "SELECT bytes FROM entries
+                   WHERE call IS NULL AND kind = 'call-diverged' AND instr(bytes, ?1) > 0 ORDER BY idx";
+        let rows: Vec<Vec<u8>> = self.all(sql, [call.as_bytes()], |row| row.get(0))?;
+        let mut entries = parse(&rows)?;
+        entries.retain(|entry| matches!(entry.body(), Body::CallDiverged(diverged) if diverged.call == call));
+        Ok(entries)
     }
 
     /// Calls without a finish and intents without an outcome: what is under way, or, when no process holds the home, what was when the last

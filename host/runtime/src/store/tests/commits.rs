@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ambit_core::digest::Digest;
-use ambit_core::ledger::body::{Answered, DeadLetterDropped, Doubt, Dropped, Outcome};
+use ambit_core::ledger::body::{Answered, DeadLetterDropped, Doubt, Dropped, Outcome, Shown};
 use ambit_core::ledger::{Body, Checkpoint, EntryDraft, Kind, Receipt, merkle};
 
 use super::super::{
@@ -164,6 +164,29 @@ fn a_call_finishes_after_its_effects() {
         );
         store.commit(batch([call.finished(vec![])])).unwrap();
         assert_eq!(store.reader().unwrap().unfinished().unwrap(), []);
+    });
+}
+
+#[test]
+fn what_has_ended_is_read_back_while_its_call_goes_on() {
+    check(|store| {
+        let (mut call, request) = (Call::new(), request("/v1/refunds"));
+        store.commit(call.begins(&request, vec![])).unwrap();
+        let early = Call::numbered(0).checked(0, Shown::Shown);
+        assert!(store.commit(batch([early])).is_err(), "another call's");
+        let mut same = call.clone();
+        assert!(
+            store.commit(batch([same.checked(0, Shown::Shown)])).is_err(),
+            "it is under way"
+        );
+        store.commit(batch([call.outcome(0, vec![])])).unwrap();
+        store.commit(batch([call.checked(0, Shown::Missing)])).unwrap();
+        store.commit(batch([call.finished(vec![])])).unwrap();
+        let mut late = call.clone();
+        assert!(
+            store.commit(batch([late.checked(0, Shown::Shown)])).is_err(),
+            "it is over"
+        );
     });
 }
 

@@ -10,9 +10,9 @@ use ambit_core::effect::{GuestBody, GuestRequest, HttpRequest, WireLimits};
 use ambit_core::error::Code;
 use ambit_core::grant::Limits;
 use ambit_core::ledger::body::{
-    Answered, Asked, By, CallAccepted, CallFinished, Cause, ConfigChanged, Doubt, EffectHeld, EffectIntent,
-    EffectOutcome, EffectRefused, EffectResolved, EffectRetried, End, ErrorBound, Found, HoldVoted, Letter, Outcome,
-    Refused, Reservation, Returned, Rollback, RunCap, RunEnded, RunStarted, Settlement, Undoes,
+    Answered, Asked, By, CallAccepted, CallFinished, Cause, ConfigChanged, Doubt, EffectChecked, EffectHeld,
+    EffectIntent, EffectOutcome, EffectRefused, EffectResolved, EffectRetried, End, ErrorBound, Found, HoldVoted,
+    Letter, Outcome, Refused, Reservation, Returned, Rollback, RunCap, RunEnded, RunStarted, Settlement, Shown, Undoes,
 };
 use ambit_core::ledger::{Body, EntryDraft, Principal, Tally};
 use ambit_core::policy::Mode;
@@ -171,6 +171,7 @@ pub(super) fn send(request: HttpRequest) -> Intent {
 }
 
 /// A call, and what its entries have to add up to.
+#[derive(Clone)]
 pub(super) struct Call {
     pub(super) id: String,
     tally: Tally,
@@ -315,6 +316,17 @@ impl Call {
         })
     }
 
+    /// What was read back of an effect.
+    pub(super) fn checked(&mut self, ordinal: u32, shown: Shown) -> EntryDraft {
+        let body = EffectChecked {
+            diff: Digest::of(b"diff"),
+            ordinal,
+            shown,
+        };
+        self.tally.checked(&body);
+        self.draft(body)
+    }
+
     /// An outcome after so many sendings, which failed for good.
     pub(super) fn dead(&mut self, ordinal: u32, attempts: u32) -> EntryDraft {
         let mut draft = self.outcome(ordinal, vec![]);
@@ -398,6 +410,7 @@ impl Call {
             spend: None,
             tier: Tier::Commit,
             undoes: None,
+            way: None,
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use ambit_core::ledger::body::{RunCap, RunDegraded, RunEnded, RunStarted, Settlement};
+use ambit_core::ledger::body::{Doubt, Outcome, RunCap, RunDegraded, RunEnded, RunStarted, Settlement};
 use ambit_core::ledger::{Body, EntryDraft};
 use ambit_core::money::Account;
 use ambit_core::run::RunError;
@@ -29,7 +29,7 @@ fn stores(test: impl Fn(&Time, &Store)) {
 
 fn cap(cap: u64, unit: &str) -> RunCap {
     let unit = unit.parse().unwrap();
-    RunCap { cap, unit }
+    RunCap { cap, over: None, unit }
 }
 
 /// Starts a run of an hour.
@@ -91,6 +91,30 @@ fn what_is_under_way_when_a_run_ends_finishes_and_begins_nothing() {
         let run = store.reader().unwrap().run(RUN).unwrap().unwrap();
         assert_eq!((run.ended, run.finished, run.failed), (true, 2, 0));
         assert!(store.reader().unwrap().run_calls().unwrap().is_empty());
+    });
+}
+
+#[test]
+fn what_is_in_doubt_is_not_sent_again_in_a_run_that_has_ended() {
+    stores(|_, store| {
+        start(store, vec![]);
+        let mut call = Call::new();
+        store.commit(batch([call.accepted_in(RUN, vec![])])).unwrap();
+        let sent = store.commit(call.intends(1, &request("/v1/refunds"), vec![])).unwrap();
+        let again = sent.durable.unwrap().again();
+        store.commit(batch([call.in_doubt(1)])).unwrap();
+        store.commit(end()).unwrap();
+        let mut entry = call.retried(1, 2, again.request());
+        if let Body::EffectRetried(body) = &mut entry.body {
+            body.after = Outcome::InDoubt(Doubt::Restart);
+        }
+        let once_more = Batch {
+            again: Some(again),
+            ..batch([entry])
+        };
+        assert_eq!(refused(store.commit(once_more)), RunError::Ended);
+        store.commit(batch([call.resolved(1, vec![])])).unwrap();
+        store.commit(batch([call.finished(vec![])])).unwrap();
     });
 }
 

@@ -114,6 +114,34 @@ fn an_intent_under_a_stop_is_never_written() {
 }
 
 #[test]
+fn nothing_is_sent_again_under_a_stop() {
+    for (kind, tier, forbidden) in [
+        (Kind::Kill, Tier::Read, true),
+        (Kind::Kill, Tier::Commit, true),
+        (Kind::SafeMode, Tier::Commit, true),
+        (Kind::SafeMode, Tier::Read, false),
+    ] {
+        on_both(|store| {
+            let (call, stop) = (Call::new(), stop(kind, "tool:refunds"));
+            store.commit(batch([call.accepted(vec![])])).unwrap();
+            let committed = store.commit(intends(&call, 0, tier)).unwrap();
+            let again = committed.durable.unwrap().again();
+            store.commit(set('a', &stop)).unwrap();
+            let retried = Batch {
+                entries: vec![call.retried(0, 2, again.request())],
+                again: Some(again),
+                ..Batch::default()
+            };
+            match store.commit(retried) {
+                Ok(_) => assert!(!forbidden, "{stop} {tier}"),
+                Err(StoreError::Stopped(by)) => assert!(forbidden && by == stop, "{stop} {tier}"),
+                Err(other) => panic!("{other}"),
+            }
+        });
+    }
+}
+
+#[test]
 fn a_stop_is_in_force_once_and_lifted_once() {
     on_both(|store| {
         let (kill, safe) = (stop(Kind::Kill, "agent:a"), stop(Kind::SafeMode, "agent:a"));
