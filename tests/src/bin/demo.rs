@@ -84,6 +84,7 @@ fn tell() -> io::Result<usize> {
     declared(&mut story)?;
     let refund = refunds(&mut story)?;
     waiting(&mut story)?;
+    undone(&mut story, &refund)?;
     hostile(&mut story)?;
     misleading(&mut story)?;
     snooping(&mut story)?;
@@ -236,13 +237,13 @@ fn refunds(story: &mut Story) -> io::Result<String> {
     let (run, requests) = story.call("stripe", "refunds.create", r#"{"charge": "ch_shoes", "amount": 2500}"#)?;
     let refund = call_id(&run);
     story.check("25.00 USD went back", run.code == Some(0) && run.out.contains("re_1"));
-    let expected = ["GET /v1/charges/ch_shoes", "POST /v1/refunds"];
+    let expected = ["GET /v1/charges/ch_shoes", "POST /v1/refunds", "GET /v1/refunds/re_1"];
     story.check(
-        "the host looked up the currency, then sent the refund",
+        "the host looked up the currency, sent the refund, and looked what the service made of it",
         lines(&requests) == expected,
     );
     let keyed = requests
-        .last()
+        .get(1)
         .is_some_and(|request| request.headers.contains_key("idempotency-key"));
     story.check("with an idempotency key", keyed);
 
@@ -308,6 +309,23 @@ fn waiting(story: &mut Story) -> io::Result<()> {
     story.run(&["audit", "show", &call], 30)?;
     let run = story.run(&["replay", &call], 2)?;
     story.check("and it comes to the same again, offline", run.code == Some(0));
+    Ok(())
+}
+
+/// A refund that was made is taken back by the operator.
+fn undone(story: &mut Story, refund: &str) -> io::Result<()> {
+    story.chapter("A refund that is taken back");
+    let run = story.run(&["rollback", refund, "--dry-run"], 8)?;
+    story.check("first it is shown what would be done", run.code == Some(0));
+    let before = story.service.requests()?.len();
+    let run = story.run(&["rollback", refund, "--yes"], 8)?;
+    let requests = story.service.requests()?.split_off(before);
+    story.check(
+        "the refund is canceled, through the same gate",
+        run.code == Some(0) && lines(&requests) == ["POST /v1/refunds/re_1/cancel"],
+    );
+    let run = story.run(&["rollback", refund, "--yes"], 3)?;
+    story.check("and nothing is undone twice", run.code == Some(2));
     Ok(())
 }
 
