@@ -385,6 +385,8 @@ pub enum Found {
     Changed,
     /// A person who may edits its effect, and that is permitted, now or with approvals.
     Edited,
+    /// An operator's stop is in the way, or something that passes: nothing is decided.
+    Stopped,
 }
 
 /// Why a vote or an end does not happen. Nothing has changed.
@@ -467,6 +469,9 @@ pub enum HoldError {
     /// It has too few approvals.
     #[error("the hold waits for approvals")]
     Waiting,
+    /// Something is in the way that passes.
+    #[error("the hold stays as it is: a stop, or something that passes, is in the way")]
+    Stopped,
     /// Nobody who is enrolled signed the vote.
     #[error("the vote is not signed by a person who is enrolled here")]
     Unsigned,
@@ -496,6 +501,7 @@ impl HoldError {
             Self::NotAsked(_) => "group-not-asked",
             Self::NotAMember { .. } => "not-a-member",
             Self::Waiting => "waiting",
+            Self::Stopped => "stopped",
             Self::Unsigned => "unsigned",
         }
     }
@@ -651,14 +657,15 @@ impl Progress {
     }
 
     /// Ends the hold, one way and once: by what was voted, and by what is found when all is decided anew. Every end of a hold is one that
-    /// this came to: an operator's stop ends none.
+    /// this came to: an operator's stop ends none, and uses up no approval.
     ///
     /// # Errors
-    /// [`HoldError::Ended`] where it has ended, [`HoldError::Waiting`] where nothing is decided yet; of an edit
+    /// [`HoldError::Ended`] where it has ended, [`HoldError::Stopped`] under a stop, [`HoldError::Waiting`] where nothing is decided yet; of an edit
     /// [`HoldError::Rejected`] and [`HoldError::Expired`] where it comes too late.
     pub fn end(&self, hold: &Hold, now_ms: u64, found: Found) -> Result<(Self, End), HoldError> {
         let end = match (self.standing(hold, now_ms), found) {
             (Standing::Ended(_), _) => return Err(HoldError::Ended),
+            (_, Found::Stopped) => return Err(HoldError::Stopped),
             (Standing::Rejected { by }, Found::Edited) => return Err(HoldError::Rejected { by }),
             (Standing::Expired, Found::Edited) => return Err(HoldError::Expired),
             (_, Found::Edited) => End::Edited,

@@ -569,7 +569,12 @@ fn one_who_breaks_the_glass_stands_for_all_that_is_missing() {
 #[derive(Clone, Debug)]
 enum Event {
     Cast(Vote),
-    End(Found),
+    /// The call is gone on with, and this is found; under a stop nothing is looked at.
+    Resume(Found),
+    /// An operator stops it.
+    Kill,
+    /// The stop is lifted.
+    Lift,
     /// A person edits the effect.
     Edit(Edit),
     Wait,
@@ -640,8 +645,8 @@ fn events() -> Vec<Event> {
     };
     events.push(Event::Cast(another));
     let found = [Found::Permitted, Found::Denied, Found::Changed, Found::Edited];
-    events.extend(found.map(Event::End));
-    events.push(Event::Wait);
+    events.extend(found.map(Event::Resume));
+    events.extend([Event::Kill, Event::Lift, Event::Wait]);
     events.extend(World::ALL.map(Event::Become));
     for person in ["ann", "ben", "ada", "bot", "eve"] {
         events.push(Event::Edit(edit(person, "finance")));
@@ -796,14 +801,14 @@ fn every_interleaving_ends_a_hold_once() {
 
 fn ends_once(hold: &Hold) {
     let mut seen = HashSet::new();
-    let mut queue = VecDeque::from([(Progress::default(), NOW, World::Plain)]);
+    let mut queue = VecDeque::from([(Progress::default(), NOW, World::Plain, false)]);
     let mut ends = HashSet::new();
     let (events, mut passed_alone) = (events(), false);
-    while let Some((progress, now, world)) = queue.pop_front() {
+    while let Some((progress, now, world, stopped)) = queue.pop_front() {
         // The order of votes matters to nobody: states that differ in it alone are one.
         let mut votes: Vec<String> = progress.votes.iter().map(Vote::text).collect();
         votes.sort();
-        if !seen.insert((votes, progress.ended, now, world)) {
+        if !seen.insert((votes, progress.ended, now, world, stopped)) {
             continue;
         }
         let groups = world.groups();
@@ -824,20 +829,22 @@ fn ends_once(hold: &Hold) {
                     if !after.votes.contains(&vote) {
                         after.votes.push(vote);
                     }
-                    queue.push_back((after, now, world));
+                    queue.push_back((after, now, world, stopped));
                 }
-                Event::End(found) => {
+                Event::Resume(found) => {
+                    let found = if stopped { Found::Stopped } else { found };
                     let Ok((_, end)) = counting.end(hold, now, found) else {
                         continue;
                     };
                     assert!(progress.ended.is_none(), "one end");
+                    assert!(!stopped, "a stop ends none");
                     if end == End::Passed {
                         assert_eq!((&before, found), (&Standing::Approved, Found::Permitted));
                         passed_alone |= counting.broken_by(now).is_some() && counting.votes.len() == 1;
                     }
                     ends.insert(end);
                     let after = Progress::of(progress.votes.clone(), Some(end));
-                    queue.push_back((after, now, world));
+                    queue.push_back((after, now, world, stopped));
                 }
                 Event::Edit(edit) => {
                     let changes = Digest::of(b"changes");
@@ -849,16 +856,19 @@ fn ends_once(hold: &Hold) {
                     assert!(people.is_member(&edit.person, &edit.group) && !hold.asked_by(&edit.person));
                     assert_eq!(end, End::Edited);
                     ends.insert(end);
-                    queue.push_back((Progress::of(progress.votes.clone(), Some(end)), now, world));
+                    let after = Progress::of(progress.votes.clone(), Some(end));
+                    queue.push_back((after, now, world, stopped));
                 }
                 Event::Wait => {
                     let next = match now {
                         NOW => LATER,
                         _ => EXPIRY,
                     };
-                    queue.push_back((progress.clone(), next, world));
+                    queue.push_back((progress.clone(), next, world, stopped));
                 }
-                Event::Become(world) => queue.push_back((progress.clone(), now, world)),
+                Event::Kill => queue.push_back((progress.clone(), now, world, true)),
+                Event::Lift => queue.push_back((progress.clone(), now, world, false)),
+                Event::Become(world) => queue.push_back((progress.clone(), now, world, stopped)),
             }
         }
     }

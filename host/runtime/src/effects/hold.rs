@@ -4,7 +4,7 @@ use ambit_core::digest::Digest;
 use ambit_core::effect::{GuestRequest, GuestResponse};
 use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::Admitted;
-use ambit_core::hold::{Bound, Changes, End, Found, Hold, Need, Progress as Votes, Standing};
+use ambit_core::hold::{HoldError, Bound, Changes, End, Found, Hold, Need, Progress as Votes, Standing};
 use ambit_core::ledger::Principal;
 use ambit_core::ledger::body::{Amount, Cause, EffectHeld, Undoes, held_name};
 use ambit_core::money::Spend;
@@ -413,13 +413,22 @@ impl WaitingEffect {
 /// expired since, it is that.
 pub(crate) fn ended(votes: &Votes, hold: &Hold, refusal: &Refusal) -> Option<End> {
     let now_ms = u64::try_from(now_ms()).unwrap_or_default();
-    let found = match refusal.code {
+    let ended = match votes.end(hold, now_ms, found(refusal)) {
+        Err(HoldError::Waiting) => votes.end(hold, now_ms, Found::Changed),
+        ended => ended,
+    };
+    ended.ok().map(|(_, end)| end)
+}
+
+/// What a refusal of a held effect is to its hold.
+const fn found(refusal: &Refusal) -> Found {
+    if is_a_stop(refusal) || passes(refusal) {
+        return Found::Stopped;
+    }
+    match refusal.code {
         Code::Policy | Code::PolicyError => Found::Denied,
         _ => Found::Changed,
-    };
-    let ended = votes.end(hold, now_ms, found);
-    let ended = ended.or_else(|_| votes.end(hold, now_ms, Found::Changed));
-    ended.ok().map(|(_, end)| end)
+    }
 }
 
 /// Whether an effect that is refused so before its intent may be had later, without anybody deciding anything: people's approvals are
