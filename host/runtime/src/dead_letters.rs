@@ -16,6 +16,7 @@ use ambit_core::ledger::body::{Asked, EffectIntent, EffectOutcome, Found, Letter
 use ambit_core::ledger::story::{EffectStory, Opening, Told};
 use ambit_core::ledger::{CallStory, Principal};
 
+use crate::approvals::changes;
 use crate::call::{Accepted, Answer, CallRequest, Cost, Decided, Denied, Fault, Outcome, millis};
 use crate::config::Config;
 use crate::effects::{CallEffects, Redelivery};
@@ -200,6 +201,15 @@ impl Host {
         let guest = record.text(&asked)?.ok_or_else(|| gone(&asked))?;
         let guest: GuestRequest =
             serde_json::from_str(&guest).map_err(|error| Unreadable::value(format!("`{asked}`: {error}")))?;
+        // What failed is what people made of it, and not what the guest had asked for.
+        let edited = match story.holds.get(&ordinal) {
+            Some(hold) => changes(&record, hold)?,
+            None => None,
+        };
+        let guest = match edited {
+            Some(changes) => changes.apply(&guest)?,
+            None => guest,
+        };
         let redelivery = Redelivery {
             letter: Letter {
                 call: call.to_owned(),

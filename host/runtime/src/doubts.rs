@@ -19,7 +19,7 @@ use crate::approvals::{ApprovalError, Stopped, approvals_of_intent, changes};
 use crate::call::{Accepted, Answer, Fault, Listener};
 use crate::config::Config;
 use crate::dead_letters;
-use crate::effects::{Redelivery, UnseenEffect, forgotten};
+use crate::effects::{Redelivery, UnseenEffect, forgotten, same_way};
 use crate::flow;
 use crate::host::Host;
 use crate::objects;
@@ -142,7 +142,10 @@ impl Unseen {
         let recorded = recorded.ok_or_else(|| Unreadable::value(format!("its value `{name}` is gone")))?;
         let record = Record::new(reader, &story);
         let edits = match story.holds.get(&ordinal).filter(|_| intent.hold.is_some()) {
-            Some(hold) => changes(&record, hold)?,
+            Some(hold) => {
+                same_way(config, &intent.connection, hold.held.what.way.as_ref())?;
+                changes(&record, hold)?
+            }
             None => None,
         };
         let effect = UnseenEffect {

@@ -565,3 +565,32 @@ fn an_edited_effect_in_doubt_is_sent_again_as_it_was_edited() {
     }
     panic!("nothing is in doubt");
 }
+
+/// What failed is what people made of it: that is tried again, and not what the guest had asked for, which nobody approved.
+#[test]
+fn a_dead_letter_is_the_effect_as_it_was_edited() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = flow::Scripted::start([]);
+    drop(paid(folder.path(), &service.service, POLICY, ""));
+    flow::say(folder.path(), "", "", &format!("{}\ndead_letter = true", doubts::KEY));
+    let host = open(folder.path()).unwrap();
+    let answer = host.call(request("pay")).unwrap();
+    let edited = edit(&host, &held(&answer), "rita", &amount(6000)).unwrap();
+    approve(&host, &edited, "sam").unwrap();
+    service.will([flow::DOWN]);
+    host.resume(answer.call.as_str(), None).unwrap();
+    drop(host);
+    // Nobody has to say yes any more, to whatever amount.
+    std::fs::write(
+        folder.path().join("policy/main.cedar"),
+        "@id(\"all\") permit (principal, action, resource);",
+    )
+    .unwrap();
+    let host = open(folder.path()).unwrap();
+    let again = host.retry_dead_letter(answer.call.as_str(), 2, false).unwrap();
+    assert!(matches!(again.outcome, Outcome::Ok(_)), "{again:?}");
+    let story = host.reader().unwrap().story(again.call.as_str()).unwrap();
+    assert_eq!(story.tally().spent()[0].minor, 6000);
+    drop(host);
+    assert!(sent(folder.path(), again.call.as_str(), 1).contains("6000"));
+}

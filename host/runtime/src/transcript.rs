@@ -344,8 +344,10 @@ impl Transcript {
             let answer: Option<Answer> = record.read(&format!("effect/{ordinal}/answer"))?;
             clock_ms = answer.as_ref().map_or(clock_ms, |answer| answer.clock.max(clock_ms));
             if asked.is_none() {
-                // The host's own, for the effect before it: only its time shows. That of a held effect shows when it goes on.
+                // The host's own, for the effect before it: only its time shows. That of one that is held, or of which nobody saw the end, shows
+                // when it goes on.
                 if held.is_none()
+                    && last.is_none()
                     && let Some(last) = answers.back_mut()
                 {
                     last.clock_ms = clock_ms;

@@ -270,7 +270,8 @@ impl CallStory {
                             // What nobody saw the end of is under way again.
                             Some(ended) => {
                                 self.tally.again(&ended.what);
-                                ended.what.is_unseen() && intent.what.changes() && again.after == ended.what.outcome
+                                let once_more = intent.what.changes() && intent.what.undoes.is_none();
+                                ended.what.is_unseen() && once_more && again.after == ended.what.outcome
                             }
                         };
                         retries.push(told(entry, again.clone()));

@@ -68,7 +68,9 @@ impl UnseenEffect {
     /// That what is permitted now is what was sent, to the byte.
     fn still(&self, permitted: Permitted) -> Result<Permitted, Missed> {
         let effect = effect_digest(&permitted.admitted, permitted.spend, &self.intent.request);
-        if !ambit_core::guard!("flow.doubt-same", effect == self.intent.effect) {
+        let wire = permitted.admitted.request().wire().to_canonical();
+        let same = effect == self.intent.effect && wire.as_bytes() == self.recorded.bytes();
+        if !ambit_core::guard!("flow.doubt-same", same) {
             let why = "the effect is another one than was sent: its route, money or request changed meanwhile";
             return Err(Refusal::new(Code::Stale, why).into());
         }
@@ -86,7 +88,7 @@ impl CallEffects {
     ) -> Result<GuestResponse, Missed> {
         let same = unseen.asked.check(self.label(import), guest, self.grant.limits());
         if let Err(divergence) = same {
-            return Err(Missed::Over(divergence.stop()));
+            return Err(self.stays(divergence.stop()));
         }
         let guest = match changed(guest, unseen.changes.as_ref()) {
             Ok(guest) => guest,

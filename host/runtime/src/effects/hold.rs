@@ -4,7 +4,7 @@ use ambit_core::digest::Digest;
 use ambit_core::effect::{GuestRequest, GuestResponse};
 use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::Admitted;
-use ambit_core::hold::{HoldError, Bound, Changes, End, Found, Hold, Need, Progress as Votes, Standing};
+use ambit_core::hold::{Bound, Changes, End, Found, Hold, HoldError, Need, Progress as Votes, Standing};
 use ambit_core::ledger::Principal;
 use ambit_core::ledger::body::{Amount, Cause, EffectHeld, Undoes, held_name};
 use ambit_core::money::Spend;
@@ -14,6 +14,7 @@ use ambit_core::scope::Tier;
 use serde::Serialize;
 
 use crate::approvals::Waiting;
+use crate::config::Config;
 use crate::host::now_ms;
 use crate::objects::Seen;
 use crate::sandbox::Stop;
@@ -99,13 +100,11 @@ impl CallEffects {
     /// That the request would still go where it would have gone when people were asked, and under the same credential: before anything is
     /// looked up there.
     fn same_way(&self, waiting: &WaitingEffect) -> Result<(), Missed> {
-        let today = self.shared.config.way(&waiting.held.connection);
-        if !ambit_core::guard!("hold.same-way", waiting.way.is_none() || waiting.way == today) {
-            let why = "the connection is another one than when people were asked: its address, authorities, base or credential \
-                       changed meanwhile";
-            return Err(Refusal::new(Code::Stale, why).into());
-        }
-        Ok(())
+        Ok(same_way(
+            &self.shared.config,
+            &waiting.held.connection,
+            waiting.way.as_ref(),
+        )?)
     }
 
     /// Ends the guest before an approved effect that cannot be had right now: its hold goes on, with its approvals.
@@ -125,6 +124,12 @@ impl CallEffects {
         spend: Spend,
         asks: Asks,
     ) -> Result<Missed, StoreError> {
+        // What goes on is looked up and read once more, and read back: approvals for what cannot be had would be for nothing.
+        if known.before.is_some()
+            && let Err(full) = self.room_to_read(2 + u32::from(matches!(admitted.currency_lookup(), Ok(Some(_)))))
+        {
+            return Ok(Missed::Refused(full));
+        }
         self.hold_as(known, admitted, spend, asks, None)
     }
 
@@ -420,6 +425,17 @@ pub(crate) fn ended(votes: &Votes, hold: &Hold, refusal: &Refusal) -> Option<End
     ended.ok().map(|(_, end)| end)
 }
 
+/// That a connection leads where it led when people were asked.
+pub(crate) fn same_way(config: &Config, connection: &str, then: Option<&Digest>) -> Result<(), Refusal> {
+    let today = config.way(connection);
+    if !ambit_core::guard!("hold.same-way", then.is_none() || then == today.as_ref()) {
+        let why = "the connection is another one than when people were asked: its address, authorities, base or credential \
+                   changed meanwhile";
+        return Err(Refusal::new(Code::Stale, why));
+    }
+    Ok(())
+}
+
 /// What a refusal of a held effect is to its hold.
 const fn found(refusal: &Refusal) -> Found {
     if is_a_stop(refusal) || passes(refusal) {
@@ -445,6 +461,7 @@ const fn passes(refusal: &Refusal) -> bool {
             | Code::Limit
             | Code::Money
             | Code::Object
+            | Code::Effects
     )
 }
 

@@ -47,7 +47,7 @@ pub(crate) use again::{UnseenEffect, forgotten};
 pub use edit::Edited;
 pub(crate) use edit::Editing;
 pub use hold::Held;
-pub(crate) use hold::{WaitingEffect, ended, not_approved};
+pub(crate) use hold::{WaitingEffect, ended, not_approved, same_way};
 pub use pause::Paused;
 pub(crate) use send::settled;
 pub use shown::{FirstWrite, Shown, Would};
@@ -477,7 +477,9 @@ impl CallEffects {
     pub(crate) fn stopped_while_held(&self) -> Option<Refusal> {
         let before = self.waiting.is_some() || self.unseen.is_some();
         let stopped = || before.then(|| self.entered.running().check().err()).flatten();
-        self.still_held.clone().or_else(stopped)
+        // Its guest ended, however, before it asked for the effect in doubt again.
+        let missing = || self.unseen.as_ref().map(|unseen| unseen.missing().stop());
+        self.still_held.clone().or_else(stopped).or_else(missing)
     }
 
     /// The answer of a call that stays as it was. Nothing of its going on is recorded.
@@ -568,7 +570,11 @@ impl CallEffects {
     /// The guest asks for something else than it had: nothing more happens.
     fn diverged(&mut self, stop: Stop) -> Stop {
         self.past.clear();
-        self.unseen = None;
+        if self.unseen.take().is_some() {
+            // Nothing was sent again: the call stays as it was.
+            self.still_held = Some(stop.clone());
+            return stop;
+        }
         match self.waiting.take() {
             None => stop,
             Some(waiting) => match self.refuse(waiting.refused(&stop), &stop) {

@@ -55,7 +55,7 @@ impl CallEffects {
     }
 
     /// A guest that uses up its call's effects does not get one past being read back.
-    fn room_to_read(&self, needed: u32) -> Result<(), Refusal> {
+    pub(super) fn room_to_read(&self, needed: u32) -> Result<(), Refusal> {
         let limit = self.grant.limits().effects;
         if !ambit_core::guard!("object.room", self.ordinal.saturating_add(needed) <= limit) {
             return Err(Refusal::new(

@@ -174,7 +174,7 @@ impl Host {
         if route.undo().is_none() {
             return Ok(Err("no `undo` on its route".to_owned()));
         }
-        let recorded = match readable(Values::of(record, intent))? {
+        let recorded = match readable(Values::of(record, story, intent))? {
             Ok(values) => values,
             Err(why) => return Ok(Err(why)),
         };
@@ -250,7 +250,7 @@ struct Values {
 }
 
 impl Values {
-    fn of(record: &Record<'_>, intent: &EffectIntent) -> Result<Values, Unreadable> {
+    fn of(record: &Record<'_>, story: &CallStory, intent: &EffectIntent) -> Result<Values, Unreadable> {
         let name = |what: &str| format!("effect/{}/{what}", intent.ordinal);
         let answer = record.json(&name("answer"))?;
         let answered = answer
@@ -258,7 +258,8 @@ impl Values {
             .and_then(|answered| serde_json::from_str::<GuestResponse>(&answered.to_canonical()).ok());
         let body = answered.and_then(|answered| Json::parse(&answered.body?, json::Limits::default()).ok());
         let before = match intent.before {
-            Some(_) => Some(record.json(&name("before"))?),
+            // Of an effect that people edited, what there was when they did.
+            Some(_) => Some(record.json(&story.before_name(intent.ordinal))?),
             None => None,
         };
         Ok(Values {
