@@ -892,6 +892,20 @@ fn holds(place: &mut Place) -> Verdict {
     let glass = ["approvals", "break-glass", "abc", "--key", &key, "--reason", "fire"];
     place.run(1, Leaves::Record, &glass)?;
     place.run(2, Leaves::Record, &["approvals", "break-glass", "abc", "--key", &key])?;
+    // What is said of a hold that is over, or never was, does not count, which is on the ledger.
+    let over = "0".repeat(64);
+    place.run(1, Leaves::Record, &["approvals", "reject", &over, "--key", &key])?;
+    let edit = ["approvals", "edit", &over, "--key", &key, "--set", "amount=1"];
+    place.run(1, Leaves::Record, &edit)?;
+    let reader = ambit_runtime::store::Reader::open(place.home.folder()).map_err(|error| error.to_string())?;
+    let entries = reader.entries(0, 1_000).map_err(|error| error.to_string())?;
+    let why = entries.iter().filter_map(|entry| match entry.body() {
+        ambit_core::ledger::Body::VoteRefused(refused) => Some(refused.why.as_str()),
+        _ => None,
+    });
+    if why.collect::<Vec<_>>() != ["no-such-hold", "no-such-hold"] {
+        return Err("what does not count is not on the ledger".to_owned());
+    }
     let edit = ["approvals", "edit", "abc", "--key", &key, "--set", "amount=1"];
     place.run(1, Leaves::Record, &edit)?;
     place.run(2, Leaves::Record, &["approvals", "edit", "abc", "--key", &key])?;

@@ -528,6 +528,13 @@ impl Host {
             Err(denied) if denied.stage == Stage::Tool && self.is_accepted(&accepted.asked.tool) => {
                 return Err(denied.refusal.into());
             }
+            // Nor one that an operator removed: what waits is theirs to end, or to go on with once it is back.
+            Err(denied)
+                if denied.stage == Stage::Tool
+                    && !ambit_core::guard!("hold.tool-removed", stopped.is_decided_against()) =>
+            {
+                return Err(removed_tool(story, &accepted.asked.tool).into());
+            }
             // Nor does a failure of the host's own.
             Err(denied) if denied.refusal.code == Code::Ledger => return Err(denied.refusal.into()),
             Err(denied) => return Ok(Err(denied.refusal)),
@@ -682,6 +689,12 @@ impl Stopped {
             Stopped::Held(waiting) => Some(waiting),
             Stopped::Interrupted(_) | Stopped::InDoubt(_) => None,
         }
+    }
+
+    /// Whether it waited for people, and none of what they said is lost where it ends: a no, or nothing in time.
+    fn is_decided_against(&self) -> bool {
+        let standing = self.waiting().map(Waiting::standing);
+        matches!(standing, Some(Standing::Rejected { .. } | Standing::Expired))
     }
 
     /// Where the effect that it goes on with would go, and of which tier it is.
@@ -1006,6 +1019,20 @@ pub fn told(needs: &[hold::Need]) -> String {
         groups.join(" and ")
     };
     needs.iter().map(one).collect::<Vec<_>>().join(", or ")
+}
+
+fn removed_tool(story: &CallStory, tool: &str) -> Refusal {
+    let component = story.tool.map(|digest| format!(" ({digest})")).unwrap_or_default();
+    Refusal::new(
+        Code::Tool,
+        format!(
+            "the home has no tool `{tool}` any more: call {} stays as it is",
+            story.call
+        ),
+    )
+    .advise(format!(
+        "add the component back that the call began with{component}: ambit tools add {tool} COMPONENT.wasm"
+    ))
 }
 
 fn another_component() -> Refusal {

@@ -29,7 +29,7 @@ use rand_chacha::rand_core::SeedableRng;
 use serde::Serialize;
 
 use crate::config::Config;
-use crate::effects::{Beginning, CallEffects, Heading, Remains, refusal_json, refused};
+use crate::effects::{Beginning, CallEffects, Heading, Remains, no_room, refusal_json, refused};
 pub use crate::effects::{Edited, FirstWrite, Held, Paused, Shown, Would};
 use crate::host::{Host, Shared, Tool, now_ms};
 use crate::ids::{CallId, TraceId};
@@ -447,9 +447,8 @@ impl Host {
         if run.is_some() || !reserved.is_empty() {
             match self.shared.store.commit(std::mem::take(&mut pending)) {
                 Ok(committed) => reserved.iter_mut().for_each(|one| place_one(one, committed.time_ms)),
-                Err(error @ StoreError::Budget { .. }) => {
-                    let refusal = Refusal::new(Code::Budget, error.to_string())
-                        .advise("wait until the budget has room again, or ask the operator to raise its cap");
+                Err(ref error @ StoreError::Budget { ref name, .. }) => {
+                    let refusal = no_room(name, error);
                     return Ok(Err((
                         asking,
                         Denied {

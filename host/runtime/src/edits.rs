@@ -96,9 +96,11 @@ impl Host {
         }
         let stopped = Stopped::Held(Box::new(waiting));
         let _place = self.shared.place()?;
-        let ready = match self.ready(reader, &stopped, &accepted, started, None)? {
-            Ok(ready) => ready,
-            Err(refusal) => return Ok(Err(refusal)),
+        let ready = match self.ready(reader, &stopped, &accepted, started, None) {
+            Ok(Ok(ready)) => ready,
+            Ok(Err(refusal)) => return Ok(Err(refusal)),
+            Err(ApprovalError::Refused(refusal)) if refusal.code == Code::Tool => return Ok(Err(refusal)),
+            Err(error) => return Err(error),
         };
         let steps = reader.transcript(&call)?.len();
         let accepted = going_on(ready, accepted, stopped, steps, Some(editing))?;

@@ -182,8 +182,8 @@ fn an_edited_effect_is_another_hold_and_is_sent_as_it_was_edited() {
     // The votes are about what it was, and the editor's own is none.
     assert!(refused(host.resume(answer.call.as_str(), None)).contains("still waits for 1 of reviewer"));
     assert!(refused(approve(&host, &first, "rita")).contains("is over"));
-    assert!(refused(approve(&host, &second, "rita")).contains("their own request"));
-    assert_eq!(uncounted(&host), ["no-such-hold", "own-request"]);
+    assert!(refused(approve(&host, &second, "rita")).contains("rita edited the effect"));
+    assert_eq!(uncounted(&host), ["no-such-hold", "own-edit"]);
     // Another process goes on: nothing is kept but rows.
     drop(host);
     let host = open(folder.path()).unwrap();
@@ -315,13 +315,7 @@ fn what_is_decided_cannot_be_edited_any_more() {
 fn an_edit_of_an_edit_says_all_that_differs_and_has_two_authors() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start();
-    let policy = POLICY.replace("reviewer >= 1", "reviewer >= 2");
-    let host = paid(
-        folder.path(),
-        &service,
-        &policy,
-        "[group.finance]\nmembers = [\"eve\", \"rita\"]\n",
-    );
+    let host = with_eve(folder.path(), &service, POLICY);
     let answer = host.call(request("pays")).unwrap();
     let first = held(&answer);
     let second = edit(&host, &first, "rita", &amount(8000)).unwrap();
@@ -330,11 +324,10 @@ fn an_edit_of_an_edit_says_all_that_differs_and_has_two_authors() {
     let third = edit(&host, &second, "sam", &changes).unwrap();
     assert!(refused(edit(&host, &second, "sam", &amount(1))).contains("over"));
     for author in ["rita", "sam"] {
-        assert!(refused(approve(&host, &third, author)).contains("their own request"));
+        assert!(refused(approve(&host, &third, author)).contains("who edits it does not approve it"));
     }
-    // Nobody is left who could say yes: it ends with a no, or when its time is over.
     let ended = host.vote(&vote(&third, "rita", Verdict::Reject), None);
-    assert!(refused(ended).contains("their own request"));
+    assert!(refused(ended).contains("rita edited the effect"));
     let story = host.reader().unwrap().story(answer.call.as_str()).unwrap();
     let hold = story.waiting().unwrap();
     assert_eq!(hold.held.what.authors, ["rita", "sam"]);
@@ -347,6 +340,49 @@ fn an_edit_of_an_edit_says_all_that_differs_and_has_two_authors() {
         .verify(&crate::store::verifier(folder.path()).unwrap(), &[], |_| {})
         .unwrap();
     reader.check_values(|_| {}).unwrap();
+}
+
+/// The same home, with one reviewer more.
+fn with_eve(folder: &Path, service: &Service, policy: &str) -> Host {
+    drop(paid(folder, service, policy, ""));
+    let path = folder.join("ambit.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (three, four) = (r#"["rita", "sam", "ada"]"#, r#"["rita", "sam", "ada", "eve"]"#);
+    assert!(text.contains(three), "{text}");
+    std::fs::write(path, text.replace(three, four)).unwrap();
+    open(folder).unwrap()
+}
+
+#[test]
+fn an_edit_leaves_somebody_who_can_approve() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    let host = with_eve(
+        folder.path(),
+        &service,
+        &POLICY.replace("reviewer >= 1", "reviewer >= 2"),
+    );
+    let answer = host.call(request("pay")).unwrap();
+    // It is done for ada, so three can approve it, and two where one of them edits it.
+    let second = edit(&host, &held(&answer), "rita", &amount(8000)).unwrap();
+    approve(&host, &second, "sam").unwrap();
+    let why = refused(edit(&host, &second, "eve", &amount(7000)));
+    assert!(why.contains("too few would be left to approve it"), "{why}");
+    assert_eq!(uncounted(&host), ["edit-refused"]);
+    // What waited waits on, with its approvals; and its author may go on editing it.
+    assert_eq!(host.reader().unwrap().holds(None, 9).unwrap()[0].1.hold, second.hold);
+    assert_eq!(
+        approve(&host, &second, "eve").unwrap(),
+        ambit_core::hold::Standing::Approved
+    );
+    let third = edit(&host, &second, "rita", &amount(7000)).unwrap();
+    for person in ["sam", "eve"] {
+        approve(&host, &third, person).unwrap();
+    }
+    let ended = host.resume(answer.call.as_str(), None).unwrap();
+    assert!(matches!(ended.outcome, Outcome::Ok(_)), "{ended:?}");
+    drop(host);
+    whole(folder.path(), answer.call.as_str());
 }
 
 #[test]

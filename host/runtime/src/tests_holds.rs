@@ -310,6 +310,42 @@ fn a_host_without_its_tool_leaves_a_call_as_it_is() {
     assert_eq!(service.requests(), 2);
 }
 
+/// What people said waits for the same component under the name, and a no ends without it.
+#[test]
+fn a_removed_tool_ends_nothing_that_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    let host = reviewed(folder.path(), &service, ONE, "");
+    let (answer, other) = (host.call(request("both")).unwrap(), host.call(request("post")).unwrap());
+    approve(&host, &held(&answer), "rita").unwrap();
+    host.vote(&vote(&held(&other), "rita", Verdict::Reject), None).unwrap();
+    drop(host);
+    home::remove_tool(folder.path(), "things").unwrap();
+    let host = open(folder.path()).unwrap();
+    let Err(ApprovalError::Refused(left)) = host.resume(answer.call.as_str(), None) else {
+        panic!("it went on");
+    };
+    assert_eq!(left.code, Code::Tool);
+    assert!(left.advice.unwrap().contains("ambit tools add things"));
+    let waiting = host.reader().unwrap().holds(None, 9).unwrap();
+    assert_eq!(waiting.len(), 2);
+    // Nothing is lost with one that was rejected.
+    let ended = host.resume(other.call.as_str(), None).unwrap();
+    assert!(stopped(&ended).is_some(), "{ended:?}");
+    assert_eq!(host.reader().unwrap().holds(None, 9).unwrap().len(), 1);
+    assert_eq!(service.requests(), 1, "the read alone");
+    drop(host);
+    let component = component(service.port);
+    let manifest = Manifest::read(&component).unwrap();
+    home::add_tool(folder.path(), "things", &component, &manifest).unwrap();
+    let host = open(folder.path()).unwrap();
+    let ended = host.resume(answer.call.as_str(), None).unwrap();
+    assert!(matches!(ended.outcome, Outcome::Ok(_)), "{ended:?}");
+    assert_eq!(service.requests(), 2);
+    drop(host);
+    in_order(folder.path(), answer.call.as_str());
+}
+
 #[test]
 fn a_hold_that_nobody_decides_expires() {
     let folder = tempfile::tempdir().unwrap();

@@ -284,6 +284,10 @@ fn trap_12_what_a_run_limits_adds_up_over_its_calls() {
     refused(&run, "tell");
     let fifth = refused(&run, "tell");
     assert!(fifth[0].contains("budget `run/calls` has 0 of 4 left"), "{fifth:?}");
+    // No waiting helps, and nobody raises it.
+    let sixth = host.call(within(&run, "tell")).unwrap();
+    let advice = stopped(&sixth).and_then(|refusal| refusal.advice.clone()).unwrap();
+    assert_eq!(advice, "a run's limit stays: the operator starts another run");
     assert_eq!(service.requests(), 5);
     verified(host, folder.path());
 }

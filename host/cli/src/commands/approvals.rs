@@ -8,13 +8,15 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ambit_core::digest::Digest;
 use ambit_core::error::Refusal;
-use ambit_core::hold::{Standing, Verdict, Vote};
+use ambit_core::hold::{Need, Standing, Verdict, Vote};
 use ambit_core::ledger::body::Amount;
 use ambit_core::ledger::{SignerKey, utc};
-use ambit_runtime::approvals::{self, ApprovalError, Pending, People, told};
+use ambit_runtime::approvals::{self, ApprovalError, Pending, People, Waiting, told};
 use ambit_runtime::config::Config;
 use ambit_runtime::host::{Host, HostOptions};
+use ambit_runtime::ids::CallId;
 use ambit_runtime::store::{Held, Keys, Reader, Work};
 use serde_json::{Value, json};
 
@@ -55,8 +57,8 @@ fn reader(home: &Path) -> Result<Reader, Failure> {
     })
 }
 
-/// The hold that `given` names: its digest or a beginning of that, or its call's id or a beginning of that.
-fn resolve(reader: &Reader, given: &str) -> Result<(Work, Held), Failure> {
+/// The hold that `given` names and that waits: its digest or a beginning of that, or its call's id or a beginning of that.
+fn find(reader: &Reader, given: &str) -> Result<Option<(Work, Held)>, Failure> {
     let hex = given.strip_prefix("sha256:").unwrap_or(given);
     let plain = !hex.is_empty() && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     let mut found = if plain { reader.holds_like(hex)? } else { Vec::new() };
@@ -64,17 +66,23 @@ fn resolve(reader: &Reader, given: &str) -> Result<(Work, Held), Failure> {
         found = reader.holds_of_calls_like(given)?;
     }
     match found.as_slice() {
-        [one] => Ok(one.clone()),
-        [] => Err(Failure::refused(format!("nothing waits under `{}`", untrusted(given)))
-            .advise("`ambit approvals list` prints what waits. What has been decided is not there any more.")),
+        [one] => Ok(Some(one.clone())),
+        [] => Ok(None),
         _ => Err(Failure::usage(format!("`{}` begins several holds", untrusted(given)))
             .advise("Write more of it: `ambit approvals list` prints them whole.")),
     }
 }
 
+/// What to do where a hold does not wait.
+const LISTED: &str = "`ambit approvals list` prints what waits. What has been decided is not there any more.";
+
+fn nothing_waits(given: &str) -> Failure {
+    Failure::refused(format!("nothing waits under `{}`", untrusted(given))).advise(LISTED)
+}
+
 /// The hold that `given` names, as it stands.
 fn waiting(reader: &Reader, people: &People<'_>, given: &str) -> Result<Pending, Failure> {
-    let (work, held) = resolve(reader, given)?;
+    let (work, held) = find(reader, given)?.ok_or_else(|| nothing_waits(given))?;
     Pending::of(reader, people, &work, &held)?
         .ok_or_else(|| Failure::refused(format!("call {} waits for nothing", work.call)))
 }
@@ -333,21 +341,98 @@ fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The group to speak for: the one that is named, or the only one of the voter's, or of whose stead it is, that the hold asks for.
-fn group(
-    given: Option<&str>,
-    waiting: &Pending,
-    people: &People<'_>,
-    seat: &str,
-    person: &str,
-) -> Result<String, Failure> {
+/// The hold that a person says something about. What is said of one that is over does not count, which is for the host to say and to
+/// write down.
+enum Meant {
+    Waits(Box<Pending>),
+    Over(Digest),
+}
+
+impl Meant {
+    /// The hold that `given` names: one that waits, or by all of its digest, or by all of its call's id, one that does not.
+    fn of(reader: &Reader, people: &People<'_>, given: &str) -> Result<Meant, Failure> {
+        if let Some((work, held)) = find(reader, given)? {
+            let pending = Pending::of(reader, people, &work, &held)?;
+            return Ok(pending.map_or(Meant::Over(held.hold), |pending| Meant::Waits(Box::new(pending))));
+        }
+        let hex = given.strip_prefix("sha256:").unwrap_or(given);
+        if let Ok(hold) = format!("sha256:{hex}").parse() {
+            return Ok(Meant::Over(hold));
+        }
+        // An id of fewer characters than a call's is the beginning of others.
+        let whole = given.parse::<CallId>().is_ok() && reader.calls_like(given, 1)?.iter().any(|call| call == given);
+        let last = if whole {
+            let story = reader.story(given)?;
+            story.holds.into_values().next_back().map(|hold| hold.held.what.hold)
+        } else {
+            None
+        };
+        last.map(Meant::Over).ok_or_else(|| nothing_waits(given))
+    }
+
+    fn hold(&self) -> Digest {
+        match self {
+            Meant::Waits(pending) => pending.held.hold,
+            Meant::Over(hold) => *hold,
+        }
+    }
+
+    fn needs(&self) -> &[Need] {
+        match self {
+            Meant::Waits(pending) => &pending.held.needs,
+            Meant::Over(_) => &[],
+        }
+    }
+
+    /// From when on nothing that is said about it counts, in milliseconds since 1970.
+    fn expires_ms(&self) -> u64 {
+        match self {
+            Meant::Waits(pending) => pending.held.expires,
+            Meant::Over(_) => now_ms().saturating_add(3_600_000),
+        }
+    }
+
+    /// The tool that its call goes on with. A name that no tool has: what is over goes on with none.
+    fn tool(&self) -> &str {
+        match self {
+            Meant::Waits(pending) => &pending.accepted.asked.tool,
+            Meant::Over(_) => "",
+        }
+    }
+}
+
+/// For which group a person speaks, and what they can do where the host refuses that.
+struct Speaks {
+    group: String,
+    advice: Option<String>,
+}
+
+impl Speaks {
+    /// What the host said, with the advice where it refused and had none of its own.
+    fn told<T>(&self, said: Result<T, ApprovalError>) -> Result<T, Failure> {
+        said.map_err(|error| match (error, &self.advice) {
+            (ApprovalError::Refused(refusal), Some(advice)) if refusal.advice.is_none() => {
+                Failure::from(refusal).advise(advice)
+            }
+            (error, _) => error.into(),
+        })
+    }
+}
+
+/// The group to speak for: the one that is named, or the only one of the voter's, or of whose stead it is, that the hold asks for. Whoever
+/// is in none of them speaks for the first: that it does not count is for the host to say and to write down.
+fn group(given: Option<&str>, meant: &Meant, people: &People<'_>, seat: &str, person: &str) -> Result<Speaks, Failure> {
+    let over = matches!(meant, Meant::Over(_));
+    let speaks = |group: &str, advice: Option<String>| Speaks {
+        group: group.to_owned(),
+        advice: advice.or_else(|| over.then(|| LISTED.to_owned())),
+    };
     if let Some(given) = given {
-        return Ok(given.to_owned());
+        return Ok(speaks(given, None));
     }
     let electorate = people.electorate();
-    let mut groups: Vec<&String> = waiting
-        .held
-        .needs
+    let mut groups: Vec<&String> = meant
+        .needs()
         .iter()
         .flat_map(|need| need.keys())
         .filter(|group| electorate.is_member(seat, group))
@@ -355,13 +440,14 @@ fn group(
     groups.sort();
     groups.dedup();
     match groups.as_slice() {
-        [one] => Ok((*one).clone()),
-        [] => Err(Failure::refused(format!(
-            "{} is in none of the groups that this waits for: {}",
-            untrusted(seat),
-            told(&waiting.held.needs)
-        ))
-        .advise(instead(people, person, seat))),
+        [one] => Ok(speaks(one, None)),
+        [] => Ok(match meant.needs().iter().flat_map(Need::keys).next() {
+            Some(asked) => {
+                let waits = format!("It waits for {}. ", untrusted(&told(meant.needs())));
+                speaks(asked, Some(waits + &instead(people, person, seat)))
+            }
+            None => speaks("none", None),
+        }),
         several => Err(Failure::usage(format!(
             "{} is in several of the groups that this waits for",
             untrusted(seat)
@@ -397,6 +483,20 @@ fn instead(people: &People<'_>, person: &str, seat: &str) -> String {
     }
 }
 
+/// A vote and its signed note.
+struct Signed {
+    vote: Vote,
+    note: String,
+    speaks: Speaks,
+}
+
+impl Signed {
+    /// Has the host count it.
+    fn cast(&self, host: &Host, reason: Option<&str>) -> Result<(Waiting, Standing), Failure> {
+        self.speaks.told(host.vote(&self.note, reason))
+    }
+}
+
 /// What a person says with their key about one hold.
 struct Voter<'a> {
     key: SignerKey,
@@ -424,28 +524,28 @@ impl<'a> Voter<'a> {
     }
 
     /// The vote about one hold, and its signed note. It counts no longer than its hold, and than the delegation it is cast by.
-    fn sign(&self, waiting: &Pending, people: &People<'_>) -> Result<(Vote, String), Failure> {
+    fn sign(&self, meant: &Meant, people: &People<'_>) -> Result<Signed, Failure> {
         let person = self.person();
         let seat = self.in_stead_of.unwrap_or(person);
-        let group = group(self.group, waiting, people, seat, person)?;
+        let speaks = group(self.group, meant, people, seat, person)?;
         let now = now_ms();
         let given = self
             .in_stead_of
-            .and_then(|member| people.electorate().delegation(person, member, &group, now));
+            .and_then(|member| people.electorate().delegation(person, member, &speaks.group, now));
         let minutes = self
             .minutes
             .map(|minutes| now.saturating_add(u64::from(minutes) * 60_000));
-        let ends = [Some(waiting.held.expires), minutes, given.map(|given| given.until_ms)];
+        let ends = [Some(meant.expires_ms()), minutes, given.map(|given| given.until_ms)];
         let vote = Vote {
             person: person.to_owned(),
-            hold: waiting.held.hold,
+            hold: meant.hold(),
             verdict: self.verdict,
-            group,
+            group: speaks.group.clone(),
             expires_ms: ends.into_iter().flatten().min().unwrap_or_default(),
             in_stead_of: self.in_stead_of.map(str::to_owned),
         };
         let note = vote.sign(&self.key).map_err(|e| Failure::usage(e.to_string()))?;
-        Ok((vote, note))
+        Ok(Signed { vote, note, speaks })
     }
 
     const fn said(&self) -> &'static str {
@@ -486,12 +586,12 @@ fn vote_one(home: &Path, given: &str, voter: &Voter<'_>, out: Output) -> Result<
     let config = Config::load(home)?;
     let reader = reader(home)?;
     let people = People::of(&reader, &config)?;
-    let hold = waiting(&reader, &people, given)?;
-    let (vote, signed) = voter.sign(&hold, &people)?;
+    let meant = Meant::of(&reader, &people, given)?;
+    let signed = voter.sign(&meant, &people)?;
     drop((people, reader));
-    let host = open(config, [hold.accepted.asked.tool.as_str()])?;
-    let (hold, standing) = host.vote(&signed, voter.reason)?;
-    note(format!("{} by {}", voter.said(), untrusted(&voter_of(&vote))));
+    let host = open(config, [meant.tool()])?;
+    let (hold, standing) = signed.cast(&host, voter.reason)?;
+    note(format!("{} by {}", voter.said(), untrusted(&voter_of(&signed.vote))));
     match standing {
         Standing::Waiting(missing) => {
             out.result(&row(&hold.pending), |w| {

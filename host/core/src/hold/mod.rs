@@ -329,6 +329,30 @@ impl Hold {
     pub(crate) fn is_own(&self, person: &str) -> bool {
         self.asked_by(person) || !guard!("hold.author", !self.authors.iter().any(|author| author == person))
     }
+
+    /// Why a person does not approve what is their own.
+    fn not_theirs(&self, person: String) -> HoldError {
+        if self.asked_by(&person) {
+            HoldError::Own(person)
+        } else {
+            HoldError::Author(person)
+        }
+    }
+
+    /// Whether some way to its approval asks for no more members of any group than are left once those are taken away whose effect it is.
+    #[must_use]
+    pub fn can_be_approved(&self, groups: &BTreeMap<String, Vec<String>>) -> bool {
+        let left = |group: &String| {
+            let members = groups.get(group).into_iter().flatten();
+            let others: BTreeSet<&String> = members.filter(|member| !self.is_own(member)).collect();
+            others.len()
+        };
+        let enough = |need: &Need| {
+            need.iter()
+                .all(|(group, count)| usize::try_from(*count).is_ok_and(|count| left(group) >= count))
+        };
+        self.needs.iter().any(enough)
+    }
 }
 
 /// Where a hold stands.
@@ -424,6 +448,9 @@ pub enum HoldError {
     /// The person asked for the effect, or it is done for them.
     #[error("{0} asked for the effect, or it is done for {0}: nobody approves their own request")]
     Own(String),
+    /// The person edited the effect.
+    #[error("{0} edited the effect: who edits it does not approve it")]
+    Author(String),
     /// Nobody waits for that group.
     #[error("the hold waits for no approval of group `{0}`")]
     NotAsked(String),
@@ -454,6 +481,11 @@ pub enum HoldError {
     /// It would change nothing.
     #[error("the edit changes nothing: the fields are what it says already")]
     Unchanged,
+    /// Nobody could approve what it makes.
+    #[error(
+        "too few would be left to approve it: who edited the effect, who asked for it and for whom it is done do not count"
+    )]
+    NobodyLeft,
     /// The effect that it makes is not permitted, whatever is approved.
     #[error("the edited effect is refused ({}), and the hold stays as it was: {}", .0.code, .0.message)]
     EditRefused(Box<Refusal>),
@@ -494,10 +526,12 @@ impl HoldError {
             Self::EditExpired => "edit-expired",
             Self::Unchanged => "unchanged",
             Self::EditRefused(_) => "edit-refused",
+            Self::NobodyLeft => "nobody-left",
             Self::NoGlass(_) => "no-glass",
             Self::NoReason => "no-reason",
             Self::NoSuchHold => "no-such-hold",
             Self::Own(_) => "own-request",
+            Self::Author(_) => "own-edit",
             Self::NotAsked(_) => "group-not-asked",
             Self::NotAMember { .. } => "not-a-member",
             Self::Waiting => "waiting",
@@ -516,6 +550,8 @@ impl From<HoldError> for Refusal {
                 rule: why.rule,
                 ..refusal
             },
+            HoldError::NobodyLeft => refusal
+                .advise("reject it, and have the tool called for what it should be; or the groups need more members"),
             _ => refusal,
         }
     }
@@ -563,11 +599,11 @@ impl Progress {
             return Err(HoldError::VoteExpired);
         }
         if !guard!("hold.own", !hold.is_own(&vote.person)) {
-            return Err(HoldError::Own(vote.person));
+            return Err(hold.not_theirs(vote.person));
         }
         // Nobody gets their own request approved by handing their vote to somebody else.
         if !guard!("hold.own-seat", !hold.is_own(vote.seat())) {
-            return Err(HoldError::Own(vote.seat().to_owned()));
+            return Err(hold.not_theirs(vote.seat().to_owned()));
         }
         check_right(hold, &vote, now_ms, electorate)?;
         self.check_once(&vote, now_ms)?;

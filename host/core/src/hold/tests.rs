@@ -726,7 +726,7 @@ fn who_edited_an_effect_has_no_vote_on_it() {
         ..hold(&[&[("finance", 1)]])
     };
     let none = Progress::default();
-    assert_eq!(cast(&none, &hold, yes("ann")), Err(HoldError::Own("ann".into())));
+    assert_eq!(cast(&none, &hold, yes("ann")), Err(HoldError::Author("ann".into())));
     let groups = groups();
     let people = Electorate {
         delegations: vec![given("ann", "eve", EXPIRY), given("ben", "ann", EXPIRY)],
@@ -734,9 +734,9 @@ fn who_edited_an_effect_has_no_vote_on_it() {
     };
     // Nor in others' hands, nor with others' votes in theirs, nor by breaking the glass.
     for (vote, own) in [(in_stead_of("ann", "eve"), "ann"), (in_stead_of("ben", "ann"), "ann")] {
-        assert_eq!(none.cast(&hold, vote, NOW, &people), Err(HoldError::Own(own.into())));
+        assert_eq!(none.cast(&hold, vote, NOW, &people), Err(HoldError::Author(own.into())));
     }
-    assert_eq!(cast(&none, &hold, broken("ann")), Err(HoldError::Own("ann".into())));
+    assert_eq!(cast(&none, &hold, broken("ann")), Err(HoldError::Author("ann".into())));
     assert!(cast(&none, &hold, yes("ben")).is_ok());
     // They may edit it once more.
     let changes = Digest::of(b"changes");
@@ -744,6 +744,30 @@ fn who_edited_an_effect_has_no_vote_on_it() {
         none.edit(&hold, &edit("ann", "finance"), &changes, NOW, &people)
             .is_ok()
     );
+}
+
+#[test]
+fn an_effect_can_be_approved_while_enough_others_are_left() {
+    let groups = BTreeMap::from([
+        ("finance".to_owned(), ["ann", "ben", "ada"].map(str::to_owned).to_vec()),
+        ("legal".to_owned(), vec!["cleo".to_owned()]),
+    ]);
+    let can = |authors: &[&str], needs: &[&[(&str, u32)]]| {
+        let hold = Hold {
+            authors: authors.iter().map(|author| (*author).to_owned()).collect(),
+            ..hold(needs)
+        };
+        hold.can_be_approved(&groups)
+    };
+    // `ada` is whom it is done for.
+    assert!(can(&[], &[&[("finance", 2)]]));
+    assert!(!can(&[], &[&[("finance", 3)]]));
+    assert!(can(&["ann"], &[&[("finance", 1)]]));
+    assert!(!can(&["ann"], &[&[("finance", 2)]]));
+    assert!(!can(&["ann", "ben"], &[&[("finance", 1)]]));
+    // Any way will do, and each of its groups has to have enough.
+    assert!(can(&["ann"], &[&[("finance", 2)], &[("legal", 1)]]));
+    assert!(!can(&["cleo"], &[&[("finance", 1), ("legal", 1)], &[("tax", 1)]]));
 }
 
 #[test]

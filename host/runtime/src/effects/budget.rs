@@ -5,6 +5,7 @@ use ambit_core::grant::Admitted;
 use ambit_core::hold::{self, Need};
 use ambit_core::ledger::body::{Cause, Reservation};
 use ambit_core::money::{Budget, Over, Spend, Unit};
+use ambit_core::run;
 
 use crate::budgets::Budgets;
 use crate::host::now_ms;
@@ -111,9 +112,7 @@ impl CallEffects {
             exhausted.push(name.to_owned());
         }
         known.exhausted.clone_from(&exhausted);
-        let full = Refusal::new(Code::Budget, error.to_string()).advise(format!(
-            "wait until budget `{name}` has room again, or ask the operator to raise its cap"
-        ));
+        let full = no_room(name, error);
         if known.cause == Cause::Host {
             // No policy decides what the host asks for itself.
             return Err(full.into());
@@ -193,4 +192,14 @@ pub(super) struct Asks {
     pub(super) needs: Vec<Need>,
     /// The budgets whose caps that lets it pass.
     pub(super) over: Vec<String>,
+}
+
+/// That a budget has no room, and what to do: a run's own limit stays as it is for as long as the run does.
+pub(crate) fn no_room(name: &str, error: &StoreError) -> Refusal {
+    let advice = if run::is_own_budget(name) {
+        "a run's limit stays: the operator starts another run".to_owned()
+    } else {
+        format!("wait until budget `{name}` has room again, or ask the operator to raise its cap")
+    };
+    Refusal::new(Code::Budget, error.to_string()).advise(advice)
 }

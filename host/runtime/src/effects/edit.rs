@@ -6,7 +6,7 @@
 use ambit_core::effect::GuestRequest;
 use ambit_core::error::{Code, Refusal};
 use ambit_core::guard;
-use ambit_core::hold::{self, Changes, Edit, HoldError, Need};
+use ambit_core::hold::{self, Changes, Edit, Hold, HoldError, Need};
 use ambit_core::ledger::body::{Cause, HoldEdited};
 use serde::Serialize;
 
@@ -120,6 +120,18 @@ impl CallEffects {
             over,
         };
         let in_place = InPlace { waiting, editing };
+        let made = Hold {
+            authors: in_place.authors(),
+            needs: asks.needs.clone(),
+            ..waiting.hold.clone()
+        };
+        // A hold that nobody can approve would only wait for its end, and the approvals of the old one be lost.
+        if !guard!(
+            "hold.edit-approvable",
+            made.can_be_approved(self.shared.config.groups())
+        ) {
+            return Err(Refusal::from(HoldError::NobodyLeft).into());
+        }
         match self.hold_as(&known, &admitted, spend, asks, Some(in_place))? {
             Missed::Over(_) => self.held.take().ok_or_else(|| not_held().into()),
             missed => Err(missed),

@@ -44,6 +44,7 @@ use crate::transcript::{self, Divergence, Recalled};
 use object::Before;
 
 pub(crate) use again::{UnseenEffect, forgotten};
+pub(crate) use budget::no_room;
 pub use edit::Edited;
 pub(crate) use edit::Editing;
 pub use hold::Held;

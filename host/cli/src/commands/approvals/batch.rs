@@ -12,7 +12,7 @@ use ambit_runtime::host::Host;
 use ambit_runtime::store::{Held, Reader, Work};
 use serde_json::{Value, json};
 
-use super::{Voter, effect, open, reader, who};
+use super::{Meant, Voter, effect, open, reader, who};
 use crate::args::Many;
 use crate::output::{Exit, Failure, Output, count, note, untrusted};
 
@@ -31,8 +31,8 @@ pub(super) fn vote(home: &Path, many: &Many, voter: &Voter<'_>, out: Output) -> 
     };
     each(home, many, verb, undecided, out, |host, people, pending| {
         let pending = pending.ok_or_else(|| Failure::refused("it was decided meanwhile"))?;
-        let (_, signed) = voter.sign(pending, people)?;
-        let (_, standing) = host.vote(&signed, voter.reason)?;
+        let signed = voter.sign(&Meant::Waits(Box::new(pending.clone())), people)?;
+        let (_, standing) = signed.cast(host, voter.reason)?;
         let went_on = match standing {
             Standing::Waiting(_) => None,
             _ => Some(host.resume(&pending.call, None)?),

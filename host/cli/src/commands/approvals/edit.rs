@@ -14,7 +14,7 @@ use ambit_runtime::store::Reader;
 use serde_json::{Value, json};
 
 use super::behind::Behind;
-use super::{group, now_ms, open, print, reader, row, unusable, waiting};
+use super::{Meant, group, now_ms, open, print, reader, row, unusable};
 use crate::args;
 use crate::output::{Exit, Failure, Output, note, untrusted};
 
@@ -24,27 +24,27 @@ pub(super) fn run(home: &Path, args: &args::Edit, out: Output) -> Result<Exit, F
     let config = Config::load(home)?;
     let reader = reader(home)?;
     let people = People::of(&reader, &config)?;
-    let pending = waiting(&reader, &people, &args.hold)?;
-    let story = reader.story(&pending.call)?;
+    let meant = Meant::of(&reader, &people, &args.hold)?;
     let mut changes = asked_for(args)?;
     // What is signed is all that differs from what the tool asked for.
-    let earlier = story
-        .waiting()
-        .map(|hold| edits::changes_of(&reader, hold, &pending.call));
-    if let Some(earlier) = earlier.transpose()?.flatten() {
+    if let Meant::Waits(pending) = &meant
+        && let Some(hold) = reader.story(&pending.call)?.waiting()
+        && let Some(earlier) = edits::changes_of(&reader, hold, &pending.call)?
+    {
         changes.keep(&earlier);
     }
+    let speaks = group(args.group.as_deref(), &meant, &people, &person, &person)?;
     let edit = Edit {
         person: person.clone(),
-        hold: pending.held.hold,
+        hold: meant.hold(),
         changes: changes.digest(),
-        group: group(args.group.as_deref(), &pending, &people, &person, &person)?,
-        expires_ms: pending.held.expires.min(now_ms().saturating_add(3_600_000)),
+        group: speaks.group.clone(),
+        expires_ms: meant.expires_ms().min(now_ms().saturating_add(3_600_000)),
     };
     let signed = edit.sign(&key).map_err(|e| Failure::usage(e.to_string()))?;
     drop((people, reader));
-    let host = open(config, [pending.accepted.asked.tool.as_str()])?;
-    let now = host.edit(&signed, &changes.to_text(), args.reason.as_deref())?;
+    let host = open(config, [meant.tool()])?;
+    let now = speaks.told(host.edit(&signed, &changes.to_text(), args.reason.as_deref()))?;
     let reader = host.reader()?;
     let shown = Shown::of(&reader, &now.pending)?;
     let request = super::request(&reader, &now.pending)?;
