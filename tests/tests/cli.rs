@@ -1572,6 +1572,7 @@ mod made_up {
             outcome: End::Interrupted,
             settled,
             spent: Vec::new(),
+            undoes: None,
             upstream: 0,
         };
         draft(letter, body)
