@@ -657,6 +657,7 @@ fn connections(place: &mut Place) -> Verdict {
     place.run(1, Leaves::Record, &["connections", "reset", "strip"])?;
     place.run(0, Leaves::Record, &["connections", "reset", "stripe"])?;
     place.run(2, Leaves::Record, &["rollback", "c_none"])?;
+    place.run(2, Leaves::Record, &["rollback", "r_none"])?;
     place.run(2, Leaves::Record, &["rollback"])?;
     place.run(2, Leaves::Record, &["rollback", "c_none", "--yes", "--dry-run"])?;
     place.run(0, Leaves::Record, &["dead-letters", "list"])?;
@@ -1085,6 +1086,7 @@ fn what_if(place: &mut Place) -> Verdict {
     place.run(2, Leaves::Record, &["what-if", "--tool", "shop=missing.wasm"])?;
     place.run(2, Leaves::Nothing, &["policy", "learn"])?;
     place.run(2, Leaves::Record, &["policy", "learn", "--from", "c_abc"])?;
+    place.run(1, Leaves::Record, &["policy", "learn", "--from", "r_abc"])?;
     place.run(0, Leaves::Record, &["policy", "learn", "--since", "1970-01-01"])?;
     place.run(
         0,
@@ -1586,6 +1588,7 @@ mod made_up {
             outcome: End::Interrupted,
             settled,
             spent: Vec::new(),
+            undoes: None,
             upstream: 0,
         };
         draft(letter, body)

@@ -81,11 +81,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Policy,
     },
-    /// Calls that have not ended, and effects of which nobody knows whether they happened.
+    /// Calls that have not ended, interrupted or paused, and effects of which nobody knows whether they happened.
     ///
     /// A call that waits for approval is not among them, unless an effect of it is in doubt. Where a host holds the home, calls that run right now are.
     Calls(Calls),
-    /// Effects that wait for people: show, approve, reject.
+    /// Effects that wait for people: show, approve, reject, edit, go on.
     Approvals {
         #[command(subcommand)]
         command: Approvals,
@@ -229,7 +229,7 @@ pub(crate) enum Mode {
     Execute,
     /// Policy sees that the call only suggests: the shipped rule holds commits for a reviewer.
     Suggest,
-    /// Reads are real; an effect that is no read is refused, and nothing waits.
+    /// Reads are real; the call ends at the first effect that is none, and shows it. Nothing waits for people.
     DryRun,
 }
 
@@ -338,7 +338,7 @@ pub(crate) struct Calls {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CallsCommand {
-    /// Go on with a call in which the host ended: from its beginning with what it was told, to where it was and on.
+    /// Go on with a call in which the host ended, or that safe mode paused: from its beginning with what it was told, to where it was and on.
     Resume {
         /// The call, or a beginning of its id.
         #[arg(value_name = "CALL", conflicts_with = "all")]
@@ -779,8 +779,8 @@ pub(crate) enum Policy {
     /// asked for and no other value. The proposal is in force nowhere: it is printed, or written to a file of your choice.
     #[command(group = clap::ArgGroup::new("which").required(true).multiple(true))]
     Learn {
-        /// A call, or a beginning of its id (may be repeated).
-        #[arg(long, value_name = "CALL", num_args = 1.., group = "which")]
+        /// A call or a run, `c_…` or `r_…`, or a beginning of its id (may be repeated).
+        #[arg(long, value_name = "CALL|RUN", num_args = 1.., group = "which")]
         from: Vec<String>,
         /// All calls that began then or later: 2026-11-21, 2026-11-21T08:30Z, or so long ago: 90m, 24h, 7d.
         #[arg(long, value_name = "TIME", value_parser = since, group = "which")]

@@ -499,6 +499,17 @@ impl Host {
 
     /// Runs the guest under its grant, then writes down how it ended.
     pub(crate) fn run(&self, accepted: Accepted<'_>) -> Result<Answer, Fault> {
+        let heading = &accepted.beginning.heading;
+        // A call that goes on may be one that undoes another: its first entry says so.
+        let undoes = match accepted.beginning.resumption {
+            Some(_) => self.reader()?.story(heading.call.as_str())?.undoes().cloned(),
+            None => None,
+        };
+        self.run_to_undo(accepted, undoes)
+    }
+
+    /// The same for a guest that undoes another call.
+    pub(crate) fn run_to_undo(&self, accepted: Accepted<'_>, undoes: Option<Rollback>) -> Result<Answer, Fault> {
         let Accepted {
             tool,
             function,
@@ -537,7 +548,8 @@ impl Host {
             upstream_ms: millis(remains.upstream),
         };
         if let Some(first) = remains.first_write.take() {
-            return self.finish(remains, Outcome::FirstWrite(Box::new(first)), asked, reserved, cost);
+            let outcome = Outcome::FirstWrite(Box::new(first));
+            return self.finish(remains, outcome, (asked, undoes), reserved, cost);
         }
         let held = remains.held.take().map(|held| Outcome::Held(Box::new(held)));
         let paused = remains.paused.take().map(|paused| Outcome::Paused(Box::new(paused)));
@@ -558,15 +570,16 @@ impl Host {
             }
             (outcome, _) => outcome.into(),
         };
-        self.finish(remains, outcome, asked, reserved, cost)
+        self.finish(remains, outcome, (asked, undoes), reserved, cost)
     }
 
-    /// The last entry: with it the call's result is durable, and then it is given out.
+    /// The last entry: with it the call's result is durable, and then it is given out. It says what was asked for, and what that undoes,
+    /// as the call's first entry does.
     pub(crate) fn finish(
         &self,
         mut remains: Remains,
         outcome: Outcome,
-        asked: Asked,
+        (asked, undoes): (Asked, Option<Rollback>),
         reserved: Vec<Reservation>,
         cost: Cost,
     ) -> Result<Answer, Fault> {
@@ -620,6 +633,7 @@ impl Host {
             outcome: end,
             settled: settled.collect(),
             spent: remains.tally.spent(),
+            undoes,
             upstream: cost.upstream_ms,
         });
         remains.pending.entries.push(entry);

@@ -312,7 +312,7 @@ impl Host {
             upstream_ms: millis(remains.upstream),
             ..Cost::default()
         };
-        self.finish(remains, told(outcome), asked, reserved, cost)
+        self.finish(remains, told(outcome), (asked, None), reserved, cost)
     }
 }
 

@@ -504,6 +504,7 @@ pub(crate) fn ended_without_its_guest(accepted: &CallAccepted, tally: &Tally, ou
         outcome,
         settled: accepted.reserved.iter().map(in_full).collect(),
         spent: tally.spent(),
+        undoes: accepted.undoes.clone(),
         upstream: 0,
     }
 }

@@ -164,10 +164,11 @@ impl Host {
             request.args = args.to_canonical();
         }
         let mut asking = self.ask(request)?;
-        asking.undoes = Some(Rollback {
+        let undoes = Rollback {
             by: plan.by(),
             call: story.call.clone(),
-        });
+        };
+        asking.undoes = Some(undoes.clone());
         let _running = self.shared.alone(asking.heading.call.as_str());
         let place = match self.shared.place() {
             Ok(place) => place,
@@ -186,8 +187,8 @@ impl Host {
             Err((asking, denied)) => return self.deny(asking, denied),
         };
         let answer = match plan.by() {
-            By::Function => self.run(accepted),
-            By::Routes => self.run_rollback(accepted, &plan),
+            By::Function => self.run_to_undo(accepted, Some(undoes)),
+            By::Routes => self.run_rollback(accepted, undoes, &plan),
         };
         drop(place);
         answer
@@ -206,11 +207,11 @@ impl Host {
         let own = accepted.beginning.heading.call.as_str();
         past.rollbacks.retain(|rollback| rollback.call != own);
         let plan = self.plan(reader, &past.story, &past.rollbacks)?;
-        Ok(self.run_rollback(accepted, &plan)?)
+        Ok(self.run_rollback(accepted, undoes.clone(), &plan)?)
     }
 
     /// Asks for one inverse after the other, in place of a guest, and writes down how that ended.
-    fn run_rollback(&self, accepted: Accepted<'_>, plan: &Plan) -> Result<Answer, Fault> {
+    fn run_rollback(&self, accepted: Accepted<'_>, undoes: Rollback, plan: &Plan) -> Result<Answer, Fault> {
         let Accepted {
             beginning,
             asked,
@@ -251,7 +252,7 @@ impl Host {
             (Ok(done), None) if done.iter().all(|(_, fate)| fate.is_undone()) => Outcome::Ok(told(plan, &done)),
             (Ok(done), None) => Outcome::ToolError(told(plan, &done)),
         };
-        self.finish(remains, outcome, asked, reserved, cost)
+        self.finish(remains, outcome, (asked, Some(undoes)), reserved, cost)
     }
 }
 

@@ -7,10 +7,12 @@ use ambit_core::json::Json;
 use ambit_core::ledger::CallStory;
 use ambit_core::ledger::body::{By, Found, Stage};
 use ambit_core::ledger::story::{EffectStory, Opening};
+use ambit_core::policy::PolicySet;
 use ambit_core::stop;
 
 use super::holds::{approve, held, key, vote};
 use super::*;
+use crate::whatif::{Changed, WhatIf};
 
 /// What deleting is answered with: a status, or nothing.
 type Script = Arc<Mutex<VecDeque<Option<u16>>>>;
@@ -599,4 +601,69 @@ fn no_guest_goes_on_with_a_rollback_that_was_interrupted() {
     assert!(host.unended().unwrap().is_empty());
     drop(host);
     verifies(folder.path());
+}
+
+/// What another policy would say of the calls that the operator's commands made.
+fn weighed(folder: &Path, policy: &str) -> Vec<String> {
+    let mut what_if = WhatIf::open(folder).unwrap();
+    let sources = [("main.cedar".to_owned(), policy.to_owned())];
+    let policy = PolicySet::load(&sources, &what_if.config().group_sizes()).unwrap();
+    let calls = what_if.reader().begun_since(None).unwrap();
+    let weighed = what_if.policy(&policy, &calls, |_| {}).unwrap();
+    assert!(weighed.undecided.is_empty(), "{weighed:?}");
+    let changed = weighed.changed.iter();
+    let line = |changed: &Changed| {
+        format!(
+            "{}: {:?}, {:?}",
+            changed.place.what, changed.then.word, changed.now.word
+        )
+    };
+    changed.map(line).collect()
+}
+
+const NO_DELETES: &str = r#"@id("all") permit (principal, action, resource)
+unless { resource == Route::"things/things.delete" };"#;
+
+#[test]
+fn what_a_rollback_did_is_decided_again_under_another_policy() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Kept::start();
+    let host = set(folder.path(), &service, UNDO);
+    let call = called(&host, pair());
+    assert!(matches!(roll_back(&host, &call).outcome, Outcome::Ok(_)));
+    drop(host);
+    assert!(weighed(folder.path(), POLICY).is_empty());
+    let denied = "commit things/things.delete: Permitted, Denied";
+    assert_eq!(weighed(folder.path(), NO_DELETES), [denied, denied]);
+    let held = "commit things/things.delete: Permitted, Held";
+    assert_eq!(weighed(folder.path(), REVIEWED), [held, held]);
+}
+
+#[test]
+fn what_a_rollback_waited_for_is_decided_again_under_another_policy() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Kept::start();
+    let (host, call, answer) = waiting(folder.path(), &service);
+    approve(&host, &held(&answer), "rita").unwrap();
+    let second = host.resume(answer.call.as_str(), None).unwrap();
+    host.vote(&vote(&held(&second), "rita", Verdict::Reject), None).unwrap();
+    host.resume(answer.call.as_str(), None).unwrap();
+    drop(host);
+    std::fs::write(folder.path().join("policy/main.cedar"), NO_DELETES).unwrap();
+    let host = open(folder.path()).unwrap();
+    assert!(matches!(roll_back(&host, &call).outcome, Outcome::ToolError(_)));
+    drop(host);
+    // The last was denied: reviewers would have been asked about it.
+    let held = "commit things/things.delete: Denied, Held";
+    assert_eq!(weighed(folder.path(), REVIEWED), [held]);
+    let (waited, sent) = ("Held, Permitted", "Denied, Permitted");
+    let place = "commit things/things.delete";
+    assert_eq!(
+        weighed(folder.path(), POLICY),
+        [
+            format!("{place}: {waited}"),
+            format!("{place}: {waited}"),
+            format!("{place}: {sent}")
+        ]
+    );
 }

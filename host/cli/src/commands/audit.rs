@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
+use ambit_core::error::Code;
 use ambit_core::ledger::body::End;
 use ambit_core::ledger::story::{EffectStory, Opening};
 use ambit_core::ledger::{Body, CallStory, Entry, utc};
@@ -227,10 +228,16 @@ fn list(home: &Path, mut filter: CallFilter, limit: u32, refused: bool, out: Out
         for story in &calls {
             let row = row(story);
             let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
-            let colour = if was_refused(story) { style::BAD } else { style::GOOD };
+            let undoes = story.undoes();
+            let undoes = undoes.map_or_else(String::new, |undoes| format!(", to undo {}", undoes.call));
+            let colour = match text("outcome").as_str() {
+                "first-write" | "held" | "paused" => style::WARN,
+                _ if was_refused(story) => style::BAD,
+                _ => style::GOOD,
+            };
             writeln!(
                 w,
-                "{} {} {}{:<11}{} {} {} by {}",
+                "{} {} {}{:<11}{} {} {} by {}{}",
                 text("time"),
                 text("call"),
                 colour.render(),
@@ -239,6 +246,7 @@ fn list(home: &Path, mut filter: CallFilter, limit: u32, refused: bool, out: Out
                 untrusted(&text("tool")),
                 untrusted(&text("function")),
                 untrusted(&text("agent")),
+                untrusted(&undoes),
             )?;
         }
         Ok(())
@@ -264,10 +272,12 @@ fn row(story: &CallStory) -> Value {
     let outcome = match (&story.opening.what, &story.finished) {
         (Opening::Denied(_), _) => "denied",
         (_, None) if story.waiting().is_some() => "held",
+        (_, None) if story.paused().is_some() => "paused",
         (_, None) => "unfinished",
         (_, Some(finished)) => match finished.what.outcome {
             End::Ok(_) => "ok",
             End::ToolError(_) => "tool-error",
+            End::Refused(ref refused) if refused.code == Code::DryRun => "first-write",
             End::Refused(_) => "refused",
             End::Trapped(_) => "trapped",
             End::Interrupted => "interrupted",

@@ -58,14 +58,23 @@ pub(crate) fn run(args: &Call, home: &Path, out: Output) -> Result<Exit, Failure
     tell(&host, &answer, &asked, args.receipt.as_deref(), out)
 }
 
-/// Says that calls wait for somebody to look after them: the process that made them ended first.
+/// Says that calls wait for somebody to look after them: the process that made them ended first, or safe mode paused them.
 fn interrupted(host: &Host) -> Result<(), Failure> {
-    let left = host.reader()?.unended()?.len() as u64;
-    if left > 0 {
-        let calls = count(left, "call was", "calls were");
-        note(format!(
-            "{calls} interrupted earlier: `ambit calls` says what there is to do."
-        ));
+    let reader = host.reader()?;
+    let (mut interrupted, mut paused) = (0, 0);
+    for call in reader.unended()? {
+        match reader.story(&call)?.paused() {
+            Some(_) => paused += 1,
+            None => interrupted += 1,
+        }
+    }
+    for (left, word) in [(interrupted, "interrupted"), (paused, "paused")] {
+        if left > 0 {
+            let calls = count(left, "call was", "calls were");
+            note(format!(
+                "{calls} {word} earlier: `ambit calls` says what there is to do."
+            ));
+        }
     }
     Ok(())
 }

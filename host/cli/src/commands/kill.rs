@@ -57,8 +57,12 @@ pub(crate) fn kill(args: &Kill, home: &Path, out: Output) -> Result<Exit, Failur
             Kind::Kill => "stopped",
             Kind::SafeMode => "in safe mode",
         };
-        let since = if done.already { "already, by" } else { "by" };
-        writeln!(w, "{bad}{word}{reset} {scope}, {since} entry {}", done.entry)?;
+        let (already, by) = if done.already {
+            ("already ", "since")
+        } else {
+            ("", "by")
+        };
+        writeln!(w, "{scope} is {already}{bad}{word}{reset}, {by} entry {}", done.entry)?;
         done.ended
             .iter()
             .try_for_each(|call| writeln!(w, "  ended {}", untrusted(call)))

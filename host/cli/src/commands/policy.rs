@@ -1,11 +1,12 @@
 //! `ambit policy`: configuration and policy checked as a start would.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 
 use ambit_core::policy::PolicySet;
 use ambit_runtime::config::Config;
-use ambit_runtime::store::CallFilter;
+use ambit_runtime::store::{CallFilter, Reader};
 use ambit_runtime::whatif::WhatIf;
 use serde_json::{Value, json};
 
@@ -73,22 +74,19 @@ fn learn(
 ) -> Result<Exit, Failure> {
     audit::open(home)?;
     let mut what_if = WhatIf::open(home)?;
-    let mut calls = what_if::named(what_if.reader(), from)?;
+    let (runs, from): (Vec<&String>, Vec<&String>) = from.iter().partition(|given| given.starts_with("r_"));
+    let named = from.iter().map(|call| audit::resolve(what_if.reader(), call));
+    let mut calls = named.collect::<Result<Vec<_>, _>>()?;
+    for run in runs.into_iter().map(String::as_str).chain(run) {
+        calls.extend(of_run(what_if.reader(), home, run)?);
+    }
     if let Some(since) = since {
         let more = what_if.reader().begun_since(Some(what_if::ms(since)?))?;
-        calls.extend(
-            more.into_iter()
-                .filter(|call| !from.iter().any(|given| call.starts_with(given.as_str()))),
-        );
+        calls.extend(more);
     }
-    if let Some(run) = run {
-        let of_run = CallFilter {
-            run: Some(super::run::find(home, run)?.id().to_owned()),
-            ..CallFilter::default()
-        };
-        let stories = what_if.reader().calls(&of_run)?;
-        calls.extend(stories.into_iter().rev().map(|story| story.call));
-    }
+    // A call that is named in several ways asked once.
+    let mut seen = BTreeSet::new();
+    calls.retain(|call| seen.insert(call.clone()));
     let reading = working("learning");
     let learned = what_if.learn(&calls)?;
     drop(reading);
@@ -124,6 +122,16 @@ fn learn(
         )
     })?;
     Ok(Exit::Done)
+}
+
+/// The calls of a run, the oldest first.
+fn of_run(reader: &Reader, home: &Path, run: &str) -> Result<Vec<String>, Failure> {
+    let of_run = CallFilter {
+        run: Some(super::run::find(home, run)?.id().to_owned()),
+        ..CallFilter::default()
+    };
+    let stories = reader.calls(&of_run)?;
+    Ok(stories.into_iter().rev().map(|story| story.call).collect())
 }
 
 /// Never over what is there.

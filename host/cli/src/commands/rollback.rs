@@ -28,6 +28,12 @@ impl From<RollbackError> for Failure {
 
 pub(crate) fn run(args: &Rollback, home: &Path, out: Output) -> Result<Exit, Failure> {
     let reader = audit::open(home)?;
+    if args.call.starts_with("r_") {
+        let advice = format!("`ambit run show {}` prints them.", untrusted(&args.call));
+        return Err(
+            Failure::usage(format!("`{}` is a run: name one of its calls", untrusted(&args.call))).advise(advice),
+        );
+    }
     let call = audit::resolve(&reader, &args.call)?;
     let tool = tool_of(&reader, &call)?;
     drop(reader);
@@ -149,7 +155,7 @@ fn words(item: &Item, route: &str, words: &GuestRequest) -> String {
 
 /// What would be done, for people.
 fn told(plan: &Plan, w: &mut dyn Write) -> io::Result<()> {
-    writeln!(w, "{} is undone so, the last effect first:", plan.call)?;
+    writeln!(w, "How {} would be undone, the last effect first:", plan.call)?;
     for item in &plan.items {
         let spend = item.spend.map_or_else(String::new, |spend| {
             format!(", {} {} (minor units)", spend.minor, spend.currency)

@@ -59,7 +59,7 @@ fn which(reader: &Reader, calls: &Recorded) -> Result<Vec<String>, Failure> {
 }
 
 /// The calls that these ids, or beginnings of ids, name.
-pub(super) fn named(reader: &Reader, given: &[String]) -> Result<Vec<String>, Failure> {
+fn named(reader: &Reader, given: &[String]) -> Result<Vec<String>, Failure> {
     given.iter().map(|call| audit::resolve(reader, call)).collect()
 }
 
@@ -107,15 +107,21 @@ fn print(weighed: &Weighed, w: &mut dyn std::io::Write) -> std::io::Result<()> {
     }
     writeln!(
         w,
-        "{} and {} decided again: {} would change, {} by other rules to the same end, {} not decided; \
-         {} more refused by something else, or the host's own",
+        "{} and {} decided again: {} would change, {} by other rules to the same end, {} not decided",
         count(weighed.calls, "call", "calls"),
         count(weighed.effects, "effect", "effects"),
         weighed.changed.len(),
         weighed.other_rules,
         weighed.undecided.len(),
-        weighed.apart,
-    )
+    )?;
+    if weighed.apart > 0 {
+        let apart = count(weighed.apart, "more was", "more were");
+        writeln!(
+            w,
+            "{apart} not for policy to decide: refused by a limit, a budget or people, or needed by the host itself"
+        )?;
+    }
+    Ok(())
 }
 
 /// What is meant, on one line.

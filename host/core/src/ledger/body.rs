@@ -1521,6 +1521,9 @@ pub struct CallFinished {
     pub settled: Vec<Settlement>,
     /// Money that its effects spent, or may have: one sum a currency, in the order of their names.
     pub spent: Vec<Amount>,
+    /// The call that it was there to undo, as its first entry says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<Rollback>,
     /// Milliseconds waiting for services.
     #[serde(with = "number")]
     pub upstream: u64,

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
-use super::body::{Amount, Asked, Body, CallDenied, CallFinished, EffectChecked, End, Refused, Shown};
+use super::body::{Amount, Asked, Body, By, CallDenied, CallFinished, EffectChecked, End, Refused, Rollback, Shown};
 use super::entry::{Entry, Principal};
 use super::merkle::{Hash, verify_inclusion};
 use super::{Checkpoint, LedgerError, VerifierKey, utc};
@@ -201,6 +201,7 @@ fn finished_lines(finished: &CallFinished, lines: &mut Vec<String>) {
         printable(function),
         printable(tool)
     ));
+    lines.extend(finished.undoes.as_ref().map(undoes));
     lines.push(format!("ended: {}", ending(&finished.outcome)));
     let effects = finished.effects;
     lines.push(format!(
@@ -232,8 +233,19 @@ fn denied_lines(denied: &CallDenied, lines: &mut Vec<String>) {
     if let (Some(function), Some(tool)) = (&denied.function, &denied.tool) {
         lines.push(format!("asked: {} of tool {}", printable(function), printable(tool)));
     }
+    let undoes = denied.undoes.as_ref();
+    lines.extend(undoes.map(|rollback| format!("rollback: was to undo call {}", printable(&rollback.call))));
     lines.push(format!("denied: {}", why(&denied.refused)));
     lines.push("effects: none".to_owned());
+}
+
+/// Which call a rollback is of: a receipt would else read as if what it names had been done once more.
+fn undoes(rollback: &Rollback) -> String {
+    let how = match rollback.by {
+        By::Function => "by a function of its tool",
+        By::Routes => "effect by effect",
+    };
+    format!("rollback: undoes call {}, {how}", printable(&rollback.call))
 }
 
 fn ending(end: &End) -> String {
@@ -247,10 +259,10 @@ fn ending(end: &End) -> String {
 }
 
 fn why(refused: &Refused) -> String {
-    let mut why = format!("by rule `{}`", refused.code);
+    let mut why = format!("code `{}`", refused.code);
     if let Some(rule) = &refused.rule {
         // Writing to a String cannot fail.
-        let _ = write!(why, " (policy {})", printable(rule));
+        let _ = write!(why, ", by policy rule `{}`", printable(rule));
     }
     why
 }

@@ -416,6 +416,10 @@ impl CallStory {
                     "what was asked is not what was accepted",
                 )?;
                 require(
+                    guard!("ledger.story-end-undoes", finished.undoes.as_ref() == self.undoes()),
+                    "it says otherwise which call it undoes",
+                )?;
+                require(
                     guard!("ledger.story-complete", self.open().next().is_none()),
                     "an intent of the call has no outcome yet",
                 )?;

@@ -23,6 +23,8 @@ pub struct Plan {
     pub items: Vec<Item>,
     /// The function of its tool that undoes all of it, with its arguments; none where its routes do, or nothing does.
     pub function: Option<(String, Json)>,
+    /// Whether nobody knows of one of them whether it happened, as its service's answer says neither.
+    pub unsure: bool,
 }
 
 /// One effect of a call that is to be undone.
@@ -100,7 +102,11 @@ impl Plan {
                 Code::Undo,
                 format!("nothing of call {call} can be undone ({})", not.join("; ")),
             )
-            .advise("the operator says how with `undo` on a route of ambit.toml, a tool's author with `undo(function)`; or undo it by hand"),
+            .advise(if self.unsure {
+                "find out at the service whether it happened, and undo it there by hand"
+            } else {
+                "the operator says how with `undo` on a route of ambit.toml, a tool's author with `undo(function)`; or undo it by hand"
+            }),
         )
     }
 }
@@ -112,7 +118,7 @@ impl Host {
     /// Where the call's record was tampered with.
     pub(super) fn plan(&self, reader: &Reader, story: &CallStory, rollbacks: &[CallStory]) -> Result<Plan, Refusal> {
         let record = Record::new(reader, story);
-        let mut items = Vec::new();
+        let (mut items, mut unsure) = (Vec::new(), false);
         for (ordinal, state) in undo::effects(story, rollbacks) {
             let Some(EffectStory::Intended { intent, .. }) = story.effects.get(&ordinal) else {
                 continue;
@@ -120,9 +126,12 @@ impl Host {
             let intent = &intent.what;
             let inverse = match state {
                 State::Undone(by, _) => Err(Fate::Before(by)),
-                State::Unsure(status) => Err(Fate::Not(format!(
-                    "the service answered {status}: nobody knows whether it happened"
-                ))),
+                State::Unsure(status) => {
+                    unsure = true;
+                    Err(Fate::Not(format!(
+                        "the service answered {status}: nobody knows whether it happened"
+                    )))
+                }
                 State::Done => self.inverse(&record, story, intent)?.map_err(Fate::Not),
             };
             items.push(Item {
@@ -138,6 +147,7 @@ impl Host {
             call: story.call.clone(),
             items,
             function: None,
+            unsure,
         };
         if plan.items.iter().any(|item| matches!(item.inverse, Err(Fate::Not(_)))) {
             match self.undoing_function(&record, story, &plan)? {

@@ -8,7 +8,7 @@ use ambit_core::grant::Limits;
 use ambit_core::hold::{Need, Progress, Vote};
 use ambit_core::ledger::CallStory;
 use ambit_core::ledger::body::{
-    Amount, CallAccepted, CallDenied, Cause, EffectHeld, EffectIntent, EffectRefused, Stage,
+    Amount, CallAccepted, CallDenied, Cause, EffectHeld, EffectIntent, EffectRefused, Stage, Undoes,
 };
 use ambit_core::ledger::story::{EffectStory, HoldStory, Opening};
 use ambit_core::policy::Mode;
@@ -74,7 +74,7 @@ impl Item {
 #[derive(Debug, Default)]
 pub(super) struct Items {
     pub(super) items: Vec<Item>,
-    /// What was refused by something else than policy, or was the host's own.
+    /// What something else than policy decided: another refusal, a budget, an edit, or the host itself.
     pub(super) apart: u64,
     /// Effects that a dry run stopped before policy was asked: what they would have asked, for whoever learns.
     pub(super) dry: Vec<Item>,
@@ -100,8 +100,6 @@ pub(super) fn of(story: &CallStory, revoked: &BTreeMap<String, Vec<u64>>) -> Ite
         match asked {
             // Its budgets held it, not policy alone.
             Some(held) if !held.over.is_empty() => found.apart += 1,
-            // The operator's own: no guest asked for it.
-            Some(held) if held.undoes.is_some() => found.apart += 1,
             Some(held) => found.items.push(held_item(&call, held)),
             None => {}
         }
@@ -110,7 +108,7 @@ pub(super) fn of(story: &CallStory, revoked: &BTreeMap<String, Vec<u64>>) -> Ite
         let edit = edit.map(|edit| (edit.changes_name(), edit.changes));
         match effect {
             EffectStory::Held(_) => {}
-            EffectStory::Intended { intent, .. } if intent.what.cause == Cause::Guest => {
+            EffectStory::Intended { intent, .. } if intent.what.cause != Cause::Host => {
                 let at = (intent.stamp.time_ms(), intent.stamp.index());
                 let approvals = hold
                     .and_then(|hold| approvals(story, hold, at, revoked))
@@ -218,7 +216,7 @@ fn intended_item(call: &Item, intent: &EffectIntent, approvals: Need) -> Item {
             edit: None,
         }),
         approvals,
-        may_wait: intent.hold.is_none(),
+        may_wait: intent.hold.is_none() && can_wait(intent.cause, intent.undoes.as_ref()),
         then: said(Word::Permitted, &intent.rules, &[]),
         ..call.clone()
     }
@@ -226,7 +224,7 @@ fn intended_item(call: &Item, intent: &EffectIntent, approvals: Need) -> Item {
 
 /// None where it did not come as far as a route, or is the host's own.
 fn refused_item(call: &Item, refused: &EffectRefused) -> Option<Item> {
-    if refused.cause != Cause::Guest {
+    if refused.cause == Cause::Host {
         return None;
     }
     Some(Item {
@@ -239,10 +237,15 @@ fn refused_item(call: &Item, refused: &EffectRefused) -> Option<Item> {
             asked: refused.asked,
             edit: None,
         }),
-        may_wait: refused.hold.is_none(),
+        may_wait: refused.hold.is_none() && can_wait(refused.cause, refused.undoes.as_ref()),
         then: said(Word::Denied, &refused.rules, &[]),
         ..call.clone()
     })
+}
+
+/// Whether such an effect can wait for people: the guest's own, and what takes one back. A dead letter's retry cannot.
+fn can_wait(cause: Cause, undoes: Option<&Undoes>) -> bool {
+    cause == Cause::Guest || undoes.is_some()
 }
 
 /// Whether policy refused it. Where a budget had no room and policy was asked once more, the budget would have refused it all the same.

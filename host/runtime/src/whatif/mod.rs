@@ -105,7 +105,7 @@ pub struct Weighed {
     pub calls: u64,
     /// Decisions about effects that were made again. An effect that was held has two: before anybody approved it, and after.
     pub effects: u64,
-    /// Calls and effects that were refused by something else than policy, or that the host itself needed: no policy changes that.
+    /// What something else than policy decided, a limit, a budget or people, and what the host itself needed: no policy changes that.
     pub apart: u64,
     /// What comes to the same by other rules.
     pub other_rules: u64,

@@ -643,6 +643,7 @@ fn finished(sums: &[(u32, u64)]) -> Body {
             window: "day 2026-11-21".into(),
         }],
         spent: if cents == 0 { vec![] } else { vec![usd(cents)] },
+        undoes: None,
         upstream: 12,
     }
     .into()

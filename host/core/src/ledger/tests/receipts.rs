@@ -41,7 +41,7 @@ fn the_summary_is_for_people() {
     expect![[r#"
         call c_dddddddddddddddddddddddddd by agent support-bot of team support, tenant acme, for user alice, ended 2026-11-21T02:40:08.000Z (ledger index 8)
         asked: refunds.create of tool refunds
-        denied: by rule `policy` (policy support-refunds)
+        denied: code `policy`, by policy rule `support-refunds`
         effects: none
         component sha256:7c9bbe5ec9b3fb774e8fa0f54247e93c34ddf8e5d16fe3073420de0ae81a262d
         under policy sha256:823412d1eacb67956220e532959f0104603057c88704863ca38e7cd188fda812, configuration sha256:b79606fb3afea5bd1609ed40b622142f1c98125abcfe89a76a661b0e8e343910"#]].assert_eq(&summary(&log.entries[DENIED]).unwrap().join("\n"));

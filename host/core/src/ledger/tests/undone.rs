@@ -19,6 +19,9 @@ fn whole(letter: char, first: Body, effects: Vec<Body>, outcome: End) -> Vec<Ent
     end.effects = tally.counts();
     end.spent = tally.spent();
     end.outcome = outcome;
+    if let Body::CallAccepted(accepted) = &first {
+        end.undoes.clone_from(&accepted.undoes);
+    }
     let bodies = [first].into_iter().chain(effects).chain([end.into()]);
     bodies.map(|body| of_call(letter, body)).collect()
 }
@@ -309,4 +312,27 @@ fn what_an_operator_found_counts() {
     assert_eq!(ended(None), Some(Obstacle::Doubt(call_id('b'), 1)));
     assert_eq!(ended(Some(Found::Done)), Some(Obstacle::Undone(call_id('b'))));
     assert_eq!(ended(Some(Found::NotDone)), None);
+}
+
+#[test]
+fn a_rollback_s_end_and_its_receipt_say_what_it_undoes() {
+    let mut rollback = by_routes('b', vec![takes_back(1, 2), answered(1)]);
+    let last = rollback.last_mut().unwrap();
+    let lines = receipt::summary(&last.clone().seal(Stamp::first(0)).unwrap()).unwrap();
+    let said = format!("rollback: undoes call {}, effect by effect", call_id('a'));
+    assert!(lines.contains(&said), "{lines:?}");
+    let Body::CallFinished(end) = &mut last.body else {
+        unreachable!()
+    };
+    end.undoes = None;
+    refuses(two().into_iter().chain(rollback), "which call it undoes");
+    let mut other = two();
+    let Some(Body::CallFinished(end)) = other.last_mut().map(|draft| &mut draft.body) else {
+        unreachable!()
+    };
+    end.undoes = Some(Rollback {
+        by: By::Routes,
+        call: call_id('c'),
+    });
+    refuses(other, "which call it undoes");
 }

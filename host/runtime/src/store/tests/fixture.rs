@@ -522,8 +522,20 @@ impl Call {
             }),
             settled,
             spent: self.tally.spent(),
+            undoes: None,
             upstream: 4,
         })
+    }
+
+    /// The end of a call by which an operator undoes another.
+    pub(super) fn ended_to_undo(mut draft: EntryDraft, by: By, call: &str) -> EntryDraft {
+        if let Body::CallFinished(body) = &mut draft.body {
+            body.undoes = Some(Rollback {
+                by,
+                call: call.to_owned(),
+            });
+        }
+        draft
     }
 
     /// An end that is no result.

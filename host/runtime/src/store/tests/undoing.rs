@@ -61,7 +61,8 @@ fn an_effect_is_taken_back_once() {
         store.commit(batch([not_done])).unwrap();
         store.commit(by.takes_back(2, &call.id, 1)).unwrap();
         let done = by.outcome(2, vec![]);
-        store.commit(batch([done, by.finished(vec![])])).unwrap();
+        let ended = Call::ended_to_undo(by.finished(vec![]), By::Routes, &call.id);
+        store.commit(batch([done, ended])).unwrap();
         let next = rollback(store, By::Routes, &call);
         refused(store.commit(next.takes_back(0, &call.id, 1)), "was taken back before");
         assert_eq!(
@@ -82,12 +83,13 @@ fn a_call_has_one_rollback_at_a_time() {
         store.commit(batch([ended, open.finished(vec![])])).unwrap();
         let first = rollback(store, By::Routes, &open);
         refused(begins(By::Routes, &open.id), "is being undone");
-        store.commit(batch([first.failed()])).unwrap();
+        let ends = |draft, by| store.commit(batch([Call::ended_to_undo(draft, by, &open.id)])).unwrap();
+        ends(first.failed(), By::Routes);
         refused(begins(By::Routes, &first.id), "is a rollback itself");
         let second = rollback(store, By::Function, &open);
-        store.commit(batch([second.failed()])).unwrap();
+        ends(second.failed(), By::Function);
         let third = rollback(store, By::Function, &open);
-        store.commit(batch([third.finished(vec![])])).unwrap();
+        ends(third.finished(vec![]), By::Function);
         refused(begins(By::Function, &open.id), "was undone");
         refused(begins(By::Routes, &open.id), "was undone");
     });
