@@ -313,12 +313,12 @@ fn a_rollback_stops_at_the_first_that_fails_and_the_next_goes_on() {
     let answer = roll_back(&host, &call);
     assert!(matches!(answer.outcome, Outcome::ToolError(_)), "{answer:?}");
     assert_eq!(service.deletes().len(), 1, "what was before it is left alone");
-    service.will([Some(200), Some(500)]);
+    service.will([Some(200), Some(404)]);
     let answer = roll_back(&host, &call);
     let Outcome::ToolError(told) = &answer.outcome else {
         panic!("{answer:?}")
     };
-    assert!(told.to_canonical().contains("the service answered 500"), "{told:?}");
+    assert!(told.to_canonical().contains("the service answered 404"), "{told:?}");
     assert_eq!(service.deletes().len(), 3);
     let answer = roll_back(&host, &call);
     assert!(matches!(answer.outcome, Outcome::Ok(_)), "{answer:?}");
@@ -326,6 +326,33 @@ fn a_rollback_stops_at_the_first_that_fails_and_the_next_goes_on() {
     assert_eq!(service.deletes().len(), 4);
     drop(host);
     verifies(folder.path());
+}
+
+#[test]
+fn what_may_have_been_undone_is_not_undone_again() {
+    // Two that routes undo, and one that the tool's function would undo too.
+    for request in [pair(), request("make")] {
+        let folder = tempfile::tempdir().unwrap();
+        let service = Kept::start();
+        let host = set(folder.path(), &service, UNDO);
+        let call = called(&host, request);
+        service.will([Some(504)]);
+        let answer = roll_back(&host, &call);
+        assert!(matches!(answer.outcome, Outcome::ToolError(_)), "{answer:?}");
+        assert_eq!(service.deletes().len(), 1);
+        let why = format!(
+            "the service answered 504 when {} was to take it back: nobody knows whether it is undone",
+            answer.call
+        );
+        not_undone(&host, &call, Code::Undo, &why);
+        assert_eq!(
+            service.deletes().len(),
+            1,
+            "nothing is sent again, nor what is under it"
+        );
+        drop(host);
+        verifies(folder.path());
+    }
 }
 
 #[test]

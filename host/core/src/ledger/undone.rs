@@ -11,6 +11,7 @@ use super::entry::Entry;
 use super::story::{CallStory, EffectStory};
 use crate::digest::Digest;
 use crate::guard;
+use crate::undo::may_have_happened;
 
 /// The head of a digest: of a call, or of one of its effects.
 type Head = [u8; 16];
@@ -122,11 +123,13 @@ impl Undone {
     }
 
     fn ended(&mut self, story: &CallStory, outcome: &EffectOutcome) {
-        let Some(intent) = intent(story, outcome.ordinal) else {
+        let Some(EffectStory::Intended { intent, retries, .. }) = story.effects.get(&outcome.ordinal) else {
             return;
         };
+        let intent = &intent.what;
+        let earlier = retries.iter().map(|again| &again.what.after);
         match &intent.undoes {
-            Some(undoes) if !outcome.is_done() && !outcome.is_in_doubt() => self.free(undoes),
+            Some(undoes) if !may_have_happened(&outcome.outcome, earlier) => self.free(undoes),
             None if outcome.is_done() => self.happened(story, intent),
             _ => {}
         }

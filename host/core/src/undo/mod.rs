@@ -6,28 +6,34 @@
 //! undone right now; [`inverse`] makes the request that takes one effect back, from what is recorded of it; [`arguments`] what the
 //! function is called with. Nothing here reads or sends.
 
+mod happened;
 mod inverse;
 #[cfg(test)]
 mod tests;
 
+pub use happened::may_have_happened;
 pub use inverse::{Inverse, Recorded, inverse};
 
 use crate::error::{Code, Refusal};
 use crate::json::{Json, Object};
 use crate::ledger::CallStory;
-use crate::ledger::body::{Answered, By, End, Found, Outcome};
+use crate::ledger::body::{By, End, Found};
 use crate::ledger::story::{EffectStory, Opening};
 use crate::manifest;
+
+use happened::{Happened, happened};
 
 /// What became of one effect that changes something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// It happened, and nothing took it back.
     Done,
-    /// It may have happened: the service answered with this status, which says neither.
-    Unsure(u16),
+    /// It may have happened: to a sending of it the service answered with this status, which says neither. None where nobody saw an answer.
+    Unsure(Option<u16>),
     /// It was taken back by the effect of this number of this rollback.
     Undone(String, u32),
+    /// It may have been taken back: what this rollback asked for may have happened, with the status as in [`State::Unsure`].
+    MaybeUndone(String, Option<u16>),
 }
 
 /// What a call's rollback is about: its effects that changed something, the last first, and what became of each. `rollbacks` are the
@@ -35,51 +41,37 @@ pub enum State {
 #[must_use]
 pub fn effects(story: &CallStory, rollbacks: &[CallStory]) -> Vec<(u32, State)> {
     let states = story.effects.iter().rev().filter_map(|(ordinal, effect)| {
-        let state = state(effect)?;
-        let by = rollbacks.iter().find_map(|rollback| {
-            let nth = takes_back(rollback, &story.call, *ordinal)?;
-            Some(State::Undone(rollback.call.clone(), nth))
-        });
-        Some((*ordinal, by.unwrap_or(state)))
+        let state = match happened(effect)? {
+            Happened::No | Happened::InDoubt => return None,
+            Happened::Unsure(status) => State::Unsure(status),
+            Happened::Yes => State::Done,
+        };
+        Some((*ordinal, taken_back(rollbacks, &story.call, *ordinal).unwrap_or(state)))
     });
     states.collect()
 }
 
-/// Whether an effect happened; none where it did not, or changed nothing.
-fn state(effect: &EffectStory) -> Option<State> {
-    let EffectStory::Intended {
-        intent,
-        outcome: Some(outcome),
-        resolved,
-        ..
-    } = effect
-    else {
-        return None;
-    };
-    if !intent.what.changes() {
-        return None;
+/// What rollbacks made of an effect of a call: one that took it back counts more than one that may have.
+fn taken_back(rollbacks: &[CallStory], call: &str, ordinal: u32) -> Option<State> {
+    let mut maybe = None;
+    for rollback in rollbacks {
+        for (nth, effect) in &rollback.effects {
+            let EffectStory::Intended { intent, .. } = effect else {
+                continue;
+            };
+            let undoes = intent.what.undoes.as_ref();
+            if !undoes.is_some_and(|undoes| undoes.call == call && undoes.ordinal == ordinal) {
+                continue;
+            }
+            match happened(effect) {
+                Some(Happened::Yes) => return Some(State::Undone(rollback.call.clone(), *nth)),
+                Some(Happened::Unsure(status)) => maybe = Some(State::MaybeUndone(rollback.call.clone(), status)),
+                Some(Happened::InDoubt) => maybe = Some(State::MaybeUndone(rollback.call.clone(), None)),
+                Some(Happened::No) | None => {}
+            }
+        }
     }
-    let found = resolved.as_ref().map(|resolved| resolved.what.found);
-    match (&outcome.what.outcome, found) {
-        (Outcome::InDoubt(_), Some(Found::Done)) => Some(State::Done),
-        (Outcome::Answered(Answered { status: 200..=299 }), _) => Some(State::Done),
-        // The service's word that it did not do it.
-        (Outcome::Answered(Answered { status }), _) if *status != 408 && (400..500).contains(status) => None,
-        (Outcome::Answered(Answered { status }), _) => Some(State::Unsure(*status)),
-        _ => None,
-    }
-}
-
-/// The effect of a rollback that took this one back.
-fn takes_back(rollback: &CallStory, call: &str, ordinal: u32) -> Option<u32> {
-    rollback.effects.iter().find_map(|(nth, effect)| {
-        let EffectStory::Intended { intent, .. } = effect else {
-            return None;
-        };
-        let undoes = intent.what.undoes.as_ref()?;
-        let same = undoes.call == call && undoes.ordinal == ordinal;
-        (same && state(effect) == Some(State::Done)).then_some(*nth)
-    })
+    maybe
 }
 
 /// Why a call cannot be undone right now.

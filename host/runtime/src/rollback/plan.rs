@@ -118,7 +118,7 @@ impl Host {
     /// Where the call's record was tampered with.
     pub(super) fn plan(&self, reader: &Reader, story: &CallStory, rollbacks: &[CallStory]) -> Result<Plan, Refusal> {
         let record = Record::new(reader, story);
-        let (mut items, mut unsure) = (Vec::new(), false);
+        let (mut items, mut unsure, mut maybe) = (Vec::new(), false, None);
         for (ordinal, state) in undo::effects(story, rollbacks) {
             let Some(EffectStory::Intended { intent, .. }) = story.effects.get(&ordinal) else {
                 continue;
@@ -128,10 +128,21 @@ impl Host {
                 State::Undone(by, _) => Err(Fate::Before(by)),
                 State::Unsure(status) => {
                     unsure = true;
+                    Err(Fate::Not(format!("{}: nobody knows whether it happened", said(status))))
+                }
+                State::MaybeUndone(by, status) => {
+                    unsure = true;
+                    maybe = maybe.or(Some(ordinal));
                     Err(Fate::Not(format!(
-                        "the service answered {status}: nobody knows whether it happened"
+                        "{} when {by} was to take it back: nobody knows whether it is undone",
+                        said(status)
                     )))
                 }
+                // What came before it may stand under it.
+                State::Done if !ambit_core::guard!("undo.under", maybe.is_none()) => Err(Fate::Not(format!(
+                    "not tried, as nobody knows whether effect {} is undone",
+                    maybe.unwrap_or_default()
+                ))),
                 State::Done => self.inverse(&record, story, intent)?.map_err(Fate::Not),
             };
             items.push(Item {
@@ -149,7 +160,9 @@ impl Host {
             function: None,
             unsure,
         };
-        if plan.items.iter().any(|item| matches!(item.inverse, Err(Fate::Not(_)))) {
+        // A function undoes all of it, and some may be undone.
+        let untouched = ambit_core::guard!("undo.function-unsure", maybe.is_none());
+        if untouched && plan.items.iter().any(|item| matches!(item.inverse, Err(Fate::Not(_)))) {
             match self.undoing_function(&record, story, &plan)? {
                 Ok(function) => plan.function = Some(function),
                 Err(why) => plan.add(&why),
@@ -249,6 +262,14 @@ impl Plan {
                 not.push_str(why);
             }
         }
+    }
+}
+
+/// What the service said to the last sending that may have happened.
+fn said(status: Option<u16>) -> String {
+    match status {
+        Some(status) => format!("the service answered {status}"),
+        None => "nobody saw the service's answer".to_owned(),
     }
 }
 

@@ -306,9 +306,7 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<Entr
             if body.is_in_doubt() && begun.changes {
                 books.doubt(&work, entry.index())?;
             }
-            if !body.is_in_doubt() && !body.is_done() {
-                books.redo(&work)?;
-            }
+            undoing::ended(books, &work, &body.outcome)?;
             if body.dead && !books.bury(&work, entry.index())? {
                 return Err(contradiction(&work, "is a dead letter already"));
             }
@@ -562,6 +560,7 @@ fn end<B: Books>(books: &mut B, work: &Work, entry: &Entry, settled: &[Settlemen
 /// what is set aside for it stays. Not under a stop.
 fn send_again<B: Books>(books: &mut B, work: &Work, entry: &Entry, again: &EffectRetried) -> Result<(), B::Error> {
     let begun = books.begun(work)?;
+    undoing::sent_before(books, work, &again.after)?;
     // Only what changes something is ever in doubt.
     let tier = match begun {
         Some(Begun { changes: false, .. }) => Tier::Read,

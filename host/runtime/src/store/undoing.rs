@@ -1,10 +1,11 @@
 //! What follows from the entries about undoing: which call rolls which back, and what was taken back by what.
 //!
 //! A row for each rollback, for ever, so that what was undone of a call is found without reading the ledger; and one for each effect that
-//! was taken back, or may have been, by which no other effect takes it back. What did not happen gives it free again.
+//! was taken back, or may have been, by which no other effect takes it back. What cannot have happened gives it free again.
 
 use ambit_core::guard;
-use ambit_core::ledger::body::{By, CallFinished, End, Rollback, Undoes};
+use ambit_core::ledger::body::{By, CallFinished, End, Outcome, Rollback, Undoes};
+use ambit_core::undo::may_have_happened;
 
 use super::books::{Books, Work, contradiction};
 
@@ -48,6 +49,27 @@ pub(super) fn take_back<B: Books>(books: &mut B, work: &Work, undoes: &Undoes) -
     Ok(())
 }
 
+/// What takes an effect back is sent again: where the sending before may have done it, no later answer gives the effect free.
+pub(super) fn sent_before<B: Books>(books: &mut B, work: &Work, after: &Outcome) -> Result<(), B::Error> {
+    let may = may_have_happened(after, []) && !books.is_undone(work)?;
+    if may
+        && books
+            .rolls_back(&work.call)?
+            .is_some_and(|rollback| rollback.by == By::Routes)
+    {
+        books.undo(work, &sending(work))?;
+    }
+    Ok(())
+}
+
+/// What takes an effect back has ended: where nothing of it happened, another rollback may take the effect back.
+pub(super) fn ended<B: Books>(books: &mut B, work: &Work, outcome: &Outcome) -> Result<(), B::Error> {
+    if !may_have_happened(outcome, []) && guard!("ledger.undo-sent", !books.is_undone(work)?) {
+        books.redo(work)?;
+    }
+    Ok(())
+}
+
 /// A function of the tool that ended well has undone all of a call.
 pub(super) fn end<B: Books>(books: &mut B, work: &Work, finished: &CallFinished) -> Result<(), B::Error> {
     if let Some(rollback) = books.rolls_back(&work.call)?
@@ -57,6 +79,15 @@ pub(super) fn end<B: Books>(books: &mut B, work: &Work, finished: &CallFinished)
         books.undo(&whole(&rollback.call), work)?;
     }
     Ok(())
+}
+
+/// The earlier sending of what takes an effect back. No rollback is undone itself, so that a row of one of its effects can say that such a
+/// sending may have happened; and as no call has this id, nothing gives that row up.
+fn sending(work: &Work) -> Work {
+    Work {
+        call: format!("{} sent before", work.call),
+        ordinal: work.ordinal,
+    }
 }
 
 fn whole(call: &str) -> Work {

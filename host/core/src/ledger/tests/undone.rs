@@ -199,6 +199,78 @@ fn stories(drafts: Vec<EntryDraft>, letters: &str) -> Vec<CallStory> {
     letters.chars().map(of).collect()
 }
 
+/// Sendings of the effect 1, each of which ended so, the last for good.
+fn sendings(first: Body, ends: &[Outcome]) -> Vec<Body> {
+    let (last, earlier) = ends.split_last().unwrap();
+    let again = |(attempt, after): (u32, &Outcome)| {
+        let Body::EffectRetried(mut again) = retried(1, attempt) else {
+            unreachable!()
+        };
+        again.after = after.clone();
+        again.into()
+    };
+    let Body::EffectOutcome(mut ended) = outcome(1, last.clone()) else {
+        unreachable!()
+    };
+    ended.attempts = u32::try_from(ends.len()).unwrap();
+    let again = (2..).zip(earlier).map(again);
+    [first].into_iter().chain(again).chain([ended.into()]).collect()
+}
+
+const fn answer(status: u16) -> Outcome {
+    Outcome::Answered(Answered { status })
+}
+
+#[test]
+fn an_effect_is_free_where_nothing_of_it_can_have_happened() {
+    let one = || whole('a', accepted(), vec![intent(1), answered(1)], well());
+    let restart = Outcome::InDoubt(Doubt::Restart);
+    let cases = [
+        (vec![answer(409)], true),
+        (vec![answer(408)], false),
+        (vec![answer(504)], false),
+        (vec![answer(302)], false),
+        (vec![answer(429), answer(409)], true),
+        (vec![answer(503), answer(409)], false),
+        (vec![answer(503), answer(429), answer(409)], false),
+        (vec![restart, answer(409)], false),
+    ];
+    for (ends, free) in cases {
+        let (last, earlier) = ends.split_last().unwrap();
+        assert_eq!(undo::may_have_happened(last, earlier), !free, "{ends:?}");
+        let again = by_routes('d', vec![takes_back(1, 1), answered(1)]);
+        let drafts = [one(), by_routes('b', sendings(takes_back(1, 1), &ends))].concat();
+        let stories = stories(drafts.clone(), "ab");
+        let state = undo::effects(&stories[0], &stories[1..]).remove(0).1;
+        assert_eq!(state == State::Done, free, "{ends:?} {state:?}");
+        let drafts = [drafts, again].concat();
+        if free {
+            let mut log = Log::new();
+            drafts.into_iter().for_each(|draft| log.push(draft));
+            log.verify().unwrap();
+        } else {
+            assert!(matches!(state, State::MaybeUndone(..)), "{ends:?} {state:?}");
+            refuses(drafts, "or may have been");
+        }
+    }
+}
+
+#[test]
+fn what_an_earlier_sending_may_have_done_is_not_known() {
+    let state = |ends: &[Outcome]| {
+        let stories = stories(whole('a', accepted(), sendings(intent(1), ends), well()), "a");
+        let state = undo::effects(&stories[0], &[]).pop().map(|(_, state)| state);
+        state
+    };
+    assert_eq!(state(&[answer(503), answer(402)]), Some(State::Unsure(Some(503))));
+    assert_eq!(
+        state(&[Outcome::InDoubt(Doubt::Restart), answer(402)]),
+        Some(State::Unsure(None))
+    );
+    assert_eq!(state(&[answer(429), answer(402)]), None);
+    assert_eq!(state(&[answer(503), answer(201)]), Some(State::Done));
+}
+
 /// What is in the way of undoing the call `a`, whose rollbacks are the others.
 fn obstacle(drafts: Vec<EntryDraft>, rollbacks: &str) -> Option<Obstacle> {
     let call = stories(drafts.clone(), "a").remove(0);
@@ -231,7 +303,7 @@ fn what_is_left_to_undo() {
     let left = undo::effects(&stories[0], &stories[1..]);
     let expected = [
         (4, State::Undone(call_id('b'), 1)),
-        (3, State::Unsure(500)),
+        (3, State::Unsure(Some(500))),
         (1, State::Done),
     ];
     assert_eq!(left, expected);

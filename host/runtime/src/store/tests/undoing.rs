@@ -1,9 +1,11 @@
 //! What was undone: each effect once, by the one rollback of its call that is under way.
 
+use std::time::{Duration, Instant};
+
 use ambit_core::ledger::Body;
 use ambit_core::ledger::body::{Answered, By, Found, Outcome};
 
-use super::super::{Store, StoreOptions};
+use super::super::{Again, Batch, Store, StoreOptions};
 use super::fixture::{Call, Home, batch, request};
 
 /// A store of each kind, which must behave alike.
@@ -69,6 +71,63 @@ fn an_effect_is_taken_back_once() {
             store.reader().unwrap().rollbacks_of(&call.id).unwrap(),
             [by.id.clone(), next.id]
         );
+    });
+}
+
+/// How what takes an effect back ended, and whether another may.
+fn declined(store: &Store, ends: &[u16], free: bool) {
+    let call = two(store);
+    let mut by = rollback(store, By::Routes, &call);
+    for nth in [0, 1] {
+        let intent = by.takes_back(nth, &call.id, nth);
+        let Some(Body::EffectIntent(intended)) = intent.entries.first().map(|entry| entry.body.clone()) else {
+            unreachable!()
+        };
+        let recorded = intent.payloads.last().cloned().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let sent = Again::recorded(&by.id, &intended, &recorded, request("/back"), deadline).unwrap();
+        store.commit(intent).unwrap();
+        let (last, earlier) = ends.split_last().unwrap();
+        for (attempt, status) in (2..).zip(earlier) {
+            let mut again = by.retried(nth, attempt, sent.request());
+            if let Body::EffectRetried(body) = &mut again.body {
+                body.after = Outcome::Answered(Answered { status: *status });
+            }
+            let again = Batch {
+                again: Some(sent.clone()),
+                ..batch([again])
+            };
+            store.commit(again).unwrap();
+        }
+        let mut ended = by.outcome(nth, vec![]);
+        if let Body::EffectOutcome(body) = &mut ended.body {
+            body.outcome = Outcome::Answered(Answered { status: *last });
+            body.attempts = u32::try_from(ends.len()).unwrap();
+        }
+        store.commit(batch([ended])).unwrap();
+    }
+    for nth in [0, 1] {
+        let again = store.commit(by.takes_back(2 + nth, &call.id, nth));
+        match free {
+            true => drop(again.unwrap()),
+            false => refused(again, "or may have been"),
+        }
+    }
+}
+
+#[test]
+fn an_effect_is_free_where_nothing_of_it_can_have_happened() {
+    check(|store| {
+        for (ends, free) in [
+            (&[409][..], true),
+            (&[408], false),
+            (&[504], false),
+            (&[429, 409], true),
+            (&[503, 409], false),
+            (&[503, 429, 503, 409], false),
+        ] {
+            declined(store, ends, free);
+        }
     });
 }
 
