@@ -259,8 +259,8 @@ fn an_effect_is_free_where_nothing_of_it_can_have_happened() {
 fn what_an_earlier_sending_may_have_done_is_not_known() {
     let state = |ends: &[Outcome]| {
         let stories = stories(whole('a', accepted(), sendings(intent(1), ends), well()), "a");
-        let state = undo::effects(&stories[0], &[]).pop().map(|(_, state)| state);
-        state
+        let mut effects = undo::effects(&stories[0], &[]);
+        effects.pop().map(|(_, state)| state)
     };
     assert_eq!(state(&[answer(503), answer(402)]), Some(State::Unsure(Some(503))));
     assert_eq!(
