@@ -156,6 +156,7 @@ impl Unseen {
                 Some(_) => approvals_of_intent(reader, config, &story, ordinal, began_ms)?,
                 None => BTreeMap::new(),
             },
+            began_ms,
             first_ms: key.2,
             before: match intent.before {
                 Some(kept) => Some((kept, objects::before(&record, &story.before_name(ordinal))?)),

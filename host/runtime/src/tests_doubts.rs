@@ -423,3 +423,27 @@ fn values_of_a_doubt_are_kept_and_named() {
     }
     verifies(folder.path());
 }
+
+/// A wait for its turn passes between the question whether its approvals stand and the entry that it is sent again.
+#[test]
+fn who_is_revoked_while_a_doubt_waits_for_its_turn_does_not_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Scripted::start([]);
+    let call = approved_and_unseen(folder.path(), &service);
+    say(folder.path(), "rate = { per = \"second\", most = 1 }", "", "");
+    let host = open(folder.path()).unwrap();
+    host.call(request("get")).unwrap();
+    let sent = service.requests();
+    let home = folder.path().to_owned();
+    let revoking = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(200));
+        let revoke = crate::operators::Request::Revoke {
+            name: "rita".to_owned(),
+        };
+        crate::operators::act(&home, &revoke).unwrap();
+    });
+    let why = refused(host.retry_doubt(&call, None, None));
+    revoking.join().unwrap();
+    assert_eq!(why.code, Code::Approval, "{why:?}");
+    assert_eq!((service.requests(), doubts(&host)), (sent, 1));
+}

@@ -74,7 +74,8 @@ impl Undone {
         }
     }
 
-    /// A rollback begins: of a call that is over and is none itself, that was not undone whole, and that no other is undoing.
+    /// A rollback begins: of a call that is over, of which nothing is in doubt and which is none itself, that was not undone whole, and
+    /// that no other is undoing.
     fn begin(
         &mut self,
         entry: &Entry,
@@ -87,7 +88,7 @@ impl Undone {
             return Err(wrong(
                 entry,
                 &rollback.call,
-                "no call of that id was over that can be undone",
+                "no call of that id was over, with nothing of it in doubt, that can be undone",
             ));
         }
         if !guard!("ledger.undo-whole", !self.calls.contains(&call)) {

@@ -406,8 +406,9 @@ impl<'k> Pass<'k> {
         }
         let Some(call) = entry.call() else { return Ok(false) };
         let before = self.doubtful.get(call).or_else(|| self.open.get(call));
-        self.undone
-            .tell(entry, before, |call| self.over.contains(&short(call)))?;
+        self.undone.tell(entry, before, |call| {
+            self.over.contains(&short(call)) && !self.doubtful.contains_key(call)
+        })?;
         if let Some(story) = self.doubtful.get_mut(call) {
             story.follow(entry)?;
             if story.doubts().next().is_none() {

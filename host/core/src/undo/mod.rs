@@ -15,6 +15,7 @@ pub use happened::may_have_happened;
 pub use inverse::{Inverse, Recorded, inverse};
 
 use crate::error::{Code, Refusal};
+use crate::guard;
 use crate::json::{Json, Object};
 use crate::ledger::CallStory;
 use crate::ledger::body::{By, End, Found};
@@ -98,6 +99,8 @@ pub enum Obstacle {
     },
     /// It was undone, last by this call.
     Undone(String),
+    /// This rollback of it, by the tool's function, did not end well, and may have changed something.
+    Half(String),
     /// None of its effects changed anything.
     Nothing,
 }
@@ -129,6 +132,12 @@ pub fn obstacle(story: &CallStory, rollbacks: &[CallStory]) -> Option<Obstacle> 
     }
     if let Some(by) = rollbacks.iter().rev().find(|rollback| undid_all(rollback)) {
         return Some(Obstacle::Undone(by.call.clone()));
+    }
+    if let Some(half) = rollbacks
+        .iter()
+        .find(|rollback| !guard!("undo.half", !did_half(rollback)))
+    {
+        return Some(Obstacle::Half(half.call.clone()));
     }
     let effects = effects(story, rollbacks);
     let left = effects.iter().any(|(_, state)| !matches!(state, State::Undone(..)));
@@ -162,6 +171,13 @@ pub fn undid_all(rollback: &CallStory) -> bool {
         _ => None,
     });
     matches!(finished.what.outcome, End::Ok(_)) || last.flatten() == Some(Found::Done)
+}
+
+/// Whether a function of the tool that did not undo all of a call may have undone some: nobody knows what is left.
+fn did_half(rollback: &CallStory) -> bool {
+    let by_function = rollback.undoes().is_some_and(|undoes| undoes.by == By::Function);
+    let mut ends = rollback.effects.values().filter_map(happened);
+    by_function && ends.any(|end| end != Happened::No)
 }
 
 impl Obstacle {
@@ -214,6 +230,13 @@ impl Obstacle {
                 Code::Undo,
                 format!("call {call} was undone already, by {by}"),
                 &format!("`ambit audit show {by}` says how"),
+            ),
+            Self::Half(by) => refuse(
+                Code::Undo,
+                format!(
+                    "its rollback {by} undid some of call {call}, or may have, and did not end well: it is not run again"
+                ),
+                &format!("`ambit audit show {by}` prints what it did; look at the service, and do the rest by hand"),
             ),
             Self::Nothing => refuse(
                 Code::Undo,

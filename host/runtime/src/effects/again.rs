@@ -14,6 +14,8 @@ use ambit_core::hold::Changes;
 use ambit_core::ledger::body::{Doubt, EffectIntent, EffectOutcome, Outcome, Reservation};
 use ambit_core::object::Image;
 
+use crate::approvals::{ApprovalError, approvals_of_intent};
+use crate::call::Fault;
 use crate::flow;
 use crate::sandbox::{GuestHttpError, Stop};
 use crate::store::{Again, Payload, StoreError};
@@ -36,6 +38,8 @@ pub(crate) struct UnseenEffect {
     pub(crate) reserved: Vec<Reservation>,
     /// The approvals that its intent had, by the people of today.
     pub(crate) approvals: BTreeMap<String, u32>,
+    /// When its intent was written, in milliseconds since 1970: as votes stood then.
+    pub(crate) began_ms: u64,
     /// What people changed of what the guest asked for, before they approved it.
     pub(crate) changes: Option<Changes>,
     /// When it was first sent under its key, in milliseconds since 1970.
@@ -134,6 +138,22 @@ impl CallEffects {
         Missed::Over(refusal)
     }
 
+    /// That the people who approved it still may: a look-up and a wait for its turn have passed since that was asked.
+    fn approved_then(&self, unseen: &UnseenEffect) -> Result<(), Missed> {
+        if ambit_core::guard!("flow.doubt-turn", unseen.intent.hold.is_none()) {
+            return Ok(());
+        }
+        let reader = self.shared.store.reader()?;
+        let story = reader.story(self.heading.call.as_str())?;
+        let ordinal = unseen.intent.ordinal;
+        match approvals_of_intent(&reader, &self.shared.config, &story, ordinal, unseen.began_ms) {
+            Ok(_) => Ok(()),
+            Err(ApprovalError::Refused(refusal)) => Err(refusal.into()),
+            Err(ApprovalError::Fault(Fault::Store(error))) => Err(error.into()),
+            Err(ApprovalError::Fault(fault)) => Err(Refusal::new(Code::Internal, fault.to_string()).into()),
+        }
+    }
+
     /// The entry that it is sent again, sending, outcome. What was set aside for it by its intent is what it may use.
     fn send_again(
         &mut self,
@@ -156,6 +176,7 @@ impl CallEffects {
         if !ambit_core::guard!("flow.doubt-key", known_there) {
             return Err(forgotten(connection, route.name()).into());
         }
+        self.approved_then(&unseen)?;
         let leave = shared.flow.enter(connection, route.name(), admitted.tier())?;
         let way = Way {
             ordinal: known.ordinal,

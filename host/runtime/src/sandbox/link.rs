@@ -1,4 +1,4 @@
-//! What a component's imports reach: `ambit:capability` by the embedder's [`Effects`], WASI with nothing in it, and
+//! What a component's imports reach: `ambit:capability` by the embedder's `Effects`, WASI with nothing in it, and
 //! everything else nothing at all.
 
 use ambit_core::effect::{GuestBody, GuestRequest, GuestResponse, Method};

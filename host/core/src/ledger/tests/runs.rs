@@ -125,6 +125,32 @@ fn an_effect_is_within_its_run() {
     assert_eq!(verdict(and(under_way)), Ok(()));
 }
 
+/// What its host's end left in doubt is an effect once more when it is sent again.
+#[test]
+fn what_is_sent_again_after_a_doubt_is_within_its_run() {
+    let again = || {
+        let doubt = Outcome::InDoubt(Doubt::Restart);
+        let Body::EffectOutcome(mut unseen) = outcome(0, doubt.clone()) else {
+            unreachable!()
+        };
+        unseen.answer = None;
+        let Body::EffectRetried(mut again) = retried(0, 2) else {
+            unreachable!()
+        };
+        again.after = doubt;
+        let begun = [of_call('a', intent(0)), of_call('a', unseen)];
+        (begun, of_call('a', again))
+    };
+    let and = |ends: bool| {
+        let (begun, again) = again();
+        let first = [started(&|_| {}), begins('a', &[])].into_iter().chain(begun);
+        let end = ends.then(ended);
+        first.chain(end).chain([again]).collect::<Vec<_>>()
+    };
+    assert_eq!(verdict(and(false)), Ok(()));
+    refuses(and(true), "has ended");
+}
+
 #[test]
 fn a_run_of_which_too_much_failed_only_reads() {
     let bound = || started(&|run| run.errors = Some(ErrorBound { least: 1, percent: 50 }));

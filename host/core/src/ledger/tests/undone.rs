@@ -135,6 +135,12 @@ fn a_rollback_is_of_a_call_that_is_over_and_alone() {
     refuses(by_routes('b', vec![]), "no call of that id was over");
     let open = [of_call('a', accepted()), of_call('b', rolls_back(By::Routes))];
     refuses(open, "no call of that id was over");
+    let doubt = vec![intent(1), outcome(1, Outcome::InDoubt(Doubt::Timeout))];
+    let doubtful = [
+        whole('a', accepted(), doubt, well()),
+        vec![of_call('b', rolls_back(By::Routes))],
+    ];
+    refuses(doubtful.concat(), "with nothing of it in doubt");
     let other = [
         two(),
         vec![
@@ -152,7 +158,7 @@ fn a_rollback_is_of_a_call_that_is_over_and_alone() {
     };
     refuses(
         [two(), by_routes('b', vec![]), vec![of_rollback()]].concat(),
-        "no call of that id was over that can be undone",
+        "no call of that id was over",
     );
     let by_function = |letter, end| whole(letter, rolls_back(By::Function), vec![intent(1), answered(1)], end);
     refuses(
@@ -407,4 +413,25 @@ fn a_rollback_s_end_and_its_receipt_say_what_it_undoes() {
         call: call_id('c'),
     });
     refuses(other, "which call it undoes");
+}
+
+/// A function that failed half-way is not run again, nor do routes do what it may have done.
+#[test]
+fn what_a_function_did_by_half_is_left_to_people() {
+    let ended = |effects: Vec<Body>| {
+        let failed = End::ToolError(Returned {
+            result: digest("result"),
+        });
+        let by = whole('b', rolls_back(By::Function), effects, failed);
+        obstacle([two(), by].concat(), "b")
+    };
+    let half = Some(Obstacle::Half(call_id('b')));
+    assert_eq!(ended(vec![intent(1), answered(1), intent(2), status(2, 409)]), half);
+    assert_eq!(ended(vec![intent(1), status(1, 504)]), half);
+    assert_eq!(ended(sendings(intent(1), &[answer(503), answer(409)])), half);
+    assert_eq!(ended(vec![intent(1), status(1, 409)]), None);
+    let refusal = half.unwrap().refusal(&call_id('a'));
+    assert_eq!(refusal.code, Code::Undo);
+    assert!(refusal.message.contains(&call_id('b')), "{refusal:?}");
+    assert!(refusal.advice.unwrap().contains("by hand"));
 }

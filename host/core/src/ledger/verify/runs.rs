@@ -7,12 +7,14 @@ use std::collections::HashMap;
 
 use crate::guard;
 use crate::ledger::body::{
-    Body, CallAccepted, EffectIntent, Reservation, RunCap, RunDegraded, RunEnded, RunStarted, Settlement,
+    Body, CallAccepted, Doubt, EffectIntent, EffectRetried, Outcome, Reservation, RunCap, RunDegraded, RunEnded,
+    RunStarted, Settlement,
 };
 use crate::ledger::story::CallStory;
 use crate::ledger::{Entry, LedgerError};
 use crate::money::{Account, Period};
 use crate::run::{self, Run};
+use crate::scope::Tier;
 
 /// A run's own budget, in the window that is the run.
 type Limit = (String, String);
@@ -37,6 +39,7 @@ impl Runs {
             Body::RunDegraded(degraded) => self.degrade(degraded),
             Body::CallAccepted(accepted) => self.begin_call(entry, accepted),
             Body::EffectIntent(intent) => self.begin_effect(entry, intent, story),
+            Body::EffectRetried(again) => self.resend(entry, again),
             Body::EffectOutcome(outcome) => {
                 self.settle(entry, &outcome.settled)?;
                 self.count(entry, run::effect_failed(outcome));
@@ -123,6 +126,20 @@ impl Runs {
             _ => false,
         };
         self.reserve(entry, &id, &intent.reserved, Some(&asked))
+    }
+
+    /// What is sent again after its host ended is an effect once more, and only what changes something is ever in doubt.
+    fn resend(&mut self, entry: &Entry, again: &EffectRetried) -> Result<(), LedgerError> {
+        let Some(id) = self.calls.get(entry.call().unwrap_or_default()).cloned() else {
+            return Ok(());
+        };
+        if again.after != Outcome::InDoubt(Doubt::Restart) {
+            return Ok(());
+        }
+        match self.known(&id)?.admits_effect(Tier::Commit, entry.time_ms()) {
+            Err(why) if !guard!("ledger.run-resent", false) => Err(not_within(entry, &id, &why.to_string())),
+            _ => Ok(()),
+        }
     }
 
     /// Sets aside what an entry says, in the run's own limits. `asked` says whether an effect's approvals were for passing one.

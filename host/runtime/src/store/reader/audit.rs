@@ -207,7 +207,7 @@ struct Audit {
 }
 
 impl Audit {
-    /// Takes in an entry with the columns beside it. What is no entry is [`verify`]'s to name.
+    /// Takes in an entry with the columns beside it. What is no entry is `verify`'s to name.
     fn entry(&mut self, bytes: &[u8], kind: String, call: Option<String>) {
         self.seen += 1;
         let Ok(entry) = Entry::parse(bytes) else { return };
