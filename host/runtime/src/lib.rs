@@ -19,6 +19,7 @@ pub mod gate;
 pub mod home;
 pub mod host;
 pub mod ids;
+pub mod offers;
 pub mod operators;
 mod random;
 pub mod recovery;

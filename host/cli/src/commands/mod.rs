@@ -19,6 +19,7 @@ pub(crate) mod policy;
 pub(crate) mod receipt;
 pub(crate) mod replay;
 pub(crate) mod run;
+pub(crate) mod serve;
 pub(crate) mod story;
 pub(crate) mod tools;
 pub(crate) mod what_if;
