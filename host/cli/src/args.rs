@@ -71,6 +71,11 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Call a tool's function under connections and policy.
     Call(Call),
+    /// Serve an agent over MCP.
+    ///
+    /// The agent sees the functions that policy lets it call, and can do nothing else: it cannot grant, approve or configure anything. What
+    /// waits for people is told to it as held, and `ambit_call_status` says how it stands.
+    Serve(Serve),
     /// The tools of this home and the digests they are pinned to.
     Tools {
         #[command(subcommand)]
@@ -218,6 +223,26 @@ pub(crate) struct Call {
     #[arg(long, value_enum)]
     pub(crate) mode: Option<Mode>,
     /// The run that the call is part of: its id, or a beginning of it.
+    #[arg(long, value_name = "RUN")]
+    pub(crate) run: Option<String>,
+}
+
+/// `ambit serve`
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Over standard input and output, to the process that started this one. It ends when that closes them.
+    #[arg(long, required = true)]
+    pub(crate) stdio: bool,
+    /// The agent on the other side [default: the home's only agent]. It can say nothing about that itself.
+    #[arg(long = "as", value_name = "AGENT")]
+    pub(crate) agent: Option<String>,
+    /// The user the agent acts for.
+    #[arg(long = "for", value_name = "USER")]
+    pub(crate) user: Option<String>,
+    /// Whether effects are committed [default: that of the run, or execute].
+    #[arg(long, value_enum)]
+    pub(crate) mode: Option<Mode>,
+    /// The run that its calls are part of: its id, or a beginning of it.
     #[arg(long, value_name = "RUN")]
     pub(crate) run: Option<String>,
 }

@@ -54,6 +54,7 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::Build(args) => commands::build::run(args, out),
         Command::Inspect(args) => commands::inspect::run(args, home, out),
         Command::Call(args) => commands::call::run(args, home, out),
+        Command::Serve(args) => commands::serve::run(args, home),
         Command::Tools { command } => commands::tools::run(command, home, out),
         Command::Policy { command } => commands::policy::run(command, home, out),
         Command::Calls(args) => commands::calls::run(args, home, out),

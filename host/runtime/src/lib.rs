@@ -22,6 +22,7 @@ pub mod home;
 pub mod host;
 pub mod ids;
 pub mod objects;
+pub mod offers;
 pub mod operators;
 mod random;
 pub mod recovery;

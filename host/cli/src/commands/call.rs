@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Call, home: &Path, out: Output) -> Result<Exit, Failure
 }
 
 /// Says that calls wait for somebody to look after them: the process that made them ended first, or safe mode paused them.
-fn interrupted(host: &Host) -> Result<(), Failure> {
+pub(super) fn interrupted(host: &Host) -> Result<(), Failure> {
     let reader = host.reader()?;
     let (mut interrupted, mut paused) = (0, 0);
     for call in reader.unended()? {
@@ -185,7 +185,7 @@ fn arguments(given: &str) -> Result<String, Failure> {
 }
 
 /// What was asked for; else what the run has; else all.
-fn mode(asked: Option<args::Mode>, run: Option<&Run>) -> Mode {
+pub(super) fn mode(asked: Option<args::Mode>, run: Option<&Run>) -> Mode {
     match asked {
         Some(mode) => mode.into(),
         None => run.map_or(Mode::Execute, |run| run.started.mode),

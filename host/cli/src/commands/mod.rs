@@ -21,6 +21,7 @@ pub(crate) mod receipt;
 pub(crate) mod replay;
 pub(crate) mod rollback;
 pub(crate) mod run;
+pub(crate) mod serve;
 pub(crate) mod story;
 pub(crate) mod tools;
 pub(crate) mod what_if;

@@ -1,0 +1,100 @@
+//! What functions are called over MCP.
+//!
+//! A name there is 1 to 64 of `[A-Za-z0-9_-]`, which is what every client takes; a function's is its tool's name, `_`, and its id with
+//! `_` for every other character. Two functions that would be called the same, and one whose name would be too long, have the
+//! beginning of a digest of tool and function behind it: then no tool that is added later takes another's name.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ambit_core::digest::Digest;
+
+/// The most characters that every client takes.
+const LONGEST: usize = 64;
+/// How much of the digest is behind a name: 40 bits, and what is named by chance alike is told apart by more.
+const MARK: usize = 10;
+
+/// Names for these functions, each a tool and a function of it, by those. Whatever else there is, a name means one function.
+pub(crate) fn names<'f>(functions: impl Iterator<Item = (&'f str, &'f str)>) -> BTreeMap<(&'f str, &'f str), String> {
+    let functions: BTreeSet<_> = functions.collect();
+    let mut users: BTreeMap<String, usize> = BTreeMap::new();
+    for (tool, function) in &functions {
+        *users.entry(plain(tool, function)).or_default() += 1;
+    }
+    let name = |tool: &str, function: &str| {
+        let plain = plain(tool, function);
+        let alone = users.get(&plain).is_none_or(|users| *users == 1) && !looks_marked(&plain);
+        if alone && plain.len() <= LONGEST {
+            plain
+        } else {
+            marked(&plain, tool, function)
+        }
+    };
+    functions
+        .into_iter()
+        .map(|(tool, function)| ((tool, function), name(tool, function)))
+        .collect()
+}
+
+fn plain(tool: &str, function: &str) -> String {
+    let fits = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
+    format!("{tool}_{function}").chars().map(fits).collect()
+}
+
+/// Whether a name could be one with a mark: it gets one of its own, so that the two are never the same.
+fn looks_marked(plain: &str) -> bool {
+    plain.rsplit_once('_').is_some_and(|(_, last)| {
+        last.len() == MARK && last.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    })
+}
+
+fn marked(plain: &str, tool: &str, function: &str) -> String {
+    let digest = Digest::domain("ambit/mcp-name/v1", &[tool.as_bytes(), function.as_bytes()]).to_hex();
+    let mark: String = digest.chars().take(MARK).collect();
+    let kept: String = plain.chars().take(LONGEST - MARK - 1).collect();
+    format!("{kept}_{mark}")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn of<'f>(functions: &[(&'f str, &'f str)]) -> Vec<String> {
+        let names = names(functions.iter().copied());
+        functions.iter().map(|function| names[function].clone()).collect()
+    }
+
+    #[test]
+    fn a_function_is_called_by_its_tool_and_id() {
+        assert_eq!(of(&[("stripe", "refunds.create")]), ["stripe_refunds_create"]);
+    }
+
+    #[test]
+    fn functions_that_would_be_called_the_same_are_told_apart_whoever_comes_first() {
+        let both = of(&[("a", "b.c"), ("a_b", "c")]);
+        assert_ne!(both[0], both[1]);
+        assert!(both.iter().all(|name| name.starts_with("a_b_c_")), "{both:?}");
+        let mut turned = of(&[("a_b", "c"), ("a", "b.c")]);
+        turned.reverse();
+        assert_eq!(turned, both);
+    }
+
+    #[test]
+    fn a_name_that_looks_like_one_with_a_mark_has_its_own() {
+        let both = of(&[("a", "b.c"), ("a_b", "c")]);
+        let third = both[0].strip_prefix("a_").unwrap().to_owned();
+        let all = of(&[("a", "b.c"), ("a_b", "c"), ("a", &third)]);
+        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), 3, "{all:?}");
+    }
+
+    #[test]
+    fn trap_18_every_name_is_one_that_clients_take() {
+        let long = "x".repeat(200);
+        let names = of(&[("tool", &long), (&long, "f"), ("tool", "grüße.an"), ("t", "i.get%user")]);
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), 4);
+        for name in names {
+            let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+            assert!((1..=LONGEST).contains(&name.len()) && name.bytes().all(fits), "{name}");
+        }
+    }
+}
