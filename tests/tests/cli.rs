@@ -56,6 +56,7 @@ const CASES: &[Case] = &[
     ("proposal", proposal),
     ("arguments", arguments),
     ("large_input", large_input),
+    ("contracts", contracts),
     ("unbound", unbound),
     ("names", names),
     ("credentials", credentials),
@@ -399,11 +400,12 @@ fn changed(
 }
 
 fn help(place: &mut Place) -> Verdict {
-    let commands: [&[&str]; 66] = [
+    let commands: [&[&str]; 67] = [
         &[],
         &["init"],
         &["build"],
         &["inspect"],
+        &["contract"],
         &["call"],
         &["tools"],
         &["tools", "add"],
@@ -760,6 +762,40 @@ fn large_input(place: &mut Place) -> Verdict {
 }
 
 /// A tool whose import is bound to nothing.
+/// What a tool can do and can never do, for reviewers and for agents.
+fn contracts(place: &mut Place) -> Verdict {
+    place.ready();
+    place.run(2, Leaves::Nothing, &["contract"])?;
+    place.run(1, Leaves::Nothing, &["contract", "shopp"])?;
+    place.run(1, Leaves::Nothing, &["contract", "--for", "asistant"])?;
+    place.run(0, Leaves::Nothing, &["contract", "shop"])?;
+    let budget = "[budget.refunds]\nunit = \"usd\"\nwindow = \"day\"\ncap = 50000\nover = { ask = \"reviewer\" }\n";
+    let agent = "[agent.clerk]\nteam = \"books\"\ntenant = \"acme\"\n";
+    place.configure(&format!(
+        "{CONFIGURED}\n[tool.shop.bind]\nstripe = \"stripe\"\n{budget}{agent}[approvals]\nbreak_glass = \"reviewer\"\n"
+    ));
+    let refunds = r#"
+@id("refunds")
+@hint("refunds of up to 500 USD pass")
+permit (principal in Team::"support", action == Action::"commit", resource == Route::"stripe/refunds.create")
+when { context.spend.kind == "known" && context.spend.currency == "usd" && context.spend.minor <= 50000 };
+@id("suggest")
+forbid (principal, action == Action::"commit", resource)
+when { context.mode == "suggest" } unless { context.approvals.reviewer >= 1 };
+"#;
+    place.home.permit(&format!("{PERMITTED}{refunds}")).unwrap();
+    place.run(0, Leaves::Nothing, &["contract", "shop"])?;
+    place.run(0, Leaves::Nothing, &["contract", "--for", "assistant", "--for-agents"])?;
+    place.run(0, Leaves::Nothing, &["contract", "--for", "clerk"])?;
+    place.run(
+        0,
+        Leaves::Nothing,
+        &["contract", "shop", "--for", "clerk", "--format", "json"],
+    )?;
+    place.run(0, Leaves::Nothing, &["contract", "shop", "--html"])?;
+    Ok(())
+}
+
 fn unbound(place: &mut Place) -> Verdict {
     place.configure(CONFIGURED);
     place.home.permit(PERMITTED).unwrap();

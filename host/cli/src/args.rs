@@ -69,6 +69,11 @@ pub(crate) enum Command {
     Build(Build),
     /// Print what a component declares: capabilities, functions, schemas.
     Inspect(Inspect),
+    /// Print what a tool, or an agent with every tool it may call, can do and can never do: one page from component, connections and policy.
+    ///
+    /// Nothing is run and no ledger is read. What policy says is what its rules come to before any request is known: `never`, `always`, or the
+    /// rules that it goes by.
+    Contract(ContractOf),
     /// Call a tool's function under connections and policy.
     Call(Call),
     /// Serve an agent over MCP.
@@ -196,6 +201,22 @@ pub(crate) struct Inspect {
     /// Print only this function, with its schemas.
     #[arg(long, value_name = "FUNCTION")]
     pub(crate) function: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ContractOf {
+    /// The tool's name in this home; all tools that the agent may call, where none is named.
+    #[arg(required_unless_present = "agent")]
+    pub(crate) tool: Option<String>,
+    /// For this agent alone.
+    #[arg(long = "for", value_name = "AGENT")]
+    pub(crate) agent: Option<String>,
+    /// Leave out what agents do not get to see: the texts of rules, and routes that the tool did not declare.
+    #[arg(long)]
+    pub(crate) for_agents: bool,
+    /// Print a page of HTML in place of Markdown.
+    #[arg(long)]
+    pub(crate) html: bool,
 }
 
 #[derive(Debug, Args)]

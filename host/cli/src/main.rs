@@ -53,6 +53,7 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::Init => commands::init::run(home, out),
         Command::Build(args) => commands::build::run(args, out),
         Command::Inspect(args) => commands::inspect::run(args, home, out),
+        Command::Contract(args) => commands::contract::run(args, home, out),
         Command::Call(args) => commands::call::run(args, home, out),
         Command::Serve(args) => commands::serve::run(args, home),
         Command::Tools { command } => commands::tools::run(command, home, out),

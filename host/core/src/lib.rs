@@ -12,6 +12,7 @@
 //! - **Errors deny.** Functions that decide return [`error::Refusal`]; there is no "unknown, so go on".
 //! - **Each rule has one place**, marked with [`guard!`], so that a test can show what would happen without it.
 
+pub mod contract;
 pub mod digest;
 pub mod effect;
 pub mod error;

@@ -12,6 +12,7 @@ pub mod approvals;
 pub mod budgets;
 pub mod call;
 pub mod config;
+pub mod contract;
 pub mod dead_letters;
 pub mod doubts;
 pub mod edits;

@@ -9,6 +9,7 @@ pub(crate) mod calls;
 pub(crate) mod compile_child;
 pub(crate) mod completions;
 pub(crate) mod connections;
+pub(crate) mod contract;
 pub(crate) mod dead_letters;
 pub(crate) mod erase;
 pub(crate) mod init;

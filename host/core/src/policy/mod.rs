@@ -16,6 +16,7 @@ mod decision;
 mod facts;
 mod load;
 mod memo;
+mod reach;
 mod schema;
 mod slice;
 mod source;
@@ -31,6 +32,7 @@ use cedar_policy::{
 
 pub use decision::Decision;
 pub use facts::{CallFacts, EffectFacts, FieldFacts, Mode};
+pub use reach::{Applies, Verdict, verdict};
 
 use self::decision::Subject;
 use self::load::{Loader, Mention};

@@ -1247,6 +1247,32 @@ proptest! {
         }
     }
 
+    /// What a contract says of rules before any request is known holds for every request.
+    #[test]
+    fn no_decision_contradicts_what_rules_come_to(text in policies(condition()), cases in proptest::collection::vec(case(), 1..6)) {
+        let set = unchecked(&text);
+        for case in cases {
+            case.with(|facts| {
+                let (call, caller) = (&facts.call, facts.call.caller);
+                for named in [Some(caller), None] {
+                    let effect = set.about_effect(facts.tier, facts.connection, facts.route, named);
+                    let of_call = set.about_call(call.tool, call.function, named);
+                    let (of_effect, called) = (set.decide_effect(facts), set.decide_call(call));
+                    // What cannot be evaluated is denied, and does not load.
+                    prop_assume!(of_effect.errors().is_empty() && called.errors().is_empty());
+                    for (allowed, rules) in [(of_effect.allowed(), effect), (called.allowed(), of_call)] {
+                        match verdict(&rules, named.is_some()) {
+                            Verdict::Never => prop_assert!(!allowed),
+                            Verdict::Always => prop_assert!(allowed),
+                            Verdict::Sometimes => {}
+                        }
+                    }
+                }
+                Ok(())
+            })?;
+        }
+    }
+
     /// What the analysis lets pass is monotone: whatever is permitted is permitted with more approvals.
     #[test]
     fn more_approvals_never_permit_less(text in approving_policies(), few in 0_u32..4, more in 0_u32..4, case in case()) {
@@ -1305,6 +1331,43 @@ fn fifty() -> String {
     });
     let reads = (0..5).map(|n| format!("@id(\"read-{n}\") permit (principal in Team::\"support\", action in [Action::\"read\", Action::\"call\"], resource);\n"));
     permits.chain(reads).chain([DESIGN.to_owned()]).collect()
+}
+
+#[test]
+fn what_rules_come_to_is_of_whom_they_name() {
+    let set = loaded(&format!(
+        "{DESIGN}\n@id(\"nobody-of-treasury\") forbid (principal in Team::\"treasury\", action == Action::\"read\", resource);"
+    ));
+    let (bot, cfo) = (caller("bot", None), caller("cfo-bot", None));
+    let of = |tier, route, caller| {
+        let rules = set.about_effect(tier, "stripe", route, caller);
+        let ids: Vec<String> = rules.iter().map(|applies| applies.rule.id.clone()).collect();
+        (verdict(&rules, caller.is_some()), ids.join(" "))
+    };
+    let is = |verdict, ids: &str| (verdict, ids.to_owned());
+    assert_eq!(
+        of(Tier::Read, "charges.get", Some(&bot)),
+        is(Verdict::Always, "support-reads")
+    );
+    assert_eq!(
+        of(Tier::Read, "charges.get", Some(&cfo)),
+        is(Verdict::Never, "nobody-of-treasury")
+    );
+    let both = "support-reads nobody-of-treasury";
+    assert_eq!(of(Tier::Read, "charges.get", None), is(Verdict::Sometimes, both));
+    let all = "support-refunds dual-control suggest-mode";
+    assert_eq!(
+        of(Tier::Commit, "refunds.create", Some(&bot)),
+        is(Verdict::Sometimes, all)
+    );
+    let forbids = "dual-control suggest-mode";
+    assert_eq!(
+        of(Tier::Commit, "refunds.create", Some(&cfo)),
+        is(Verdict::Never, forbids)
+    );
+    let rules = set.about_effect(Tier::Commit, "stripe", "refunds.create", None);
+    let modal: Vec<bool> = rules.iter().map(|applies| applies.reads_mode).collect();
+    assert_eq!(modal, [false, false, true]);
 }
 
 #[test]

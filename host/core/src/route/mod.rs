@@ -249,6 +249,18 @@ impl Route {
         &self.name
     }
 
+    /// What it matches, as the configuration writes it: methods and path.
+    #[must_use]
+    pub fn shape(&self) -> String {
+        format!("{} {}", self.methods, self.pattern)
+    }
+
+    /// Fields of a body that may be sent.
+    #[must_use]
+    pub const fn fields(&self) -> &FieldSet {
+        &self.fields
+    }
+
     /// Members of an answer that may be read.
     #[must_use]
     pub const fn reads(&self) -> &FieldSet {
