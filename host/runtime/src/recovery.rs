@@ -82,6 +82,7 @@ pub(crate) fn note_doubts(store: &Store) -> Result<(), StoreError> {
                 attempts: u32::try_from(retries.len() + 1).unwrap_or(u32::MAX),
                 // It has not failed for good: its call goes on once somebody says what became of it.
                 dead: false,
+                last: None,
                 ms: 0,
                 ordinal: *ordinal,
                 outcome: Outcome::InDoubt(Doubt::Restart),

@@ -1286,6 +1286,10 @@ pub struct EffectOutcome {
     /// Whether it failed for good, on a route that keeps such effects for a person to retry or drop.
     #[serde(default, skip_serializing_if = "is_not")]
     pub dead: bool,
+    /// How its last sending ended, where that is not what became of the effect: it did not leave, after one that did; or the answer could
+    /// not be read, and had this status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Outcome>,
     /// Milliseconds from the first byte sent to the last received, or to giving up.
     #[serde(with = "number")]
     pub ms: u64,
@@ -1327,6 +1331,12 @@ impl EffectOutcome {
     #[must_use]
     pub const fn is_in_doubt(&self) -> bool {
         matches!(self.outcome, Outcome::InDoubt(_))
+    }
+
+    /// How its last sending ended.
+    #[must_use]
+    pub fn last_sending(&self) -> &Outcome {
+        self.last.as_ref().unwrap_or(&self.outcome)
     }
 
     /// Whether the service says that it did what was asked for.

@@ -50,7 +50,7 @@ pub(crate) use edit::Editing;
 pub use hold::Held;
 pub(crate) use hold::{WaitingEffect, ended, not_approved, same_way};
 pub use pause::Paused;
-pub(crate) use send::settled;
+pub(crate) use send::{one_outcome, settled};
 pub use shown::{FirstWrite, Shown, Would};
 
 /// What every entry of one call says about it.

@@ -573,6 +573,7 @@ fn outcome(ordinal: u32, outcome: Outcome) -> Body {
         window: "day 2026-11-21".into(),
     }];
     EffectOutcome {
+        last: None,
         absent: false,
         answer: Some(digest("answer")),
         attempts: 1,

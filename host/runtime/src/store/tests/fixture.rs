@@ -461,6 +461,7 @@ impl Call {
     pub(super) fn outcome(&mut self, ordinal: u32, settled: Vec<Settlement>) -> EntryDraft {
         let outcome = Outcome::Answered(Answered { status: 200 });
         let body = EffectOutcome {
+            last: None,
             absent: false,
             attempts: 1,
             dead: false,
@@ -479,6 +480,7 @@ impl Call {
 
     pub(super) fn in_doubt(&mut self, ordinal: u32) -> EntryDraft {
         let body = EffectOutcome {
+            last: None,
             absent: false,
             attempts: 1,
             dead: false,
