@@ -186,7 +186,7 @@ impl Host {
         let Some(accepted) = accepted(&story).filter(|_| !story.is_over()) else {
             return Err(refuse("is over already", "`ambit calls` prints what is not").into());
         };
-        let finished = ended_without_its_guest(accepted, story.tally(), End::Interrupted);
+        let finished = ended_without_its_guest(accepted, &story.guests, story.tally(), End::Interrupted);
         let entry = self.heading_of(&story)?.entry(finished);
         self.shared.store.commit(Batch {
             entries: vec![entry],

@@ -134,6 +134,10 @@ kinds! {
     EffectResolved = "effect-resolved",
     /// Safe mode keeps a call from a change: it goes on once that is lifted.
     CallPaused = "call-paused",
+    /// A call goes on with another guest, whose fuel counts.
+    CallResumed = "call-resumed",
+    /// A guest of a call ended, and its call has not.
+    GuestEnded = "guest-ended",
     /// A call's end. A receipt proves this entry.
     CallFinished = "call-finished",
 }
@@ -161,6 +165,8 @@ impl Kind {
             | Self::EffectChecked
             | Self::EffectResolved
             | Self::CallPaused
+            | Self::CallResumed
+            | Self::GuestEnded
             | Self::CallFinished => true,
             Self::LedgerOpened
             | Self::ConfigChanged
@@ -1456,6 +1462,26 @@ pub struct CallPaused {
     pub ordinal: u32,
     /// The stop's id.
     pub stop: String,
+}
+
+/// A call goes on, and another guest of it runs from its beginning: durable before that, where fuel is set aside for the call. One that
+/// has no end on the ledger ended with its host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallResumed {
+    /// Which guest of the call: 2 for the first that goes on.
+    pub guest: u32,
+}
+
+/// A guest of a call ended, and its call has not: it waits, or stays as it was. What its fuel comes to is settled with the call's end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GuestEnded {
+    /// Fuel used.
+    #[serde(with = "number")]
+    pub fuel: u64,
+    /// Which guest of the call.
+    pub guest: u32,
 }
 
 /// How a call ended.

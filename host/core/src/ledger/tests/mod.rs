@@ -11,6 +11,7 @@
 mod edits;
 mod entries;
 mod files;
+mod guests;
 mod notes;
 mod receipts;
 mod runs;
@@ -481,6 +482,14 @@ fn held(ordinal: u32) -> Body {
         undoes: None,
     }
     .into()
+}
+
+fn resumed(guest: u32) -> Body {
+    CallResumed { guest }.into()
+}
+
+fn guest_ended(guest: u32, fuel: u64) -> Body {
+    GuestEnded { fuel, guest }.into()
 }
 
 fn paused_by(stop: &str) -> Body {
