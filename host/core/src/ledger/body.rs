@@ -854,6 +854,9 @@ pub struct Rollback {
     pub by: By,
     /// The call that is undone.
     pub call: String,
+    /// Whether what somebody else changed since is written over too: the operator said so.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub over_changes: bool,
 }
 
 /// How a call is undone.

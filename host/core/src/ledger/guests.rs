@@ -60,6 +60,14 @@ impl Guests {
         if self.runs { None } else { self.used }
     }
 
+    /// How many began, and the fuel of all of them where the last used `last`; none where nobody knows. One alone is told as what its call
+    /// used.
+    #[must_use]
+    pub fn together(&self, last: u64) -> Option<(u32, Option<u64>)> {
+        let used = self.used.map(|used| used.saturating_add(last));
+        (self.began > 1).then_some((self.began, used))
+    }
+
     /// Whether a call's end settles no less fuel than its guests used, of what was set aside for it; and all of that where nobody knows.
     pub(super) fn settled_by(&self, accepted: &CallAccepted, finished: &CallFinished) -> bool {
         let used = self.used.map_or(u64::MAX, |used| used.saturating_add(finished.fuel));

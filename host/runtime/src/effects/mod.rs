@@ -49,6 +49,7 @@ pub use edit::Edited;
 pub(crate) use edit::Editing;
 pub use hold::Held;
 pub(crate) use hold::{WaitingEffect, ended, not_approved, same_way};
+use object::not_changed_since;
 pub use pause::Paused;
 pub(crate) use send::{one_outcome, settled};
 pub use shown::{FirstWrite, Shown, Would};
@@ -608,12 +609,14 @@ impl CallEffects {
         match self.decide(&admitted, spend, &[], known) {
             Ok(()) => {
                 self.read_before(known, &admitted)?;
+                not_changed_since(known, import, &admitted)?;
                 Ok(Permitted { admitted, spend })
             }
             Err(refusal) => match self.approvals_that_permit(&admitted, spend, &[], known, &refusal) {
                 needs if needs.is_empty() => Err(refusal.into()),
                 needs => {
                     self.read_before(known, &admitted)?;
+                    not_changed_since(known, import, &admitted)?;
                     let asks = self.asks_too(&admitted, spend, known, needs)?;
                     Err(self.hold(known, &admitted, spend, asks)?)
                 }

@@ -369,6 +369,7 @@ impl Call {
         let mut draft = self.accepted(vec![]);
         if let Body::CallAccepted(body) = &mut draft.body {
             body.undoes = Some(Rollback {
+                over_changes: false,
                 by,
                 call: call.to_owned(),
             });
@@ -515,7 +516,7 @@ impl Call {
             checked: self.tally.checks().to_vec(),
             edited: vec![],
             effects: self.tally.counts(),
-            fuel: 1,
+            fuel: 0,
             log: None,
             memory: 2,
             ms: 3,
@@ -533,6 +534,7 @@ impl Call {
     pub(super) fn ended_to_undo(mut draft: EntryDraft, by: By, call: &str) -> EntryDraft {
         if let Body::CallFinished(body) = &mut draft.body {
             body.undoes = Some(Rollback {
+                over_changes: false,
                 by,
                 call: call.to_owned(),
             });
