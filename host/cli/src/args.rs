@@ -902,6 +902,9 @@ pub(crate) struct Rollback {
     /// Only say what would be undone, and how.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Write back what there was before also over what somebody else changed since: else that is refused.
+    #[arg(long)]
+    pub(crate) over_changes: bool,
     /// Do not ask.
     #[arg(long, conflicts_with = "dry_run")]
     pub(crate) yes: bool,

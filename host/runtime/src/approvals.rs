@@ -602,7 +602,7 @@ impl Host {
         let end = End::Refused(refused(refusal, Some(of_call.commitment())));
         batch
             .entries
-            .push(heading.entry(ended_without_its_guest(accepted, &tally, end)));
+            .push(heading.entry(ended_without_its_guest(accepted, &stopped.story().guests, &tally, end)));
         batch.payloads.push(of_call);
         self.shared.store.commit(batch)?;
         Ok(Answer {
@@ -906,6 +906,7 @@ pub(crate) fn going_on<'h>(
     let last = stopped.story().effects.keys().next_back().copied();
     let tally = stopped.story().tally().clone();
     let call = stopped.story().call.clone();
+    let (guest, used_before) = (stopped.story().guests.next(), stopped.story().guests.used());
     let (waiting, unseen) = match stopped {
         Stopped::Held(waiting) => {
             let asked = transcript.held.zip(wire).ok_or_else(|| not_waiting(&call))?;
@@ -933,6 +934,8 @@ pub(crate) fn going_on<'h>(
         steps: u32::try_from(steps).unwrap_or(u32::MAX),
         ordinal: last.unwrap_or_default(),
         tally,
+        guest,
+        used_before,
     };
     let beginning = Beginning {
         entered: decided.entered,

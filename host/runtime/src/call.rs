@@ -16,11 +16,10 @@ use ambit_core::identity::Caller;
 use ambit_core::json::Json;
 use ambit_core::ledger::Principal;
 use ambit_core::ledger::body::{
-    Asked, CallAccepted, CallDenied, CallFinished, EffectChecked, End, Letter, Reservation, Returned, Rollback,
-    Settlement, Stage,
+    Asked, CallAccepted, CallDenied, CallFinished, EffectChecked, End, Letter, Reservation, Returned, Rollback, Stage,
 };
 use ambit_core::manifest::Function;
-use ambit_core::money::{Budget, Period, Unit};
+use ambit_core::money::Budget;
 use ambit_core::policy::{CallFacts, Mode};
 use ambit_core::run::{Run, RunError};
 use ambit_core::stop::Subject;
@@ -31,6 +30,7 @@ use serde::Serialize;
 use crate::config::Config;
 use crate::effects::{Beginning, CallEffects, Heading, Remains, no_room, refusal_json, refused};
 pub use crate::effects::{Edited, FirstWrite, Held, Paused, Shown, Would};
+use crate::guests::settled;
 use crate::host::{Host, Shared, Tool, now_ms};
 use crate::ids::{CallId, TraceId};
 use crate::random;
@@ -520,6 +520,7 @@ impl Host {
             started,
         } = accepted;
         let limits = beginning.grant.limits().clone();
+        let guest = self.guest_begins(&beginning, &reserved)?;
         let effects: Box<dyn Effects> = Box::new(CallEffects::new(Arc::clone(&self.shared), beginning));
         let ended = self.shared.sandbox.run(&tool.loaded, function, &args, &limits, effects);
         let Ended {
@@ -532,6 +533,7 @@ impl Host {
         let effects: Box<dyn Any> = effects;
         let mut effects = effects.downcast::<CallEffects>().map_err(|_| Fault::Lost)?;
         if let Some(refusal) = effects.stopped_while_held() {
+            self.guest_ended(&guest, fuel_used)?;
             return Ok(effects.into_still_held(refusal, started));
         }
         let left_over = effects.left_over()?;
@@ -554,6 +556,7 @@ impl Host {
         let held = remains.held.take().map(|held| Outcome::Held(Box::new(held)));
         let paused = remains.paused.take().map(|paused| Outcome::Paused(Box::new(paused)));
         if let Some(outcome) = held.or(paused) {
+            self.guest_ended(&guest, fuel_used)?;
             return Ok(Answer {
                 call: remains.heading.call,
                 trace: remains.heading.trace,
@@ -618,8 +621,8 @@ impl Host {
             log if log.is_empty() => None,
             log => Some(keep("log", log.into_bytes())?),
         };
-        // A call that waited ran more than once: what it used before nobody counted, so all that was set aside counts.
-        let fuel = if remains.resumed { u64::MAX } else { cost.fuel };
+        // Each guest of a call that waited was computed anew.
+        let fuel = remains.used_before.map(|before| before.saturating_add(cost.fuel));
         let settled = reserved.into_iter().map(|reservation| settled(reservation, fuel));
         let entry = remains.heading.entry(CallFinished {
             asked,
@@ -761,19 +764,6 @@ fn call_reservations<'a>(
         })
     });
     reserved.collect()
-}
-
-/// What a call's reservation comes to: the fuel that was used, or the call itself, however it ended.
-fn settled(reservation: Reservation, fuel: u64) -> Settlement {
-    let unit = reservation.window.parse().ok().map(|period: Period| period.unit());
-    Settlement {
-        amount: match unit {
-            Some(Unit::Fuel) => fuel.min(reservation.amount),
-            _ => reservation.amount,
-        },
-        budget: reservation.budget,
-        window: reservation.window,
-    }
 }
 
 pub(crate) fn millis(time: std::time::Duration) -> u64 {

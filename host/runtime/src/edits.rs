@@ -114,17 +114,25 @@ impl Host {
             function,
             args,
             beginning,
+            reserved,
             ..
         } = accepted;
         let limits = beginning.grant.limits().clone();
+        let guest = self.guest_begins(&beginning, &reserved)?;
         let effects: Box<dyn Effects> = Box::new(CallEffects::new(Arc::clone(&self.shared), beginning));
         let ended = self.shared.sandbox.run(&tool.loaded, function, &args, &limits, effects);
-        let Ended { outcome, effects, .. } = ended;
+        let Ended {
+            outcome,
+            fuel_used,
+            effects,
+            ..
+        } = ended;
         let effects: Box<dyn Any> = effects;
         let mut effects = effects.downcast::<CallEffects>().map_err(|_| Fault::Lost)?;
         if let Some(fault) = effects.take_fault() {
             return Err(fault.into());
         }
+        self.guest_ended(&guest, fuel_used)?;
         Ok(match (effects.take_edited(), outcome) {
             (Some(edited), _) => edited.map(|_| ()),
             (None, sandbox::Outcome::Stopped(refusal)) => Err(refusal),

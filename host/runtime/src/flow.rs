@@ -2,23 +2,25 @@
 //!
 //! The arithmetic is [`ambit_core::flow`]'s; here are the clock, the locks and the ledger. A breaker's changes are entries, written
 //! while it is locked, so that the ledger has them in the order in which they happened. What a new process goes on from is read from
-//! the ledger ([`Past`]); failures that were counted by a breaker that is closed begin anew.
+//! the ledger ([`Past`]): open breakers, the failures that a closed one still counts, and what was sent. What a failure is says
+//! [`How::of`] alone, of a sending that ends here as of one that is read back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ambit_core::error::{Code, Refusal};
-use ambit_core::flow::{Attempt, Blocked, Breaker, Bucket, Change, How, Jitter, Pass, Standing};
+use ambit_core::flow::{Attempt, Blocked, Breaker, Bucket, Change, How, Jitter, Pass, Standing, is_unreached};
 use ambit_core::ledger::EntryDraft;
 use ambit_core::ledger::body::{BreakerClosed, BreakerOpened, ClosedBy};
 use ambit_core::scope::Tier;
 use parking_lot::Mutex;
 
 use crate::config::Config;
+use crate::effects::one_outcome;
 use crate::gate::{SendError, Sent};
 use crate::host::now_ms;
 use crate::random;
-use crate::store::{Batch, Past, Reader, Store, StoreError};
+use crate::store::{Batch, Past, Reader, Since, Store, StoreError};
 
 /// How long an effect waits for its turn at most.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -74,7 +76,14 @@ impl Flow {
         let rates = connections.values().flat_map(|state| state.rates.values());
         let memory = rates.map(|bucket| bucket.rate().memory_ms()).max();
         let ago = |ms: u64| i64::try_from(now.saturating_sub(ms)).unwrap_or(i64::MAX);
-        let past = reader.past(ago(LONGEST_PAUSE_MS), memory.map(ago))?;
+        let circuits = connections.values().flat_map(|state| state.circuits.values());
+        let within = circuits.map(|circuit| circuit.breaker.rule().within_ms).max();
+        let since = Since {
+            paused_ms: ago(LONGEST_PAUSE_MS),
+            sent_ms: memory.map(ago),
+            failed_ms: within.map(ago),
+        };
+        let past = reader.past(since)?;
         for (name, state) in &mut connections {
             state.go_on(name, &past);
         }
@@ -261,10 +270,16 @@ impl State {
 
     /// Goes on from what the ledger says.
     fn go_on(&mut self, name: &str, past: &Past) {
+        let own: BTreeSet<Option<String>> = self.circuits.keys().cloned().collect();
         for (of, circuit) in &mut self.circuits {
-            if let Some((until, in_a_row)) = past.open.get(&(name.to_owned(), of.clone())) {
-                circuit.breaker.go_on_open(*until, *in_a_row);
-            }
+            let changed = past.changed.get(&(name.to_owned(), of.clone())).copied();
+            let failures = past.failed.iter().filter(|(_, connection, route)| {
+                let route = Some(route.clone());
+                let under = if own.contains(&route) { route } else { None };
+                connection == name && under == *of
+            });
+            let failures = failures.map(|(failure, ..)| *failure);
+            circuit.breaker = Breaker::recorded(circuit.breaker.rule(), changed, failures);
         }
         for (of, bucket) in &mut self.rates {
             past.sent
@@ -309,23 +324,12 @@ impl Drop for Leave<'_> {
     }
 }
 
-/// What a sending says of its service. An answer that could not be read says nothing: its size and form can be the guest's doing.
+/// What a sending says of its service. That a probe was answered, and nobody could read it, shows nothing: its size and form can be the
+/// guest's doing.
 pub(crate) fn how(sent: &Result<Sent, SendError>) -> How {
-    let of_status = |status: u16| match status {
-        500.. => How::Bad,
-        429 => How::Neither,
-        _ => How::Good,
-    };
-    match sent {
-        Ok(sent) => of_status(sent.status),
-        Err(SendError::NotSent(refusal)) if is_unreached(refusal) => How::Bad,
-        // What an operator stopped says nothing of the service.
-        Err(SendError::NotSent(_) | SendError::Stopped(_)) => How::Neither,
-        Err(SendError::Unknown(_) | SendError::Late(_)) => How::Bad,
-        Err(SendError::Unusable { status, .. }) => match of_status(*status) {
-            How::Bad => How::Bad,
-            How::Good | How::Neither => How::Neither,
-        },
+    match (How::of(&one_outcome(sent)), sent) {
+        (How::Good, Err(_)) => How::Neither,
+        (how, _) => how,
     }
 }
 
@@ -337,15 +341,10 @@ pub(crate) fn attempt(sent: &Result<Sent, SendError>) -> Attempt {
             status: *status,
             later_ms,
         },
-        Err(SendError::NotSent(refusal)) if is_unreached(refusal) => Attempt::Unreached,
+        Err(SendError::NotSent(refusal)) if is_unreached(refusal.code) => Attempt::Unreached,
         Err(SendError::NotSent(_) | SendError::Stopped(_)) => Attempt::Final,
         Err(SendError::Unknown(_) | SendError::Late(_)) => Attempt::Lost,
     }
-}
-
-/// Whether nothing was sent because the service could not be reached, and not for what was to be sent.
-fn is_unreached(refusal: &Refusal) -> bool {
-    matches!(refusal.code, Code::Address | Code::Tls | Code::Limit)
 }
 
 /// How long the service asked to be left alone.

@@ -21,7 +21,7 @@ use crate::config::lock::{Lock, Pin};
 use crate::config::{self, Config};
 use crate::host::{self, OpenError};
 use crate::runs::{self, NewRun};
-use crate::store::{Batch, Erasure, Faults, Keys, Person, Store};
+use crate::store::{Batch, Erasure, Faults, Keys, Person, Since, Store};
 
 /// What [`init`] made.
 #[derive(Debug, Clone)]
@@ -371,9 +371,13 @@ pub fn delegate(home: &Path, note: &str) -> Result<Delegation, OpenError> {
 pub fn reset_connection(home: &Path, name: &str) -> Result<Vec<Option<String>>, OpenError> {
     let config = Config::load(home)?;
     let store = open_store(home)?;
-    let mut open = store.reader()?.past(i64::MAX, None)?.open;
-    open.retain(|(connection, _), _| connection == name);
-    let routes: Vec<Option<String>> = open.into_keys().map(|(_, route)| route).collect();
+    let past = store.reader()?.past(Since {
+        paused_ms: i64::MAX,
+        sent_ms: None,
+        failed_ms: None,
+    })?;
+    let ours = past.open().filter(|(connection, _)| connection == name);
+    let routes: Vec<Option<String>> = ours.map(|(_, route)| route.clone()).collect();
     if config.connection(name).is_none() && routes.is_empty() {
         let names: Vec<&str> = config.connections().map(|(name, _)| name).collect();
         let message = format!("there is no connection `{}`", ambit_core::error::printable(name));

@@ -9,9 +9,8 @@ use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Problem, Refusal};
 use ambit_core::grant::Limits;
 use ambit_core::identity::Directory;
-use ambit_core::ledger::body::{
-    CallAccepted, CallFinished, ConfigChanged, End, PolicyChanged, Reservation, Settlement,
-};
+use ambit_core::ledger::body::{CallAccepted, CallFinished, ConfigChanged, End, PolicyChanged, Reservation};
+use ambit_core::ledger::guests::Guests;
 use ambit_core::ledger::{EntryDraft, Tally};
 use ambit_core::money::{Budget, Unit};
 use ambit_core::policy::{EntityKind, PolicySet};
@@ -22,6 +21,7 @@ use crate::call::Fault;
 use crate::config::{Config, LedgerConfig};
 use crate::flow::Flow;
 use crate::gate::{Upstream, Wire, most_received};
+use crate::guests::settled;
 use crate::home;
 use crate::operators::Operators;
 use crate::recovery;
@@ -485,13 +485,15 @@ fn upstreams(config: &Config, tools: &BTreeMap<String, Tool>) -> Result<BTreeMap
     }
 }
 
-/// The end of a call whose guest did not come to one. It has used what it could: how far the guest came, nobody knows.
-pub(crate) fn ended_without_its_guest(accepted: &CallAccepted, tally: &Tally, outcome: End) -> CallFinished {
-    let in_full = |reservation: &Reservation| Settlement {
-        amount: reservation.amount,
-        budget: reservation.budget.clone(),
-        window: reservation.window.clone(),
-    };
+/// The end of a call whose guest did not come to one. Where it ended with its host, nobody knows how far it came, and it has used all
+/// that it could; what guests used that waited is known. `tally` is of all that its entries say, those of its end among them.
+pub(crate) fn ended_without_its_guest(
+    accepted: &CallAccepted,
+    guests: &Guests,
+    tally: &Tally,
+    outcome: End,
+) -> CallFinished {
+    let settle = |reservation: &Reservation| settled(reservation.clone(), guests.used());
     CallFinished {
         asked: accepted.asked.clone(),
         checked: tally.checks().to_vec(),
@@ -502,7 +504,7 @@ pub(crate) fn ended_without_its_guest(accepted: &CallAccepted, tally: &Tally, ou
         memory: 0,
         ms: 0,
         outcome,
-        settled: accepted.reserved.iter().map(in_full).collect(),
+        settled: accepted.reserved.iter().map(settle).collect(),
         spent: tally.spent(),
         undoes: accepted.undoes.clone(),
         upstream: 0,

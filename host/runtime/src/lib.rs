@@ -19,6 +19,7 @@ pub mod edits;
 mod effects;
 pub mod flow;
 pub mod gate;
+mod guests;
 pub mod home;
 pub mod host;
 pub mod ids;

@@ -82,6 +82,7 @@ pub(crate) fn note_doubts(store: &Store) -> Result<(), StoreError> {
                 attempts: u32::try_from(retries.len() + 1).unwrap_or(u32::MAX),
                 // It has not failed for good: its call goes on once somebody says what became of it.
                 dead: false,
+                last: None,
                 ms: 0,
                 ordinal: *ordinal,
                 outcome: Outcome::InDoubt(Doubt::Restart),
@@ -185,7 +186,7 @@ impl Host {
         let Some(accepted) = accepted(&story).filter(|_| !story.is_over()) else {
             return Err(refuse("is over already", "`ambit calls` prints what is not").into());
         };
-        let finished = ended_without_its_guest(accepted, story.tally(), End::Interrupted);
+        let finished = ended_without_its_guest(accepted, &story.guests, story.tally(), End::Interrupted);
         let entry = self.heading_of(&story)?.entry(finished);
         self.shared.store.commit(Batch {
             entries: vec![entry],

@@ -19,7 +19,7 @@ use ambit_core::ledger::body::{Asked, By, Rollback, Stage, Undoes};
 use ambit_core::ledger::story::Opening;
 use ambit_core::ledger::{CallStory, Principal};
 use ambit_core::policy::Mode;
-use ambit_core::undo::{self, Obstacle};
+use ambit_core::undo::{self, Inverse, Obstacle};
 
 use crate::approvals::ApprovalError;
 use crate::call::{Accepted, Answer, CallRequest, Cost, Decided, Denied, Fault, Listener, Outcome, millis};
@@ -103,11 +103,17 @@ impl Host {
     }
 
     /// Undoes a call: all of it that can be undone, the last effect first, up to the first that is refused or fails. Every answer is on the
-    /// ledger, and so is a refusal. What an earlier rollback did is not done again. Blocks as [`Host::call`] does.
+    /// ledger, and so is a refusal. What an earlier rollback did is not done again. What would be written back over what somebody else
+    /// changed since is refused, unless `over_changes` says so. Blocks as [`Host::call`] does.
     ///
     /// # Errors
     /// Where the ledger cannot be read or written, has no such call, or a rollback by function that was interrupted cannot go on.
-    pub fn roll_back(&self, call: &str, listener: Option<Listener>) -> Result<Answer, RollbackError> {
+    pub fn roll_back(
+        &self,
+        call: &str,
+        over_changes: bool,
+        listener: Option<Listener>,
+    ) -> Result<Answer, RollbackError> {
         let reader = self.reader()?;
         let Some(_alone) = self.shared.alone(call) else {
             let past = Past::read(&reader, call)?;
@@ -136,7 +142,7 @@ impl Host {
         };
         match plan.refusal() {
             Some(refusal) => self.not_undone(&reader, &past.story, refusal),
-            None => Ok(self.undo(&reader, &past.story, plan, listener)?),
+            None => Ok(self.undo(&reader, &past.story, (plan, over_changes), listener)?),
         }
     }
 
@@ -146,6 +152,7 @@ impl Host {
         asking.undoes = Some(Rollback {
             by: By::Routes,
             call: story.call.clone(),
+            over_changes: false,
         });
         Ok(self.deny(asking, Denied::at_stage(Stage::Undo, refusal))?)
     }
@@ -154,7 +161,7 @@ impl Host {
         &self,
         reader: &Reader,
         story: &CallStory,
-        plan: Plan,
+        (plan, over_changes): (Plan, bool),
         listener: Option<Listener>,
     ) -> Result<Answer, Fault> {
         let mut request = of_story(reader, story);
@@ -167,6 +174,7 @@ impl Host {
         let undoes = Rollback {
             by: plan.by(),
             call: story.call.clone(),
+            over_changes: over_changes && plan.by() == By::Routes,
         };
         asking.undoes = Some(undoes.clone());
         let _running = self.shared.alone(asking.heading.call.as_str());
@@ -220,7 +228,7 @@ impl Host {
         } = accepted;
         let started = Instant::now();
         let mut effects = CallEffects::new(Arc::clone(&self.shared), beginning);
-        let done = take_back(&mut effects, plan);
+        let done = take_back(&mut effects, plan, undoes.over_changes);
         if let Some(refusal) = effects.stopped_while_held() {
             return Ok(effects.into_still_held(refusal, started));
         }
@@ -260,7 +268,7 @@ impl Host {
 type Done = Vec<(u32, Fate)>;
 
 /// Takes back what can be, up to the first that is not.
-fn take_back(effects: &mut CallEffects, plan: &Plan) -> Result<Done, Refusal> {
+fn take_back(effects: &mut CallEffects, plan: &Plan, over_changes: bool) -> Result<Done, Refusal> {
     let mut done = Vec::new();
     let mut failed = None;
     for item in &plan.items {
@@ -272,7 +280,11 @@ fn take_back(effects: &mut CallEffects, plan: &Plan) -> Result<Done, Refusal> {
                     call: plan.call.clone(),
                     ordinal: item.ordinal,
                 };
-                let fate = fate(effects.take_back(&item.connection, inverse, &undoes)?);
+                let inverse = Inverse {
+                    wrote: inverse.wrote.clone().filter(|_| !over_changes),
+                    ..inverse.clone()
+                };
+                let fate = fate(effects.take_back(&item.connection, &inverse, &undoes)?);
                 if !ambit_core::guard!("undo.stops", fate.is_undone()) {
                     failed = Some(item.ordinal);
                 }

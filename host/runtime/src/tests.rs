@@ -163,6 +163,8 @@ mod edits;
 mod faults;
 #[path = "tests_flow.rs"]
 mod flow;
+#[path = "tests_guests.rs"]
+mod guests;
 #[path = "tests_holds.rs"]
 mod holds;
 #[path = "tests_objects.rs"]

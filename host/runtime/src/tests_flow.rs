@@ -180,6 +180,80 @@ fn a_service_that_fails_is_left_alone_until_a_read_shows_that_it_works() {
 }
 
 #[test]
+fn a_breaker_counts_failures_over_processes() {
+    let folder = tempfile::tempdir().unwrap();
+    let coded = Reply::Status(502, "Content-Encoding: gzip\r\n");
+    let service = Scripted::start([
+        DOWN,
+        Reply::Status(200, ""),
+        Reply::HangUp,
+        Reply::Status(404, ""),
+        coded,
+    ]);
+    let four = BREAKER.replace("failures = 2", "failures = 4").replace("400ms", "1h");
+    home_with(folder.path(), &service, &four, "", "");
+    let call = |function| refusals(&open(folder.path()).unwrap(), function);
+    for expected in [1, 1, 2, 2, 3] {
+        assert_eq!(call("post"), []);
+        assert_eq!(breaker(folder.path()), Standing::Closed(expected));
+    }
+    assert!(!kinds(folder.path(), &[Kind::EffectOutcome]).contains(&Kind::BreakerOpened));
+    service.will([DOWN]);
+    assert_eq!(call("get"), [], "the fourth");
+    assert_eq!(call("get"), [Code::Breaker]);
+    assert_eq!(
+        (service.requests(), kinds(folder.path(), &[Kind::BreakerOpened]).len()),
+        (6, 1)
+    );
+    // Closed by hand, nothing of that counts any more.
+    home::reset_connection(folder.path(), "things").unwrap();
+    assert_eq!(breaker(folder.path()), Standing::Closed(0));
+    service.will([DOWN]);
+    assert_eq!(call("get"), []);
+    assert_eq!(breaker(folder.path()), Standing::Closed(1));
+    verifies(folder.path());
+}
+
+#[test]
+fn each_sending_of_an_effect_counts_for_the_next_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Scripted::start([
+        Reply::HangUp,
+        Reply::Status(503, "Retry-After: 0\r\n"),
+        Reply::Status(200, ""),
+    ]);
+    let many = BREAKER.replace("failures = 2", "failures = 9");
+    home_with(folder.path(), &service, &many, "", &format!("{KEYED}\n{many}"));
+    let path = folder.path().join("ambit.toml");
+    let standing = || {
+        let flow = Flow::open(
+            &Config::load(folder.path()).unwrap(),
+            &Reader::open(folder.path()).unwrap(),
+        );
+        let [connection] = flow.unwrap().standing().try_into().unwrap();
+        connection
+            .breakers
+            .into_iter()
+            .map(|(_, standing)| standing)
+            .collect::<Vec<_>>()
+    };
+    refusals(&open(folder.path()).unwrap(), "post");
+    let [shared, own] = [Standing::Closed(0), Standing::Closed(2)];
+    assert_eq!(
+        standing(),
+        [shared, own],
+        "the route's own breaker, and not its connection's"
+    );
+    // What did not leave at last fails too, whatever became of what left before.
+    let text = std::fs::read_to_string(&path).unwrap();
+    let gone = "allow_private = true\nconnect_to = \"127.0.0.1:1\"";
+    std::fs::write(&path, text.replace("allow_private = true", gone)).unwrap();
+    refusals(&open(folder.path()).unwrap(), "post");
+    assert_eq!(standing(), [shared, Standing::Closed(5)]);
+    verifies(folder.path());
+}
+
+#[test]
 fn what_a_service_declines_does_not_open_its_breaker() {
     let folder = tempfile::tempdir().unwrap();
     let no = Reply::Status(404, "");

@@ -965,3 +965,103 @@ fn what_is_sent_again_is_for_what_was_read_at_first() {
     }
     assert!(again >= 1, "nothing was in doubt");
 }
+
+/// A home whose changes are written back, a call that changed a thing, and its service.
+fn written_once(folder: &Path, policy: &str) -> (Things, Host, String) {
+    let things = Things::start();
+    drop(set_up(folder, &things, policy, BY_PATH, ""));
+    let path = folder.join("ambit.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let change = "\"POST /things/{id}\"\n";
+    assert!(text.contains(change), "{text}");
+    std::fs::write(&path, text.replace(change, &format!("{change}undo = \"write-back\"\n"))).unwrap();
+    let host = open(folder).unwrap();
+    let answer = host.call(put(r#"{"email":"b@x"}"#)).unwrap();
+    assert!(matches!(answer.outcome, Outcome::Ok(_)), "{answer:?}");
+    (things, host, answer.call.to_string())
+}
+
+fn thing(things: &Things) -> Value {
+    things.state.lock().things["1"].clone()
+}
+
+#[test]
+fn what_somebody_changed_since_is_not_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let (things, host, call) = written_once(folder.path(), POLICY);
+    let theirs = json!({ "id": "1", "email": "theirs@x", "name": "Ann" });
+    things.state.lock().put("1", theirs.clone());
+    let plan = host.plan_rollback(&call).unwrap();
+    assert!(plan.items[0].inverse.as_ref().unwrap().wrote.is_some());
+    let answer = host.roll_back(&call, false, None).unwrap();
+    let Outcome::ToolError(told) = &answer.outcome else {
+        panic!("{answer:?}")
+    };
+    let told = told.to_canonical();
+    assert!(
+        told.contains("the object changed since: `email` is not as the effect wrote it"),
+        "{told}"
+    );
+    assert!(!told.contains("theirs"), "no value is told");
+    let refused = &answer.refused_effects[0];
+    assert_eq!(refused.code, Code::Stale);
+    assert!(
+        refused.advice.as_ref().unwrap().contains("--over-changes"),
+        "{refused:?}"
+    );
+    assert_eq!(thing(&things), theirs);
+    // Gone is another change.
+    things.state.lock().things.clear();
+    let answer = host.roll_back(&call, false, None).unwrap();
+    assert!(
+        answer.refused_effects[0].message.contains("not there any more"),
+        "{answer:?}"
+    );
+    things.state.lock().put("1", theirs);
+    // The operator says so: it is on the ledger.
+    let answer = host.roll_back(&call, true, None).unwrap();
+    assert!(matches!(answer.outcome, Outcome::Ok(_)), "{answer:?}");
+    assert_eq!(thing(&things)["email"], "a@x");
+    let story = host.reader().unwrap().story(answer.call.as_str()).unwrap();
+    assert!(story.undoes().unwrap().over_changes);
+    drop(host);
+    recovery::in_order(folder.path());
+}
+
+#[test]
+fn what_somebody_changed_beside_it_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (things, host, call) = written_once(folder.path(), POLICY);
+    let beside = json!({ "id": "1", "email": "b@x", "name": "Beth" });
+    things.state.lock().put("1", beside);
+    let answer = host.roll_back(&call, false, None).unwrap();
+    assert!(matches!(answer.outcome, Outcome::Ok(_)), "{answer:?}");
+    assert_eq!(thing(&things), json!({ "id": "1", "email": "a@x", "name": "Beth" }));
+    let story = host.reader().unwrap().story(answer.call.as_str()).unwrap();
+    assert!(!story.undoes().unwrap().over_changes);
+    drop(host);
+    recovery::in_order(folder.path());
+}
+
+/// Also what people approved: it is read again when it goes on.
+#[test]
+fn an_approved_writing_back_is_for_what_the_effect_wrote() {
+    for over in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let (things, host, call) = written_once(folder.path(), POLICY);
+        drop(host);
+        std::fs::write(folder.path().join("policy/main.cedar"), ONE).unwrap();
+        let host = open(folder.path()).unwrap();
+        let answer = host.roll_back(&call, over, None).unwrap();
+        assert_eq!(approve(&host, &held(&answer), "rita").unwrap(), Standing::Approved);
+        if !over {
+            let theirs = json!({ "id": "1", "email": "theirs@x", "name": "Ann" });
+            things.state.lock().put("1", theirs);
+        }
+        let ended = host.resume(answer.call.as_str(), None).unwrap();
+        assert_eq!(matches!(ended.outcome, Outcome::Ok(_)), over, "{ended:?}");
+        assert_eq!(thing(&things)["email"], if over { "a@x" } else { "theirs@x" });
+        drop(host);
+        recovery::in_order(folder.path());
+    }
+}

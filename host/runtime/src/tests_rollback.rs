@@ -154,7 +154,7 @@ fn called(host: &Host, request: CallRequest) -> String {
 }
 
 fn roll_back(host: &Host, call: &str) -> Answer {
-    host.roll_back(call, None).unwrap()
+    host.roll_back(call, false, None).unwrap()
 }
 
 fn code(answer: &Answer) -> Option<Code> {
@@ -565,7 +565,7 @@ fn a_rollback_goes_on_from_wherever_the_host_ended() {
             ..HostOptions::default()
         };
         let failing = Host::open(Config::load(folder.path()).unwrap(), options);
-        let whole = failing.is_ok_and(|host| host.roll_back(&call, None).is_ok());
+        let whole = failing.is_ok_and(|host| host.roll_back(&call, false, None).is_ok());
         let host = open(folder.path()).unwrap();
         if !whole {
             ended += 1;
@@ -611,7 +611,7 @@ fn no_guest_goes_on_with_a_rollback_that_was_interrupted() {
             ..HostOptions::default()
         };
         let host = Host::open(Config::load(folder.path()).unwrap(), options).ok()?;
-        host.roll_back(&call, None).err()?;
+        host.roll_back(&call, false, None).err()?;
         drop(host);
         let host = open(folder.path()).unwrap();
         let unended = host.unended().unwrap();

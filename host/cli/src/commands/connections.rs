@@ -93,7 +93,9 @@ fn print(one: &Connection, origin: &str, w: &mut dyn Write) -> io::Result<()> {
     }
     for (route, standing) in &one.breakers {
         let (style, what) = match standing {
-            Standing::Closed(_) => (style::GOOD, "closed".to_owned()),
+            Standing::Closed(0) => (style::GOOD, "closed".to_owned()),
+            Standing::Closed(1) => (style::GOOD, "closed, 1 failure counts".to_owned()),
+            Standing::Closed(failures) => (style::GOOD, format!("closed, {failures} failures count")),
             Standing::Open { until_ms, .. } => (style::BAD, format!("open until {}", time(*until_ms))),
             Standing::HalfOpen { .. } => (style::WARN, "half-open: a read shows whether it works again".to_owned()),
         };

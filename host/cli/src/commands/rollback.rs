@@ -47,26 +47,28 @@ pub(crate) fn run(args: &Rollback, home: &Path, out: Output) -> Result<Exit, Fai
         // What cannot be undone at all is written down, and nothing is asked.
         Err(RollbackError::Refused(refusal)) if args.dry_run => return Err(unusable(refusal)),
         Err(RollbackError::Refused(_)) => {
-            let answer = host.roll_back(&call, None)?;
+            let answer = host.roll_back(&call, args.over_changes, None)?;
             call::tell(&host, &answer, &tool, None, out)?;
             return exit(&host, &answer, None);
         }
         Err(error) => return Err(error.into()),
     };
     if args.dry_run {
-        out.result(&document(&plan), |w| told(&plan, w))?;
+        out.result(&document(&plan, args.over_changes), |w| {
+            told(&plan, args.over_changes, w)
+        })?;
         return Ok(Exit::Done);
     }
     if out.format == Format::Human {
         let mut text = Vec::new();
-        told(&plan, &mut text).map_err(|error| Failure::internal(error.to_string()))?;
+        told(&plan, args.over_changes, &mut text).map_err(|error| Failure::internal(error.to_string()))?;
         note(String::from_utf8_lossy(&text).trim_end());
     }
     if !args.yes && plan.refusal().is_none() {
         confirm()?;
     }
     let undoing = output::working("undoing");
-    let answer = host.roll_back(&call, Some(undoing.listener()))?;
+    let answer = host.roll_back(&call, args.over_changes, Some(undoing.listener()))?;
     drop(undoing);
     call::tell(&host, &answer, &tool, None, out)?;
     exit(&host, &answer, Some(&plan))
@@ -120,7 +122,7 @@ fn confirm() -> Result<(), Failure> {
 }
 
 /// What would be done, for programs.
-fn document(plan: &Plan) -> Value {
+fn document(plan: &Plan, over_changes: bool) -> Value {
     let item = |item: &Item| {
         let place = format!("{}/{}", item.connection, item.route);
         let (state, how) = match &item.inverse {
@@ -137,6 +139,7 @@ fn document(plan: &Plan) -> Value {
             "spend": item.spend,
             "by": state,
             "how": how,
+            "only_unchanged": looks(plan, item) && !over_changes,
         })
     };
     json!({
@@ -153,8 +156,14 @@ fn words(item: &Item, route: &str, words: &GuestRequest) -> String {
     format!("{} {} ({}/{route})", words.method, words.path, item.connection)
 }
 
+/// Whether it is looked at first whether somebody changed it since.
+fn looks(plan: &Plan, item: &Item) -> bool {
+    let wrote = item.inverse.as_ref().is_ok_and(|inverse| inverse.wrote.is_some());
+    wrote && plan.function.is_none()
+}
+
 /// What would be done, for people.
-fn told(plan: &Plan, w: &mut dyn Write) -> io::Result<()> {
+fn told(plan: &Plan, over_changes: bool, w: &mut dyn Write) -> io::Result<()> {
     writeln!(w, "How {} would be undone, the last effect first:", plan.call)?;
     for item in &plan.items {
         let spend = item.spend.map_or_else(String::new, |spend| {
@@ -171,6 +180,11 @@ fn told(plan: &Plan, w: &mut dyn Write) -> io::Result<()> {
         let (on, off) = (colour.render(), colour.render_reset());
         writeln!(w, "  effect {}: {}", item.ordinal, untrusted(&place))?;
         writeln!(w, "    {on}{}{off}", untrusted(&how))?;
+        match (looks(plan, item), over_changes) {
+            (true, false) => writeln!(w, "    if nobody changed it since: that is looked at first")?,
+            (true, true) => writeln!(w, "    whatever somebody else changed since")?,
+            (false, _) => {}
+        }
     }
     if let Some((function, args)) = &plan.function {
         writeln!(w, "  {} {}", untrusted(function), untrusted(&args.to_canonical()))?;

@@ -8,6 +8,7 @@ use ambit_core::ledger::body::{
     Amount, By, CallFinished, Cause, Doubt, EffectChecked, EffectHeld, EffectIntent, EffectOutcome, End, Found,
     HoldEdited, HoldVoted, Outcome, Refused, Shown, Stage, Undoes,
 };
+use ambit_core::ledger::guests::Guests;
 use ambit_core::ledger::story::{EditStory, EffectStory, HoldStory, Opening, Told};
 use ambit_core::ledger::{CallStory, utc};
 use ambit_runtime::approvals::told;
@@ -44,7 +45,7 @@ pub(crate) fn print(story: &CallStory, payload: &Payloads<'_>, w: &mut dyn Write
         teller.line(w, style::WARN, pause.stamp.time_ms(), &what)?;
     }
     match &story.finished {
-        Some(finished) => teller.finished(finished, w),
+        Some(finished) => teller.finished(finished, &story.guests, w),
         None if story.is_over() || story.waiting().is_some() => Ok(()),
         None => teller.line(
             w,
@@ -111,7 +112,12 @@ impl Teller<'_> {
                 By::Function => "by its tool's function",
                 By::Routes => "by its routes",
             };
-            field(w, "undoes", &format!("{}, {how}", undoes.call))?;
+            let over = if undoes.over_changes {
+                ", over what somebody else changed since"
+            } else {
+                ""
+            };
+            field(w, "undoes", &format!("{}, {how}{over}", undoes.call))?;
         }
         for (name, digest) in [("tool", story.tool), ("policy", story.policy), ("config", story.config)] {
             if let Some(digest) = digest {
@@ -341,7 +347,7 @@ impl Teller<'_> {
         self.value(w, "difference", &format!("effect/{ordinal}/diff"))
     }
 
-    fn finished(&self, told: &Told<CallFinished>, w: &mut dyn Write) -> io::Result<()> {
+    fn finished(&self, told: &Told<CallFinished>, guests: &Guests, w: &mut dyn Write) -> io::Result<()> {
         let finished = &told.what;
         let (colour, what) = match &finished.outcome {
             End::Ok(_) => (style::GOOD, "finished"),
@@ -386,7 +392,12 @@ impl Teller<'_> {
                 finished.ms,
                 finished.upstream
             ),
-        )
+        )?;
+        match guests.together(finished.fuel) {
+            None => Ok(()),
+            Some((count, Some(fuel))) => field(w, "guests", &format!("{count}, with {fuel} fuel together")),
+            Some((count, None)) => field(w, "guests", &format!("{count}; what one used nobody knows")),
+        }
     }
 
     fn refused(&self, refused: &Refused, decided: &[String], detail: &str, w: &mut dyn Write) -> io::Result<()> {

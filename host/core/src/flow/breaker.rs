@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use serde::Deserialize;
 
 use super::{Jitter, TimeSpec, count};
+use crate::error::Code;
 use crate::guard;
+use crate::ledger::body::{Answered, Doubt, Outcome};
 
 /// How much longer than at first a breaker stays open at most.
 const LONGEST: u64 = 64;
@@ -111,6 +113,49 @@ pub enum How {
     Neither,
 }
 
+impl How {
+    /// What one sending says of its service, by what the ledger says of it: the one place that says what a failure is. What a service
+    /// declines is none, nor is an answer that could not be read unless its status is one, as a guest could have asked for it; and what
+    /// nobody saw, or an operator stopped, says nothing.
+    #[must_use]
+    pub const fn of(sending: &Outcome) -> Self {
+        match sending {
+            Outcome::Answered(Answered { status: 500.. }) | Outcome::InDoubt(Doubt::Connection | Doubt::Timeout) => {
+                Self::Bad
+            }
+            Outcome::NotSent(refused) if is_unreached(refused.code) => Self::Bad,
+            Outcome::Answered(Answered { status: 429 })
+            | Outcome::InDoubt(Doubt::Answer | Doubt::Restart | Doubt::Stopped)
+            | Outcome::NotSent(_) => Self::Neither,
+            Outcome::Answered(_) => Self::Good,
+        }
+    }
+}
+
+/// Whether nothing was sent because the service could not be reached, and not for what was to be sent.
+#[must_use]
+pub const fn is_unreached(code: Code) -> bool {
+    matches!(code, Code::Address | Code::Tls | Code::Limit)
+}
+
+/// The last change of a breaker, as a record has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// Its place in the record.
+    pub index: u64,
+    /// Until when it is open, in milliseconds, and how many times in a row it opened; none where it closed.
+    pub open: Option<(u64, u32)>,
+}
+
+/// A failure, as a record has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The place in the record of what says that its request leaves.
+    pub began: u64,
+    /// When it was recorded, in milliseconds.
+    pub at_ms: u64,
+}
+
 /// A change that others are told of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -172,9 +217,28 @@ impl Breaker {
         }
     }
 
-    /// Goes on as one that was opened before: [`Breaker::opened`] under the same rule.
-    pub fn go_on_open(&mut self, until_ms: u64, in_a_row: u32) {
-        *self = Self::opened(self.rule, until_ms, in_a_row);
+    /// One that goes on from a record: its last change, if it ever changed, and the failures since, oldest first. Of what was under way
+    /// when it changed nothing counts, as with one that was there all along.
+    #[must_use]
+    pub fn recorded(rule: BreakerRule, changed: Option<Changed>, failures: impl IntoIterator<Item = Failure>) -> Self {
+        if let Some((until_ms, in_a_row)) = changed.and_then(|changed| changed.open) {
+            return Self::opened(rule, until_ms, in_a_row);
+        }
+        let since = |failure: &Failure| {
+            let before = changed.is_some_and(|changed| failure.began < changed.index);
+            guard!("flow.breaker-recorded", !before)
+        };
+        let failed = failures.into_iter().filter(since).map(|failure| failure.at_ms);
+        Self {
+            state: State::Closed(failed.collect()),
+            ..Self::closed(rule)
+        }
+    }
+
+    /// Its rule.
+    #[must_use]
+    pub const fn rule(&self) -> BreakerRule {
+        self.rule
     }
 
     /// Whether a request would go, a read or another.

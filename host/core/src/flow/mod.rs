@@ -10,7 +10,9 @@ mod retry;
 
 use serde::Deserialize;
 
-pub use breaker::{Blocked, Breaker, BreakerRule, BreakerSpec, Change, How, Pass, Standing};
+pub use breaker::{
+    Blocked, Breaker, BreakerRule, BreakerSpec, Change, Changed, Failure, How, Pass, Standing, is_unreached,
+};
 pub use bucket::{Bucket, Per, Rate, RateSpec};
 pub use retry::{Attempt, Retries, RetrySpec};
 

@@ -217,6 +217,106 @@ proptest! {
     }
 }
 
+/// What a ledger says of a breaker while all this happens to it: the failures, each after the change that it brought, as a breaker's
+/// change is written while it is locked.
+fn recorded(events: impl IntoIterator<Item = Event>) -> (Breaker, Breaker, u64) {
+    let mut live = Breaker::closed(RULE);
+    let mut under_way: Vec<(Pass, u64)> = Vec::new();
+    let (mut now, mut index, mut changed, mut failures) = (0, 0, None, Vec::new());
+    for event in events {
+        index += 1;
+        match event {
+            Event::Time => now += 3,
+            Event::Ask { reads } => under_way.extend(live.ask(now, reads).ok().map(|pass| (pass, index))),
+            Event::End { oldest, how } => {
+                let Some(last) = under_way.len().checked_sub(1) else {
+                    continue;
+                };
+                let (pass, began) = under_way.remove(if oldest { 0 } else { last });
+                let open = match live.end(&pass, now, how, Jitter::default()) {
+                    None => None,
+                    Some(Change::Closed) => Some(None),
+                    Some(Change::Opened { until_ms, in_a_row, .. }) => Some(Some((until_ms, in_a_row))),
+                };
+                changed = open.map(|open| Changed { index, open }).or(changed);
+                failures.extend((how == How::Bad).then_some(Failure { began, at_ms: now }));
+            }
+        }
+    }
+    (live, Breaker::recorded(RULE, changed, failures), now)
+}
+
+/// One that goes on from the record stands where the other does, and opens when that does, but for what is under way: that ends with
+/// its process.
+fn goes_on(events: impl IntoIterator<Item = Event>) {
+    let (mut live, mut rebuilt, mut now) = recorded(events);
+    assert_eq!(rebuilt.standing(now), live.standing(now));
+    for _ in 0..4 {
+        if !matches!(live.standing(now), Standing::Closed(_)) {
+            break;
+        }
+        assert_eq!(fail(&mut rebuilt, now), fail(&mut live, now));
+        assert_eq!(rebuilt.standing(now), live.standing(now));
+        now += 4;
+    }
+}
+
+#[test]
+fn a_breaker_that_goes_on_from_the_record_is_the_one_that_was_there() {
+    const LENGTH: u32 = 6;
+    for number in 0..EVENTS.len().pow(LENGTH) {
+        let nth = |at| EVENTS[number / EVENTS.len().pow(at) % EVENTS.len()];
+        goes_on((0..LENGTH).map(nth));
+    }
+}
+
+proptest! {
+    #[test]
+    fn so_it_is_after_long_orders_of_events(events in prop::collection::vec(0..EVENTS.len(), 1..200)) {
+        goes_on(events.into_iter().map(|nth| EVENTS[nth]));
+    }
+}
+
+#[test]
+fn what_was_under_way_when_a_breaker_changed_is_not_counted_from_the_record() {
+    let changed = Some(Changed { index: 7, open: None });
+    let of = |began| Failure { began, at_ms: 1 };
+    let mut breaker = Breaker::recorded(RULE, changed, [of(6), of(8)]);
+    assert_eq!(breaker.standing(1), Standing::Closed(1));
+    let mut breaker = Breaker::recorded(RULE, None, [of(6), of(8)]);
+    assert_eq!(breaker.standing(1), Standing::Closed(2));
+    assert_eq!(breaker.standing(11), Standing::Closed(0), "too long ago");
+}
+
+#[test]
+fn what_a_failure_is() {
+    use crate::error::{Code, Refusal};
+    use crate::ledger::body::{Answered, Doubt, Outcome, Refused};
+    let not_sent = |code| Outcome::NotSent(Refused::of(&Refusal::new(code, "no"), None));
+    let answered = |status| Outcome::Answered(Answered { status });
+    let bad = [
+        answered(500),
+        answered(599),
+        Outcome::InDoubt(Doubt::Connection),
+        Outcome::InDoubt(Doubt::Timeout),
+        not_sent(Code::Address),
+        not_sent(Code::Tls),
+        not_sent(Code::Limit),
+    ];
+    let neither = [
+        answered(429),
+        Outcome::InDoubt(Doubt::Answer),
+        Outcome::InDoubt(Doubt::Restart),
+        Outcome::InDoubt(Doubt::Stopped),
+        not_sent(Code::Credential),
+        not_sent(Code::Killed),
+    ];
+    let good = [answered(200), answered(302), answered(400), answered(499)];
+    assert!(bad.iter().all(|sending| How::of(sending) == How::Bad));
+    assert!(neither.iter().all(|sending| How::of(sending) == How::Neither));
+    assert!(good.iter().all(|sending| How::of(sending) == How::Good));
+}
+
 /// Fails once, at this time, as whatever goes when it is closed.
 fn fail(breaker: &mut Breaker, at: u64) -> Option<Change> {
     let pass = breaker.ask(at, true).unwrap();

@@ -341,6 +341,7 @@ fn what_takes_an_effect_back_goes_by_its_route_alone() {
     let inverse = |route: &str, words: GuestRequest| Inverse {
         route: route.to_owned(),
         words,
+        wrote: None,
     };
     // The function only reads, and the scope says nothing of reading through this route by the host.
     let admitted = grant

@@ -134,6 +134,10 @@ kinds! {
     EffectResolved = "effect-resolved",
     /// Safe mode keeps a call from a change: it goes on once that is lifted.
     CallPaused = "call-paused",
+    /// A call goes on with another guest, whose fuel counts.
+    CallResumed = "call-resumed",
+    /// A guest of a call ended, and its call has not.
+    GuestEnded = "guest-ended",
     /// A call's end. A receipt proves this entry.
     CallFinished = "call-finished",
 }
@@ -161,6 +165,8 @@ impl Kind {
             | Self::EffectChecked
             | Self::EffectResolved
             | Self::CallPaused
+            | Self::CallResumed
+            | Self::GuestEnded
             | Self::CallFinished => true,
             Self::LedgerOpened
             | Self::ConfigChanged
@@ -848,6 +854,9 @@ pub struct Rollback {
     pub by: By,
     /// The call that is undone.
     pub call: String,
+    /// Whether what somebody else changed since is written over too: the operator said so.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub over_changes: bool,
 }
 
 /// How a call is undone.
@@ -1286,6 +1295,10 @@ pub struct EffectOutcome {
     /// Whether it failed for good, on a route that keeps such effects for a person to retry or drop.
     #[serde(default, skip_serializing_if = "is_not")]
     pub dead: bool,
+    /// How its last sending ended, where that is not what became of the effect: it did not leave, after one that did; or the answer could
+    /// not be read, and had this status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Outcome>,
     /// Milliseconds from the first byte sent to the last received, or to giving up.
     #[serde(with = "number")]
     pub ms: u64,
@@ -1327,6 +1340,12 @@ impl EffectOutcome {
     #[must_use]
     pub const fn is_in_doubt(&self) -> bool {
         matches!(self.outcome, Outcome::InDoubt(_))
+    }
+
+    /// How its last sending ended.
+    #[must_use]
+    pub fn last_sending(&self) -> &Outcome {
+        self.last.as_ref().unwrap_or(&self.outcome)
     }
 
     /// Whether the service says that it did what was asked for.
@@ -1446,6 +1465,26 @@ pub struct CallPaused {
     pub ordinal: u32,
     /// The stop's id.
     pub stop: String,
+}
+
+/// A call goes on, and another guest of it runs from its beginning: durable before that, where fuel is set aside for the call. One that
+/// has no end on the ledger ended with its host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallResumed {
+    /// Which guest of the call: 2 for the first that goes on.
+    pub guest: u32,
+}
+
+/// A guest of a call ended, and its call has not: it waits, or stays as it was. What its fuel comes to is settled with the call's end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GuestEnded {
+    /// Fuel used.
+    #[serde(with = "number")]
+    pub fuel: u64,
+    /// Which guest of the call.
+    pub guest: u32,
 }
 
 /// How a call ended.

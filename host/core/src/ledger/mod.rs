@@ -20,6 +20,7 @@ pub mod checkpoint;
 pub mod entry;
 mod error;
 pub mod fuzz;
+pub mod guests;
 pub mod merkle;
 pub mod note;
 mod number;

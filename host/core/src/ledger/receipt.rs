@@ -245,7 +245,12 @@ fn undoes(rollback: &Rollback) -> String {
         By::Function => "by a function of its tool",
         By::Routes => "effect by effect",
     };
-    format!("rollback: undoes call {}, {how}", printable(&rollback.call))
+    let over = if rollback.over_changes {
+        ", over what changed since"
+    } else {
+        ""
+    };
+    format!("rollback: undoes call {}, {how}{over}", printable(&rollback.call))
 }
 
 fn ending(end: &End) -> String {

@@ -10,6 +10,7 @@ use super::body::{
     Letter, Outcome, Rollback, Tally, before_name,
 };
 use super::entry::{Entry, Principal};
+use super::guests::Guests;
 use super::{LedgerError, Stamp};
 use crate::digest::Digest;
 use crate::guard;
@@ -40,6 +41,8 @@ pub struct CallStory {
     pub finished: Option<Told<CallFinished>>,
     /// How often safe mode paused it, in order.
     pub pauses: Vec<Told<CallPaused>>,
+    /// Its guests, one after another.
+    pub guests: Guests,
     /// Whether the last pause is the last that is said of it.
     paused: bool,
     tally: Tally,
@@ -171,9 +174,9 @@ pub fn story<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> Result<CallSto
 impl CallStory {
     /// The story of a call of which this is the first entry.
     pub(super) fn begin(entry: &Entry) -> Result<Self, LedgerError> {
-        let what = match entry.body() {
-            Body::CallAccepted(accepted) => Opening::Accepted(accepted.clone()),
-            Body::CallDenied(denied) => Opening::Denied(denied.clone()),
+        let (what, guests) = match entry.body() {
+            Body::CallAccepted(accepted) => (Opening::Accepted(accepted.clone()), Guests::begin(accepted)),
+            Body::CallDenied(denied) => (Opening::Denied(denied.clone()), Guests::default()),
             _ => return Err(contradiction(entry, "no call-accepted comes before it")),
         };
         Ok(Self {
@@ -188,6 +191,7 @@ impl CallStory {
             holds: BTreeMap::new(),
             finished: None,
             pauses: Vec::new(),
+            guests,
             paused: false,
             tally: Tally::default(),
             editing: None,
@@ -208,7 +212,8 @@ impl CallStory {
             "the call is already over",
         )?;
         let editing = self.editing.take();
-        self.paused = false;
+        // How a guest ended says nothing of what its call waits for.
+        self.paused &= matches!(entry.body(), Body::GuestEnded(_));
         require(
             guard!(
                 "ledger.story-edited",
@@ -410,7 +415,22 @@ impl CallStory {
                 self.pauses.push(told(entry, paused.clone()));
                 self.paused = true;
             }
+            Body::CallResumed(resumed) => {
+                let nothing = self.open().next().is_none();
+                require(
+                    guard!("ledger.story-guest", self.guests.resume(resumed) && nothing),
+                    "it is not the call's next guest, or an effect of the call is under way",
+                )?;
+            }
+            Body::GuestEnded(ended) => require(
+                guard!("ledger.story-guest", self.guests.end(ended)),
+                "it is not the call's guest that runs",
+            )?,
             Body::CallFinished(finished) => {
+                require(
+                    guard!("ledger.story-fuel", self.fuel_is_settled(finished)),
+                    "it settles less fuel than the call's guests used",
+                )?;
                 require(
                     guard!("ledger.story-asked", self.was_asked(finished)),
                     "what was asked is not what was accepted",
@@ -488,6 +508,13 @@ impl CallStory {
         match self.holds.get(&ordinal) {
             Some(hold) => hold.held.what.before_name(),
             None => before_name(ordinal, None),
+        }
+    }
+
+    fn fuel_is_settled(&self, finished: &CallFinished) -> bool {
+        match &self.opening.what {
+            Opening::Accepted(accepted) => self.guests.settled_by(accepted, finished),
+            Opening::Denied(_) => true,
         }
     }
 

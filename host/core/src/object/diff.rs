@@ -146,6 +146,15 @@ pub fn planned(before: &Image, sent: Sent<'_>, reads: &FieldSet, gone: bool) -> 
     read.chain(unread).collect()
 }
 
+/// The fields that a request sent and that an object does not show as they were sent, with what was sent. `reads` is what is read of it.
+#[must_use]
+pub fn not_as_sent(sent: Sent<'_>, there: &Json, reads: &FieldSet) -> Vec<(String, Json)> {
+    let mut walk = Walk::new(reads, sent.form);
+    walk.value(sent.fields, Some(there));
+    let another = walk.found.into_iter().filter(|found| !found.shown);
+    another.map(|found| (found.field, found.sent)).collect()
+}
+
 /// What was seen when an object was read back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {

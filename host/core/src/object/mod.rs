@@ -10,7 +10,7 @@
 mod diff;
 mod image;
 
-pub use diff::{Check, Difference, Sent, Word, planned};
+pub use diff::{Check, Difference, Sent, Word, not_as_sent, planned};
 pub use image::Image;
 
 #[cfg(test)]

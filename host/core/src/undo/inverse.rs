@@ -4,6 +4,7 @@ use crate::effect::{BodyKind, GuestBody, GuestRequest, HttpRequest, MASKED, Meth
 use crate::field::{ConcretePath, ConcreteStep, FieldPath, FieldSet, leaves};
 use crate::guard;
 use crate::json::{Json, Object};
+use crate::object::{self, Sent};
 use crate::route::{Connection, Route, Undo};
 
 /// What is recorded of an effect that happened.
@@ -24,6 +25,44 @@ pub struct Inverse {
     pub route: String,
     /// The request: the operator's configuration asks for it, so these are the host's words.
     pub words: GuestRequest,
+    /// What the effect wrote, where that is written over: it has to be there still.
+    pub wrote: Option<Wrote>,
+}
+
+/// What an effect wrote, as it is held against what is there before something else is written over it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrote {
+    /// The fields of its body.
+    fields: Json,
+    /// Whether they are a form's, all texts.
+    form: bool,
+}
+
+impl Wrote {
+    fn of(request: &HttpRequest) -> Self {
+        Self {
+            fields: request.fields().clone(),
+            form: request.body_kind() == Some(BodyKind::Form),
+        }
+    }
+
+    /// What is not as the effect wrote it, in a few words; none where all of it is, as far as it is read. `now` is the object as it is,
+    /// `reads` what is read of it. A credential that stood in a field is not recorded, so that field is not compared.
+    #[must_use]
+    pub fn changed(&self, now: &object::Image, reads: &FieldSet) -> Option<String> {
+        let sent = Sent {
+            fields: &self.fields,
+            form: self.form,
+        };
+        let Some(there) = &now.object else {
+            return Some("it is not there any more".to_owned());
+        };
+        let another = object::not_as_sent(sent, there, reads);
+        let mut another = another.into_iter().filter(|(_, sent)| !is_masked(sent));
+        another
+            .next()
+            .map(|(field, _)| format!("`{field}` is not as the effect wrote it"))
+    }
 }
 
 /// The request that takes an effect back, as its route says today.
@@ -87,6 +126,7 @@ fn by_route(connection: &Connection, route: &Route, name: &str, recorded: &Recor
             headers: headers.cloned().collect(),
             ..words
         },
+        wrote: None,
     })
 }
 
@@ -164,6 +204,7 @@ fn write_back(connection: &Connection, route: &Route, recorded: &Recorded<'_>) -
             headers: request.headers().to_vec(),
             body,
         },
+        wrote: Some(Wrote::of(request)),
     })
 }
 

@@ -12,7 +12,7 @@ mod inverse;
 mod tests;
 
 pub use happened::may_have_happened;
-pub use inverse::{Inverse, Recorded, inverse};
+pub use inverse::{Inverse, Recorded, Wrote, inverse};
 
 use crate::error::{Code, Refusal};
 use crate::guard;

@@ -401,3 +401,48 @@ fn arguments_come_from_what_was_asked_and_returned() {
     let why = of(&args, &parsed(&json!({}))).unwrap_err();
     assert_eq!(why, "its recorded result has no `id`, which `refunds.cancel` takes");
 }
+
+#[test]
+fn what_is_not_as_the_effect_wrote_it_is_found() {
+    let crm = crm();
+    let wrote = |body: GuestBody, before: serde_json::Value| {
+        let request = sent(Method::Patch, "/customers/7", body);
+        let before = parsed(&json!({ "object": before }));
+        let recorded = Recorded {
+            request: &request,
+            answer: None,
+            before: Some(&before),
+        };
+        let inverse = inverse(&crm, crm.route("update").unwrap(), &recorded).unwrap();
+        inverse.wrote.unwrap()
+    };
+    let body = json!({ "email": "new@x", "vip": true }).to_string();
+    let of_json = wrote(GuestBody::Json(body), json!({ "email": "old@x", "vip": false }));
+    let form = GuestBody::Form(vec![("vip".to_owned(), "true".to_owned())]);
+    let of_form = wrote(form, json!({ "vip": false }));
+    let reads = crm.route("get").unwrap().reads();
+    let changed = |wrote: &Wrote, now: Option<serde_json::Value>| {
+        let image = crate::object::Image {
+            object: now.as_ref().map(parsed),
+            etag: None,
+        };
+        wrote.changed(&image, reads)
+    };
+    assert_eq!(
+        changed(
+            &of_json,
+            Some(json!({ "email": "new@x", "vip": true, "name": "other" }))
+        ),
+        None
+    );
+    let why = Some("`email` is not as the effect wrote it".to_owned());
+    assert_eq!(changed(&of_json, Some(json!({ "email": "their@x", "vip": true }))), why);
+    assert_eq!(changed(&of_json, Some(json!({ "vip": true }))), why);
+    assert_eq!(changed(&of_json, None), Some("it is not there any more".to_owned()));
+    assert_eq!(
+        changed(&of_form, Some(json!({ "vip": true }))),
+        None,
+        "a form's text for a truth"
+    );
+    assert!(changed(&of_form, Some(json!({ "vip": false }))).is_some());
+}

@@ -49,8 +49,9 @@ pub use edit::Edited;
 pub(crate) use edit::Editing;
 pub use hold::Held;
 pub(crate) use hold::{WaitingEffect, ended, not_approved, same_way};
+use object::not_changed_since;
 pub use pause::Paused;
-pub(crate) use send::settled;
+pub(crate) use send::{one_outcome, settled};
 pub use shown::{FirstWrite, Shown, Would};
 
 /// What every entry of one call says about it.
@@ -123,8 +124,8 @@ pub(crate) struct CallEffects {
     /// Why it went no further and stays as it was: a stop came before the held effect had its intent, or the effect in doubt was not sent
     /// again.
     still_held: Option<Refusal>,
-    /// The call ran before, and was stopped to wait or by the host's end.
-    resumed: bool,
+    /// Fuel of the call's guests before this one; none where nobody knows.
+    used_before: Option<u64>,
     /// The dead letter that is tried again, in place of a guest's run.
     letter: Option<Redelivery>,
 }
@@ -152,6 +153,10 @@ pub(crate) struct Resumption {
     pub(crate) steps: u32,
     pub(crate) ordinal: u32,
     pub(crate) tally: Tally,
+    /// Which guest of the call goes on with it.
+    pub(crate) guest: u32,
+    /// Fuel of those before; none where nobody knows.
+    pub(crate) used_before: Option<u64>,
 }
 
 /// What is left of a call's effects when its guest is done.
@@ -172,8 +177,8 @@ pub(crate) struct Remains {
     pub(crate) first_write: Option<FirstWrite>,
     /// The stop that it is paused by: it has not ended.
     pub(crate) paused: Option<Paused>,
-    /// It ran before, and went on.
-    pub(crate) resumed: bool,
+    /// Fuel of the call's guests before the last; none where nobody knows.
+    pub(crate) used_before: Option<u64>,
 }
 
 /// What a call begins with.
@@ -342,7 +347,7 @@ impl CallEffects {
             listener,
             resumption,
         } = beginning;
-        let resumed = resumption.is_some();
+        let used_before = resumption.as_ref().map_or(Some(0), |on| on.used_before);
         let on = resumption.unwrap_or_default();
         CallEffects {
             shared,
@@ -370,7 +375,7 @@ impl CallEffects {
             first_write: None,
             paused: None,
             still_held: None,
-            resumed,
+            used_before,
             letter: None,
         }
     }
@@ -469,7 +474,7 @@ impl CallEffects {
             held: self.held,
             first_write: self.first_write,
             paused: self.paused,
-            resumed: self.resumed,
+            used_before: self.used_before,
         }
     }
 
@@ -604,12 +609,14 @@ impl CallEffects {
         match self.decide(&admitted, spend, &[], known) {
             Ok(()) => {
                 self.read_before(known, &admitted)?;
+                not_changed_since(known, import, &admitted)?;
                 Ok(Permitted { admitted, spend })
             }
             Err(refusal) => match self.approvals_that_permit(&admitted, spend, &[], known, &refusal) {
                 needs if needs.is_empty() => Err(refusal.into()),
                 needs => {
                     self.read_before(known, &admitted)?;
+                    not_changed_since(known, import, &admitted)?;
                     let asks = self.asks_too(&admitted, spend, known, needs)?;
                     Err(self.hold(known, &admitted, spend, asks)?)
                 }

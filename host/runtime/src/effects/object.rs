@@ -14,7 +14,7 @@ use crate::host::now_ms;
 use crate::objects::Seen;
 use crate::store::StoreError;
 
-use super::{CallEffects, Known, Missed, Permitted};
+use super::{CallEffects, Known, Missed, Permitted, Through};
 
 /// What an effect changes, as it was read before.
 pub(super) struct Before {
@@ -157,6 +157,33 @@ impl CallEffects {
                 Ok((Some(payload.commitment()), Some(payload)))
             }
         }
+    }
+}
+
+/// That what is written back is written over what the effect wrote, and not over what somebody else did since.
+pub(super) fn not_changed_since(known: &Known, import: Through<'_>, admitted: &Admitted) -> Result<(), Refusal> {
+    let Through::Inverse(_, inverse, undoes) = import else {
+        return Ok(());
+    };
+    let Some(wrote) = &inverse.wrote else { return Ok(()) };
+    let changed = match (&known.before, admitted.object()?) {
+        (Some(before), Some(question)) => {
+            let read = admitted.object_read(&question)?;
+            wrote.changed(&before.image, read.admitted().reads())
+        }
+        // It is made of what was read before: its route says what is read.
+        _ => Some("it was not read".to_owned()),
+    };
+    match changed {
+        Some(why) if !ambit_core::guard!("undo.changed-since", false) => {
+            let message = format!("the object changed since: {why}");
+            let advice = format!(
+                "look at it at the service; to write back over it: ambit rollback {} --over-changes",
+                undoes.call
+            );
+            Err(Refusal::new(Code::Stale, message).advise(advice))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -299,6 +299,7 @@ impl CallEffects {
         delivered: Delivered,
     ) -> Result<GuestResponse, Missed> {
         let attempts = delivered.attempts;
+        let last = delivered.ended.clone();
         let ended = Ended::of(delivered, admitted)?;
         known.created.clone_from(&ended.created);
         let answer = match &ended.what {
@@ -334,6 +335,8 @@ impl CallEffects {
                 && known.undoes.is_none()
                 && admitted.route().dead_letter()
                 && ended.failed(),
+            // What did not leave at all ended as its last sending did.
+            last: last.filter(|last| *last != outcome && !matches!(outcome, Outcome::NotSent(_))),
             ms: ended.traffic.ms,
             ordinal: known.ordinal,
             outcome,
@@ -428,6 +431,8 @@ pub(super) struct Delivered {
     attempts: u32,
     /// The last one of which something left, or the last one.
     last: Option<Result<Sent, SendError>>,
+    /// How the last one ended.
+    ended: Option<Outcome>,
     /// Whether one before that may have happened.
     doubted: bool,
     traffic: Traffic,
@@ -445,6 +450,7 @@ impl Delivered {
 
     fn add(&mut self, sent: Result<Sent, SendError>) {
         self.attempts = self.attempts.saturating_add(1);
+        self.ended = Some(one_outcome(&sent));
         let traffic = match &sent {
             Ok(sent) => sent.traffic,
             Err(SendError::NotSent(_)) => Traffic::default(),
@@ -584,8 +590,8 @@ fn may_have_happened(sent: &Result<Sent, SendError>) -> bool {
     }
 }
 
-/// What the ledger says of one sending that is followed by another.
-fn one_outcome(sent: &Result<Sent, SendError>) -> Outcome {
+/// What the ledger says of one sending: of one that is followed by another, and where a breaker asks.
+pub(crate) fn one_outcome(sent: &Result<Sent, SendError>) -> Outcome {
     match sent {
         Ok(Sent { status, .. }) | Err(SendError::Unusable { status, .. }) => {
             Outcome::Answered(Answered { status: *status })

@@ -50,6 +50,7 @@ impl Batch {
                 Kind::EffectOutcome
                     | Kind::EffectResolved
                     | Kind::EffectChecked
+                    | Kind::GuestEnded
                     | Kind::CallFinished
                     | Kind::RunEnded
                     | Kind::PersonRevoked

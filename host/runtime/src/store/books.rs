@@ -342,6 +342,12 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<Entr
                 return Err(contradiction(&work, "is not under way, and can't be paused"));
             }
         }
+        Body::CallResumed(_) | Body::GuestEnded(_) => {
+            let work = work();
+            if !guard!("budget.guest-open", books.under_way(&work)?) {
+                return Err(contradiction(&work, "is not under way, and has no guest"));
+            }
+        }
         Body::RunStarted(body) => start_run(books, entry, body)?,
         Body::RunEnded(body) => end_run(books, entry, body)?,
         Body::RunDegraded(body) => degrade_run(books, body)?,

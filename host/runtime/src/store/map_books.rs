@@ -273,7 +273,12 @@ impl Books for MapBooks {
     }
 
     fn note_rollback(&mut self, by: &str, of: &Rollback, index: u64) -> Result<bool, StoreError> {
-        let before = self.rollbacks.insert(by.to_owned(), (of.clone(), index));
+        // As the rows have it.
+        let of = Rollback {
+            over_changes: false,
+            ..of.clone()
+        };
+        let before = self.rollbacks.insert(by.to_owned(), (of, index));
         let new = before.is_none();
         self.undo.push(Before::Rollback(by.to_owned(), before));
         Ok(new)

@@ -57,7 +57,7 @@ pub use high_water::{HighWaterOptions, high_water_notes};
 pub use keys::{Keys, verifier};
 pub use measure::{Rate, appends, callers, file_appends};
 pub use options::{Clock, StoreOptions};
-pub use past::{Circuit, Past};
+pub use past::{Circuit, Past, Since};
 pub use reader::{Accounts, BudgetState, CallFilter, Person, Reader, Slice, Unfinished};
 pub use vault::Payload;
 

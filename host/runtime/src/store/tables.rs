@@ -637,6 +637,8 @@ pub(super) fn rollback(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Resul
     Ok(Rollback {
         by,
         call: row.get(first)?,
+        // Its entry says; nothing follows from it here.
+        over_changes: false,
     })
 }
 

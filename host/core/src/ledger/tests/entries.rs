@@ -35,6 +35,8 @@ fn every_kind_reads_back_and_is_canonical() {
     dead.dead = true;
     log.push(of_call('x', dead));
     log.push(of_call('x', paused_by("s_a")));
+    log.push(of_call('x', guest_ended(1, 123)));
+    log.push(of_call('x', resumed(2)));
     log.push(of_call('x', checked(1, Shown::Missing)));
     log.push(of_call('y', retry_accepted()));
     log.push(of_call('y', redelivered(1, Cause::Operator)));

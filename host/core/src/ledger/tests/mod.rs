@@ -11,6 +11,7 @@
 mod edits;
 mod entries;
 mod files;
+mod guests;
 mod notes;
 mod receipts;
 mod runs;
@@ -483,6 +484,14 @@ fn held(ordinal: u32) -> Body {
     .into()
 }
 
+fn resumed(guest: u32) -> Body {
+    CallResumed { guest }.into()
+}
+
+fn guest_ended(guest: u32, fuel: u64) -> Body {
+    GuestEnded { fuel, guest }.into()
+}
+
 fn paused_by(stop: &str) -> Body {
     CallPaused {
         asked: None,
@@ -573,6 +582,7 @@ fn outcome(ordinal: u32, outcome: Outcome) -> Body {
         window: "day 2026-11-21".into(),
     }];
     EffectOutcome {
+        last: None,
         absent: false,
         answer: Some(digest("answer")),
         attempts: 1,

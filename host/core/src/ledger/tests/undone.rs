@@ -46,7 +46,11 @@ fn rolls_back(by: By) -> Body {
     let Body::CallAccepted(mut body) = accepted() else {
         unreachable!()
     };
-    body.undoes = Some(Rollback { by, call: call_id('a') });
+    body.undoes = Some(Rollback {
+        by,
+        call: call_id('a'),
+        over_changes: false,
+    });
     body.into()
 }
 
@@ -411,6 +415,7 @@ fn a_rollback_s_end_and_its_receipt_say_what_it_undoes() {
     end.undoes = Some(Rollback {
         by: By::Routes,
         call: call_id('c'),
+        over_changes: false,
     });
     refuses(other, "which call it undoes");
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 
-use ambit_core::ledger::body::{Reservation, Settlement};
+use ambit_core::ledger::body::{CallResumed, GuestEnded, Reservation, Settlement};
 use ambit_core::money::{Account, Period, Span, Window as Kind};
 use proptest::prelude::*;
 
@@ -68,6 +68,24 @@ fn is_over(result: Result<impl Sized, StoreError>) -> bool {
         Err(StoreError::Budget { .. }) => true,
         Err(error) => panic!("{error}"),
     }
+}
+
+#[test]
+fn only_a_call_under_way_has_guests() {
+    stores(|store| {
+        let call = Call::new();
+        let ends = || call.draft(GuestEnded { fuel: 1, guest: 1 });
+        let resumes = || call.draft(CallResumed { guest: 2 });
+        assert!(matches!(store.commit(batch([ends()])), Err(StoreError::Batch { .. })));
+        store.commit(batch([call.accepted(vec![])])).unwrap();
+        store.commit(batch([ends()])).unwrap();
+        store.commit(batch([resumes()])).unwrap();
+        store.commit(batch([call.finished(vec![])])).unwrap();
+        assert!(matches!(
+            store.commit(batch([resumes()])),
+            Err(StoreError::Batch { .. })
+        ));
+    });
 }
 
 #[test]

@@ -369,6 +369,7 @@ impl Call {
         let mut draft = self.accepted(vec![]);
         if let Body::CallAccepted(body) = &mut draft.body {
             body.undoes = Some(Rollback {
+                over_changes: false,
                 by,
                 call: call.to_owned(),
             });
@@ -461,6 +462,7 @@ impl Call {
     pub(super) fn outcome(&mut self, ordinal: u32, settled: Vec<Settlement>) -> EntryDraft {
         let outcome = Outcome::Answered(Answered { status: 200 });
         let body = EffectOutcome {
+            last: None,
             absent: false,
             attempts: 1,
             dead: false,
@@ -479,6 +481,7 @@ impl Call {
 
     pub(super) fn in_doubt(&mut self, ordinal: u32) -> EntryDraft {
         let body = EffectOutcome {
+            last: None,
             absent: false,
             attempts: 1,
             dead: false,
@@ -513,7 +516,7 @@ impl Call {
             checked: self.tally.checks().to_vec(),
             edited: vec![],
             effects: self.tally.counts(),
-            fuel: 1,
+            fuel: 0,
             log: None,
             memory: 2,
             ms: 3,
@@ -531,6 +534,7 @@ impl Call {
     pub(super) fn ended_to_undo(mut draft: EntryDraft, by: By, call: &str) -> EntryDraft {
         if let Body::CallFinished(body) = &mut draft.body {
             body.undoes = Some(Rollback {
+                over_changes: false,
                 by,
                 call: call.to_owned(),
             });
