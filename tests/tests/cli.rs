@@ -261,6 +261,7 @@ impl Place {
         let text = masked(&text, "sha256:", |c| c.is_ascii_hexdigit());
         let text = masked(&text, "c_", |c| c.is_ascii_lowercase() || c.is_ascii_digit());
         let text = masked(&text, "\"s_", |c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        let text = masked(&text, "\"trace\": \"", |c| c.is_ascii_hexdigit());
         let text = masked_runs(&text);
         let text = masked(&text, "ambit-ledger/", |c| c.is_ascii_hexdigit());
         let text = masked(&text, "(accepted ", |c| c != ')');
@@ -278,7 +279,7 @@ impl Place {
             "started    ",
             "expires    ",
             "call       ",
-            "\"time\": \"",
+            "      \"time\": \"",
             "\"started\": \"",
             "\"expires\": \"",
         ];
@@ -1506,7 +1507,7 @@ fn stops(place: &mut Place) -> Verdict {
     place.run(2, Leaves::Nothing, &["kill", "everything", "--reason", " "])?;
     place.run(2, Leaves::Nothing, &["kill", "assistant", "--reason", "a drill"])?;
     place.run(2, Leaves::Nothing, &["kill", "team:support", "--reason", "a drill"])?;
-    place.run(1, Leaves::Record, &["kill", "run:r_none", "--reason", "a drill"])?;
+    place.run(2, Leaves::Record, &["kill", "run:r_none", "--reason", "a drill"])?;
     place.run(1, Leaves::Record, &["unkill", "everything"])?;
     place.run(
         0,

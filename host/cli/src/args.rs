@@ -487,11 +487,11 @@ pub(crate) struct Edit {
 /// A yes.
 #[derive(Debug, Args)]
 pub(crate) struct Approve {
-    #[command(flatten)]
-    pub(crate) cast: Cast,
     /// For how many minutes your yes counts [default: as long as the hold].
     #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..=129_600))]
     pub(crate) minutes: Option<u32>,
+    #[command(flatten)]
+    pub(crate) cast: Cast,
 }
 
 #[derive(Debug, Args)]

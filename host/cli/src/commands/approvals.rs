@@ -346,7 +346,8 @@ fn now_ms() -> u64 {
 /// write down.
 enum Meant {
     Waits(Box<Pending>),
-    Over(Digest),
+    /// With where to look.
+    Over(Digest, String),
 }
 
 impl Meant {
@@ -354,14 +355,14 @@ impl Meant {
     fn of(reader: &Reader, people: &People<'_>, given: &str) -> Result<Meant, Failure> {
         if let Some((work, held)) = find(reader, given)? {
             let pending = Pending::of(reader, people, &work, &held)?;
-            return Ok(pending.map_or(Meant::Over(held.hold), |pending| Meant::Waits(Box::new(pending))));
+            return Ok(pending.map_or_else(|| Meant::over(held.hold), |pending| Meant::Waits(Box::new(pending))));
         }
         if let Some(edited) = over::edited(reader, given)? {
-            return Ok(Meant::Over(edited.hold));
+            return Ok(Meant::Over(edited.hold, edited.advice()));
         }
         let hex = given.strip_prefix("sha256:").unwrap_or(given);
         if let Ok(hold) = format!("sha256:{hex}").parse() {
-            return Ok(Meant::Over(hold));
+            return Ok(Meant::over(hold));
         }
         // An id of fewer characters than a call's is the beginning of others.
         let whole = given.parse::<CallId>().is_ok() && reader.calls_like(given, 1)?.iter().any(|call| call == given);
@@ -372,22 +373,26 @@ impl Meant {
             None
         };
         match last {
-            Some(hold) => Ok(Meant::Over(hold)),
+            Some(hold) => Ok(Meant::over(hold)),
             None => Err(nothing_waits(reader, given)?),
         }
+    }
+
+    fn over(hold: Digest) -> Meant {
+        Meant::Over(hold, LISTED.to_owned())
     }
 
     fn hold(&self) -> Digest {
         match self {
             Meant::Waits(pending) => pending.held.hold,
-            Meant::Over(hold) => *hold,
+            Meant::Over(hold, _) => *hold,
         }
     }
 
     fn needs(&self) -> &[Need] {
         match self {
             Meant::Waits(pending) => &pending.held.needs,
-            Meant::Over(_) => &[],
+            Meant::Over(..) => &[],
         }
     }
 
@@ -395,7 +400,7 @@ impl Meant {
     fn expires_ms(&self) -> u64 {
         match self {
             Meant::Waits(pending) => pending.held.expires,
-            Meant::Over(_) => now_ms().saturating_add(3_600_000),
+            Meant::Over(..) => now_ms().saturating_add(3_600_000),
         }
     }
 
@@ -403,7 +408,7 @@ impl Meant {
     fn tool(&self) -> &str {
         match self {
             Meant::Waits(pending) => &pending.accepted.asked.tool,
-            Meant::Over(_) => "",
+            Meant::Over(..) => "",
         }
     }
 }
@@ -429,10 +434,13 @@ impl Speaks {
 /// The group to speak for: the one that is named, or the only one of the voter's, or of whose stead it is, that the hold asks for. Whoever
 /// is in none of them speaks for the first: that it does not count is for the host to say and to write down.
 fn group(given: Option<&str>, meant: &Meant, people: &People<'_>, seat: &str, person: &str) -> Result<Speaks, Failure> {
-    let over = matches!(meant, Meant::Over(_));
+    let look = match meant {
+        Meant::Over(_, look) => Some(look),
+        Meant::Waits(_) => None,
+    };
     let speaks = |group: &str, advice: Option<String>| Speaks {
         group: group.to_owned(),
-        advice: advice.or_else(|| over.then(|| LISTED.to_owned())),
+        advice: advice.or_else(|| look.cloned()),
     };
     if let Some(given) = given {
         return Ok(speaks(given, None));

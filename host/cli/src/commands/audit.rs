@@ -285,13 +285,13 @@ pub(super) fn briefly(story: &CallStory) -> String {
     let row = row(story);
     let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
     let spent = spent(story).iter().map(|amount| format!(", {}", story::money(amount)));
+    let asked = [text("tool"), text("function")].join(" ");
     format!(
-        "{} {} {:<11} {} {}{}",
+        "{} {} {:<11} {}{}",
         text("time"),
         text("call"),
         text("outcome"),
-        text("tool"),
-        text("function"),
+        asked.trim_end(),
         spent.collect::<String>()
     )
 }

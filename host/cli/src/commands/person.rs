@@ -47,7 +47,7 @@ fn key(name: &str, output: &Path, out: Output) -> Result<Exit, Failure> {
         let failure = Failure::usage(format!("the key {} cannot be written: {error}", output.display()));
         match error.kind() {
             std::io::ErrorKind::AlreadyExists => failure.advise(
-                "A key is written over nothing, as whoever has the old one could not sign any more: name a file that is not there yet.",
+                "A key is written over no other file, as that may be one that somebody signs with: name a file that is not there yet.",
             ),
             _ => failure.advise("Name a file in a folder that you may write to."),
         }

@@ -101,10 +101,8 @@ fn caps(asked: &RunStart) -> Result<Vec<RunCap>, Failure> {
     let mut seen = BTreeSet::new();
     match caps.iter().find(|cap| !seen.insert(cap.unit.to_string())) {
         None => Ok(caps),
-        Some(twice) => Err(
-            Failure::usage(format!("--money says twice how much {} there is", twice.unit))
-                .advise("A run has one limit for each currency: leave one of them out."),
-        ),
+        Some(twice) => Err(Failure::usage(format!("--money names {} twice", twice.unit))
+            .advise("A run has one limit for each currency: leave one of them out.")),
     }
 }
 

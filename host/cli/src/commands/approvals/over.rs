@@ -63,9 +63,15 @@ impl Edited {
             "hold {old} was edited{}, and is replaced by hold {now}",
             by.unwrap_or_default()
         ));
-        failure.advise(match self.waits {
+        failure.advise(self.advice())
+    }
+
+    /// Where to look instead.
+    pub(super) fn advice(&self) -> String {
+        let now = short(&self.now);
+        match self.waits {
             true => format!("What waits now: `ambit approvals show {now}`."),
-            false => format!("That one does not wait any more either. {LISTED}"),
-        })
+            false => format!("It was edited, and hold {now} in its place does not wait any more either. {LISTED}"),
+        }
     }
 }
