@@ -15,4 +15,5 @@ pub mod programs;
 pub mod raw;
 pub mod scenario;
 pub mod service;
+pub mod times;
 pub mod wit;

@@ -5,7 +5,8 @@
 //!                is held, approve = "person" or reject = "person", people = ["person"] are enrolled; or, after a call with
 //!                an effect in doubt, found = "done" or "not-done"; [runs] name = ["argument"] are started as `ambit run start`
 //!                takes it: run = "name" in a call, end = "name"; or operator = ["…"]: any command, where ${hold} is the
-//!                first that waits, ${call} the newest call that undoes none, and ${key NAME} a person's key file
+//!                first that waits, ${old hold} what that last was, ${call} the newest call that undoes none, and ${key NAME} a
+//!                person's key file
 //! ambit.toml     ${port}, ${admin_port} and ${ca} stand for the service's; without it, the one for all scenarios
 //! policy.cedar   in force beside the shipped policy; without it, the one for all scenarios
 //! expect.toml    [[call]]: outcome, code, message, value, refused, receipt, and [[call.request]]: what arrived;
@@ -20,6 +21,7 @@
 //! same idempotency key. Neither the home, nor any output, nor a request's readable part may contain the service's token,
 //! and no output, of people's commands neither, a character that a terminal obeys.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -31,6 +33,7 @@ use serde_json::Value;
 
 use crate::home::{Home, Run};
 use crate::service::{Authorization, Event, Options, Request, Service};
+use crate::times;
 
 /// The variable in which every scenario's configuration finds the service's token.
 pub const TOKEN_VARIABLE: &str = "STRIPE_KEY";
@@ -120,13 +123,16 @@ struct Expectations {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Expected {
     /// `ok`, `tool-error`, `refused`, `held` or `paused`; `waiting` where a vote is not the last one needed; `ended` of a run; or `error`: the command ended
-    /// before there was a call. Of an operator's command also `done` or `failed`, for what it tells people.
+    /// before there was a call. Of an operator's command also `done`, `failed` or `waits`, for what it tells people.
     outcome: String,
     /// The refusal's code.
     code: Option<String>,
     /// Parts of what people are told.
     #[serde(default)]
     message: Vec<String>,
+    /// What they must not be told.
+    #[serde(default)]
+    not: Vec<String>,
     /// Members of the returned value.
     value: Option<Value>,
     /// The codes of refused effects, in order.
@@ -211,6 +217,8 @@ struct Stage {
     only_tool: Option<String>,
     /// The ids of the runs.
     runs: BTreeMap<String, String>,
+    /// The hold that waited first when somebody last asked.
+    old_hold: RefCell<String>,
 }
 
 impl Stage {
@@ -231,6 +239,7 @@ impl Stage {
             service,
             only_tool,
             runs: BTreeMap::new(),
+            old_hold: RefCell::default(),
         };
         let configuration = stage.filled(&own_or_shared(folder, "ambit.toml")?);
         let policy = own_or_shared(folder, "policy.cedar")?;
@@ -273,7 +282,9 @@ impl Stage {
         let hold = listed
             .json()
             .and_then(|holds| holds[0]["hold"].as_str().map(str::to_owned));
-        Ok(hold.unwrap_or_else(|| "none".to_owned()))
+        let hold = hold.unwrap_or_else(|| "none".to_owned());
+        self.old_hold.replace(hold.clone());
+        Ok(hold)
     }
 
     /// The newest call that is no rollback.
@@ -296,6 +307,7 @@ impl Stage {
             let person = argument.strip_prefix("${key ").and_then(|rest| rest.strip_suffix('}'));
             arguments.push(match person {
                 Some(person) => self.key(person),
+                None if argument == "${old hold}" => self.old_hold.borrow().clone(),
                 None if argument == "${hold}" => self.first_held()?,
                 None if argument == "${call}" => self.newest_call()?,
                 None => argument.clone(),
@@ -423,7 +435,7 @@ impl Stage {
         };
         let told = |why: String| format!("{why}\n{}", run.text());
         match expected.outcome.as_str() {
-            "done" | "failed" => expected.check_told(&run).map_err(told)?,
+            "done" | "failed" | "waits" => expected.check_told(&run).map_err(told)?,
             _ => Answer::of(&run).check(expected, &run).map_err(told)?,
         }
         let requests = self.requests()?.split_off(before);
@@ -657,8 +669,11 @@ impl Stage {
         Ok(())
     }
 
-    /// No secret, and nothing that drives a terminal: whatever is printed may be what a guest wrote.
+    /// No secret, and nothing that drives a terminal: whatever is printed may be what a guest wrote. Every moment is told as one.
     fn check_output(&self, run: &Run) -> Result<(), String> {
+        if let Some(document) = run.json() {
+            times::check(&document).map_err(|why| format!("{why}:\n{}", run.text()))?;
+        }
         for text in [&run.out, &run.err] {
             if spellings(&self.service.token).iter().any(|token| text.contains(token)) {
                 return Err(format!("the service's token was printed:\n{}", run.text()));
@@ -697,19 +712,28 @@ struct Answer {
     value: Value,
     refused: Vec<String>,
     entry: Value,
+    /// Whether it is what followed a no.
+    rejected: bool,
 }
 
 impl Expected {
     /// What an operator's command tells people, on either stream.
     fn check_told(&self, run: &Run) -> Result<(), String> {
-        let codes = if self.outcome == "done" { [0, 0] } else { [1, 2] };
+        let codes = match self.outcome.as_str() {
+            "done" => [0, 0],
+            "waits" => [4, 4],
+            _ => [1, 2],
+        };
         if !codes.map(Some).contains(&run.code) {
             return Err(format!("exit code is {:?}, not of {codes:?}", run.code));
         }
         let told = format!("{}{}", run.out, run.err);
-        match self.message.iter().find(|part| !told.contains(part.as_str())) {
-            Some(missing) => Err(format!("nobody is told `{missing}`")),
-            None => Ok(()),
+        let missing = self.message.iter().find(|part| !told.contains(part.as_str()));
+        let wrong = self.not.iter().find(|part| told.contains(part.as_str()));
+        match (missing, wrong) {
+            (Some(missing), _) => Err(format!("nobody is told `{missing}`")),
+            (None, Some(wrong)) => Err(format!("people are told `{wrong}`")),
+            (None, None) => Ok(()),
         }
     }
 }
@@ -737,6 +761,7 @@ impl Answer {
             value: document["value"].clone(),
             refused: codes.filter_map(|refusal| text(&refusal["code"])).collect(),
             entry: serde_json::from_str(entry).unwrap_or_default(),
+            rejected: document["vote"]["verdict"] == "reject",
         }
     }
 
@@ -757,6 +782,8 @@ impl Answer {
             return differs("outcome", &self.outcome, &expected.outcome);
         }
         let exit = match expected.outcome.as_str() {
+            // A no is done once it is recorded, whatever its call came to.
+            _ if self.rejected => [Some(0), Some(0)],
             "ok" | "waiting" | "resolved" | "ended" => [Some(0), Some(0)],
             "held" | "paused" => [Some(4), Some(4)],
             "error" => [Some(1), Some(2)],

@@ -4,20 +4,14 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-const AFTER_HELP: &str = "\
-Exit codes:
-  0  done
-  1  refused: policy, a limit, a check that failed, a difference that was looked for; nothing more than the ledger says has happened
-  2  usage: arguments or configuration that cannot be used
-  3  internal: the host itself failed
-  4  held or paused: an effect waits for approvals, or a call until safe mode is lifted";
+use crate::exits;
 
 /// Run agent tools that nobody has to trust.
 ///
 /// A tool is a WebAssembly component whose world says what it may ever touch; the operator's connections and policy
 /// grant less than that; every effect is on a tamper-evident ledger before it leaves.
 #[derive(Debug, Parser)]
-#[command(name = "ambit", version, after_help = AFTER_HELP, disable_help_subcommand = true, propagate_version = true)]
+#[command(name = "ambit", version, after_help = exits::ALL, propagate_version = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -75,6 +69,7 @@ pub(crate) enum Command {
     /// rules that it goes by.
     Contract(ContractOf),
     /// Call a tool's function under connections and policy.
+    #[command(after_help = exits::OF_A_CALL)]
     Call(Call),
     /// Serve an agent over MCP.
     ///
@@ -275,7 +270,7 @@ pub(crate) enum Mode {
     Execute,
     /// Policy sees that the call only suggests: the shipped rule holds commits for a reviewer.
     Suggest,
-    /// Reads are real; the call ends at the first effect that is none, and shows it. Nothing waits for people.
+    /// Reads are real; at the first effect that would change something the call ends, and shows it. Nothing waits for people.
     DryRun,
 }
 
@@ -335,7 +330,7 @@ pub(crate) struct RunStart {
     /// The most calls.
     #[arg(long, value_name = "NUMBER")]
     pub(crate) calls: Option<u64>,
-    /// The most effects, those among them that only read.
+    /// The most effects; those that only read count, too.
     #[arg(long, value_name = "NUMBER")]
     pub(crate) effects: Option<u64>,
     /// The most fuel, all calls together; a call sets aside all that it may use.
@@ -350,7 +345,7 @@ pub(crate) struct RunStart {
     /// The most of its calls and effects that may fail, in percent; above, it only reads. 100 lets all fail.
     #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) errors: u32,
-    /// Of at least this many that came to an end.
+    /// That bound holds once at least this many calls and effects came to an end.
     #[arg(long, value_name = "NUMBER", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) errors_of: u32,
 }
@@ -384,7 +379,9 @@ pub(crate) struct Calls {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CallsCommand {
-    /// Go on with a call in which the host ended, or that safe mode paused: from its beginning with what it was told, to where it was and on.
+    /// Go on with a call that the host's end interrupted, or that safe mode paused: from its beginning, with what it was told, to where it was
+    /// and on.
+    #[command(after_help = exits::OF_GOING_ON)]
     Resume {
         /// The call, or a beginning of its id.
         #[arg(value_name = "CALL", conflicts_with = "all")]
@@ -399,6 +396,7 @@ pub(crate) enum CallsCommand {
     /// with the answer. Everything about it is decided again, by today's policy. It is for an effect of which the host's end let nobody see
     /// what became, on a route with `idempotency`, and as long as the service knows the key: `ambit calls --in-doubt` prints until when.
     /// What refuses it leaves it in doubt.
+    #[command(after_help = exits::OF_A_DOUBT)]
     Resolve(Resolve),
     /// End a call where it is: its tool is not run again. What is in doubt stays so.
     End {
@@ -448,18 +446,22 @@ pub(crate) enum Approvals {
         hold: String,
     },
     /// Say yes with your own key. With the last yes that is needed the call goes on.
-    Approve(Cast),
+    #[command(after_help = exits::OF_A_YES)]
+    Approve(Approve),
     /// Say no with your own key. The tool is told, and may go on without it.
+    #[command(after_help = exits::OF_A_NO)]
     Reject(Cast),
     /// Change fields of a held effect with your own key. What comes of it waits anew, and your own yes to it does not count.
     ///
     /// Fields are scalars of the request's body, by paths like `amount` and `metadata.order`. Everything about the outcome is decided
     /// anew, and what the hold waited for it waits for all the same: no vote carries over. What is not permitted changes nothing.
+    #[command(after_help = exits::OF_AN_EDIT)]
     Edit(Edit),
     /// BREAK-GLASS: let an effect pass alone, in place of the approvals that are missing, and say why.
     ///
     /// Only for members of the group that `break_glass` in ambit.toml names, and never for one's own request. What no approval
     /// would permit, and what passes a budget, stays refused. The ledger, lists and audits show it as what it is, for ever.
+    #[command(after_help = exits::OF_A_YES_ALONE)]
     BreakGlass {
         /// The hold or its call, or a beginning of either.
         hold: String,
@@ -471,6 +473,7 @@ pub(crate) enum Approvals {
         reason: String,
     },
     /// Go on with a call that is decided and has not gone on: after a crash, or when nobody decided in time.
+    #[command(after_help = exits::OF_GOING_ON)]
     Resume {
         /// The hold or its call, or a beginning of either.
         #[arg(required_unless_present = "all", conflicts_with = "all")]
@@ -485,10 +488,10 @@ pub(crate) enum Approvals {
 pub(crate) struct Edit {
     /// The hold or its call, or a beginning of either.
     pub(crate) hold: String,
-    /// Have a field be this: a number, true, false, null, a text in JSON or as a bare word. Several times.
+    /// Set a field: to a number, true, false, null, or a text in JSON or as a bare word (may be repeated).
     #[arg(long, value_name = "FIELD=VALUE")]
     pub(crate) set: Vec<String>,
-    /// Have a field not be there. Several times.
+    /// Leave a field out (may be repeated).
     #[arg(long, value_name = "FIELD")]
     pub(crate) unset: Vec<String>,
     /// The file with your secret key.
@@ -500,6 +503,16 @@ pub(crate) struct Edit {
     /// Why, for those who read the ledger.
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
+}
+
+/// A yes.
+#[derive(Debug, Args)]
+pub(crate) struct Approve {
+    /// For how many minutes your yes counts [default: as long as the hold].
+    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..=129_600))]
+    pub(crate) minutes: Option<u32>,
+    #[command(flatten)]
+    pub(crate) cast: Cast,
 }
 
 #[derive(Debug, Args)]
@@ -519,9 +532,6 @@ pub(crate) struct Cast {
     /// Why, for those who read the ledger.
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
-    /// For how many minutes your yes counts [default: as long as the hold].
-    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..=129_600))]
-    pub(crate) minutes: Option<u32>,
     #[command(flatten)]
     pub(crate) many: Many,
 }
@@ -530,7 +540,7 @@ pub(crate) struct Cast {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Many at once")]
 pub(crate) struct Many {
-    /// All that waits and all these are true of, each one by itself.
+    /// Do it to everything there is to do it to; the filters below narrow that. Each is shown first, and goes by itself.
     #[arg(long)]
     pub(crate) all: bool,
     /// Asked for by calls of this tool.
@@ -635,6 +645,7 @@ pub(crate) enum DeadLetters {
     /// Print one: who asked, what was sent, what became of it, how long its key is known.
     Show(Letter),
     /// Try it again, through the whole gate and by today's rules, under the same idempotency key.
+    #[command(after_help = exits::OF_A_LETTER)]
     Retry {
         #[command(flatten)]
         letter: Letter,
@@ -831,7 +842,7 @@ pub(crate) enum Policy {
         /// All calls that began then or later: 2026-11-21, 2026-11-21T08:30Z, or so long ago: 90m, 24h, 7d.
         #[arg(long, value_name = "TIME", value_parser = since, group = "which")]
         since: Option<Since>,
-        /// All calls of this run, or of the one that this begins the id of.
+        /// All calls of this run: its id, or a beginning of it.
         #[arg(long, value_name = "RUN", group = "which")]
         run: Option<String>,
         /// Write the proposal to this file, which must not be there yet, instead of standard output.
@@ -846,7 +857,7 @@ pub(crate) enum Policy {
 pub(crate) enum Audit {
     /// Explain one call: who, what was asked, which rule decided, what left, what came back, what it cost.
     Show {
-        /// The call's id.
+        /// The call, or a beginning of its id.
         call: String,
         /// Also print the recorded payloads (arguments, requests, answers).
         #[arg(long)]
@@ -863,7 +874,7 @@ pub(crate) enum Audit {
         /// Only calls of this agent.
         #[arg(long)]
         agent: Option<String>,
-        /// Only calls of this run.
+        /// Only calls of this run: its id, or a beginning of it.
         #[arg(long)]
         run: Option<String>,
         /// Only calls that were refused or stopped.
@@ -881,7 +892,7 @@ pub(crate) enum Audit {
     },
     /// Print the receipt of a call with a proof against the newest checkpoint.
     Prove {
-        /// The call's id.
+        /// The call, or a beginning of its id.
         call: String,
         /// Write it to this file instead of standard output.
         #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]

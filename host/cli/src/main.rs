@@ -3,7 +3,9 @@
 mod args;
 mod build;
 mod commands;
+mod exits;
 mod export;
+mod ids;
 mod output;
 mod proposal;
 

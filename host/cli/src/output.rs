@@ -16,15 +16,15 @@ use crate::args::{Color, Format};
 /// How the command ended, as a process exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// It did what was asked.
+    /// It did what was asked, and a call that it made or went on with came to a result.
     Done = 0,
-    /// Policy, a limit or a check said no.
+    /// Policy, a limit or a check said no, or the tool did.
     Refused = 1,
-    /// Arguments or configuration cannot be used.
+    /// Arguments or configuration cannot be used: an id or a name of nothing among them.
     Usage = 2,
     /// The host itself failed.
     Internal = 3,
-    /// An effect waits for approvals, and the call with it; or a call waits until safe mode is lifted.
+    /// An effect waits for approvals, and the call with it, or would wait if the dry run were none; or a call waits until safe mode is lifted.
     Held = 4,
 }
 

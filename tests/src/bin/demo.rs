@@ -169,8 +169,10 @@ impl Story {
             .filter(|line| !line.trim().is_empty())
             .collect();
         said.iter().take(lines).for_each(|line| println!("    {line}"));
-        if said.len() > lines {
-            println!("    … {} more lines", said.len() - lines);
+        match said.len().saturating_sub(lines) {
+            0 => {}
+            1 => println!("    … 1 more line"),
+            more => println!("    … {more} more lines"),
         }
         Ok(run)
     }

@@ -1,8 +1,10 @@
 //! `ambit approvals`: effects that wait for people, and what people say to them.
 
+mod after;
 mod batch;
 mod behind;
 pub(crate) mod edit;
+mod over;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -18,20 +20,21 @@ use ambit_runtime::config::Config;
 use ambit_runtime::host::{Host, HostOptions};
 use ambit_runtime::ids::CallId;
 use ambit_runtime::store::{Held, Keys, Reader, Work};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use behind::Behind;
 
-use super::call;
+use super::{call, request};
 use crate::args::{Approvals, Cast, Format};
+use crate::ids::{self, Kind};
 use crate::output::{self, Exit, Failure, Output, note, style, untrusted};
 
 pub(crate) fn run(command: &Approvals, home: &Path, out: Output) -> Result<Exit, Failure> {
     match command {
         Approvals::List { limit, after } => list(home, *limit, *after, out),
         Approvals::Show { hold } => show(home, hold, out),
-        Approvals::Approve(cast) => vote(home, cast, Verdict::Approve, out),
-        Approvals::Reject(cast) => vote(home, cast, Verdict::Reject, out),
+        Approvals::Approve(args) => vote(home, &args.cast, (Verdict::Approve, args.minutes), out),
+        Approvals::Reject(cast) => vote(home, cast, (Verdict::Reject, None), out),
         Approvals::Edit(args) => edit::run(home, args, out),
         Approvals::BreakGlass { hold, key, reason } => break_glass(home, hold, key, reason, out),
         Approvals::Resume { hold: Some(hold), .. } => resume(home, hold, out),
@@ -68,23 +71,42 @@ fn find(reader: &Reader, given: &str) -> Result<Option<(Work, Held)>, Failure> {
     match found.as_slice() {
         [one] => Ok(Some(one.clone())),
         [] => Ok(None),
-        _ => Err(Failure::usage(format!("`{}` begins several holds", untrusted(given)))
-            .advise("Write more of it: `ambit approvals list` prints them whole.")),
+        several => {
+            let named = |(work, held): &(Work, Held)| format!("{} of {}", short(&held.hold), work.call);
+            let ids: Vec<String> = several.iter().map(named).collect();
+            Err(ids::several(Kind::Hold, given, &ids))
+        }
     }
+}
+
+/// A hold's id as lists print it.
+fn short(hold: &Digest) -> String {
+    hold.to_hex().chars().take(12).collect()
 }
 
 /// What to do where a hold does not wait.
 const LISTED: &str = "`ambit approvals list` prints what waits. What has been decided is not there any more.";
 
-fn nothing_waits(given: &str) -> Failure {
-    Failure::refused(format!("nothing waits under `{}`", untrusted(given))).advise(LISTED)
+/// Why nothing waits under `given`: there is nothing of that id, or it does not wait any more.
+fn nothing_waits(reader: &Reader, given: &str) -> Result<Failure, Failure> {
+    if let Some(edited) = over::edited(reader, given)? {
+        return Ok(edited.failure());
+    }
+    // An id of fewer characters than a call's may be the beginning of others that wait.
+    let whole = given.parse::<CallId>().is_ok() && reader.calls_like(given, 1)?.iter().any(|call| call == given);
+    Ok(match whole {
+        true => Failure::refused(format!("call {given} waits for nobody")).advise(LISTED),
+        false => ids::unknown(Kind::Hold, given),
+    })
 }
 
 /// The hold that `given` names, as it stands.
 fn waiting(reader: &Reader, people: &People<'_>, given: &str) -> Result<Pending, Failure> {
-    let (work, held) = find(reader, given)?.ok_or_else(|| nothing_waits(given))?;
+    let Some((work, held)) = find(reader, given)? else {
+        return Err(nothing_waits(reader, given)?);
+    };
     Pending::of(reader, people, &work, &held)?
-        .ok_or_else(|| Failure::refused(format!("call {} waits for nothing", work.call)))
+        .ok_or_else(|| Failure::refused(format!("call {} waits for nobody", work.call)).advise(LISTED))
 }
 
 fn list(home: &Path, limit: u32, after: Option<u64>, out: Output) -> Result<Exit, Failure> {
@@ -191,7 +213,7 @@ fn line(waiting: &Pending, w: &mut dyn Write) -> io::Result<()> {
         Standing::Waiting(missing) => format!(": {}", told(&missing)),
         _ => String::new(),
     };
-    let id: String = waiting.held.hold.to_hex().chars().take(12).collect();
+    let id = short(&waiting.held.hold);
     let glass = match waiting.broken_by() {
         Some(vote) => format!("  BREAK-GLASS by {}", untrusted(&vote.person)),
         None => String::new(),
@@ -262,16 +284,9 @@ fn print(
     if let Some(undoes) = &held.undoes {
         field("undoes", &format!("effect {} of {}", undoes.ordinal, undoes.call))?;
     }
-    let text = |name: &str| request.and_then(|request| request.get(name)?.as_str());
-    match (text("method"), text("origin"), text("target")) {
-        (Some(method), Some(origin), Some(target)) => field("sends", &format!("{method} {origin}{target}"))?,
-        _ => field("sends", "[not readable here: the home's keys are needed]")?,
-    }
-    for (name, value) in headers(request) {
-        field("header", &format!("{name}: {value}"))?;
-    }
-    if let Some(body) = text("body") {
-        field("body", body)?;
+    match request {
+        Some(request) => request::lines(request, &mut field)?,
+        None => field("sends", "[not readable here: the home's keys are needed]")?,
     }
     behind.print(&mut field)?;
     edited.lines(&mut field)?;
@@ -313,20 +328,6 @@ pub(crate) fn voter(vote: &Vote) -> String {
     format!("{} of {}{instead}", vote.person, vote.group)
 }
 
-/// A request's headers: those that the tool sets, and what its body is.
-fn headers(request: Option<&Value>) -> Vec<(String, String)> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let Some(request) = request else { return Vec::new() };
-    let listed = request.get("headers").and_then(Value::as_array).into_iter().flatten();
-    let mut headers: Vec<(String, String)> = listed
-        .filter_map(|pair| Some((text(pair.get(0)?), text(pair.get(1)?))))
-        .collect();
-    if let Some(kind) = request.get("content-type").and_then(Value::as_str) {
-        headers.push(("content-type".to_owned(), kind.to_owned()));
-    }
-    headers
-}
-
 /// A file that cannot be used is a slip in the arguments.
 pub(crate) fn unusable(refusal: Refusal) -> Failure {
     let failure = Failure::usage(refusal.message);
@@ -345,7 +346,8 @@ fn now_ms() -> u64 {
 /// write down.
 enum Meant {
     Waits(Box<Pending>),
-    Over(Digest),
+    /// With where to look.
+    Over(Digest, String),
 }
 
 impl Meant {
@@ -353,11 +355,14 @@ impl Meant {
     fn of(reader: &Reader, people: &People<'_>, given: &str) -> Result<Meant, Failure> {
         if let Some((work, held)) = find(reader, given)? {
             let pending = Pending::of(reader, people, &work, &held)?;
-            return Ok(pending.map_or(Meant::Over(held.hold), |pending| Meant::Waits(Box::new(pending))));
+            return Ok(pending.map_or_else(|| Meant::over(held.hold), |pending| Meant::Waits(Box::new(pending))));
+        }
+        if let Some(edited) = over::edited(reader, given)? {
+            return Ok(Meant::Over(edited.hold, edited.advice()));
         }
         let hex = given.strip_prefix("sha256:").unwrap_or(given);
         if let Ok(hold) = format!("sha256:{hex}").parse() {
-            return Ok(Meant::Over(hold));
+            return Ok(Meant::over(hold));
         }
         // An id of fewer characters than a call's is the beginning of others.
         let whole = given.parse::<CallId>().is_ok() && reader.calls_like(given, 1)?.iter().any(|call| call == given);
@@ -367,20 +372,27 @@ impl Meant {
         } else {
             None
         };
-        last.map(Meant::Over).ok_or_else(|| nothing_waits(given))
+        match last {
+            Some(hold) => Ok(Meant::over(hold)),
+            None => Err(nothing_waits(reader, given)?),
+        }
+    }
+
+    fn over(hold: Digest) -> Meant {
+        Meant::Over(hold, LISTED.to_owned())
     }
 
     fn hold(&self) -> Digest {
         match self {
             Meant::Waits(pending) => pending.held.hold,
-            Meant::Over(hold) => *hold,
+            Meant::Over(hold, _) => *hold,
         }
     }
 
     fn needs(&self) -> &[Need] {
         match self {
             Meant::Waits(pending) => &pending.held.needs,
-            Meant::Over(_) => &[],
+            Meant::Over(..) => &[],
         }
     }
 
@@ -388,7 +400,7 @@ impl Meant {
     fn expires_ms(&self) -> u64 {
         match self {
             Meant::Waits(pending) => pending.held.expires,
-            Meant::Over(_) => now_ms().saturating_add(3_600_000),
+            Meant::Over(..) => now_ms().saturating_add(3_600_000),
         }
     }
 
@@ -396,7 +408,7 @@ impl Meant {
     fn tool(&self) -> &str {
         match self {
             Meant::Waits(pending) => &pending.accepted.asked.tool,
-            Meant::Over(_) => "",
+            Meant::Over(..) => "",
         }
     }
 }
@@ -422,10 +434,13 @@ impl Speaks {
 /// The group to speak for: the one that is named, or the only one of the voter's, or of whose stead it is, that the hold asks for. Whoever
 /// is in none of them speaks for the first: that it does not count is for the host to say and to write down.
 fn group(given: Option<&str>, meant: &Meant, people: &People<'_>, seat: &str, person: &str) -> Result<Speaks, Failure> {
-    let over = matches!(meant, Meant::Over(_));
+    let look = match meant {
+        Meant::Over(_, look) => Some(look),
+        Meant::Waits(_) => None,
+    };
     let speaks = |group: &str, advice: Option<String>| Speaks {
         group: group.to_owned(),
-        advice: advice.or_else(|| over.then(|| LISTED.to_owned())),
+        advice: advice.or_else(|| look.cloned()),
     };
     if let Some(given) = given {
         return Ok(speaks(given, None));
@@ -508,14 +523,14 @@ struct Voter<'a> {
 }
 
 impl<'a> Voter<'a> {
-    fn new(cast: &'a Cast, verdict: Verdict) -> Result<Voter<'a>, Failure> {
+    fn new(cast: &'a Cast, (verdict, minutes): (Verdict, Option<u32>)) -> Result<Voter<'a>, Failure> {
         Ok(Voter {
             key: approvals::read_person_key(&cast.key).map_err(unusable)?,
             verdict,
             group: cast.group.as_deref(),
             in_stead_of: cast.in_stead_of.as_deref(),
             reason: cast.reason.as_deref(),
-            minutes: cast.minutes,
+            minutes,
         })
     }
 
@@ -557,8 +572,8 @@ impl<'a> Voter<'a> {
     }
 }
 
-fn vote(home: &Path, cast: &Cast, verdict: Verdict, out: Output) -> Result<Exit, Failure> {
-    let voter = Voter::new(cast, verdict)?;
+fn vote(home: &Path, cast: &Cast, said: (Verdict, Option<u32>), out: Output) -> Result<Exit, Failure> {
+    let voter = Voter::new(cast, said)?;
     match &cast.hold {
         Some(hold) => vote_one(home, hold, &voter, out),
         None => batch::vote(home, &cast.many, &voter, out),
@@ -591,16 +606,38 @@ fn vote_one(home: &Path, given: &str, voter: &Voter<'_>, out: Output) -> Result<
     drop((people, reader));
     let host = open(config, [meant.tool()])?;
     let (hold, standing) = signed.cast(&host, voter.reason)?;
-    note(format!("{} by {}", voter.said(), untrusted(&voter_of(&signed.vote))));
+    note(format!(
+        "{} by {}: hold {}",
+        voter.said(),
+        untrusted(&voter_of(&signed.vote)),
+        short(&signed.vote.hold)
+    ));
+    let said = said(&signed.vote, &standing);
     match standing {
         Standing::Waiting(missing) => {
-            out.result(&row(&hold.pending), |w| {
-                writeln!(w, "still waits for {}", told(&missing))
-            })?;
+            let mut row = row(&hold.pending);
+            if let Some(row) = row.as_object_mut() {
+                row.extend(said);
+            }
+            out.result(&row, |w| writeln!(w, "still waits for {}", told(&missing)))?;
             Ok(Exit::Done)
         }
-        _ => go_on(&host, &hold.pending, out),
+        _ => after::vote(&host, &hold.pending, &signed.vote, said, out),
     }
+}
+
+/// What was said, for programs: a member beside those of the call or the hold.
+fn said(vote: &Vote, standing: &Standing) -> Map<String, Value> {
+    let (standing, _) = self::standing(standing);
+    let vote = json!({
+        "hold": vote.hold,
+        "verdict": vote.verdict,
+        "person": vote.person,
+        "group": vote.group,
+        "in_stead_of": vote.in_stead_of,
+        "standing": standing,
+    });
+    Map::from_iter([("vote".to_owned(), vote)])
 }
 
 /// Who voted, as a sentence has it: `rita for finance`.
@@ -627,13 +664,6 @@ fn resume(home: &Path, given: &str, out: Output) -> Result<Exit, Failure> {
     let hold = waiting(&reader, &people, given)?;
     drop((people, reader));
     let host = open(config, [hold.accepted.asked.tool.as_str()])?;
-    go_on(&host, &hold, out)
-}
-
-/// Runs the call on, and tells its end as `ambit call` does.
-fn go_on(host: &Host, waiting: &Pending, out: Output) -> Result<Exit, Failure> {
-    let going = output::working("the call goes on");
-    let answer = host.resume(&waiting.call, Some(going.listener()))?;
-    drop(going);
-    call::tell(host, &answer, &waiting.accepted.asked.tool, None, out)
+    let answer = after::go_on(&host, &hold.call)?;
+    call::tell(&host, &answer, &hold.accepted.asked.tool, None, out)
 }

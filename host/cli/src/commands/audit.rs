@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use ambit_core::error::Code;
-use ambit_core::ledger::body::End;
+use ambit_core::ledger::body::{Amount, End};
 use ambit_core::ledger::story::{EffectStory, Opening};
 use ambit_core::ledger::{Body, CallStory, Entry, utc};
 use ambit_core::undo::{self, State};
@@ -20,6 +20,7 @@ use super::erase::UNFINISHED;
 use super::receipt::verifier_key;
 use super::story;
 use crate::args::Audit;
+use crate::ids::{self, Kind};
 use crate::output::{Exit, Failure, Output, count, note, style, untrusted, working};
 
 pub(crate) fn run(command: &Audit, home: &Path, out: Output) -> Result<Exit, Failure> {
@@ -32,10 +33,11 @@ pub(crate) fn run(command: &Audit, home: &Path, out: Output) -> Result<Exit, Fai
             run,
             refused,
         } => {
+            let run = run.as_deref().map(|run| super::run::find(home, run)).transpose()?;
             let filter = CallFilter {
                 tool: tool.clone(),
                 agent: agent.clone(),
-                run: run.clone(),
+                run: run.map(|run| run.id().to_owned()),
                 ..CallFilter::default()
             };
             list(home, filter, *limit, *refused, out)
@@ -72,13 +74,10 @@ fn reader(home: &Path) -> Result<Reader, Failure> {
 
 /// The call that `given` names: whole, or by a beginning that only one call has.
 pub(crate) fn resolve(reader: &Reader, given: &str) -> Result<String, Failure> {
-    let found = reader.calls_like(given, 3)?;
-    match found.as_slice() {
+    match reader.calls_like(given, 3)?.as_slice() {
         [one] => Ok(one.clone()),
-        [] => Err(Failure::usage(format!("the ledger has no call `{}`", untrusted(given)))
-            .advise("`ambit audit list` prints the newest calls.")),
-        several => Err(Failure::usage(format!("`{}` begins several calls", untrusted(given)))
-            .advise(format!("Among them: {}", several.join(", ")))),
+        [] => Err(ids::unknown(Kind::Call, given)),
+        several => Err(ids::several(Kind::Call, given, several)),
     }
 }
 
@@ -174,29 +173,46 @@ fn print_divergence(entry: &Entry, w: &mut dyn Write) -> io::Result<()> {
     )
 }
 
-/// What the rollbacks of a call came to, each with the effects that it took back.
+/// What the rollbacks of a call came to, each with the effects that it took back, and with those that it may have.
 fn undone_by(story: &CallStory, rollbacks: &[CallStory]) -> Vec<Value> {
     let effects = undo::effects(story, rollbacks);
-    let one = |rollback: &CallStory| {
-        let mut undone: Vec<u32> = effects
+    let of = |of: &dyn Fn(&State) -> bool| -> Vec<u32> {
+        let mut found: Vec<u32> = effects
             .iter()
-            .filter(|(_, state)| matches!(state, State::Undone(by, _) if *by == rollback.call))
+            .filter(|(_, state)| of(state))
             .map(|(ordinal, _)| *ordinal)
             .collect();
-        undone.sort_unstable();
+        found.sort_unstable();
+        found
+    };
+    let one = |rollback: &CallStory| {
+        let undone = of(&|state| matches!(state, State::Undone(by, _) if *by == rollback.call));
+        let maybe = of(&|state| matches!(state, State::MaybeUndone(by, _) if *by == rollback.call));
         let whole = undo::undid_all(rollback);
-        let what = match undone.as_slice() {
-            _ if whole => "undone".to_owned(),
-            [] => "to be undone, and nothing of it was:".to_owned(),
-            [one] => format!("effect {one} undone"),
-            several => {
-                let several: Vec<String> = several.iter().map(u32::to_string).collect();
-                format!("effects {} undone", several.join(", "))
-            }
+        let what = if whole {
+            "undone".to_owned()
+        } else {
+            came_to(&undone, &maybe)
         };
-        json!({ "call": rollback.call, "effects": undone, "whole": whole, "what": what })
+        json!({ "call": rollback.call, "effects": undone, "maybe": maybe, "whole": whole, "what": what })
     };
     rollbacks.iter().map(one).collect()
+}
+
+/// What a rollback that did not undo all came to: the beginning of a sentence that ends with its id.
+fn came_to(undone: &[u32], maybe: &[u32]) -> String {
+    let named = |effects: &[u32]| {
+        let numbers: Vec<String> = effects.iter().map(u32::to_string).collect();
+        let word = if effects.len() == 1 { "effect" } else { "effects" };
+        format!("{word} {}", numbers.join(", "))
+    };
+    let nobody_knows = |effects: &[u32]| format!("{} perhaps undone, which nobody knows,", named(effects));
+    match (undone, maybe) {
+        ([], []) => "to be undone, and nothing of it was:".to_owned(),
+        (undone, []) => format!("{} undone", named(undone)),
+        ([], maybe) => nobody_knows(maybe),
+        (undone, maybe) => format!("{} undone, and {}", named(undone), nobody_knows(maybe)),
+    }
 }
 
 /// A payload for people: a recorded refusal as its sentence, all else as it is.
@@ -264,7 +280,29 @@ fn was_refused(story: &CallStory) -> bool {
             .is_some_and(|f| matches!(f.what.outcome, End::Refused(_) | End::Trapped(_)))
 }
 
-fn row(story: &CallStory) -> Value {
+/// One call on one line of a run: when, which, how it ended, what was asked, the money that it moved.
+pub(super) fn briefly(story: &CallStory) -> String {
+    let row = row(story);
+    let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
+    let spent = spent(story).iter().map(|amount| format!(", {}", story::money(amount)));
+    let asked = [text("tool"), text("function")].join(" ");
+    format!(
+        "{} {} {:<11} {}{}",
+        text("time"),
+        text("call"),
+        text("outcome"),
+        asked.trim_end(),
+        spent.collect::<String>()
+    )
+}
+
+/// The money that a call moved, as its last entry has it.
+fn spent(story: &CallStory) -> &[Amount] {
+    story.finished.as_ref().map_or(&[], |finished| &finished.what.spent)
+}
+
+/// One call for programs.
+pub(super) fn row(story: &CallStory) -> Value {
     let (tool, function) = match &story.opening.what {
         Opening::Accepted(a) => (Some(&a.asked.tool), Some(&a.asked.function)),
         Opening::Denied(d) => (d.tool.as_ref(), d.function.as_ref()),
@@ -294,6 +332,7 @@ fn row(story: &CallStory) -> Value {
         "run": story.run(),
         "trace": story.trace,
         "undoes": story.undoes().map(|undoes| &undoes.call),
+        "spent": spent(story),
     })
 }
 
@@ -436,4 +475,21 @@ fn export(home: &Path, output: &Path) -> Result<Exit, Failure> {
         output.display()
     ));
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_have_been_undone_is_told_as_that() {
+        assert_eq!(came_to(&[], &[]), "to be undone, and nothing of it was:");
+        assert_eq!(came_to(&[2], &[]), "effect 2 undone");
+        assert_eq!(came_to(&[1, 2], &[]), "effects 1, 2 undone");
+        assert_eq!(came_to(&[], &[1]), "effect 1 perhaps undone, which nobody knows,");
+        assert_eq!(
+            came_to(&[3], &[1, 2]),
+            "effect 3 undone, and effects 1, 2 perhaps undone, which nobody knows,"
+        );
+    }
 }

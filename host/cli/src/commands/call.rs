@@ -12,13 +12,14 @@ use ambit_core::policy::Mode;
 use ambit_core::run::Run;
 use ambit_core::scope::Tier;
 use ambit_runtime::call::{Answer, CallRequest, Outcome, Would};
-use ambit_runtime::config::Config;
+use ambit_runtime::config::{Config, nearest};
 use ambit_runtime::host::{Host, HostOptions};
 use ambit_runtime::ids::TraceId;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::{pending, run};
 use crate::args::{self, Call, Format};
+use crate::ids;
 use crate::output::{self, Exit, Failure, Output, count, note, sentence, style, untrusted};
 use crate::proposal::{permit, quoted};
 
@@ -42,6 +43,7 @@ pub(crate) fn run(args: &Call, home: &Path, out: Output) -> Result<Exit, Failure
         narrowing: Narrowing::default(),
         listener: None,
     };
+    let slip = slip(args.agent.as_deref(), &config);
     // A component that is new here is compiled first.
     let opening = output::working("opening the home");
     let host = Host::open(config, HostOptions::for_tools([args.tool.as_str()]))?;
@@ -55,7 +57,18 @@ pub(crate) fn run(args: &Call, home: &Path, out: Output) -> Result<Exit, Failure
     })?;
     drop(calling);
     let asked = format!("{} --function {}", args.tool, args.function);
-    tell(&host, &answer, &asked, args.receipt.as_deref(), out)
+    let exit = tell(&host, &answer, &asked, args.receipt.as_deref(), out)?;
+    if let (Some(slip), Format::Human) = (slip, out.format) {
+        note(slip);
+    }
+    Ok(exit)
+}
+
+/// The agent that was most likely meant, where there is none of that name. That the call was asked for is on the ledger all the same.
+fn slip(named: Option<&str>, config: &Config) -> Option<String> {
+    let given = named.filter(|given| !config.agents().contains_key(*given))?;
+    let near = nearest(given, config.agents().keys().map(String::as_str))?;
+    Some(format!("  Did you mean --as {}?", untrusted(near)))
 }
 
 /// Says that calls wait for somebody to look after them: the process that made them ended first, or safe mode paused them.
@@ -79,6 +92,15 @@ pub(super) fn interrupted(host: &Host) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What a command did besides making the call or going on with it.
+#[derive(Debug, Default)]
+pub(crate) struct Also {
+    /// Members of the document, beside the call's own.
+    pub(crate) members: Map<String, Value>,
+    /// It said no to an effect of the call: that the effect is refused is what was asked for, and no news.
+    pub(crate) rejected: bool,
+}
+
 /// Tells how a call ended, or that it waits: its value, what was refused and why, its receipt where it has one. `asked` is what
 /// `ambit inspect` takes to print what the function takes.
 pub(crate) fn tell(
@@ -86,6 +108,17 @@ pub(crate) fn tell(
     answer: &Answer,
     asked: &str,
     receipt_file: Option<&Path>,
+    out: Output,
+) -> Result<Exit, Failure> {
+    tell_also(host, answer, (asked, receipt_file), &Also::default(), out)
+}
+
+/// The same, of a command that did something else, too.
+pub(crate) fn tell_also(
+    host: &Host,
+    answer: &Answer,
+    (asked, receipt_file): (&str, Option<&Path>),
+    also: &Also,
     out: Output,
 ) -> Result<Exit, Failure> {
     // A call that waits has not ended, and has no receipt yet.
@@ -97,7 +130,7 @@ pub(crate) fn tell(
         fs::write(path, receipt)
             .map_err(|e| Failure::internal(format!("the receipt {} cannot be written: {e}", path.display())))?;
     }
-    report(answer, receipt.as_deref(), asked, out)?;
+    report(answer, receipt.as_deref(), asked, also, out)?;
     if out.format == Format::Human {
         let story = host.reader()?.story(answer.call.as_str())?;
         missing_rules(&story).iter().for_each(note);
@@ -162,10 +195,11 @@ pub(crate) const fn exit_of(answer: &Answer) -> Exit {
         Outcome::Ok(_) => Exit::Done,
         Outcome::ToolError(_) | Outcome::Stopped(_) => Exit::Refused,
         Outcome::Held(_) | Outcome::Paused(_) => Exit::Held,
-        // A dry run did what it is for, unless what it found would be refused.
+        // As the call would have ended up to there, had it not been a dry run.
         Outcome::FirstWrite(ref first) => match first.policy {
             Would::BeDenied { .. } => Exit::Refused,
-            Would::BePermitted { .. } | Would::BeHeld { .. } => Exit::Done,
+            Would::BeHeld { .. } => Exit::Held,
+            Would::BePermitted { .. } => Exit::Done,
         },
     }
 }
@@ -192,6 +226,19 @@ pub(super) fn mode(asked: Option<args::Mode>, run: Option<&Run>) -> Mode {
     }
 }
 
+/// The named agent, if the home has it, or its only one: for what is not an agent's own asking, which would be on the ledger.
+pub(crate) fn known_agent(named: Option<&str>, config: &Config) -> Result<String, Failure> {
+    let agent = agent(named, config)?;
+    match config.agents().contains_key(&agent) {
+        true => Ok(agent),
+        false => Err(ids::no_such(
+            "agent",
+            &agent,
+            config.agents().keys().map(String::as_str),
+        )),
+    }
+}
+
 /// The named agent, or the home's only one.
 pub(crate) fn agent(named: Option<&str>, config: &Config) -> Result<String, Failure> {
     if let Some(agent) = named {
@@ -213,7 +260,7 @@ pub(crate) fn agent(named: Option<&str>, config: &Config) -> Result<String, Fail
     }
 }
 
-fn report(answer: &Answer, receipt: Option<&str>, asked: &str, out: Output) -> Result<(), Failure> {
+fn report(answer: &Answer, receipt: Option<&str>, asked: &str, also: &Also, out: Output) -> Result<(), Failure> {
     let (word, value, refusal) = match &answer.outcome {
         Outcome::Ok(value) => ("ok", Some(value), None),
         Outcome::ToolError(value) => ("tool-error", Some(value), None),
@@ -234,8 +281,8 @@ fn report(answer: &Answer, receipt: Option<&str>, asked: &str, out: Output) -> R
         Outcome::FirstWrite(first) => Some(first.as_ref()),
         _ => None,
     };
-    let receipt: Option<serde_json::Value> = receipt.and_then(|receipt| serde_json::from_str(receipt).ok());
-    let document = json!({
+    let receipt: Option<Value> = receipt.and_then(|receipt| serde_json::from_str(receipt).ok());
+    let mut document = json!({
         "call": answer.call,
         "trace": answer.trace,
         "outcome": word,
@@ -250,6 +297,9 @@ fn report(answer: &Answer, receipt: Option<&str>, asked: &str, out: Output) -> R
         "cost": answer.cost,
         "receipt": receipt,
     });
+    if let Some(document) = document.as_object_mut() {
+        document.extend(also.members.clone());
+    }
     out.result(&document, |w| match value {
         Some(value) => {
             let pretty = serde_json::to_string_pretty(value).unwrap_or_default();
@@ -271,7 +321,7 @@ fn report(answer: &Answer, receipt: Option<&str>, asked: &str, out: Output) -> R
             cost(answer);
             return Ok(());
         }
-        explain(answer, refusal, asked);
+        explain(answer, refusal, asked, also);
     }
     Ok(())
 }
@@ -289,8 +339,9 @@ fn way_out(code: Code, asked: &str) -> Option<String> {
 }
 
 /// For people, on standard error: why it was refused, what to do, where to read on.
-fn explain(answer: &Answer, refusal: Option<&Refusal>, asked: &str) {
-    for refused in answer.refused_effects.iter().chain(refusal) {
+fn explain(answer: &Answer, refusal: Option<&Refusal>, asked: &str, also: &Also) {
+    let news = |refused: &&Refusal| !(also.rejected && refused.code == Code::Approval);
+    for refused in answer.refused_effects.iter().chain(refusal).filter(news) {
         let rule = refused
             .rule
             .as_deref()

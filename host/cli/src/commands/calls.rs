@@ -260,7 +260,14 @@ fn resume_all(home: &Path, out: Output) -> Result<Exit, Failure> {
             left.len()
         )
     })?;
-    Ok(if left.is_empty() { Exit::Done } else { Exit::Refused })
+    let ended = |exit: Exit| done.iter().any(|(_, one)| *one == exit);
+    Ok(if !left.is_empty() || ended(Exit::Refused) {
+        Exit::Refused
+    } else if ended(Exit::Held) {
+        Exit::Held
+    } else {
+        Exit::Done
+    })
 }
 
 /// Sends the effect again, and goes on with its call: what is printed is what became of that.

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::audit;
 use crate::args::Connections;
+use crate::ids;
 use crate::output::{Exit, Failure, Output, style, untrusted};
 
 pub(crate) fn run(command: &Connections, home: &Path, out: Output) -> Result<Exit, Failure> {
@@ -119,7 +120,13 @@ fn of(route: Option<&str>) -> String {
 }
 
 fn reset(home: &Path, connection: &str, out: Output) -> Result<Exit, Failure> {
-    let closed = home::reset_connection(home, connection)?;
+    let closed = home::reset_connection(home, connection).map_err(|error| match Config::load(home) {
+        Ok(config) => {
+            let known = config.connections().map(|(name, _)| name);
+            ids::or_no_such(error.into(), "connection", connection, known)
+        }
+        Err(_) => error.into(),
+    })?;
     out.result(&json!({ "connection": connection, "closed": closed }), |w| {
         let name = untrusted(connection);
         if closed.is_empty() {

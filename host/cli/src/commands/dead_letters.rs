@@ -1,19 +1,22 @@
 //! `ambit dead-letters`: effects that failed for good, and what an operator makes of them.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
 
-use ambit_core::ledger::body::{Doubt, Dropped, Outcome};
+use ambit_core::ledger::body::{Amount, Doubt, Dropped, Outcome};
 use ambit_core::ledger::utc;
 use ambit_runtime::config::Config;
 use ambit_runtime::dead_letters::{DeadLetter, LetterError};
 use ambit_runtime::home;
 use ambit_runtime::host::{Host, HostOptions};
-use ambit_runtime::store::{Keys, Reader};
-use serde_json::{Value, json};
+use ambit_runtime::store::{Keys, Reader, Work};
+use serde_json::{Map, Value, json};
 
-use super::{audit, call};
+use super::call::{self, Also};
+use super::{audit, request};
 use crate::args::{Because, DeadLetters, Format, Letter};
+use crate::ids::{self, Kind};
 use crate::output::{Exit, Failure, Output, note, style, untrusted};
 
 pub(crate) fn run(command: &DeadLetters, home: &Path, out: Output) -> Result<Exit, Failure> {
@@ -36,20 +39,42 @@ impl From<LetterError> for Failure {
 
 /// The letter that a person named.
 fn resolve(reader: &Reader, given: &Letter) -> Result<(String, u32), Failure> {
-    let mut found = reader.dead_letters_like(&given.call)?;
-    found.retain(|(work, _)| given.effect.is_none_or(|effect| work.ordinal == Some(effect)));
-    match found.as_slice() {
-        [(work, _)] => Ok((work.call.clone(), work.ordinal.unwrap_or_default())),
-        [] => Err(
-            Failure::refused(format!("no dead letter under `{}`", untrusted(&given.call))).advise(
-                "`ambit dead-letters list` prints them; one that was retried or dropped is not there any more.",
-            ),
-        ),
-        _ => Err(
-            Failure::usage(format!("`{}` names several dead letters", untrusted(&given.call)))
-                .advise("Write more of the call's id, or say which effect: --effect NUMBER."),
-        ),
+    let found = reader.dead_letters_like(&given.call)?;
+    let of_effect = |(work, _): &&(Work, u64)| given.effect.is_none_or(|effect| work.ordinal == Some(effect));
+    let meant: Vec<&(Work, u64)> = found.iter().filter(of_effect).collect();
+    match (meant.as_slice(), found.as_slice()) {
+        ([(work, _)], _) => Ok((work.call.clone(), work.ordinal.unwrap_or_default())),
+        ([], []) => Err(none(reader, &given.call)?),
+        ([], found) => Err(Failure::refused(format!(
+            "effect {} of it is no dead letter",
+            given.effect.unwrap_or_default()
+        ))
+        .advise(format!("Dead letters there: {}.", named(found)))),
+        (several, found) => {
+            let calls: BTreeSet<&String> = several.iter().map(|(work, _)| &work.call).collect();
+            let calls: Vec<String> = calls.into_iter().cloned().collect();
+            Err(match calls.as_slice() {
+                [call] => Failure::usage(format!("several effects of call {call} are dead letters"))
+                    .advise(format!("Say which, with --effect NUMBER: {}.", named(found))),
+                calls => ids::several(Kind::Letter, &given.call, calls),
+            })
+        }
     }
+}
+
+/// Letters as `effect 1 of c_…`.
+fn named(letters: &[(Work, u64)]) -> String {
+    let one = |(work, _): &(Work, u64)| format!("effect {} of {}", work.ordinal.unwrap_or_default(), work.call);
+    letters.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// Why there is no letter of that id: there is no such call, or nothing of it is in the list.
+fn none(reader: &Reader, given: &str) -> Result<Failure, Failure> {
+    Ok(match reader.calls_like(given, 2)?.as_slice() {
+        [call] if !given.is_empty() => Failure::refused(format!("no effect of call {call} is a dead letter"))
+            .advise("`ambit dead-letters list` prints them. What was retried or dropped is not there any more."),
+        _ => ids::unknown(Kind::Letter, given),
+    })
 }
 
 fn list(home: &Path, limit: u32, after: Option<u64>, out: Output) -> Result<Exit, Failure> {
@@ -114,15 +139,38 @@ fn line(letter: &DeadLetter, w: &mut dyn Write) -> io::Result<()> {
     let (bad, reset) = (style::BAD.render(), style::BAD.render_reset());
     writeln!(
         w,
-        "{} effect {}  {} {}/{}  {bad}{}{reset}  {}",
+        "{} effect {}  {} {}/{}{} by {}  {bad}{}{reset}  {}",
         letter.call,
         intent.ordinal,
         intent.tier,
         untrusted(&intent.connection),
         untrusted(&intent.route),
+        money(intent.spend.as_ref()),
+        untrusted(&who(letter)),
         how(&letter.outcome.what.outcome),
         utc(letter.outcome.stamp.time_ms()),
     )
+}
+
+fn money(spend: Option<&Amount>) -> String {
+    spend.map_or_else(String::new, |spend| {
+        format!(", {} {} (minor units)", spend.minor, spend.currency)
+    })
+}
+
+fn who(letter: &DeadLetter) -> String {
+    let user = letter.principal.user.as_deref().map(|user| format!(" for {user}"));
+    format!("{}{}", letter.principal.agent, user.unwrap_or_default())
+}
+
+/// How often, in words.
+fn times(attempts: u32) -> String {
+    match attempts {
+        0 => "never; it would have been".to_owned(),
+        1 => "once".to_owned(),
+        2 => "twice".to_owned(),
+        more => format!("{more} times"),
+    }
 }
 
 fn how(outcome: &Outcome) -> String {
@@ -150,7 +198,7 @@ fn show(home: &Path, given: &Letter, out: Output) -> Result<Exit, Failure> {
         .payload(&call, &format!("effect/{ordinal}/request"))
         .ok()
         .flatten();
-    let request = payload.map(|payload| String::from_utf8_lossy(payload.bytes()).into_owned());
+    let request: Option<Value> = payload.and_then(|payload| serde_json::from_slice(payload.bytes()).ok());
     let index = letter.outcome.stamp.index();
     let mut document = row(&letter, index, &config);
     if let Some(members) = document.as_object_mut() {
@@ -158,28 +206,17 @@ fn show(home: &Path, given: &Letter, out: Output) -> Result<Exit, Failure> {
     }
     out.result(&document, |w| {
         line(&letter, w)?;
-        let user = letter
-            .principal
-            .user
-            .as_deref()
-            .map(|user| format!(" for {user}"))
-            .unwrap_or_default();
         let (tool, function) = (&letter.asked.tool, &letter.asked.function);
-        writeln!(
-            w,
-            "  who      {}{}",
-            untrusted(&letter.principal.agent),
-            untrusted(&user)
-        )?;
+        writeln!(w, "  who      {}", untrusted(&who(&letter)))?;
         writeln!(w, "  asked    {} {}", untrusted(tool), untrusted(function))?;
-        writeln!(
-            w,
-            "  sent     {} times: {}",
-            letter.outcome.what.attempts,
-            request
-                .as_deref()
-                .map_or_else(|| "(its request is gone)".into(), |text| untrusted(text).to_string())
-        )?;
+        writeln!(w, "  sent     {}", times(letter.outcome.what.attempts))?;
+        match &request {
+            Some(request) => request::lines(request, &mut |_, line| writeln!(w, "    {}", untrusted(line)))?,
+            None => writeln!(
+                w,
+                "    [not readable here: it was erased, or the home's keys are needed]"
+            )?,
+        }
         match letter.key_until_ms(&config) {
             Some(until) => writeln!(w, "  key      the service knows it until {}", time(until)),
             None => writeln!(w, "  key      none: the service does not know a repeated request"),
@@ -203,7 +240,64 @@ fn retry(home: &Path, given: &Letter, new_key: bool, out: Output) -> Result<Exit
         HostOptions::for_tools([letter.asked.tool.as_str()]),
     )?;
     let answer = host.retry_dead_letter(&call, ordinal, new_key)?;
-    call::tell(&host, &answer, &letter.asked.tool, None, out)
+    let again = Again::of(&host.reader()?, (&call, ordinal), answer.call.as_str())?;
+    let also = Also {
+        members: Map::from_iter([("letter".to_owned(), again.document())]),
+        ..Also::default()
+    };
+    let exit = call::tell_also(&host, &answer, (&letter.asked.tool, None), &also, out)?;
+    if let (Some(line), Format::Human) = (again.line(), out.format) {
+        note(line);
+    }
+    Ok(exit)
+}
+
+/// What is in the list after a retry.
+enum Again {
+    /// Nothing of it: it was done.
+    Done,
+    /// The letter as it was, as nothing was sent.
+    Stays(String, u32),
+    /// A new one, as it failed again.
+    Failed(String, u32),
+}
+
+impl Again {
+    fn of(reader: &Reader, (call, ordinal): (&str, u32), by: &str) -> Result<Again, Failure> {
+        let new = reader.dead_letters_like(by)?;
+        if let Some((work, _)) = new.first() {
+            return Ok(Again::Failed(work.call.clone(), work.ordinal.unwrap_or_default()));
+        }
+        let old = reader.dead_letters_like(call)?;
+        let stays = old
+            .iter()
+            .any(|(work, _)| work.call == call && work.ordinal == Some(ordinal));
+        Ok(if stays {
+            Again::Stays(call.to_owned(), ordinal)
+        } else {
+            Again::Done
+        })
+    }
+
+    fn document(&self) -> Value {
+        match self {
+            Again::Done => Value::Null,
+            Again::Stays(call, ordinal) => json!({ "call": call, "ordinal": ordinal, "new": false }),
+            Again::Failed(call, ordinal) => json!({ "call": call, "ordinal": ordinal, "new": true }),
+        }
+    }
+
+    fn line(&self) -> Option<String> {
+        match self {
+            Again::Done => None,
+            Again::Stays(call, ordinal) => Some(format!(
+                "Nothing was sent: it stays in the list as effect {ordinal} of {call}."
+            )),
+            Again::Failed(call, ordinal) => Some(format!(
+                "It failed again, and is another dead letter now: `ambit dead-letters show {call} --effect {ordinal}`."
+            )),
+        }
+    }
 }
 
 fn drop_one(home: &Path, given: &Letter, because: Because, out: Output) -> Result<Exit, Failure> {

@@ -6,9 +6,11 @@ use std::path::Path;
 use ambit_core::json::Json;
 use ambit_core::manifest::{Function, Manifest};
 use ambit_runtime::config::lock::Lock;
+use ambit_runtime::config::nearest;
 use ambit_runtime::home;
 use serde_json::json;
 
+use super::approvals::unusable;
 use super::tools::read_component;
 use crate::args::Inspect;
 use crate::output::{Exit, Failure, Output, style, untrusted};
@@ -18,7 +20,7 @@ pub(crate) fn run(args: &Inspect, home: &Path, out: Output) -> Result<Exit, Fail
     let chosen = args
         .function
         .as_deref()
-        .map(|name| manifest.function(name))
+        .map(|name| manifest.function(name).map_err(unusable))
         .transpose()?;
     match chosen {
         Some(function) => out.result(&describe_function(function), |w| print_schemas(function, w))?,
@@ -39,10 +41,11 @@ fn manifest(tool: &str, home: &Path) -> Result<Manifest, Failure> {
     }
     let message = format!("`{tool}` is neither a file nor a tool of the home {}", home.display());
     let tools: Vec<&str> = lock.iter().map(|(name, _)| name).collect();
-    Err(Failure::usage(message).advise(if tools.is_empty() {
-        "The home has no tool. Name a component's file, or another home with --home DIR.".to_owned()
-    } else {
-        format!("The tools of the home: {}.", tools.join(", "))
+    let near = nearest(tool, tools.iter().copied());
+    Err(Failure::usage(message).advise(match (near, tools.as_slice()) {
+        (Some(near), _) => format!("Did you mean `{near}`?"),
+        (None, []) => "The home has no tool. Name a component's file, or another home with --home DIR.".to_owned(),
+        (None, tools) => format!("The tools of the home: {}.", tools.join(", ")),
     }))
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ambit_core::ledger::utc;
 use ambit_core::stop::{self, Kind, Scope};
-use ambit_runtime::config::Config;
+use ambit_runtime::config::{Config, nearest};
 use ambit_runtime::operators::{self, Answer, Request, Status};
 use ambit_runtime::stops::{self, Done, Runs, Standing};
 use ambit_runtime::store::{Keys, Reader};
@@ -213,13 +213,14 @@ fn slip(home: &Path, scope: &Scope) -> Option<String> {
     if known.contains(&name) {
         return None;
     }
-    let known = match known.as_slice() {
-        [] => "it has none".to_owned(),
-        known => format!("it has {}", known.join(", ")),
+    let known = match (nearest(name, known.iter().copied()), known.as_slice()) {
+        (Some(near), _) => format!("did you mean {near}?"),
+        (None, []) => "it has none.".to_owned(),
+        (None, known) => format!("it has {}.", known.join(", ")),
     };
     let name = untrusted(name);
     Some(format!(
-        "WARNING: the configuration has no {kind} `{name}`, so most likely nothing was stopped: {}. The stop is in force all the same.",
+        "WARNING: the configuration has no {kind} `{name}`, so most likely nothing was stopped: {} The stop is in force all the same.",
         untrusted(&known)
     ))
 }

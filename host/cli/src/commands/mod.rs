@@ -20,6 +20,7 @@ pub(crate) mod person;
 pub(crate) mod policy;
 pub(crate) mod receipt;
 pub(crate) mod replay;
+mod request;
 pub(crate) mod rollback;
 pub(crate) mod run;
 pub(crate) mod serve;

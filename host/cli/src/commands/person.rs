@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::approvals::unusable;
 use crate::args::Person;
+use crate::ids;
 use crate::output::{Exit, Failure, Output, note, style, untrusted};
 
 pub(crate) fn run(command: &Person, home: &Path, out: Output) -> Result<Exit, Failure> {
@@ -42,7 +43,15 @@ fn key(name: &str, output: &Path, out: Output) -> Result<Exit, Failure> {
             file.write_all(b"\n")?;
             file.sync_all()
         });
-    file.map_err(|e| Failure::usage(format!("the key {} cannot be written: {e}", output.display())))?;
+    file.map_err(|error| {
+        let failure = Failure::usage(format!("the key {} cannot be written: {error}", output.display()));
+        match error.kind() {
+            std::io::ErrorKind::AlreadyExists => failure.advise(
+                "A key is written over no other file, as that may be one that somebody signs with: name a file that is not there yet.",
+            ),
+            _ => failure.advise("Name a file in a folder that you may write to."),
+        }
+    })?;
     let public = key.verifier().to_string();
     out.result(&json!({ "name": name, "key": public }), |w| writeln!(w, "{public}"))?;
     note(format!(
@@ -98,7 +107,18 @@ fn person(answer: Answer) -> Result<String, Failure> {
 
 fn revoke(home: &Path, name: &str, out: Output) -> Result<Exit, Failure> {
     let request = Request::Revoke { name: name.to_owned() };
-    person(operators::act(home, &request)?)?;
+    let answer = operators::act(home, &request).map_err(|error| {
+        let people = Reader::open(home)
+            .and_then(|reader| reader.persons())
+            .unwrap_or_default();
+        ids::or_no_such(
+            error.into(),
+            "person",
+            name,
+            people.iter().map(|person| person.name.as_str()),
+        )
+    })?;
+    person(answer)?;
     out.result(&json!({ "revoked": name }), |w| {
         writeln!(w, "revoked {}: no yes of theirs counts any more", untrusted(name))
     })?;
@@ -139,9 +159,13 @@ fn delegate(
         made_ms,
         until_ms: until.unwrap_or(made_ms),
     };
+    let people = reader.persons()?;
     drop(reader);
     let note = said.sign(&key).map_err(|e| Failure::usage(e.to_string()))?;
-    let said = home::delegate(home, &note)?;
+    let said = home::delegate(home, &note).map_err(|error| {
+        let people = people.iter().map(|person| person.name.as_str());
+        ids::or_no_such(error.into(), "person", to, people)
+    })?;
     let ends = until.map(utc_of);
     let document = json!({ "person": said.person, "delegate": said.delegate, "group": said.group, "until": ends });
     out.result(&document, |w| {

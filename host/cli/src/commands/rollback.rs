@@ -28,12 +28,6 @@ impl From<RollbackError> for Failure {
 
 pub(crate) fn run(args: &Rollback, home: &Path, out: Output) -> Result<Exit, Failure> {
     let reader = audit::open(home)?;
-    if args.call.starts_with("r_") {
-        let advice = format!("`ambit run show {}` prints them.", untrusted(&args.call));
-        return Err(
-            Failure::usage(format!("`{}` is a run: name one of its calls", untrusted(&args.call))).advise(advice),
-        );
-    }
     let call = audit::resolve(&reader, &args.call)?;
     let tool = tool_of(&reader, &call)?;
     drop(reader);

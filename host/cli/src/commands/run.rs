@@ -1,5 +1,6 @@
 //! `ambit run`: an agent's sessions, started and ended by the operator.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,7 +16,8 @@ use ambit_runtime::store::{BudgetState, CallFilter, Reader};
 use serde_json::{Value, json};
 
 use super::{audit, call};
-use crate::args::{self, RunStart};
+use crate::args::{self, Format, RunStart};
+use crate::ids::{self, Kind};
 use crate::output::{Exit, Failure, Output, note, style, untrusted};
 
 pub(crate) fn run(command: &args::Run, home: &Path, out: Output) -> Result<Exit, Failure> {
@@ -33,16 +35,13 @@ pub(crate) fn find(home: &Path, given: &str) -> Result<Run, Failure> {
 }
 
 fn named(reader: &Reader, given: &str) -> Result<Run, Failure> {
-    let runs = if given.starts_with("r_") {
-        reader.runs(given, 2)?
-    } else {
-        Vec::new()
-    };
-    match runs.as_slice() {
+    match reader.runs(given, 3)?.as_slice() {
         [one] => Ok(one.clone()),
-        [] => Err(RunError::Unknown.refusal(given).into()),
-        _ => Err(Failure::usage(format!("`{}` begins several runs", untrusted(given)))
-            .advise("Write more of it: `ambit run list` prints them whole.")),
+        [] => Err(ids::unknown(Kind::Run, given)),
+        several => {
+            let ids: Vec<String> = several.iter().map(|run| run.id().to_owned()).collect();
+            Err(ids::several(Kind::Run, given, &ids))
+        }
     }
 }
 
@@ -51,7 +50,7 @@ fn start(home: &Path, asked: &RunStart, out: Output) -> Result<Exit, Failure> {
     let run = home::start_run(
         home,
         &NewRun {
-            agent: call::agent(asked.agent.as_deref(), &config)?,
+            agent: call::known_agent(asked.agent.as_deref(), &config)?,
             user: asked.user.clone(),
             mode: asked.mode.into(),
             length_ms: asked.expires,
@@ -98,7 +97,13 @@ fn caps(asked: &RunStart) -> Result<Vec<RunCap>, Failure> {
             ..money(text)?
         })
     });
-    counted.map(Ok).chain(money).collect()
+    let caps: Vec<RunCap> = counted.map(Ok).chain(money).collect::<Result<_, Failure>>()?;
+    let mut seen = BTreeSet::new();
+    match caps.iter().find(|cap| !seen.insert(cap.unit.to_string())) {
+        None => Ok(caps),
+        Some(twice) => Err(Failure::usage(format!("--money names {} twice", twice.unit))
+            .advise("A run has one limit for each currency: leave one of them out.")),
+    }
 }
 
 /// Whose approvals pass a limit: a group, and how many of it.
@@ -269,19 +274,28 @@ fn show(home: &Path, given: &str, limit: u32, out: Output) -> Result<Exit, Failu
     let reader = audit::open(home)?;
     let run = named(&reader, given)?;
     let used = used(&reader, &run)?;
-    let calls = reader.calls(&CallFilter {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut calls = reader.calls(&CallFilter {
         run: Some(run.id().to_owned()),
         since_ms: Some(run.time_ms),
-        limit: Some(usize::try_from(limit).unwrap_or(usize::MAX)),
+        limit: Some(limit.saturating_add(1)),
         ..CallFilter::default()
     })?;
+    let more = calls.len() > limit;
+    calls.truncate(limit);
     let mut document = document(&run);
     if let Some(document) = document.as_object_mut() {
         document.insert("budgets".to_owned(), used.iter().map(counted).collect());
-        let calls = calls.iter().map(|story| story.call.as_str()).collect::<Vec<_>>();
-        document.insert("calls".to_owned(), json!(calls));
+        document.insert("calls".to_owned(), calls.iter().map(audit::row).collect());
+        document.insert("more_calls".to_owned(), json!(more));
     }
     out.result(&document, |w| print(&run, &used, &calls, w))?;
+    if more && out.format == Format::Human {
+        note(format!(
+            "There are more calls: --limit NUMBER shows so many, `ambit audit list --run {}` lists them.",
+            run.id()
+        ));
+    }
     Ok(Exit::Done)
 }
 
@@ -331,8 +345,5 @@ fn print(run: &Run, used: &[Used], calls: &[CallStory], w: &mut dyn Write) -> io
             ),
         )?;
     }
-    for story in calls {
-        field("call", &story.call)?;
-    }
-    Ok(())
+    calls.iter().try_for_each(|story| field("call", &audit::briefly(story)))
 }

@@ -15,7 +15,7 @@ pub(crate) fn run(args: &Serve, home: &Path) -> Result<Exit, Failure> {
     let config = Config::load(home)?;
     let part_of = args.run.as_deref().map(|run| run::find(home, run)).transpose()?;
     let who = Who {
-        agent: call::agent(args.agent.as_deref(), &config)?,
+        agent: call::known_agent(args.agent.as_deref(), &config)?,
         user: args.user.clone(),
         mode: call::mode(args.mode, part_of.as_ref()),
         run: part_of.map(|run| run.id().to_owned()),

@@ -467,7 +467,7 @@ fn place(connection: Option<&str>, route: Option<&str>) -> String {
     }
 }
 
-fn money(amount: &Amount) -> String {
+pub(super) fn money(amount: &Amount) -> String {
     format!("{} {} (minor units)", amount.minor, amount.currency)
 }
 

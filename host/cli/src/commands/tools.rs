@@ -7,11 +7,13 @@ use ambit_core::error::Refusal;
 use ambit_core::ledger::utc;
 use ambit_core::manifest::{Change, MAX_COMPONENT_BYTES, Manifest};
 use ambit_runtime::config::Config;
+use ambit_runtime::config::lock::Lock;
 use ambit_runtime::home;
 use serde_json::{Value, json};
 
 use super::inspect;
 use crate::args::Tools;
+use crate::ids;
 use crate::output::{Exit, Failure, Output, note, style, untrusted};
 
 pub(crate) fn run(command: &Tools, home: &Path, out: Output) -> Result<Exit, Failure> {
@@ -121,9 +123,17 @@ fn list(home: &Path, out: Output) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// What failed; where the home has no such tool, that.
+fn no_such_tool(home: &Path, name: &str, failure: Failure) -> Failure {
+    match Lock::read(home) {
+        Ok(lock) => ids::or_no_such(failure, "tool", name, lock.iter().map(|(name, _)| name)),
+        Err(_) => failure,
+    }
+}
+
 fn accept(home: &Path, name: &str, component: &Path, wider: bool, out: Output) -> Result<Exit, Failure> {
     let (bytes, newer) = read_component(component)?;
-    let older = home::pinned(home, name)?;
+    let older = home::pinned(home, name).map_err(|error| no_such_tool(home, name, error.into()))?;
     let changes = older.diff(&newer);
     let widening = changes.iter().filter(|change| change.widens()).count();
     for change in &changes {
@@ -153,7 +163,7 @@ fn accept(home: &Path, name: &str, component: &Path, wider: bool, out: Output) -
 }
 
 fn remove(home: &Path, name: &str, out: Output) -> Result<Exit, Failure> {
-    let digest = home::remove_tool(home, name)?;
+    let digest = home::remove_tool(home, name).map_err(|error| no_such_tool(home, name, error.into()))?;
     out.result(&json!({ "tool": name, "digest": digest }), |w| {
         writeln!(w, "removed {name} ({digest}); its calls stay on the ledger")
     })?;

@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::{audit, tools};
 use crate::args::{self, Recorded, Since};
+use crate::ids;
 use crate::output::{self, Exit, Failure, Output, count, style, untrusted, working};
 
 pub(crate) fn run(args: &args::WhatIf, home: &Path, out: Output) -> Result<Exit, Failure> {
@@ -101,10 +102,9 @@ fn print(weighed: &Weighed, w: &mut dyn std::io::Write) -> std::io::Result<()> {
             untrusted(&with)
         )?;
     }
-    for Undecided { place: at, why } in &weighed.undecided {
-        let (on, off) = (style::WARN.render(), style::WARN.render_reset());
-        writeln!(w, "{on}not decided{off} {}: {}", place(at), untrusted(why))?;
-    }
+    let undecided = weighed.undecided.iter();
+    let undecided = undecided.map(|Undecided { place: at, why }| (why.as_str(), place(at)));
+    print_left("not decided", undecided, w)?;
     writeln!(
         w,
         "{} and {} decided again: {} would change, {} by other rules to the same end, {} not decided",
@@ -122,6 +122,27 @@ fn print(weighed: &Weighed, w: &mut dyn std::io::Write) -> std::io::Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// What was left out, a line for each reason, the commonest first: how many, and the first of them.
+fn print_left<'a>(
+    word: &str,
+    left: impl Iterator<Item = (&'a str, String)>,
+    w: &mut dyn std::io::Write,
+) -> std::io::Result<()> {
+    let mut reasons: Vec<(&str, String, usize)> = Vec::new();
+    for (why, place) in left {
+        match reasons.iter_mut().find(|(known, ..)| *known == why) {
+            Some((_, _, count)) => *count += 1,
+            None => reasons.push((why, place, 1)),
+        }
+    }
+    reasons.sort_by_key(|(_, _, count)| std::cmp::Reverse(*count));
+    let (on, off) = (style::WARN.render(), style::WARN.render_reset());
+    reasons.into_iter().try_for_each(|(why, first, count)| match count {
+        1 => writeln!(w, "{on}{word}{off} {first}: {}", untrusted(why)),
+        count => writeln!(w, "{on}{word}{off} {count}, {first} for one: {}", untrusted(why)),
+    })
 }
 
 /// What is meant, on one line.
@@ -160,7 +181,8 @@ fn other_build(home: &Path, given: &str, calls: &Recorded, out: Output) -> Resul
         None => only_tool(&config, &manifest.world, &file)?,
     };
     let compiling = working("compiling the component");
-    let rerun = Rerun::open(home, &name, &bytes, None)?;
+    let rerun = Rerun::open(home, &name, &bytes, None)
+        .map_err(|error| ids::or_no_such(error.into(), "tool", &name, config.lock().iter().map(|(name, _)| name)))?;
     drop(compiling);
     let calls = which(rerun.reader(), calls)?;
     let bar = ProgressBar::new(calls.len() as u64);
@@ -222,10 +244,8 @@ fn print_rebuilt(rebuilt: &Rebuilt, w: &mut dyn std::io::Write) -> std::io::Resu
         let first = format!("{}: {}", behaviour.function, behaviour.first);
         writeln!(w, "{on}changed{off} {} {}", behaviour.call, untrusted(&first))?;
     }
-    for left in &rebuilt.not_run {
-        let (on, off) = (style::WARN.render(), style::WARN.render_reset());
-        writeln!(w, "{on}not run{off} {}: {}", left.call, untrusted(&left.why))?;
-    }
+    let not_run = rebuilt.not_run.iter();
+    print_left("not run", not_run.map(|left| (left.why.as_str(), left.call.clone())), w)?;
     writeln!(
         w,
         "{} run again: {} would change, {} not run",
@@ -242,4 +262,21 @@ fn print_rebuilt(rebuilt: &Rebuilt, w: &mut dyn std::io::Write) -> std::io::Resu
         writeln!(w, "calls that behave as they did use {now} fuel, {then} then")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn what_was_left_out_is_grouped_by_its_reason() {
+        let left = [("gone", "c_a"), ("denied", "c_b"), ("denied", "c_c"), ("denied", "c_d")];
+        let mut out = anstream::StripStream::new(Vec::new());
+        let left = left.into_iter().map(|(why, place)| (why, place.to_owned()));
+        print_left("not run", left, &mut out).unwrap();
+        let text = String::from_utf8(out.into_inner()).unwrap();
+        assert_eq!(text, "not run 3, c_b for one: denied\nnot run c_a: gone\n");
+    }
 }

@@ -342,6 +342,16 @@ impl Changes {
         };
         self.fields().map(value).collect()
     }
+
+    /// What each of the fields is to be, as the guest's request spells values: those of a form are texts. None where it is not to be there.
+    #[must_use]
+    pub fn after(&self, guest: &GuestRequest) -> Vec<Option<Json>> {
+        let spelled = |value: &Json| match &guest.body {
+            GuestBody::Form(_) => form_text(value).map(Json::from),
+            GuestBody::Json(_) | GuestBody::None => Some(value.clone()),
+        };
+        self.fields().map(|(_, value)| value.and_then(spelled)).collect()
+    }
 }
 
 fn refuse(path: &str, why: &str) -> Refusal {
@@ -453,6 +463,26 @@ mod tests {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         asks(GuestBody::Form(pairs.collect()))
+    }
+
+    #[test]
+    fn both_sides_of_a_change_are_spelled_as_the_request_spells_values() {
+        let changed = changes(
+            &[("amount", Json::from(15_000_u64)), ("urgent", Json::from(true))],
+            &["reason"],
+        );
+        let form = form(&[("amount", "20000"), ("reason", "duplicate")]);
+        assert_eq!(
+            changed.before(&form),
+            [Some("20000".into()), None, Some("duplicate".into())]
+        );
+        assert_eq!(changed.after(&form), [Some("15000".into()), Some("true".into()), None]);
+        let json = json(r#"{"amount":20000,"reason":"duplicate"}"#);
+        assert_eq!(changed.before(&json)[0], Some(Json::from(20_000_u64)));
+        assert_eq!(
+            changed.after(&json),
+            [Some(Json::from(15_000_u64)), Some(Json::from(true)), None]
+        );
     }
 
     #[test]

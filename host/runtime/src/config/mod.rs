@@ -39,6 +39,7 @@ use crate::gate::Upstream;
 use crate::secret::{Ambient, Process};
 
 pub(crate) use self::limits::out_of_range as limit_out_of_range;
+pub use self::reader::nearest;
 pub use self::sections::{LedgerConfig, days};
 pub use self::template::TEMPLATE;
 

@@ -361,8 +361,9 @@ impl<'a> Table<'a> {
     }
 }
 
-/// The name that `wrong` was most likely meant to be.
-pub(super) fn nearest<'n>(wrong: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+/// The name that `wrong` was most likely meant to be: of the configuration, or on a command line.
+#[must_use]
+pub fn nearest<'n>(wrong: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     // One slip in three letters; beyond that a suggestion is a guess.
     let slips = wrong.chars().count().div_ceil(3);
     names

@@ -5,14 +5,15 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
 use ambit_core::hold::{Standing, Verdict};
-use ambit_runtime::approvals::{Pending, People};
+use ambit_runtime::approvals::{ApprovalError, Pending, People};
 use ambit_runtime::call::{Answer, Outcome};
 use ambit_runtime::config::Config;
 use ambit_runtime::host::Host;
 use ambit_runtime::store::{Held, Reader, Work};
 use serde_json::{Value, json};
 
-use super::{Meant, Voter, effect, open, reader, who};
+use super::super::call;
+use super::{Meant, Voter, effect, open, reader, short, who};
 use crate::args::Many;
 use crate::output::{Exit, Failure, Output, count, note, untrusted};
 
@@ -35,14 +36,28 @@ pub(super) fn vote(home: &Path, many: &Many, voter: &Voter<'_>, out: Output) -> 
         let (_, standing) = signed.cast(host, voter.reason)?;
         let went_on = match standing {
             Standing::Waiting(_) => None,
-            _ => Some(host.resume(&pending.call, None)?),
+            _ => match host.resume(&pending.call, None) {
+                Err(ApprovalError::Refused(_)) if voter.verdict == Verdict::Reject => {
+                    return Ok(Done {
+                        said: voter.said(),
+                        came_to: "its call has not gone on yet",
+                        went_on: None,
+                        exit: Exit::Done,
+                    });
+                }
+                gone_on => Some(gone_on?),
+            },
+        };
+        let exit = match (voter.verdict, &went_on) {
+            // A no is done, whatever its call comes to.
+            (Verdict::Reject, _) | (_, None) => Exit::Done,
+            (_, Some(answer)) => call::exit_of(answer),
         };
         Ok(Done {
             said: voter.said(),
             came_to: "waits for more",
             went_on,
-            // That a tool ends with an error is what a no comes to.
-            bad: voter.verdict != Verdict::Reject,
+            exit,
         })
     })
 }
@@ -57,14 +72,21 @@ pub(super) fn resume(home: &Path, many: &Many, out: Output) -> Result<Exit, Fail
                 said: "ended",
                 came_to: "expired",
                 went_on: None,
-                bad: false,
+                exit: Exit::Done,
             });
+        };
+        let approved = matches!(pending.standing(), Standing::Approved);
+        let answer = host.resume(&pending.call, None)?;
+        let exit = match call::exit_of(&answer) {
+            // That a tool ends with an error is what a no, or nobody's yes, comes to.
+            Exit::Refused if !approved => Exit::Done,
+            exit => exit,
         };
         Ok(Done {
             said: "gone on",
             came_to: "",
-            went_on: Some(host.resume(&pending.call, None)?),
-            bad: matches!(pending.standing(), Standing::Approved),
+            went_on: Some(answer),
+            exit,
         })
     })
 }
@@ -75,8 +97,8 @@ struct Done {
     /// Where its call stands, if it did not go on.
     came_to: &'static str,
     went_on: Option<Answer>,
-    /// Whether a call that ended otherwise than with a result is a failure here.
-    bad: bool,
+    /// What it comes to by itself.
+    exit: Exit,
 }
 
 /// Finds what is meant, shows it, asks, and does `act` to each.
@@ -108,12 +130,10 @@ fn each(
             Ok(pending) => act(&host, &people, pending.as_ref()),
             Err(error) => Err(error.into()),
         };
-        if let Ok(done) = &done {
-            let outcome = done.went_on.as_ref().map(|answer| &answer.outcome);
-            failed += usize::from(done.bad && matches!(outcome, Some(Outcome::ToolError(_) | Outcome::Stopped(_))));
-            held |= matches!(outcome, Some(Outcome::Held(_)));
-        } else {
-            failed += 1;
+        match done.as_ref().map_or(Exit::Refused, |done| done.exit) {
+            Exit::Done => {}
+            Exit::Held => held = true,
+            _ => failed += 1,
         }
         rows.push(told(work, row, done));
     }
@@ -156,9 +176,9 @@ fn find(
                 continue;
             };
             if is_meant(&pending, many) && meant(&pending.standing()) {
-                let id: String = row.hold.to_hex().chars().take(12).collect();
                 note(format!(
-                    "{verb} {id} {} by {}",
+                    "{verb} {} {} by {}",
+                    short(&row.hold),
                     untrusted(&effect(&pending)),
                     untrusted(&who(&pending))
                 ));

@@ -14,7 +14,7 @@ use ambit_runtime::store::Reader;
 use serde_json::{Value, json};
 
 use super::behind::Behind;
-use super::{Meant, group, now_ms, open, print, reader, row, unusable};
+use super::{Meant, group, now_ms, open, print, reader, row, short, unusable};
 use crate::args;
 use crate::output::{Exit, Failure, Output, note, untrusted};
 
@@ -48,8 +48,9 @@ pub(super) fn run(home: &Path, args: &args::Edit, out: Output) -> Result<Exit, F
     let reader = host.reader()?;
     let shown = Shown::of(&reader, &now.pending)?;
     let request = super::request(&reader, &now.pending)?;
+    let (old, new) = (short(&edit.hold), short(&now.pending.held.hold));
     note(format!(
-        "edited by {} for {}: another hold waits in its place, and needs all its approvals anew",
+        "edited by {} for {}: hold {old} is replaced by hold {new}, which needs all its approvals anew",
         untrusted(&person),
         untrusted(&edit.group)
     ));
@@ -58,6 +59,7 @@ pub(super) fn run(home: &Path, args: &args::Edit, out: Output) -> Result<Exit, F
     let mut document = document(&now.pending, &shown, request.as_ref());
     if let Some(document) = document.as_object_mut() {
         document.extend(behind.members());
+        document.insert("replaces".to_owned(), json!(edit.hold));
     }
     out.result(&document, |w| {
         print(&now.pending, (&shown, &behind), request.as_ref(), w)
@@ -143,7 +145,7 @@ impl Shown {
     }
 }
 
-/// One field's change: `amount: 9000 → 4000`.
+/// One field's change: `amount: "9000" → "4000"` in a form, `amount: 9000 → 4000` in JSON.
 pub(crate) fn change(field: &str, from: Option<&Json>, to: Option<&Json>) -> String {
     let told = |value: Option<&Json>| value.map_or_else(|| "[none]".to_owned(), Json::to_canonical);
     format!("{field}: {} \u{2192} {}", told(from), told(to))
@@ -161,12 +163,15 @@ fn fields(reader: &Reader, hold: &HoldStory, call: &str) -> Result<Fields, Failu
     Ok(compared(&changes, asked.as_ref()))
 }
 
-/// What changes come to, beside what was asked for.
+/// What changes come to, beside what was asked for: both as the request spells them.
 pub(crate) fn compared(changes: &Changes, asked: Option<&GuestRequest>) -> Fields {
-    let before = asked.map(|asked| changes.before(asked)).unwrap_or_default();
-    let mut before = before.into_iter();
-    let one = |(field, to): (&str, Option<&Json>)| (field.to_owned(), before.next().flatten(), to.cloned());
-    changes.fields().map(one).collect()
+    let Some(asked) = asked else {
+        let one = |(field, to): (&str, Option<&Json>)| (field.to_owned(), None, to.cloned());
+        return changes.fields().map(one).collect();
+    };
+    let both = changes.before(asked).into_iter().zip(changes.after(asked));
+    let one = |((field, _), (from, to)): ((&str, _), _)| (field.to_owned(), from, to);
+    changes.fields().zip(both).map(one).collect()
 }
 
 /// A hold for programs, in full.

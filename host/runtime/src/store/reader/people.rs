@@ -2,6 +2,7 @@
 
 use ambit_core::digest::Digest;
 use ambit_core::ledger::Body;
+use ambit_core::ledger::body::HoldEdited;
 use rusqlite::params;
 
 use super::{Reader, work};
@@ -89,6 +90,21 @@ impl Reader {
         let sql =
             "SELECT call, ordinal, hold, expires, idx, agent FROM holds WHERE call >= ?1 AND call < ?1 || '~' LIMIT 3";
         self.all(sql, [prefix], |row| Ok((work(row)?, held(row, 2)?)))
+    }
+
+    /// The edits of holds, in order: each names the hold that it ended, and the one in its place. Reads the ledger from one end to the
+    /// other, so it is for what nothing else says.
+    ///
+    /// # Errors
+    /// [`StoreError::Ledger`] where a row is not an entry.
+    pub fn edits(&self) -> Result<Vec<HoldEdited>, StoreError> {
+        let sql = "SELECT bytes FROM entries WHERE kind = 'hold-edited' ORDER BY idx";
+        let rows: Vec<Vec<u8>> = self.all(sql, [], |row| row.get(0))?;
+        let edits = super::parse(&rows)?.into_iter().filter_map(|entry| match entry.body() {
+            Body::HoldEdited(edited) => Some(edited.clone()),
+            _ => None,
+        });
+        Ok(edits.collect())
     }
 
     /// The people who may approve, by name.
