@@ -15,14 +15,16 @@ use ambit_core::ledger::body::Amount;
 use ambit_core::ledger::{SignerKey, utc};
 use ambit_runtime::approvals::{self, ApprovalError, Pending, People, Waiting, told};
 use ambit_runtime::config::Config;
-use ambit_runtime::host::{Host, HostOptions};
+use ambit_runtime::host::OpenError;
 use ambit_runtime::ids::CallId;
+use ambit_runtime::operators::{Answer, Request};
 use ambit_runtime::store::{Held, Keys, Reader, Work};
 use serde_json::{Value, json};
 
 use behind::Behind;
 
 use super::call;
+use super::desk::{Desk, unexpected};
 use crate::args::{Approvals, Cast, Format};
 use crate::output::{self, Exit, Failure, Output, note, style, untrusted};
 
@@ -409,9 +411,9 @@ struct Speaks {
 
 impl Speaks {
     /// What the host said, with the advice where it refused and had none of its own.
-    fn told<T>(&self, said: Result<T, ApprovalError>) -> Result<T, Failure> {
+    fn told<T>(&self, said: Result<T, OpenError>) -> Result<T, Failure> {
         said.map_err(|error| match (error, &self.advice) {
-            (ApprovalError::Refused(refusal), Some(advice)) if refusal.advice.is_none() => {
+            (OpenError::Refused(refusal), Some(advice)) if refusal.advice.is_none() => {
                 Failure::from(refusal).advise(advice)
             }
             (error, _) => error.into(),
@@ -491,9 +493,16 @@ struct Signed {
 }
 
 impl Signed {
-    /// Has the host count it.
-    fn cast(&self, host: &Host, reason: Option<&str>) -> Result<(Waiting, Standing), Failure> {
-        self.speaks.told(host.vote(&self.note, reason))
+    /// Has the host count it; returns its call, and what that still waits for.
+    fn cast(&self, desk: &mut Desk<'_>, reason: Option<&str>) -> Result<(String, Option<Vec<Need>>), Failure> {
+        let request = Request::Vote {
+            note: self.note.clone(),
+            reason: reason.map(str::to_owned),
+        };
+        match self.speaks.told(desk.act(&request))? {
+            Answer::Voted { call, missing } => Ok((call, missing)),
+            other => Err(unexpected(&other)),
+        }
     }
 }
 
@@ -589,17 +598,18 @@ fn vote_one(home: &Path, given: &str, voter: &Voter<'_>, out: Output) -> Result<
     let meant = Meant::of(&reader, &people, given)?;
     let signed = voter.sign(&meant, &people)?;
     drop((people, reader));
-    let host = open(config, [meant.tool()])?;
-    let (hold, standing) = signed.cast(&host, voter.reason)?;
+    let mut desk = Desk::new(home, [meant.tool()]);
+    let (call, missing) = signed.cast(&mut desk, voter.reason)?;
     note(format!("{} by {}", voter.said(), untrusted(&voter_of(&signed.vote))));
-    match standing {
-        Standing::Waiting(missing) => {
-            out.result(&row(&hold.pending), |w| {
-                writeln!(w, "still waits for {}", told(&missing))
-            })?;
+    match missing {
+        Some(missing) => {
+            let now = Waiting::of(&self::reader(home)?, &config, &call)?;
+            // Somebody else may have decided about it just now.
+            let document = now.map_or_else(|| json!({ "call": call }), |now| row(&now.pending));
+            out.result(&document, |w| writeln!(w, "still waits for {}", told(&missing)))?;
             Ok(Exit::Done)
         }
-        _ => go_on(&host, &hold.pending, out),
+        None => go_on(home, &mut desk, &call, meant.tool(), out),
     }
 }
 
@@ -612,28 +622,20 @@ fn voter_of(vote: &Vote) -> String {
     format!("{} for {}{instead}", vote.person, vote.group)
 }
 
-fn open<'a>(config: Config, tools: impl IntoIterator<Item = &'a str>) -> Result<Host, Failure> {
-    let opening = output::working("opening the home");
-    let host = Host::open(config, HostOptions::for_tools(tools))?;
-    drop(opening);
-    host.warnings().iter().for_each(output::warn);
-    Ok(host)
-}
-
 fn resume(home: &Path, given: &str, out: Output) -> Result<Exit, Failure> {
     let config = Config::load(home)?;
     let reader = reader(home)?;
     let people = People::of(&reader, &config)?;
     let hold = waiting(&reader, &people, given)?;
     drop((people, reader));
-    let host = open(config, [hold.accepted.asked.tool.as_str()])?;
-    go_on(&host, &hold, out)
+    let tool = hold.accepted.asked.tool.as_str();
+    go_on(home, &mut Desk::new(home, [tool]), &hold.call, tool, out)
 }
 
 /// Runs the call on, and tells its end as `ambit call` does.
-fn go_on(host: &Host, waiting: &Pending, out: Output) -> Result<Exit, Failure> {
+fn go_on(home: &Path, desk: &mut Desk<'_>, call: &str, tool: &str, out: Output) -> Result<Exit, Failure> {
     let going = output::working("the call goes on");
-    let answer = host.resume(&waiting.call, Some(going.listener()))?;
+    let answer = desk.call(&Request::Resume { call: call.to_owned() }, Some(&going))?;
     drop(going);
-    call::tell(host, &answer, &waiting.accepted.asked.tool, None, out)
+    call::tell(home, &answer, tool, None, out)
 }

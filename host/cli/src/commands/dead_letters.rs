@@ -6,12 +6,12 @@ use std::path::Path;
 use ambit_core::ledger::body::{Doubt, Dropped, Outcome};
 use ambit_core::ledger::utc;
 use ambit_runtime::config::Config;
-use ambit_runtime::dead_letters::{DeadLetter, LetterError};
-use ambit_runtime::home;
-use ambit_runtime::host::{Host, HostOptions};
+use ambit_runtime::dead_letters::DeadLetter;
+use ambit_runtime::operators::{self, Request};
 use ambit_runtime::store::{Keys, Reader};
 use serde_json::{Value, json};
 
+use super::desk::Desk;
 use super::{audit, call};
 use crate::args::{Because, DeadLetters, Format, Letter};
 use crate::output::{Exit, Failure, Output, note, style, untrusted};
@@ -22,15 +22,6 @@ pub(crate) fn run(command: &DeadLetters, home: &Path, out: Output) -> Result<Exi
         DeadLetters::Show(letter) => show(home, letter, out),
         DeadLetters::Retry { letter, new_key } => retry(home, letter, *new_key, out),
         DeadLetters::Drop { letter, because } => drop_one(home, letter, *because, out),
-    }
-}
-
-impl From<LetterError> for Failure {
-    fn from(error: LetterError) -> Failure {
-        match error {
-            LetterError::Refused(refusal) => refusal.into(),
-            LetterError::Fault(fault) => fault.into(),
-        }
     }
 }
 
@@ -198,12 +189,13 @@ fn retry(home: &Path, given: &Letter, new_key: bool, out: Output) -> Result<Exit
             "Under another key the service cannot tell that it has seen this before: if it had done it, it will do it twice.",
         );
     }
-    let host = Host::open(
-        Config::load(home)?,
-        HostOptions::for_tools([letter.asked.tool.as_str()]),
-    )?;
-    let answer = host.retry_dead_letter(&call, ordinal, new_key)?;
-    call::tell(&host, &answer, &letter.asked.tool, None, out)
+    let request = Request::RetryLetter {
+        call,
+        effect: ordinal,
+        new_key,
+    };
+    let answer = Desk::new(home, [letter.asked.tool.as_str()]).call(&request, None)?;
+    call::tell(home, &answer, &letter.asked.tool, None, out)
 }
 
 fn drop_one(home: &Path, given: &Letter, because: Because, out: Output) -> Result<Exit, Failure> {
@@ -214,7 +206,12 @@ fn drop_one(home: &Path, given: &Letter, because: Because, out: Output) -> Resul
         Because::Unneeded => Dropped::Unneeded,
         Because::Wrong => Dropped::Wrong,
     };
-    home::drop_dead_letter(home, &call, ordinal, why)?;
+    let request = Request::DropLetter {
+        call: call.clone(),
+        effect: ordinal,
+        why,
+    };
+    operators::act(home, &request)?;
     out.result(&json!({ "call": call, "ordinal": ordinal, "dropped": why }), |w| {
         writeln!(w, "dropped effect {ordinal} of {call}")
     })?;

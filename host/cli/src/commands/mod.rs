@@ -10,6 +10,7 @@ pub(crate) mod compile_child;
 pub(crate) mod completions;
 pub(crate) mod connections;
 pub(crate) mod dead_letters;
+mod desk;
 pub(crate) mod erase;
 pub(crate) mod init;
 pub(crate) mod inspect;

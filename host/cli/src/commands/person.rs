@@ -8,7 +8,6 @@ use std::path::Path;
 use ambit_core::hold::{Delegation, LONGEST_DELEGATION_MS};
 use ambit_core::ledger::{SignerKey, VerifierKey, parse_utc, utc};
 use ambit_runtime::approvals::{self, People};
-use ambit_runtime::home;
 use ambit_runtime::host::now_ms;
 use ambit_runtime::operators::{self, Answer, Request};
 use ambit_runtime::store::Reader;
@@ -141,7 +140,7 @@ fn delegate(
     };
     drop(reader);
     let note = said.sign(&key).map_err(|e| Failure::usage(e.to_string()))?;
-    let said = home::delegate(home, &note)?;
+    operators::act(home, &Request::Delegate { note })?;
     let ends = until.map(utc_of);
     let document = json!({ "person": said.person, "delegate": said.delegate, "group": said.group, "until": ends });
     out.result(&document, |w| {

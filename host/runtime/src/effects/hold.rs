@@ -11,7 +11,7 @@ use ambit_core::money::Spend;
 use ambit_core::object::Image;
 use ambit_core::policy::Mode;
 use ambit_core::scope::Tier;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::approvals::Waiting;
 use crate::config::Config;
@@ -323,7 +323,7 @@ pub(crate) struct WaitingEffect {
 }
 
 /// An effect that waits for approvals: what a caller is told of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     /// The hold's id, which approvals are for.
     pub hold: Digest,
