@@ -167,6 +167,8 @@ mod flow;
 mod holds;
 #[path = "tests_objects.rs"]
 mod objects;
+#[path = "tests_operators.rs"]
+mod operators;
 #[path = "tests_random.rs"]
 mod random;
 #[path = "tests_recovery.rs"]

@@ -79,7 +79,7 @@ fn list(home: &Path, in_doubt: bool, out: Output) -> Result<Exit, Failure> {
     rows.retain(|row| !in_doubt || !row.doubts.is_empty());
     // What runs right now has not ended either, and there is nothing to do about it.
     let running = running(home)?;
-    rows.retain(|row| !running.contains(&row.story.call));
+    rows.retain(|row| !row.doubts.is_empty() || !running.contains(&row.story.call));
     let documents: Vec<Value> = rows.iter().map(document).collect();
     out.result(&documents, |w| {
         if rows.is_empty() {

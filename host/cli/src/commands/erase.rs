@@ -19,7 +19,7 @@ use crate::output::{Exit, Failure, Output, count, note, untrusted, working};
 
 /// Said where erased keys may still be in the ledger's files.
 pub(super) const UNFINISHED: &str = "An erasure is on the ledger and not finished, because somebody reads the ledger: its keys may still be found in \
-     ledger.db-wal. The next command that opens the home for writing finishes it.";
+     ledger.db-wal. The process that holds the home finishes it with what it writes next, else the next that opens it for writing.";
 
 pub(crate) fn run(args: &Erase, home: &Path, out: Output) -> Result<Exit, Failure> {
     let why = reason(&args.which, home)?;
