@@ -255,13 +255,7 @@ struct Stage {
 }
 
 impl Stage {
-    fn set(
-        folder: &Path,
-        scratch: &Path,
-        case: &Case,
-        expected: &Expectations,
-        served: bool,
-    ) -> Result<Self, String> {
+    fn set(folder: &Path, scratch: &Path, case: &Case, expected: &Expectations, served: bool) -> Result<Self, String> {
         let options = Options {
             names: case.service.names.clone(),
             only: case.service.only,

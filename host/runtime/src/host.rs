@@ -129,7 +129,7 @@ pub(crate) struct Shared {
 #[derive(Debug, Clone)]
 pub struct Host {
     /// How operators are heard while this host runs; none for what they have it do. Before all that it also has: it goes first.
-    _operators: Option<Arc<Operators>>,
+    pub(crate) _operators: Option<Arc<Operators>>,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -214,7 +214,9 @@ impl Host {
     /// Whether every accepted tool is loaded: whatever call goes on finds its own.
     pub(crate) fn has_all_tools(&self) -> bool {
         let accepted = self.shared.config.lock().iter();
-        accepted.into_iter().all(|(name, _)| self.shared.tools.contains_key(name))
+        accepted
+            .into_iter()
+            .all(|(name, _)| self.shared.tools.contains_key(name))
     }
 
     /// What was found at the start that is no error and most likely a slip: rules and budgets for something that is not there.

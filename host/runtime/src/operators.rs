@@ -159,7 +159,9 @@ fn asked(home: &Path, request: &Request, listener: Option<&Listener>) -> Result<
             "the request has {} bytes; the process that holds the home takes {LONGEST_REQUEST} at most",
             line.len()
         );
-        return Err(Refusal::new(Code::Arguments, why).advise("shorten the reason, or what is changed").into());
+        return Err(Refusal::new(Code::Arguments, why)
+            .advise("shorten the reason, or what is changed")
+            .into());
     }
     let mut asked = Asked::new(stream);
     match asked.exchange(&line, listener) {

@@ -1,7 +1,7 @@
 //! What operators ask for while a host runs, done by the host: the same as without one, in whole calls.
 
 use std::io::{BufRead, BufReader};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::AtomicBool;
 
 use ambit_core::hold::{Delegation, Edit, Verdict};
@@ -74,9 +74,12 @@ fn both(act: impl Fn(&Path, bool)) {
     }
 }
 
+/// A guest may compute for long.
+const LONG: &str = "[limits]\nfuel = 4000000000000000\nwall_ms = 60000\n";
+
 /// A call that waits in a home that nobody holds any more.
 fn waits(folder: &Path, service: &Service, policy: &str, function: &str) -> (String, crate::call::Held) {
-    let host = reviewed(folder, service, policy, "");
+    let host = reviewed(folder, service, policy, LONG);
     let answer = host.call(request(function)).unwrap();
     (answer.call.to_string(), held(&answer))
 }
@@ -122,7 +125,6 @@ fn people_vote_and_calls_go_on_while_a_host_runs() {
             [
                 EffectIntent,
                 HoldVoted,
-                VoteRefused,
                 VoteRefused,
                 VoteRefused,
                 HoldVoted,
@@ -641,4 +643,30 @@ fn no_client_hurts_the_host() {
     }
     assert!(stopped(&host.call(request("get")).unwrap()).is_none(), "calls go on");
     assert!(operators::ask(folder.path(), &Request::Status).unwrap().is_some());
+}
+
+/// Whether something began is known: what did not is tried again, and of what did the ledger says what came of it.
+#[test]
+fn a_process_that_ends_in_the_middle_is_told_from_one_that_did_not_begin() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(folder.path().join("operators.sock")).unwrap();
+    for (says, begins) in [("", false), ("{\"begun\":{\"within_ms\":60000}}\n", true)] {
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut stream, _) = listener.accept().unwrap();
+                if begins {
+                    BufReader::new(&stream).read_line(&mut String::new()).unwrap();
+                    stream.write_all(says.as_bytes()).unwrap();
+                }
+            });
+            let said = operators::ask(folder.path(), &resume("c_x"));
+            match begins {
+                false => assert_eq!(said.unwrap(), Some(Said::Busy)),
+                true => {
+                    let why = said.unwrap_err().to_string();
+                    assert!(why.contains("began, and ended before it said"), "{why}");
+                }
+            }
+        });
+    }
 }

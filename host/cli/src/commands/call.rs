@@ -93,7 +93,12 @@ pub(crate) fn tell(
     // A call that waits has not ended, and has no receipt yet.
     let receipt = match answer.outcome {
         Outcome::Held(_) | Outcome::Paused(_) => None,
-        _ => Some(reader.receipt(answer.call.as_str(), &verifier(home)?)?.to_json().map_err(StoreError::from)?),
+        _ => Some(
+            reader
+                .receipt(answer.call.as_str(), &verifier(home)?)?
+                .to_json()
+                .map_err(StoreError::from)?,
+        ),
     };
     if let (Some(path), Some(receipt)) = (receipt_file, &receipt) {
         fs::write(path, receipt)

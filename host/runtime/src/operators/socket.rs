@@ -312,16 +312,16 @@ impl Connections {
         }
         let (tell, mut answers) = mpsc::channel(PROGRESS);
         let host = self.host.clone();
-        let spawned = thread::Builder::new()
-            .name("ambit-operator".to_owned())
-            .spawn(move || {
-                act(&host, request, &tell);
-                // The home is its owner's again once nothing is under way.
-                drop((tell, host));
-                drop(begun);
-            });
+        let spawned = thread::Builder::new().name("ambit-operator".to_owned()).spawn(move || {
+            act(&host, request, &tell);
+            // The home is its owner's again once nothing is under way.
+            drop((tell, host));
+            drop(begun);
+        });
         if let Err(error) = spawned {
-            return Ok(Answer::Failed(format!("there is no thread for it, and nothing was done: {error}")));
+            return Ok(Answer::Failed(format!(
+                "there is no thread for it, and nothing was done: {error}"
+            )));
         }
         // It goes on to its end also where nobody waits for that any more.
         while let Some(answer) = answers.recv().await {
@@ -373,7 +373,10 @@ async fn say(writing: &mut WriteHalf<'_>, answer: &Answer) -> io::Result<()> {
 }
 
 fn refused(why: &str) -> Answer {
-    let advice = format!("a request is one line of JSON, at most {} KiB long", LONGEST_REQUEST >> 10);
+    let advice = format!(
+        "a request is one line of JSON, at most {} KiB long",
+        LONGEST_REQUEST >> 10
+    );
     Answer::Refused(Refusal::new(Code::Arguments, why).advise(advice))
 }
 

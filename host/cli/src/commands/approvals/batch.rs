@@ -63,7 +63,12 @@ pub(super) fn resume(home: &Path, many: &Many, out: Output) -> Result<Exit, Fail
         Ok(Done {
             said: "gone on",
             came_to: "",
-            went_on: Some(desk.call(&Request::Resume { call: pending.call.clone() }, None)?),
+            went_on: Some(desk.call(
+                &Request::Resume {
+                    call: pending.call.clone(),
+                },
+                None,
+            )?),
             bad: matches!(pending.standing(), Standing::Approved),
         })
     })

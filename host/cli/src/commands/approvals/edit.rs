@@ -56,7 +56,9 @@ pub(super) fn run(home: &Path, args: &args::Edit, out: Output) -> Result<Exit, F
     let reader = super::reader(home)?;
     let Some(now) = Waiting::of(&reader, &config, &call)? else {
         // Somebody has decided about it already.
-        return Err(Failure::refused(format!("it was edited, and call {call} waits no more")));
+        return Err(Failure::refused(format!(
+            "it was edited, and call {call} waits no more"
+        )));
     };
     let shown = Shown::of(&reader, &now.pending)?;
     let request = super::request(&reader, &now.pending)?;
