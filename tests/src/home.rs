@@ -5,8 +5,11 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use ambit_runtime::operators::{self, Request};
 use serde_json::Value;
 
 use crate::programs::{component, program};
@@ -46,6 +49,29 @@ impl Run {
     /// Standard output as the JSON document that `--format json` makes of it.
     pub fn json(&self) -> Option<Value> {
         serde_json::from_str(&self.out).ok()
+    }
+}
+
+/// How long a process may take to open a home.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// A process that holds a home, until dropped.
+#[derive(Debug)]
+pub struct Serving(Child);
+
+impl Serving {
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Serving {
+    /// Its agent is gone, so it ends.
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        // One that does not end is seen by the next that wants the home.
+        let _ = self.0.wait();
     }
 }
 
@@ -187,6 +213,36 @@ impl Home {
         arguments.extend(user.iter().flat_map(|user| ["--for", user]));
         arguments.extend(run.iter().flat_map(|run| ["--run", run]));
         self.run(arguments, args)
+    }
+
+    /// Starts a process that holds the home, as one does that serves an agent over its input and output, and waits until operators are heard.
+    ///
+    /// # Errors
+    /// It could not be started, or does not come to serve.
+    pub fn serve(&self, agent: &str) -> io::Result<Serving> {
+        let mut command = Command::new(program("ambit"));
+        command
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .envs(&self.environment)
+            .arg("--home")
+            .arg(&self.folder)
+            .args(["serve", "--stdio", "--as", agent]);
+        let child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let mut serving = Serving(child);
+        let began = Instant::now();
+        loop {
+            match operators::ask(&self.folder, &Request::Status) {
+                Ok(Some(_)) => return Ok(serving),
+                _ if serving.0.try_wait()?.is_some() => return Err(io::Error::other("ambit serve ended")),
+                _ if began.elapsed() > START_LIMIT => return Err(io::Error::other("ambit serve does not serve")),
+                _ => thread::sleep(Duration::from_millis(5)),
+            }
+        }
     }
 
     /// Every file of the home that contains one of these texts.

@@ -17,13 +17,17 @@
 //! function that lists its cases, and the argument that chooses one) and `[matrix]` in `expect.toml`: each case with the
 //! code it must be refused with, or `ok: 200` where it must return something that begins with 200. A case that the guest has and the table has not is a failure.
 //!
+//! A scenario in which people or operators do something is run once more, as `served::NAME`: they do it while a process serves the home.
+//!
 //! After every scenario the ledger is verified, its calls are replayed and decided once more, the last receipt is verified offline, and no two requests may have had the
 //! same idempotency key. Neither the home, nor any output, nor a request's readable part may contain the service's token,
 //! and no output, of people's commands neither, a character that a terminal obeys.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use data_encoding::{BASE64, HEXLOWER};
@@ -173,9 +177,21 @@ pub fn case(folder: &Path) -> Result<Case, String> {
 /// # Errors
 /// Everything that is not as expected.
 pub fn run(folder: &Path, scratch: &Path) -> Result<(), String> {
+    played(folder, scratch, false)
+}
+
+/// The same, while a process serves the home whenever people and operators do something: nothing may come of it but what does without one.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_served(folder: &Path, scratch: &Path) -> Result<(), String> {
+    played(folder, scratch, true)
+}
+
+fn played(folder: &Path, scratch: &Path, served: bool) -> Result<(), String> {
     let case = case(folder)?;
     let expected: Expectations = read(folder, "expect.toml")?;
-    let stage = Stage::set(folder, scratch, &case, &expected)?;
+    let stage = Stage::set(folder, scratch, &case, &expected, served)?;
     if case.call.len() != expected.call.len() {
         return Err(format!(
             "{} calls, but expectations for {}",
@@ -192,6 +208,29 @@ pub fn run(folder: &Path, scratch: &Path) -> Result<(), String> {
         stage.check_matrix(matrix, &expected.matrix)?;
     }
     stage.check_records()
+}
+
+/// An agent of a configuration: whoever it is, it says nothing.
+fn agent(configuration: &str) -> Result<String, String> {
+    let text: toml::Table = toml::from_str(configuration).map_err(|error| error.to_string())?;
+    let agents = text.get("agent").and_then(toml::Value::as_table);
+    let first = agents.and_then(|agents| agents.keys().next());
+    first.cloned().ok_or_else(|| "nobody can be served".to_owned())
+}
+
+impl Case {
+    /// Whether people or operators do something in it.
+    #[must_use]
+    pub fn is_operated(&self) -> bool {
+        let operated = |call: &Call| {
+            call.approve.is_some()
+                || call.reject.is_some()
+                || call.found.is_some()
+                || call.end.is_some()
+                || !call.operator.is_empty()
+        };
+        self.call.iter().any(operated)
+    }
 }
 
 fn read<T: DeserializeOwned>(folder: &Path, name: &str) -> Result<T, String> {
@@ -219,10 +258,12 @@ struct Stage {
     runs: BTreeMap<String, String>,
     /// The hold that waited first when somebody last asked.
     old_hold: RefCell<String>,
+    /// The agent that is served while people and operators do something, where one is.
+    served: Option<String>,
 }
 
 impl Stage {
-    fn set(folder: &Path, scratch: &Path, case: &Case, expected: &Expectations) -> Result<Self, String> {
+    fn set(folder: &Path, scratch: &Path, case: &Case, expected: &Expectations, served: bool) -> Result<Self, String> {
         let options = Options {
             names: case.service.names.clone(),
             only: case.service.only,
@@ -240,6 +281,7 @@ impl Stage {
             only_tool,
             runs: BTreeMap::new(),
             old_hold: RefCell::default(),
+            served: None,
         };
         let configuration = stage.filled(&own_or_shared(folder, "ambit.toml")?);
         let policy = own_or_shared(folder, "policy.cedar")?;
@@ -251,14 +293,31 @@ impl Stage {
             .home
             .configure(&configuration)
             .map_err(|error| error.to_string())?;
+        if served {
+            stage.served = Some(agent(&configuration)?);
+        }
         case.people.iter().try_for_each(|person| stage.enrol(person))?;
         for (name, arguments) in &case.runs {
             let arguments = ["run", "start"].into_iter().chain(arguments.iter().map(String::as_str));
-            let started = stage.home.done(arguments).map_err(|error| error.to_string())?;
-            stage.check_output(&started)?;
+            let started = stage.act(arguments)?;
             stage.runs.insert(name.clone(), started.out.trim().to_owned());
         }
         Ok(stage)
+    }
+
+    /// Something that an operator or a person does, over the socket of the process that serves the home, where one does.
+    fn act<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<Run, String> {
+        let text = |error: io::Error| error.to_string();
+        let arguments: Vec<S> = arguments.into_iter().collect();
+        // What is no act of an operator takes the home for itself.
+        let calls = arguments.first().is_some_and(|first| first.as_ref() == "call");
+        let served = self.served.as_ref().filter(|_| !calls);
+        let serving = served.map(|agent| self.home.serve(agent)).transpose();
+        let serving = serving.map_err(text)?;
+        let run = self.home.run(arguments, "").map_err(text)?;
+        drop(serving);
+        self.check_output(&run)?;
+        Ok(run)
     }
 
     /// Gives a person a key and enrols them.
@@ -313,18 +372,14 @@ impl Stage {
                 None => argument.clone(),
             });
         }
-        let run = self.home.run(arguments, "").map_err(|error| error.to_string())?;
-        self.check_output(&run)?;
-        Ok(run)
+        self.act(arguments)
     }
 
     /// A person's word on the only effect that is held.
     fn vote(&self, word: &str, person: &str) -> Result<Run, String> {
         let hold = self.first_held()?;
         let arguments = ["approvals", word, &hold, "--key", &self.key(person), "--format", "json"];
-        let run = self.home.run(arguments, "").map_err(|error| error.to_string())?;
-        self.check_output(&run)?;
-        Ok(run)
+        self.act(arguments)
     }
 
     /// Says what became of the oldest effect in doubt, as an operator does.
@@ -349,9 +404,7 @@ impl Stage {
             "--format",
             "json",
         ];
-        let run = self.home.run(arguments, "").map_err(|error| error.to_string())?;
-        self.check_output(&run)?;
-        Ok(run)
+        self.act(arguments)
     }
 
     /// Adds a tool, which must be refused where there is something that it must be refused for.
@@ -412,9 +465,7 @@ impl Stage {
     /// An operator ends a run.
     fn end(&self, name: &str) -> Result<Run, String> {
         let arguments = ["run", "end", self.run_named(name)?, "--format", "json"];
-        let run = self.home.run(arguments, "").map_err(|error| error.to_string())?;
-        self.check_output(&run)?;
-        Ok(run)
+        self.act(arguments)
     }
 
     fn tool<'a>(&'a self, named: Option<&'a String>) -> Result<&'a str, String> {

@@ -67,6 +67,7 @@ const CASES: &[Case] = &[
     ("erasing", erasing),
     ("read_only", read_only),
     ("two_processes", two_processes),
+    ("served", served),
     ("slips", slips),
     ("streams", streams),
     ("escapes", escapes),
@@ -1467,6 +1468,79 @@ fn two_processes(place: &mut Place) -> Verdict {
     place.run(0, Leaves::Record, &["audit", "list"])?;
     place.run(0, Leaves::Record, &["audit", "verify"])?;
     drop(held);
+    Ok(())
+}
+
+/// What an operator and a person do while a process serves the home; the same again without one.
+fn served(place: &mut Place) -> Verdict {
+    place.ready();
+    place.run(1, Leaves::Record, &["call", "shop", "nothing", "--for", "ada"])?;
+    let keys = ["rita", "sam"].map(|name| place.path(&format!("{name}.key")).display().to_string());
+    for (name, key) in ["rita", "sam"].iter().zip(&keys) {
+        let made = place.home.done(["person", "key", name, "--output", key]);
+        let public = made.map_err(|error| error.to_string())?.out;
+        place
+            .home
+            .done(["person", "enrol", public.trim()])
+            .map_err(|error| error.to_string())?;
+    }
+    let served = place.home.serve("assistant").map_err(|error| error.to_string())?;
+    place.run(0, Leaves::Record, &["status"])?;
+    operated(place, &keys)?;
+    // What needs the home to itself says who has it.
+    place.run(3, Leaves::Record, &["call", "shop", "nothing"])?;
+    place.run(3, Leaves::Record, &["tools", "remove", "shop"])?;
+    drop(served);
+    place.run(0, Leaves::Record, &["audit", "verify"])?;
+    place.run(1, Leaves::Record, &["call", "shop", "nothing", "--for", "ada"])?;
+    let with = std::mem::take(&mut place.shown);
+    operated(place, &keys)?;
+    let without = std::mem::replace(&mut place.shown, with);
+    // The one number that counts on is that of the entry.
+    let numbers = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
+    if !numbers(&place.shown).contains(&numbers(&without)) {
+        return Err(format!(
+            "without a process that serves the home it is otherwise:\n{without}"
+        ));
+    }
+    Ok(())
+}
+
+/// Acts of operators and people, done and refused.
+fn operated(place: &mut Place, keys: &[String; 2]) -> Verdict {
+    let started = place.run(0, Leaves::Record, &["run", "start", "--for", "ada", "--calls", "2"])?;
+    place.run(1, Leaves::Record, &["run", "start", "--for", "eve"])?;
+    place.run(0, Leaves::Record, &["run", "end", started.out.trim()])?;
+    place.run(1, Leaves::Record, &["run", "end", started.out.trim()])?;
+    let over = "0".repeat(64);
+    place.run(1, Leaves::Record, &["approvals", "approve", &over, "--key", &keys[0]])?;
+    let edit = ["approvals", "edit", &over, "--key", &keys[0], "--set", "amount=1"];
+    place.run(1, Leaves::Record, &edit)?;
+    place.run(0, Leaves::Record, &["approvals", "resume", "--all"])?;
+    let to = ["--to", "sam", "--group", "reviewer", "--until", "1h", "--key", &keys[0]];
+    let delegate: Vec<&str> = ["person", "delegate"].into_iter().chain(to).collect();
+    place.run(1, Leaves::Record, &delegate)?;
+    place.run(1, Leaves::Record, &["person", "revoke", "nobody"])?;
+    place.run(0, Leaves::Record, &["calls"])?;
+    place.run(0, Leaves::Record, &["calls", "resume", "--all"])?;
+    let listed = place.home.done(["audit", "list", "--limit", "1", "--format", "json"]);
+    let listed = listed.map_err(|error| error.to_string())?.json().unwrap_or_default();
+    let call = listed[0]["call"].as_str().unwrap_or_default().to_owned();
+    place.run(1, Leaves::Record, &["calls", "resume", &call])?;
+    place.run(1, Leaves::Record, &["calls", "end", &call])?;
+    place.run(1, Leaves::Record, &["calls", "resolve", &call, "--done"])?;
+    place.run(1, Leaves::Record, &["calls", "resolve", &call, "--retry"])?;
+    place.run(2, Leaves::Record, &["rollback", &call, "--dry-run"])?;
+    place.run(2, Leaves::Record, &["rollback", &call, "--yes"])?;
+    place.run(
+        1,
+        Leaves::Record,
+        &["dead-letters", "drop", &call, "--because", "unneeded"],
+    )?;
+    place.run(0, Leaves::Record, &["connections", "reset", "stripe"])?;
+    place.run(1, Leaves::Record, &["connections", "reset", "strip"])?;
+    place.run(0, Leaves::Record, &["replay", "--record"])?;
+    place.run(0, Leaves::Record, &["erase", "--agent", "assistant", "--yes"])?;
     Ok(())
 }
 

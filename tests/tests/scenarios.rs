@@ -68,6 +68,15 @@ fn trials() -> Vec<Trial> {
             scenario::run(&folder, scratch.path())
         }),
     }));
+    let operated = |folder: &PathBuf| scenario::case(folder).is_ok_and(|case| case.is_operated());
+    let operated = folders(&scenarios()).into_iter().filter(operated);
+    trials.extend(operated.map(|folder| Trial {
+        name: format!("served::{}", folder.file_name().unwrap().to_string_lossy()),
+        test: Box::new(move || {
+            let scratch = tempfile::tempdir().map_err(|error| error.to_string())?;
+            scenario::run_served(&folder, scratch.path())
+        }),
+    }));
     trials.extend(cli::trials());
     trials
 }

@@ -88,7 +88,7 @@ pub(crate) enum Command {
     },
     /// Calls that have not ended, interrupted or paused, and effects of which nobody knows whether they happened.
     ///
-    /// A call that waits for approval is not among them, unless an effect of it is in doubt. Where a host holds the home, calls that run right now are.
+    /// A call that waits for approval, or runs right now, is not among them, unless an effect of it is in doubt.
     Calls(Calls),
     /// Effects that wait for people: show, approve, reject, edit, go on.
     Approvals {

@@ -25,7 +25,7 @@ use ambit_core::run::{Run, RunError};
 use ambit_core::stop::Subject;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::effects::{Beginning, CallEffects, Heading, Remains, no_room, refusal_json, refused};
@@ -97,7 +97,7 @@ impl fmt::Debug for Listener {
 }
 
 /// What a caller gets back. Every call has a receipt, refused ones too: [`Host::receipt`].
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
     /// The call's id on the ledger.
     pub call: CallId,
@@ -116,7 +116,8 @@ pub struct Answer {
 }
 
 /// What came of a call.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// The function returned a value; null where it has no result.
     Ok(Json),
@@ -143,7 +144,7 @@ impl From<sandbox::Outcome> for Outcome {
 }
 
 /// What a call used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
     /// Fuel, in wasmtime's units.
     pub fuel: u64,

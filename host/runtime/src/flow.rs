@@ -205,6 +205,28 @@ impl Flow {
         self.connections.iter().map(of).collect()
     }
 
+    /// Closes breakers of a connection that are open: those that `reset` has written down, while nothing about them changes.
+    ///
+    /// # Errors
+    /// As `reset`.
+    pub(crate) fn reset<E>(
+        &self,
+        connection: &str,
+        reset: impl FnOnce() -> Result<Vec<Option<String>>, E>,
+    ) -> Result<Vec<Option<String>>, E> {
+        let Some(state) = self.connections.get(connection) else {
+            return reset();
+        };
+        let mut state = state.lock();
+        let closed = reset()?;
+        for of in &closed {
+            if let Some(circuit) = state.circuits.get_mut(of) {
+                circuit.breaker.close();
+            }
+        }
+        Ok(closed)
+    }
+
     /// What became of a sending, for each breaker that let it go.
     fn end(
         &self,

@@ -9,13 +9,14 @@ use ambit_core::error::{Code, Refusal};
 use ambit_core::hold::Delegation;
 use ambit_core::ledger::body::{
     BreakerClosed, CallDiverged, ClosedBy, DeadLetterDropped, Dropped, PersonDelegated, PersonEnrolled, PersonRevoked,
-    ToolPinned, ToolRemoved,
+    Reason, ToolPinned, ToolRemoved,
 };
 use ambit_core::ledger::{EntryDraft, VerifierKey};
 use ambit_core::manifest::Manifest;
 use ambit_core::policy;
 use ambit_core::run::Run;
 use data_encoding::HEXLOWER;
+use serde::{Deserialize, Serialize};
 
 use crate::config::lock::{Lock, Pin};
 use crate::config::{self, Config};
@@ -320,10 +321,13 @@ pub fn end_run(home: &Path, id: &str) -> Result<Run, OpenError> {
 /// Where it is not signed by a person who is enrolled, who is in the group; where it is about nobody else who is enrolled, of another
 /// ledger, for longer than can be given, or older than what they said before. Where the home cannot be written.
 pub fn delegate(home: &Path, note: &str) -> Result<Delegation, OpenError> {
+    let config = Config::load(home)?;
+    delegated(&open_store(home)?, &config, note)
+}
+
+pub(crate) fn delegated(store: &Store, config: &Config, note: &str) -> Result<Delegation, OpenError> {
     let refuse = |why: String| Refusal::new(Code::Approval, why);
     let claimed = Delegation::claimed(note).map_err(|error| refuse(error.to_string()))?;
-    let config = Config::load(home)?;
-    let store = open_store(home)?;
     let people = store.reader()?.persons()?;
     let enrolled = |name: &str| {
         let person = people.iter().find(|person| person.name == name);
@@ -367,10 +371,8 @@ pub fn delegate(home: &Path, note: &str) -> Result<Delegation, OpenError> {
 /// were: the connection's own has no route.
 ///
 /// # Errors
-/// Where the home has no such connection, a host runs on it, or it cannot be written.
-pub fn reset_connection(home: &Path, name: &str) -> Result<Vec<Option<String>>, OpenError> {
-    let config = Config::load(home)?;
-    let store = open_store(home)?;
+/// Where the home has no such connection, or it cannot be written.
+pub(crate) fn reset(store: &Store, config: &Config, name: &str) -> Result<Vec<Option<String>>, OpenError> {
     let past = store.reader()?.past(Since {
         paused_ms: i64::MAX,
         sent_ms: None,
@@ -404,9 +406,8 @@ pub fn reset_connection(home: &Path, name: &str) -> Result<Vec<Option<String>>, 
 /// Gives up an effect that failed for good.
 ///
 /// # Errors
-/// Where it is no dead letter, a host runs on the home, or it cannot be written.
-pub fn drop_dead_letter(home: &Path, call: &str, ordinal: u32, why: Dropped) -> Result<(), OpenError> {
-    let store = open_store(home)?;
+/// Where it is no dead letter, or the home cannot be written.
+pub(crate) fn dropped(store: &Store, call: &str, ordinal: u32, why: Dropped) -> Result<(), OpenError> {
     let letters = store.reader()?.dead_letters_like(call)?;
     let there = letters
         .iter()
@@ -429,17 +430,17 @@ pub fn drop_dead_letter(home: &Path, call: &str, ordinal: u32, why: Dropped) -> 
 /// first entry.
 ///
 /// # Errors
-/// Where a host runs on the home, or it cannot be written.
-pub fn record_divergences(home: &Path, diverged: Vec<CallDiverged>) -> Result<u64, OpenError> {
-    let committed = open_store(home)?.commit(Batch {
-        entries: diverged.into_iter().map(EntryDraft::of_ledger).collect(),
+/// Where the home cannot be written.
+pub(crate) fn diverged(store: &Store, calls: Vec<CallDiverged>) -> Result<u64, OpenError> {
+    let committed = store.commit(Batch {
+        entries: calls.into_iter().map(EntryDraft::of_ledger).collect(),
         ..Batch::default()
     })?;
     Ok(committed.first_index)
 }
 
-/// What [`erase`] did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What an erasure did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Erased {
     /// The first of the entries that say so; they stand next to each other.
     pub entry: u64,
@@ -450,12 +451,30 @@ pub struct Erased {
     pub finished: bool,
 }
 
+/// Erases values of calls for good, exactly those that were found when somebody looked, and shown to them.
+///
+/// # Errors
+/// Where the home cannot be written, or the values are not those that were found. Nothing is erased then.
+pub(crate) fn erase_found(store: &Store, why: Reason, looked_ms: i64, found: &Digest) -> Result<Erased, OpenError> {
+    let erasure = store.reader()?.erasable(why, looked_ms)?;
+    if !ambit_core::guard!("operators.erase-found", erasure.digest() == *found) {
+        let why = "there are other values to erase than those that were found: nothing was erased";
+        return Err(Refusal::new(Code::Stale, why)
+            .advise("calls ended or began to wait meanwhile: look again, and say it again")
+            .into());
+    }
+    erased(store, &erasure)
+}
+
 /// Erases values of calls for good, exactly those that were found.
 ///
 /// # Errors
 /// Where a host runs on the home, it cannot be written, or the values are not those that were found. Nothing is erased then.
 pub fn erase(home: &Path, erasure: &Erasure) -> Result<Erased, OpenError> {
-    let store = open_store(home)?;
+    erased(&open_store(home)?, erasure)
+}
+
+fn erased(store: &Store, erasure: &Erasure) -> Result<Erased, OpenError> {
     let done = store.erase(erasure)?;
     Ok(Erased {
         entry: done.first_index,

@@ -117,8 +117,6 @@ pub(crate) struct Shared {
     /// How often connections are used, and which are left alone.
     pub(crate) flow: Flow,
     pub(crate) sandbox: Sandbox,
-    /// How operators are heard while this host runs. Before the store, which it also has: it goes first.
-    _operators: Option<Operators>,
     pub(crate) store: Arc<Store>,
     pub(crate) io: tokio::runtime::Runtime,
     places: Places,
@@ -130,6 +128,8 @@ pub(crate) struct Shared {
 /// One opened home. Cheap to share; calls are made from any thread that may block.
 #[derive(Debug, Clone)]
 pub struct Host {
+    /// How operators are heard while this host runs; none for what they have it do. Before all that it also has: it goes first.
+    pub(crate) _operators: Option<Arc<Operators>>,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -166,10 +166,6 @@ impl Host {
         recovery::note_doubts(&store)?;
         note_changes(&store, &config, &policy)?;
         let store = Arc::new(store);
-        let operators = match options.memory_ledger {
-            true => None,
-            false => Some(Operators::serve(config.home(), Arc::clone(&store))?),
-        };
         let flow = Flow::open(&config, &store.reader()?)?;
         upstreams
             .iter()
@@ -186,16 +182,20 @@ impl Host {
             wire,
             flow,
             sandbox,
-            _operators: operators,
             store,
             io,
             places,
             running: Mutex::default(),
             warnings,
         };
-        let host = Host {
+        let mut host = Host {
+            _operators: None,
             shared: Arc::new(shared),
         };
+        if !options.memory_ledger {
+            let operators = Operators::serve(host.shared.config.home(), host.clone())?;
+            host._operators = Some(Arc::new(operators));
+        }
         match host.end_expired(recovery::MOST_EXPIRED) {
             // They wait on; what a host is opened for may be to make room.
             Err(ApprovalError::Fault(Fault::Store(StoreError::NoRoom { .. }))) => {
@@ -209,6 +209,14 @@ impl Host {
     /// The tools that are loaded, by name.
     pub fn tools(&self) -> impl Iterator<Item = (&str, &Tool)> {
         self.shared.tools.iter().map(|(name, tool)| (name.as_str(), tool))
+    }
+
+    /// Whether every accepted tool is loaded: whatever call goes on finds its own.
+    pub(crate) fn has_all_tools(&self) -> bool {
+        let accepted = self.shared.config.lock().iter();
+        accepted
+            .into_iter()
+            .all(|(name, _)| self.shared.tools.contains_key(name))
     }
 
     /// What was found at the start that is no error and most likely a slip: rules and budgets for something that is not there.

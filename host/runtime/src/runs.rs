@@ -7,6 +7,7 @@ use ambit_core::ledger::{EntryDraft, Principal};
 use ambit_core::money::Unit;
 use ambit_core::policy::Mode;
 use ambit_core::run::{LONGEST_MS, Run, RunError};
+use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::host::{Host, OpenError, now_ms};
@@ -14,7 +15,8 @@ use crate::ids;
 use crate::store::{Batch, Store, StoreError};
 
 /// What a run is started with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NewRun {
     /// The agent whose calls they are.
     pub agent: String,

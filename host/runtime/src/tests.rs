@@ -169,6 +169,8 @@ mod guests;
 mod holds;
 #[path = "tests_objects.rs"]
 mod objects;
+#[path = "tests_operators.rs"]
+mod operators;
 #[path = "tests_random.rs"]
 mod random;
 #[path = "tests_recovery.rs"]

@@ -8,6 +8,7 @@ use ambit_core::ledger::Kind;
 
 use super::*;
 use crate::flow::Flow;
+use crate::operators::{self, Answer as Said, Request};
 
 /// What a service does with one request.
 #[derive(Clone, Debug)]
@@ -206,7 +207,8 @@ fn a_breaker_counts_failures_over_processes() {
         (6, 1)
     );
     // Closed by hand, nothing of that counts any more.
-    home::reset_connection(folder.path(), "things").unwrap();
+    let connection = "things".to_owned();
+    operators::act(folder.path(), &Request::ResetConnection { connection }).unwrap();
     assert_eq!(breaker(folder.path()), Standing::Closed(0));
     service.will([DOWN]);
     assert_eq!(call("get"), []);
@@ -296,9 +298,13 @@ fn an_operator_closes_a_breaker() {
     assert_eq!(refusals(&host, "twice"), []);
     assert_eq!(refusals(&host, "get"), [Code::Breaker]);
     drop(host);
-    assert!(home::reset_connection(folder.path(), "thing").is_err());
-    assert_eq!(home::reset_connection(folder.path(), "things").unwrap(), [None]);
-    assert_eq!(home::reset_connection(folder.path(), "things").unwrap(), []);
+    let reset = |name: &str| {
+        let connection = name.to_owned();
+        operators::act(folder.path(), &Request::ResetConnection { connection })
+    };
+    assert!(reset("thing").is_err());
+    assert_eq!(reset("things").unwrap(), Said::Closed(vec![None]));
+    assert_eq!(reset("things").unwrap(), Said::Closed(Vec::new()));
     assert_eq!(refusals(&open(folder.path()).unwrap(), "post"), []);
     verifies(folder.path());
 }
@@ -642,9 +648,13 @@ fn a_dead_letter_whose_key_is_forgotten_needs_another() {
     drop(host);
     let [(call, ordinal)] = letters(folder.path()).try_into().unwrap();
     let why = ambit_core::ledger::body::Dropped::DoneByHand;
-    assert!(home::drop_dead_letter(folder.path(), &call, 2, why).is_err());
-    home::drop_dead_letter(folder.path(), &call, ordinal, why).unwrap();
-    assert!(home::drop_dead_letter(folder.path(), &call, ordinal, why).is_err());
+    let give_up = |effect| {
+        let call = call.clone();
+        operators::act(folder.path(), &Request::DropLetter { call, effect, why })
+    };
+    assert!(give_up(2).is_err());
+    give_up(ordinal).unwrap();
+    assert!(give_up(ordinal).is_err());
     assert_eq!(letters(folder.path()), []);
     assert_eq!(kinds(folder.path(), &[Kind::DeadLetterDropped]).len(), 1);
     verifies(folder.path());

@@ -5,6 +5,7 @@ use ambit_core::stop::{Kind, Stop};
 
 use super::holds::{ONE, held, reviewed};
 use super::*;
+use crate::operators::{self, Request};
 use crate::replay::{By, Replayed, Replayer};
 use crate::transcript::Divergence;
 
@@ -199,17 +200,19 @@ fn what_diverged_is_written_down_where_that_is_asked_for() {
     assert_eq!((equal.expected, equal.seen), (entry.expected, entry.expected));
     assert_ne!(entry.expected, ambit_core::digest::Digest::of(b"one"));
     assert_eq!(replayer.reader().size().unwrap(), size, "a replay writes nothing");
-    assert_eq!(
-        home::record_divergences(folder.path(), vec![entry.clone()]).unwrap(),
-        size
-    );
+    let write = || {
+        let calls = vec![entry.clone()];
+        operators::act(folder.path(), &Request::Diverged { calls })
+    };
+    assert_eq!(write().unwrap(), operators::Answer::Written(size));
     let told = replayer.reader().divergences(call.as_str()).unwrap();
     assert!(matches!(told[0].body(), Body::CallDiverged(diverged) if *diverged == entry));
     let key = crate::store::verifier(folder.path()).unwrap();
     replayer.reader().verify(&key, &[], |_| {}).unwrap();
     replayer.reader().check_values(|_| {}).unwrap();
-    // While a host runs, it holds the home.
+    // While a host runs, it writes that.
     let host = open(folder.path()).unwrap();
-    assert!(home::record_divergences(folder.path(), vec![entry]).is_err());
+    let size = host.reader().unwrap().size().unwrap();
+    assert_eq!(write().unwrap(), operators::Answer::Written(size));
     drop(host);
 }

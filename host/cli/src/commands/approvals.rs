@@ -17,17 +17,19 @@ use ambit_core::ledger::body::Amount;
 use ambit_core::ledger::{SignerKey, utc};
 use ambit_runtime::approvals::{self, ApprovalError, Pending, People, Waiting, told};
 use ambit_runtime::config::Config;
-use ambit_runtime::host::{Host, HostOptions};
+use ambit_runtime::host::OpenError;
 use ambit_runtime::ids::CallId;
+use ambit_runtime::operators::{Answer, Request};
 use ambit_runtime::store::{Held, Keys, Reader, Work};
 use serde_json::{Map, Value, json};
 
 use behind::Behind;
 
+use super::desk::{Desk, unexpected};
 use super::{call, request};
 use crate::args::{Approvals, Cast, Format};
 use crate::ids::{self, Kind};
-use crate::output::{self, Exit, Failure, Output, note, style, untrusted};
+use crate::output::{Exit, Failure, Output, note, style, untrusted};
 
 pub(crate) fn run(command: &Approvals, home: &Path, out: Output) -> Result<Exit, Failure> {
     match command {
@@ -421,9 +423,9 @@ struct Speaks {
 
 impl Speaks {
     /// What the host said, with the advice where it refused and had none of its own.
-    fn told<T>(&self, said: Result<T, ApprovalError>) -> Result<T, Failure> {
+    fn told<T>(&self, said: Result<T, OpenError>) -> Result<T, Failure> {
         said.map_err(|error| match (error, &self.advice) {
-            (ApprovalError::Refused(refusal), Some(advice)) if refusal.advice.is_none() => {
+            (OpenError::Refused(refusal), Some(advice)) if refusal.advice.is_none() => {
                 Failure::from(refusal).advise(advice)
             }
             (error, _) => error.into(),
@@ -506,9 +508,16 @@ struct Signed {
 }
 
 impl Signed {
-    /// Has the host count it.
-    fn cast(&self, host: &Host, reason: Option<&str>) -> Result<(Waiting, Standing), Failure> {
-        self.speaks.told(host.vote(&self.note, reason))
+    /// Has the host count it; returns its call, and what that still waits for.
+    fn cast(&self, desk: &mut Desk<'_>, reason: Option<&str>) -> Result<(String, Option<Vec<Need>>), Failure> {
+        let request = Request::Vote {
+            note: self.note.clone(),
+            reason: reason.map(str::to_owned),
+        };
+        match self.speaks.told(desk.act(&request))? {
+            Answer::Voted { call, missing } => Ok((call, missing)),
+            other => Err(unexpected(&other)),
+        }
     }
 }
 
@@ -604,31 +613,37 @@ fn vote_one(home: &Path, given: &str, voter: &Voter<'_>, out: Output) -> Result<
     let meant = Meant::of(&reader, &people, given)?;
     let signed = voter.sign(&meant, &people)?;
     drop((people, reader));
-    let host = open(config, [meant.tool()])?;
-    let (hold, standing) = signed.cast(&host, voter.reason)?;
+    let mut desk = Desk::new(home, [meant.tool()]);
+    let (call, missing) = signed.cast(&mut desk, voter.reason)?;
     note(format!(
         "{} by {}: hold {}",
         voter.said(),
         untrusted(&voter_of(&signed.vote)),
         short(&signed.vote.hold)
     ));
-    let said = said(&signed.vote, &standing);
-    match standing {
-        Standing::Waiting(missing) => {
-            let mut row = row(&hold.pending);
-            if let Some(row) = row.as_object_mut() {
-                row.extend(said);
+    let said = said(&signed.vote, missing.as_deref());
+    match missing {
+        Some(missing) => {
+            let now = Waiting::of(&self::reader(home)?, &config, &call)?;
+            // Somebody else may have decided about it just now.
+            let mut document = now.map_or_else(|| json!({ "call": call }), |now| row(&now.pending));
+            if let Some(document) = document.as_object_mut() {
+                document.extend(said);
             }
-            out.result(&row, |w| writeln!(w, "still waits for {}", told(&missing)))?;
+            out.result(&document, |w| writeln!(w, "still waits for {}", told(&missing)))?;
             Ok(Exit::Done)
         }
-        _ => after::vote(&host, &hold.pending, &signed.vote, said, out),
+        None => after::vote(home, &mut desk, (&call, meant.tool()), &signed.vote, said, out),
     }
 }
 
 /// What was said, for programs: a member beside those of the call or the hold.
-fn said(vote: &Vote, standing: &Standing) -> Map<String, Value> {
-    let (standing, _) = self::standing(standing);
+fn said(vote: &Vote, missing: Option<&[Need]>) -> Map<String, Value> {
+    let standing = match (missing, vote.verdict) {
+        (Some(_), _) => "waiting",
+        (None, Verdict::Reject) => "rejected",
+        (None, Verdict::Approve | Verdict::BreakGlass) => "approved",
+    };
     let vote = json!({
         "hold": vote.hold,
         "verdict": vote.verdict,
@@ -649,21 +664,13 @@ fn voter_of(vote: &Vote) -> String {
     format!("{} for {}{instead}", vote.person, vote.group)
 }
 
-fn open<'a>(config: Config, tools: impl IntoIterator<Item = &'a str>) -> Result<Host, Failure> {
-    let opening = output::working("opening the home");
-    let host = Host::open(config, HostOptions::for_tools(tools))?;
-    drop(opening);
-    host.warnings().iter().for_each(output::warn);
-    Ok(host)
-}
-
 fn resume(home: &Path, given: &str, out: Output) -> Result<Exit, Failure> {
     let config = Config::load(home)?;
     let reader = reader(home)?;
     let people = People::of(&reader, &config)?;
     let hold = waiting(&reader, &people, given)?;
     drop((people, reader));
-    let host = open(config, [hold.accepted.asked.tool.as_str()])?;
-    let answer = after::go_on(&host, &hold.call)?;
-    call::tell(&host, &answer, &hold.accepted.asked.tool, None, out)
+    let tool = hold.accepted.asked.tool.as_str();
+    let answer = after::go_on(&mut Desk::new(home, [tool]), &hold.call)?;
+    call::tell(home, &answer, tool, None, out)
 }

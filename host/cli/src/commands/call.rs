@@ -15,6 +15,7 @@ use ambit_runtime::call::{Answer, CallRequest, Outcome, Would};
 use ambit_runtime::config::{Config, nearest};
 use ambit_runtime::host::{Host, HostOptions};
 use ambit_runtime::ids::TraceId;
+use ambit_runtime::store::{Reader, StoreError, verifier};
 use serde_json::{Map, Value, json};
 
 use super::{pending, run};
@@ -57,7 +58,7 @@ pub(crate) fn run(args: &Call, home: &Path, out: Output) -> Result<Exit, Failure
     })?;
     drop(calling);
     let asked = format!("{} --function {}", args.tool, args.function);
-    let exit = tell(&host, &answer, &asked, args.receipt.as_deref(), out)?;
+    let exit = tell(home, &answer, &asked, args.receipt.as_deref(), out)?;
     if let (Some(slip), Format::Human) = (slip, out.format) {
         note(slip);
     }
@@ -104,27 +105,33 @@ pub(crate) struct Also {
 /// Tells how a call ended, or that it waits: its value, what was refused and why, its receipt where it has one. `asked` is what
 /// `ambit inspect` takes to print what the function takes.
 pub(crate) fn tell(
-    host: &Host,
+    home: &Path,
     answer: &Answer,
     asked: &str,
     receipt_file: Option<&Path>,
     out: Output,
 ) -> Result<Exit, Failure> {
-    tell_also(host, answer, (asked, receipt_file), &Also::default(), out)
+    tell_also(home, answer, (asked, receipt_file), &Also::default(), out)
 }
 
 /// The same, of a command that did something else, too.
 pub(crate) fn tell_also(
-    host: &Host,
+    home: &Path,
     answer: &Answer,
     (asked, receipt_file): (&str, Option<&Path>),
     also: &Also,
     out: Output,
 ) -> Result<Exit, Failure> {
+    let reader = Reader::open(home)?;
     // A call that waits has not ended, and has no receipt yet.
     let receipt = match answer.outcome {
         Outcome::Held(_) | Outcome::Paused(_) => None,
-        _ => Some(host.receipt(&answer.call)?),
+        _ => Some(
+            reader
+                .receipt(answer.call.as_str(), &verifier(home)?)?
+                .to_json()
+                .map_err(StoreError::from)?,
+        ),
     };
     if let (Some(path), Some(receipt)) = (receipt_file, &receipt) {
         fs::write(path, receipt)
@@ -132,7 +139,7 @@ pub(crate) fn tell_also(
     }
     report(answer, receipt.as_deref(), asked, also, out)?;
     if out.format == Format::Human {
-        let story = host.reader()?.story(answer.call.as_str())?;
+        let story = reader.story(answer.call.as_str())?;
         missing_rules(&story).iter().for_each(note);
     }
     Ok(exit_of(answer))

@@ -9,11 +9,12 @@ use ambit_core::ledger::story::{EffectStory, Opening};
 use ambit_core::ledger::{CallStory, utc};
 use ambit_runtime::config::Config;
 use ambit_runtime::doubts::Retry;
-use ambit_runtime::host::{Host, HostOptions};
+use ambit_runtime::operators::{self, Answer, Request};
 use ambit_runtime::recovery::Unended;
 use ambit_runtime::store::Reader;
 use serde_json::{Value, json};
 
+use super::desk::{Desk, unexpected};
 use super::{audit, call};
 use crate::args::{Calls, CallsCommand, Resolve};
 use crate::output::{self, Exit, Failure, Output, count, note, style, untrusted};
@@ -76,6 +77,9 @@ fn list(home: &Path, in_doubt: bool, out: Output) -> Result<Exit, Failure> {
     let config = Config::load(home).ok();
     let mut rows = rows(&reader, config.as_ref())?;
     rows.retain(|row| !in_doubt || !row.doubts.is_empty());
+    // What runs right now has not ended either, and there is nothing to do about it.
+    let running = running(home)?;
+    rows.retain(|row| !row.doubts.is_empty() || !running.contains(&row.story.call));
     let documents: Vec<Value> = rows.iter().map(document).collect();
     out.result(&documents, |w| {
         if rows.is_empty() {
@@ -89,6 +93,14 @@ fn list(home: &Path, in_doubt: bool, out: Output) -> Result<Exit, Failure> {
         rows.iter().try_for_each(|row| line(row, w))
     })?;
     Ok(Exit::Done)
+}
+
+/// The calls that run in the process that holds the home.
+fn running(home: &Path) -> Result<Vec<String>, Failure> {
+    Ok(match operators::ask(home, &Request::Status)? {
+        Some(Answer::Status(status)) => status.calls.into_iter().map(|runs| runs.call).collect(),
+        _ => Vec::new(),
+    })
 }
 
 fn state(row: &Row) -> &'static str {
@@ -198,20 +210,6 @@ fn line(row: &Row, w: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// A home that calls go on in, with the tool of this one.
-fn open(home: &Path, story: &CallStory) -> Result<Host, Failure> {
-    opened(home, HostOptions::for_tools([asked(story).0]))
-}
-
-fn opened(home: &Path, options: HostOptions) -> Result<Host, Failure> {
-    let config = Config::load(home)?;
-    let opening = output::working("opening the home");
-    let host = Host::open(config, options)?;
-    drop(opening);
-    host.warnings().iter().for_each(output::warn);
-    Ok(host)
-}
-
 fn named(home: &Path, given: &str) -> Result<CallStory, Failure> {
     let reader = Reader::open(home)?;
     Ok(reader.story(&audit::resolve(&reader, given)?)?)
@@ -219,27 +217,32 @@ fn named(home: &Path, given: &str) -> Result<CallStory, Failure> {
 
 fn resume(home: &Path, given: &str, out: Output) -> Result<Exit, Failure> {
     let story = named(home, given)?;
-    let host = open(home, &story)?;
     let going = output::working("the call goes on");
-    let answer = host.resume(&story.call, Some(going.listener()))?;
+    let request = Request::Resume {
+        call: story.call.clone(),
+    };
+    let answer = Desk::new(home, [asked(&story).0]).call(&request, Some(&going))?;
     drop(going);
-    call::tell(&host, &answer, asked(&story).0, None, out)
+    call::tell(home, &answer, asked(&story).0, None, out)
 }
 
 /// Every call that can go on without anybody's word: each ends on its own, and one that fails does not keep the others from it.
 fn resume_all(home: &Path, out: Output) -> Result<Exit, Failure> {
-    let host = opened(home, HostOptions::default())?;
+    let mut desk = Desk::new(home, []);
+    let calls = match desk.act(&Request::Unended)? {
+        Answer::Calls(calls) => calls,
+        other => return Err(unexpected(&other)),
+    };
     let (mut done, mut left) = (Vec::new(), Vec::new());
-    for unended in host.unended()? {
-        let call = unended.story.call;
-        match host.resume(&call, None) {
+    for call in calls {
+        match desk.call(&Request::Resume { call: call.clone() }, None) {
             Ok(answer) => done.push((call, call::exit_of(&answer))),
-            Err(why) => left.push((call, why)),
+            Err(why) => left.push((call, why.sentence())),
         }
     }
     let document = json!({
         "resumed": done.iter().map(|(call, exit)| json!({ "call": call, "exit": *exit as u8 })).collect::<Vec<_>>(),
-        "left": left.iter().map(|(call, why)| json!({ "call": call, "why": why.to_string() })).collect::<Vec<_>>(),
+        "left": left.iter().map(|(call, why)| json!({ "call": call, "why": why })).collect::<Vec<_>>(),
     });
     out.result(&document, |w| {
         for (call, exit) in &done {
@@ -251,7 +254,7 @@ fn resume_all(home: &Path, out: Output) -> Result<Exit, Failure> {
             writeln!(w, "{call}  {word}")?;
         }
         for (call, why) in &left {
-            writeln!(w, "{call}  left as it is: {}", untrusted(&why.to_string()))?;
+            writeln!(w, "{call}  left as it is: {}", untrusted(why))?;
         }
         writeln!(
             w,
@@ -273,18 +276,29 @@ fn resume_all(home: &Path, out: Output) -> Result<Exit, Failure> {
 /// Sends the effect again, and goes on with its call: what is printed is what became of that.
 fn retry(home: &Path, args: &Resolve, out: Output) -> Result<Exit, Failure> {
     let story = named(home, &args.call)?;
-    let host = open(home, &story)?;
     let going = output::working("the effect is sent again, and its call goes on");
-    let answer = host.retry_doubt(&story.call, args.effect, Some(going.listener()))?;
+    let request = Request::RetryDoubt {
+        call: story.call.clone(),
+        effect: args.effect,
+    };
+    let answer = Desk::new(home, [asked(&story).0]).call(&request, Some(&going))?;
     drop(going);
-    call::tell(&host, &answer, asked(&story).0, None, out)
+    call::tell(home, &answer, asked(&story).0, None, out)
 }
 
 fn resolve(home: &Path, args: &Resolve, out: Output) -> Result<Exit, Failure> {
     let story = named(home, &args.call)?;
-    let host = open(home, &story)?;
     let found = if args.done { Found::Done } else { Found::NotDone };
-    let ordinal = host.settle_doubt(&story.call, args.effect, found, args.reason.as_deref())?;
+    let request = Request::Resolve {
+        call: story.call.clone(),
+        effect: args.effect,
+        found,
+        reason: args.reason.clone(),
+    };
+    let ordinal = match Desk::new(home, [asked(&story).0]).act(&request)? {
+        Answer::Resolved { effect } => effect,
+        other => return Err(unexpected(&other)),
+    };
     let document = json!({ "outcome": "resolved", "call": story.call, "effect": ordinal, "found": found });
     out.result(&document, |w| {
         writeln!(
@@ -305,8 +319,10 @@ fn resolve(home: &Path, args: &Resolve, out: Output) -> Result<Exit, Failure> {
 
 fn end(home: &Path, given: &str, out: Output) -> Result<Exit, Failure> {
     let story = named(home, given)?;
-    let host = open(home, &story)?;
-    host.end(&story.call)?;
+    let request = Request::EndCall {
+        call: story.call.clone(),
+    };
+    Desk::new(home, [asked(&story).0]).act(&request)?;
     out.result(&json!({ "call": story.call, "end": "interrupted" }), |w| {
         writeln!(w, "{} ended where it was", story.call)
     })?;

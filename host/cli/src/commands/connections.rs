@@ -7,10 +7,11 @@ use ambit_core::flow::{Rate, Standing};
 use ambit_core::ledger::utc;
 use ambit_runtime::config::Config;
 use ambit_runtime::flow::{Connection, Flow};
-use ambit_runtime::home;
+use ambit_runtime::operators::{self, Answer, Request};
 use serde_json::{Value, json};
 
 use super::audit;
+use super::desk::unexpected;
 use crate::args::Connections;
 use crate::ids;
 use crate::output::{Exit, Failure, Output, style, untrusted};
@@ -120,13 +121,20 @@ fn of(route: Option<&str>) -> String {
 }
 
 fn reset(home: &Path, connection: &str, out: Output) -> Result<Exit, Failure> {
-    let closed = home::reset_connection(home, connection).map_err(|error| match Config::load(home) {
+    let request = Request::ResetConnection {
+        connection: connection.to_owned(),
+    };
+    let done = operators::act(home, &request).map_err(|error| match Config::load(home) {
         Ok(config) => {
             let known = config.connections().map(|(name, _)| name);
             ids::or_no_such(error.into(), "connection", connection, known)
         }
         Err(_) => error.into(),
     })?;
+    let closed = match done {
+        Answer::Closed(closed) => closed,
+        other => return Err(unexpected(&other)),
+    };
     out.result(&json!({ "connection": connection, "closed": closed }), |w| {
         let name = untrusted(connection);
         if closed.is_empty() {

@@ -7,13 +7,13 @@ use std::path::Path;
 use ambit_core::ledger::body::{Amount, Doubt, Dropped, Outcome};
 use ambit_core::ledger::utc;
 use ambit_runtime::config::Config;
-use ambit_runtime::dead_letters::{DeadLetter, LetterError};
-use ambit_runtime::home;
-use ambit_runtime::host::{Host, HostOptions};
+use ambit_runtime::dead_letters::DeadLetter;
+use ambit_runtime::operators::{self, Request};
 use ambit_runtime::store::{Keys, Reader, Work};
 use serde_json::{Map, Value, json};
 
 use super::call::{self, Also};
+use super::desk::Desk;
 use super::{audit, request};
 use crate::args::{Because, DeadLetters, Format, Letter};
 use crate::ids::{self, Kind};
@@ -25,15 +25,6 @@ pub(crate) fn run(command: &DeadLetters, home: &Path, out: Output) -> Result<Exi
         DeadLetters::Show(letter) => show(home, letter, out),
         DeadLetters::Retry { letter, new_key } => retry(home, letter, *new_key, out),
         DeadLetters::Drop { letter, because } => drop_one(home, letter, *because, out),
-    }
-}
-
-impl From<LetterError> for Failure {
-    fn from(error: LetterError) -> Failure {
-        match error {
-            LetterError::Refused(refusal) => refusal.into(),
-            LetterError::Fault(fault) => fault.into(),
-        }
     }
 }
 
@@ -235,17 +226,18 @@ fn retry(home: &Path, given: &Letter, new_key: bool, out: Output) -> Result<Exit
             "Under another key the service cannot tell that it has seen this before: if it had done it, it will do it twice.",
         );
     }
-    let host = Host::open(
-        Config::load(home)?,
-        HostOptions::for_tools([letter.asked.tool.as_str()]),
-    )?;
-    let answer = host.retry_dead_letter(&call, ordinal, new_key)?;
-    let again = Again::of(&host.reader()?, (&call, ordinal), answer.call.as_str())?;
+    let request = Request::RetryLetter {
+        call: call.clone(),
+        effect: ordinal,
+        new_key,
+    };
+    let answer = Desk::new(home, [letter.asked.tool.as_str()]).call(&request, None)?;
+    let again = Again::of(&audit::open(home)?, (&call, ordinal), answer.call.as_str())?;
     let also = Also {
         members: Map::from_iter([("letter".to_owned(), again.document())]),
         ..Also::default()
     };
-    let exit = call::tell_also(&host, &answer, (&letter.asked.tool, None), &also, out)?;
+    let exit = call::tell_also(home, &answer, (&letter.asked.tool, None), &also, out)?;
     if let (Some(line), Format::Human) = (again.line(), out.format) {
         note(line);
     }
@@ -308,7 +300,12 @@ fn drop_one(home: &Path, given: &Letter, because: Because, out: Output) -> Resul
         Because::Unneeded => Dropped::Unneeded,
         Because::Wrong => Dropped::Wrong,
     };
-    home::drop_dead_letter(home, &call, ordinal, why)?;
+    let request = Request::DropLetter {
+        call: call.clone(),
+        effect: ordinal,
+        why,
+    };
+    operators::act(home, &request)?;
     out.result(&json!({ "call": call, "ordinal": ordinal, "dropped": why }), |w| {
         writeln!(w, "dropped effect {ordinal} of {call}")
     })?;

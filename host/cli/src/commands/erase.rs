@@ -6,24 +6,27 @@ use std::path::Path;
 use ambit_core::ledger::body::{Age, Reason, Subject};
 use ambit_core::ledger::utc;
 use ambit_runtime::config::Config;
-use ambit_runtime::home::{self, Erased};
+use ambit_runtime::home::Erased;
 use ambit_runtime::host;
+use ambit_runtime::operators::{self, Answer, Request};
 use ambit_runtime::store::{Erasure, Kept};
 use serde_json::{Value, json};
 
 use super::audit;
+use super::desk::unexpected;
 use crate::args::{Erase, Which};
 use crate::output::{Exit, Failure, Output, count, note, untrusted, working};
 
 /// Said where erased keys may still be in the ledger's files.
 pub(super) const UNFINISHED: &str = "An erasure is on the ledger and not finished, because somebody reads the ledger: its keys may still be found in \
-     ledger.db-wal. The next command that opens the home for writing finishes it.";
+     ledger.db-wal. The process that holds the home finishes it with what it writes next, else the next that opens it for writing.";
 
 pub(crate) fn run(args: &Erase, home: &Path, out: Output) -> Result<Exit, Failure> {
     let why = reason(&args.which, home)?;
     let reader = audit::open(home)?;
     let looking = working("looking for values");
-    let erasure = reader.erasable(why.clone(), host::now_ms())?;
+    let looked_ms = host::now_ms();
+    let erasure = reader.erasable(why.clone(), looked_ms)?;
     drop((looking, reader));
     if args.dry_run || erasure.calls() == 0 {
         out.result(&document(&erasure, &why, None), |w| {
@@ -36,7 +39,15 @@ pub(crate) fn run(args: &Erase, home: &Path, out: Output) -> Result<Exit, Failur
         confirm()?;
     }
     let erasing = working("erasing");
-    let done = home::erase(home, &erasure)?;
+    let request = Request::Erase {
+        why: why.clone(),
+        looked_ms,
+        found: erasure.digest(),
+    };
+    let done = match operators::act(home, &request)? {
+        Answer::Erased(done) => done,
+        other => return Err(unexpected(&other)),
+    };
     drop(erasing);
     out.result(&document(&erasure, &why, Some(done)), |w| {
         let values = count(erasure.values(), "value", "values");

@@ -11,6 +11,7 @@ pub(crate) mod completions;
 pub(crate) mod connections;
 pub(crate) mod contract;
 pub(crate) mod dead_letters;
+mod desk;
 pub(crate) mod erase;
 pub(crate) mod init;
 pub(crate) mod inspect;

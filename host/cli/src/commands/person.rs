@@ -8,7 +8,6 @@ use std::path::Path;
 use ambit_core::hold::{Delegation, LONGEST_DELEGATION_MS};
 use ambit_core::ledger::{SignerKey, VerifierKey, parse_utc, utc};
 use ambit_runtime::approvals::{self, People};
-use ambit_runtime::home;
 use ambit_runtime::host::now_ms;
 use ambit_runtime::operators::{self, Answer, Request};
 use ambit_runtime::store::Reader;
@@ -162,7 +161,7 @@ fn delegate(
     let people = reader.persons()?;
     drop(reader);
     let note = said.sign(&key).map_err(|e| Failure::usage(e.to_string()))?;
-    let said = home::delegate(home, &note).map_err(|error| {
+    operators::act(home, &Request::Delegate { note }).map_err(|error| {
         let people = people.iter().map(|person| person.name.as_str());
         ids::or_no_such(error.into(), "person", to, people)
     })?;

@@ -9,11 +9,12 @@ use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Refusal};
 use ambit_core::ledger::CallStory;
 use ambit_core::ledger::bundle::{Bundle, MAX_BUNDLE};
-use ambit_runtime::home;
+use ambit_runtime::operators::{self, Request};
 use ambit_runtime::replay::{Gone, ReplayError, Replayed, Replayer, replay_bundle};
 use ambit_runtime::store::CallFilter;
 use serde_json::{Value, json};
 
+use super::desk::unexpected;
 use super::receipt::verifier_key;
 use super::{audit, run};
 use crate::args::Replay;
@@ -297,6 +298,9 @@ fn only((call, verdict): &(String, Verdict), out: Output) -> Result<(), Failure>
     }
 }
 
+/// Divergences that are written down at once: as many as fit into a request to the process that holds the home.
+const AT_ONCE: usize = 64;
+
 /// Writes down what diverged.
 fn record(replayer: &Replayer, seen: &Seen, home: &Path) -> Result<(), Failure> {
     let replayed = seen.calls.iter().filter_map(|(_, verdict)| match verdict {
@@ -310,7 +314,15 @@ fn record(replayer: &Replayer, seen: &Seen, home: &Path) -> Result<(), Failure> 
         return Ok(());
     }
     let divergences = count(entries.len() as u64, "divergence", "divergences");
-    let first = home::record_divergences(home, entries)?;
+    let mut first = None;
+    for calls in entries.chunks(AT_ONCE) {
+        let request = Request::Diverged { calls: calls.to_vec() };
+        match operators::act(home, &request)? {
+            operators::Answer::Written(index) => first = first.or(Some(index)),
+            other => return Err(unexpected(&other)),
+        }
+    }
+    let first = first.unwrap_or_default();
     note(format!("wrote {divergences} to the ledger, from entry {first} on"));
     Ok(())
 }

@@ -7,43 +7,37 @@ use ambit_core::effect::GuestRequest;
 use ambit_core::error::Refusal;
 use ambit_core::ledger::story::Opening;
 use ambit_runtime::call::{Answer, Outcome};
-use ambit_runtime::config::Config;
-use ambit_runtime::host::{Host, HostOptions};
-use ambit_runtime::rollback::{Fate, Item, Plan, RollbackError};
+use ambit_runtime::host::OpenError;
+use ambit_runtime::operators::{self, Request};
+use ambit_runtime::rollback::{Fate, Item, Plan};
 use ambit_runtime::store::Reader;
 use serde_json::{Value, json};
 
+use super::desk::{Desk, unexpected};
 use super::{audit, call};
 use crate::args::{Format, Rollback};
 use crate::output::{self, Exit, Failure, Output, note, style, untrusted};
-
-impl From<RollbackError> for Failure {
-    fn from(error: RollbackError) -> Failure {
-        match error {
-            RollbackError::Refused(refusal) => refusal.into(),
-            RollbackError::Fault(fault) => fault.into(),
-        }
-    }
-}
 
 pub(crate) fn run(args: &Rollback, home: &Path, out: Output) -> Result<Exit, Failure> {
     let reader = audit::open(home)?;
     let call = audit::resolve(&reader, &args.call)?;
     let tool = tool_of(&reader, &call)?;
     drop(reader);
-    let opening = output::working("opening the home");
-    let host = Host::open(Config::load(home)?, HostOptions::for_tools(tool.as_deref()))?;
-    drop(opening);
-    host.warnings().iter().for_each(output::warn);
+    let mut desk = Desk::new(home, tool.as_deref());
     let tool = tool.unwrap_or_default();
-    let plan = match host.plan_rollback(&call) {
-        Ok(plan) => plan,
+    let roll_back = Request::RollBack {
+        call: call.clone(),
+        over_changes: args.over_changes,
+    };
+    let plan = match desk.act(&Request::PlanRollback { call }) {
+        Ok(operators::Answer::Plan(plan)) => *plan,
+        Ok(other) => return Err(unexpected(&other)),
         // What cannot be undone at all is written down, and nothing is asked.
-        Err(RollbackError::Refused(refusal)) if args.dry_run => return Err(unusable(refusal)),
-        Err(RollbackError::Refused(_)) => {
-            let answer = host.roll_back(&call, args.over_changes, None)?;
-            call::tell(&host, &answer, &tool, None, out)?;
-            return exit(&host, &answer, None);
+        Err(OpenError::Refused(refusal)) if args.dry_run => return Err(unusable(refusal)),
+        Err(OpenError::Refused(_)) => {
+            let answer = desk.call(&roll_back, None)?;
+            call::tell(home, &answer, &tool, None, out)?;
+            return exit(home, &answer, None);
         }
         Err(error) => return Err(error.into()),
     };
@@ -62,10 +56,10 @@ pub(crate) fn run(args: &Rollback, home: &Path, out: Output) -> Result<Exit, Fai
         confirm()?;
     }
     let undoing = output::working("undoing");
-    let answer = host.roll_back(&call, args.over_changes, Some(undoing.listener()))?;
+    let answer = desk.call(&roll_back, Some(&undoing))?;
     drop(undoing);
-    call::tell(&host, &answer, &tool, None, out)?;
-    exit(&host, &answer, Some(&plan))
+    call::tell(home, &answer, &tool, None, out)?;
+    exit(home, &answer, Some(&plan))
 }
 
 /// What cannot be undone as it is: the command was about the wrong call, or too early.
@@ -86,8 +80,8 @@ fn tool_of(reader: &Reader, call: &str) -> Result<Option<String>, Failure> {
 }
 
 /// All is undone, not all is, or it waits; what did not begin cannot be undone as things are, unless there just is no way to.
-fn exit(host: &Host, answer: &Answer, plan: Option<&Plan>) -> Result<Exit, Failure> {
-    let story = host.reader()?.story(answer.call.as_str())?;
+fn exit(home: &Path, answer: &Answer, plan: Option<&Plan>) -> Result<Exit, Failure> {
+    let story = Reader::open(home)?.story(answer.call.as_str())?;
     let no_way = plan.is_some_and(|plan| plan.refusal().is_some());
     Ok(match (&answer.outcome, &story.opening.what) {
         (Outcome::Ok(_) | Outcome::Held(_) | Outcome::Paused(_), _) => call::exit_of(answer),

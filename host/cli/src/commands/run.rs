@@ -10,11 +10,12 @@ use ambit_core::ledger::{CallStory, utc};
 use ambit_core::money::{Account, Over, Unit};
 use ambit_core::run::{Run, RunError, is_own};
 use ambit_runtime::config::Config;
-use ambit_runtime::home;
+use ambit_runtime::operators::{self, Answer, Request};
 use ambit_runtime::runs::NewRun;
 use ambit_runtime::store::{BudgetState, CallFilter, Reader};
 use serde_json::{Value, json};
 
+use super::desk::unexpected;
 use super::{audit, call};
 use crate::args::{self, Format, RunStart};
 use crate::ids::{self, Kind};
@@ -47,9 +48,8 @@ fn named(reader: &Reader, given: &str) -> Result<Run, Failure> {
 
 fn start(home: &Path, asked: &RunStart, out: Output) -> Result<Exit, Failure> {
     let config = Config::load(home)?;
-    let run = home::start_run(
-        home,
-        &NewRun {
+    let request = Request::StartRun {
+        run: NewRun {
             agent: call::known_agent(asked.agent.as_deref(), &config)?,
             user: asked.user.clone(),
             mode: asked.mode.into(),
@@ -60,7 +60,8 @@ fn start(home: &Path, asked: &RunStart, out: Output) -> Result<Exit, Failure> {
                 percent: asked.errors,
             }),
         },
-    )?;
+    };
+    let run = changed(home, &request)?;
     out.result(&document(&run), |w| writeln!(w, "{}", run.id()))?;
     note(format!(
         "Open until {}. Calls are part of it with `ambit call --run {}`; `ambit run end` ends it.",
@@ -68,6 +69,14 @@ fn start(home: &Path, asked: &RunStart, out: Output) -> Result<Exit, Failure> {
         run.id()
     ));
     Ok(Exit::Done)
+}
+
+/// Has a run started or ended, and reads how that left it.
+fn changed(home: &Path, request: &Request) -> Result<Run, Failure> {
+    match operators::act(home, request)? {
+        Answer::Run(id) => find(home, &id),
+        other => Err(unexpected(&other)),
+    }
 }
 
 /// The limits as they were asked for.
@@ -137,7 +146,8 @@ fn money(text: &str) -> Result<RunCap, Failure> {
 }
 
 fn end(home: &Path, given: &str, out: Output) -> Result<Exit, Failure> {
-    let run = home::end_run(home, find(home, given)?.id())?;
+    let run = find(home, given)?.id().to_owned();
+    let run = changed(home, &Request::EndRun { run })?;
     out.result(&document(&run), |w| {
         writeln!(
             w,

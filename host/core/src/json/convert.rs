@@ -1,3 +1,4 @@
+use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, SerializeMap as _, SerializeSeq as _, Serializer};
 use serde_json::value::RawValue;
 
@@ -151,6 +152,19 @@ impl Serialize for Json {
             }
             Self::Object(members) => members.serialize(serializer),
         }
+    }
+}
+
+/// As [`Json::parse`] reads it, of what this program wrote itself: as deep as can be held, and 64 MiB at most. It works with serde_json's
+/// readers alone, and not within what serde buffers.
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Box::<RawValue>::deserialize(deserializer)?;
+        let limits = Limits {
+            bytes: 64 << 20,
+            depth: usize::MAX,
+        };
+        Self::parse(text.get(), limits).map_err(D::Error::custom)
     }
 }
 

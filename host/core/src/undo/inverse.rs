@@ -1,5 +1,7 @@
 //! The request that takes one effect back.
 
+use serde::{Deserialize, Serialize};
+
 use crate::effect::{BodyKind, GuestBody, GuestRequest, HttpRequest, MASKED, Method, WireLimits, is_free};
 use crate::field::{ConcretePath, ConcreteStep, FieldPath, FieldSet, leaves};
 use crate::guard;
@@ -19,7 +21,7 @@ pub struct Recorded<'a> {
 }
 
 /// What takes an effect back.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inverse {
     /// The route that it takes.
     pub route: String,
@@ -30,7 +32,7 @@ pub struct Inverse {
 }
 
 /// What an effect wrote, as it is held against what is there before something else is written over it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wrote {
     /// The fields of its body.
     fields: Json,

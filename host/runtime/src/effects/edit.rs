@@ -8,7 +8,7 @@ use ambit_core::error::{Code, Refusal};
 use ambit_core::guard;
 use ambit_core::hold::{self, Changes, Edit, Hold, HoldError, Need};
 use ambit_core::ledger::body::{Cause, HoldEdited};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::sandbox::Stop;
 use crate::store::{Payload, StoreError};
@@ -30,7 +30,7 @@ pub(crate) struct Editing {
 }
 
 /// What people changed about an effect, for whoever asked for it: who and which fields, and not to what.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Edited {
     /// Which of the call's effects.
     pub ordinal: u32,

@@ -11,7 +11,7 @@ use ambit_core::money::Spend;
 use ambit_core::object::Image;
 use ambit_core::policy::Mode;
 use ambit_core::scope::Tier;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::approvals::Waiting;
 use crate::config::Config;
@@ -327,7 +327,7 @@ fn as_utc<S: serde::Serializer>(ms: &u64, serializer: S) -> Result<S::Ok, S::Err
 }
 
 /// An effect that waits for approvals: what a caller is told of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     /// The hold's id, which approvals are for.
     pub hold: Digest,

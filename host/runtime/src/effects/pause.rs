@@ -4,14 +4,14 @@ use ambit_core::error::Refusal;
 use ambit_core::ledger::body::CallPaused;
 use ambit_core::scope::Tier;
 use ambit_core::stop::forbidding;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::store::StoreError;
 
 use super::{CallEffects, Known, Missed};
 
 /// A call that waits until a stop is lifted: what its caller is told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Paused {
     /// The stop's id.
     pub stop: String,

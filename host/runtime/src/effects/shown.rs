@@ -9,7 +9,7 @@ use ambit_core::ledger::body::Amount;
 use ambit_core::money::Spend;
 use ambit_core::policy::Mode;
 use ambit_core::scope::Tier;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::store::StoreError;
 
@@ -17,7 +17,7 @@ use super::budget::Asks;
 use super::{CallEffects, Known, Missed, Through, amount, effect_digest};
 
 /// A request as it would be sent, below the connection's base, which may hold a secret, and without what the gate adds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shown {
     /// The method.
     pub method: String,
@@ -40,7 +40,7 @@ impl Shown {
 }
 
 /// The first effect of a dry run that would have changed something: the call ended there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FirstWrite {
     /// Which of the call's effects.
     pub ordinal: u32,
@@ -61,7 +61,7 @@ pub struct FirstWrite {
 }
 
 /// What would become of an effect in a call that is no dry run, by policy and budgets as they are. It promises nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "would", rename_all = "kebab-case")]
 pub enum Would {
     /// It would be sent.

@@ -8,14 +8,14 @@ use ambit_core::ledger::body::{Amount, By, EffectIntent, End};
 use ambit_core::ledger::story::{EffectStory, Opening};
 use ambit_core::scope::Tier;
 use ambit_core::undo::{self, Inverse, Recorded, State};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::host::Host;
 use crate::store::Reader;
 use crate::transcript::{Record, Unreadable, tampered};
 
 /// What undoes a call.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// The call.
     pub call: String,
@@ -28,7 +28,7 @@ pub struct Plan {
 }
 
 /// One effect of a call that is to be undone.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
     /// Which.
     pub ordinal: u32,
@@ -45,7 +45,7 @@ pub struct Item {
 }
 
 /// What becomes of one effect.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fate {
     /// It is undone now.

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 
+use ambit_core::digest::Digest;
 use ambit_core::ledger::body::{Age, MOST_ERASED, Reason, Subject, ValuesErased};
 use ambit_core::ledger::{Body, Entry, EntryDraft, Principal, utc};
 use rusqlite::{Connection, OptionalExtension as _};
@@ -87,6 +88,16 @@ impl Erasure {
     #[must_use]
     pub fn open(&self) -> u64 {
         self.kept(Kept::NotOver).count() as u64
+    }
+
+    /// What it is about, by a digest: why, the calls, and how many values each has.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let mut text = format!("{}\n", self.why);
+        for (call, values) in &self.calls {
+            text.push_str(&format!("{call} {values}\n"));
+        }
+        Digest::of(text.as_bytes())
     }
 
     fn add(&mut self, call: &str, began_ms: i64, (values, bytes): (u64, u64)) {

@@ -10,6 +10,7 @@
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use ambit_core::guard;
 use ambit_core::ledger::{Checkpoint, Entry, EntryDraft, Frontier, Stamp};
@@ -25,6 +26,8 @@ use super::{Keys, StoreError, books, erasure, home, schema};
 
 /// Bytes of the write-ahead log after which it is copied into the database: enough to make that rare, little enough to make it short.
 const CHECKPOINT_AFTER: u64 = 16 << 20;
+/// How long after an erasure could not be finished it is tried again, with what is written next: it writes the table of keys anew.
+const FINISH_AGAIN: Duration = Duration::from_secs(1);
 /// What a commit writes to the log beside its batches' own bytes: the pages of the tables it touches.
 const COMMIT_OVERHEAD: u64 = 8 * schema::PAGE;
 
@@ -195,6 +198,7 @@ impl Writer {
             high_water,
             faults,
             logged: 0,
+            unfinished: None,
             board,
             changes: Vec::new(),
         };
@@ -241,6 +245,8 @@ struct Scribe<'c> {
     faults: Faults,
     /// About how many bytes the write-ahead log has.
     logged: u64,
+    /// Since when an erasure is unfinished that this process began or tried to finish.
+    unfinished: Option<Instant>,
     board: Arc<Board>,
     /// What the transaction changes about what is stopped.
     changes: Vec<Change>,
@@ -282,9 +288,12 @@ impl Scribe<'_> {
         self.board.apply(&self.changes);
         if erases {
             // Whoever is told that values are erased finds their keys nowhere. A reader may hold the log: the mark stays then.
-            erasure::finish(self.connection, &self.faults)?;
+            self.finish_erasing()?;
         }
         done(results);
+        if self.unfinished.is_some_and(|since| since.elapsed() >= FINISH_AGAIN) {
+            self.finish_erasing()?;
+        }
         if let (Some(high_water), Some(note)) = (&mut self.high_water, &note) {
             self.faults.at(Step::HighWater)?;
             high_water.advance(note)?;
@@ -295,6 +304,13 @@ impl Scribe<'_> {
         } else {
             Ok(())
         }
+    }
+
+    /// Finishes an erasure, or notes that it cannot be finished now.
+    fn finish_erasing(&mut self) -> Result<(), String> {
+        let finished = erasure::finish(self.connection, &self.faults)?;
+        self.unfinished = (!finished).then(Instant::now);
+        Ok(())
     }
 
     fn transaction(&mut self, batches: Vec<Prepared>) -> Result<(Results, Option<Arc<str>>), Fail> {

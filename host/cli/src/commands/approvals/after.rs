@@ -1,33 +1,36 @@
 //! What follows a vote: its call goes on, and how that ended is told after what was said.
 
+use std::path::Path;
+
 use ambit_core::hold::{Verdict, Vote};
-use ambit_runtime::approvals::{ApprovalError, Pending};
 use ambit_runtime::call::{Answer, Outcome};
-use ambit_runtime::host::Host;
+use ambit_runtime::operators::Request;
 use serde_json::{Map, Value, json};
 
 use super::super::call::{self, Also};
+use super::super::desk::Desk;
 use crate::output::{self, Exit, Failure, Output, note, untrusted};
 
 /// Runs a call on that is decided.
-pub(super) fn go_on(host: &Host, call: &str) -> Result<Answer, ApprovalError> {
+pub(super) fn go_on(desk: &mut Desk<'_>, call: &str) -> Result<Answer, Failure> {
     let going = output::working("the call goes on");
-    host.resume(call, Some(going.listener()))
+    desk.call(&Request::Resume { call: call.to_owned() }, Some(&going))
 }
 
 /// Runs the call on that `vote` decided, and tells how it ended. A no is done once it is recorded, whatever the call comes to; after a yes
 /// the command exits as `ambit call` does.
 pub(super) fn vote(
-    host: &Host,
-    pending: &Pending,
+    home: &Path,
+    desk: &mut Desk<'_>,
+    (call, tool): (&str, &str),
     vote: &Vote,
     said: Map<String, Value>,
     out: Output,
 ) -> Result<Exit, Failure> {
     let rejected = vote.verdict == Verdict::Reject;
-    let answer = match go_on(host, &pending.call) {
+    let answer = match go_on(desk, call) {
         Ok(answer) => answer,
-        Err(error) => return stays(error.into(), pending, rejected, said, out),
+        Err(failure) => return stays(failure, call, rejected, said, out),
     };
     if rejected {
         note(format!(
@@ -39,14 +42,14 @@ pub(super) fn vote(
         members: said,
         rejected,
     };
-    let exit = call::tell_also(host, &answer, (&pending.accepted.asked.tool, None), &also, out)?;
+    let exit = call::tell_also(home, &answer, (tool, None), &also, out)?;
     Ok(if rejected { Exit::Done } else { exit })
 }
 
 /// The vote is recorded, and the call could not go on by it.
 fn stays(
     failure: Failure,
-    pending: &Pending,
+    call: &str,
     rejected: bool,
     mut said: Map<String, Value>,
     out: Output,
@@ -70,7 +73,7 @@ fn stays(
         untrusted(&message),
         untrusted(&output::sentence(&advice))
     ));
-    said.insert("call".to_owned(), json!(pending.call));
+    said.insert("call".to_owned(), json!(call));
     said.insert("outcome".to_owned(), json!("not-gone-on"));
     said.insert("why".to_owned(), json!(message));
     out.result(&said, |_| Ok(()))?;

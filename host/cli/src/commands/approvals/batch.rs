@@ -5,15 +5,17 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
 use ambit_core::hold::{Standing, Verdict};
-use ambit_runtime::approvals::{ApprovalError, Pending, People};
+use ambit_runtime::approvals::{Pending, People};
 use ambit_runtime::call::{Answer, Outcome};
 use ambit_runtime::config::Config;
-use ambit_runtime::host::Host;
+use ambit_runtime::host::OpenError;
+use ambit_runtime::operators::Request;
 use ambit_runtime::store::{Held, Reader, Work};
 use serde_json::{Value, json};
 
 use super::super::call;
-use super::{Meant, Voter, effect, open, reader, short, who};
+use super::super::desk::called;
+use super::{Desk, Meant, Voter, effect, reader, short, who};
 use crate::args::Many;
 use crate::output::{Exit, Failure, Output, count, note, untrusted};
 
@@ -30,14 +32,14 @@ pub(super) fn vote(home: &Path, many: &Many, voter: &Voter<'_>, out: Output) -> 
         Verdict::Reject => "reject",
         _ => "approve",
     };
-    each(home, many, verb, undecided, out, |host, people, pending| {
+    each(home, many, verb, undecided, out, |desk, people, pending| {
         let pending = pending.ok_or_else(|| Failure::refused("it was decided meanwhile"))?;
         let signed = voter.sign(&Meant::Waits(Box::new(pending.clone())), people)?;
-        let (_, standing) = signed.cast(host, voter.reason)?;
-        let went_on = match standing {
-            Standing::Waiting(_) => None,
-            _ => match host.resume(&pending.call, None) {
-                Err(ApprovalError::Refused(_)) if voter.verdict == Verdict::Reject => {
+        let (call, missing) = signed.cast(desk, voter.reason)?;
+        let went_on = match missing {
+            Some(_) => None,
+            None => match desk.act(&Request::Resume { call }) {
+                Err(OpenError::Refused(_)) if voter.verdict == Verdict::Reject => {
                     return Ok(Done {
                         said: voter.said(),
                         came_to: "its call has not gone on yet",
@@ -45,7 +47,7 @@ pub(super) fn vote(home: &Path, many: &Many, voter: &Voter<'_>, out: Output) -> 
                         exit: Exit::Done,
                     });
                 }
-                gone_on => Some(gone_on?),
+                gone_on => Some(called(gone_on?)?),
             },
         };
         let exit = match (voter.verdict, &went_on) {
@@ -65,7 +67,7 @@ pub(super) fn vote(home: &Path, many: &Many, voter: &Voter<'_>, out: Output) -> 
 /// Goes on with every call that is decided: approved, rejected or expired.
 pub(super) fn resume(home: &Path, many: &Many, out: Output) -> Result<Exit, Failure> {
     let decided = |standing: &Standing| !matches!(standing, Standing::Waiting(_));
-    each(home, many, "go on with", decided, out, |host, _, pending| {
+    each(home, many, "go on with", decided, out, |desk, _, pending| {
         // A host that opens ends what has expired.
         let Some(pending) = pending else {
             return Ok(Done {
@@ -76,7 +78,8 @@ pub(super) fn resume(home: &Path, many: &Many, out: Output) -> Result<Exit, Fail
             });
         };
         let approved = matches!(pending.standing(), Standing::Approved);
-        let answer = host.resume(&pending.call, None)?;
+        let call = pending.call.clone();
+        let answer = desk.call(&Request::Resume { call }, None)?;
         let exit = match call::exit_of(&answer) {
             // That a tool ends with an error is what a no, or nobody's yes, comes to.
             Exit::Refused if !approved => Exit::Done,
@@ -108,7 +111,7 @@ fn each(
     verb: &str,
     meant: impl Fn(&Standing) -> bool,
     out: Output,
-    act: impl Fn(&Host, &People<'_>, Option<&Pending>) -> Result<Done, Failure>,
+    act: impl Fn(&mut Desk<'_>, &People<'_>, Option<&Pending>) -> Result<Done, Failure>,
 ) -> Result<Exit, Failure> {
     let config = Config::load(home)?;
     let reader = reader(home)?;
@@ -121,13 +124,12 @@ fn each(
     if found.holds.len() > 1 && !many.yes {
         confirm(verb, found.holds.len())?;
     }
-    // The host has a configuration of its own: people are looked up in this one while it works.
-    let host = open(Config::load(home)?, found.tools.iter().map(String::as_str))?;
+    let mut desk = Desk::new(home, found.tools.iter().map(String::as_str));
     let mut rows = Vec::with_capacity(found.holds.len());
     let (mut failed, mut held) = (0_usize, false);
     for (work, row) in &found.holds {
         let done = match Pending::of(&reader, &people, work, row) {
-            Ok(pending) => act(&host, &people, pending.as_ref()),
+            Ok(pending) => act(&mut desk, &people, pending.as_ref()),
             Err(error) => Err(error.into()),
         };
         match done.as_ref().map_or(Exit::Refused, |done| done.exit) {

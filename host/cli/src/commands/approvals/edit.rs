@@ -7,14 +7,15 @@ use ambit_core::effect::GuestRequest;
 use ambit_core::hold::{Changes, Edit};
 use ambit_core::json::{Json, Limits};
 use ambit_core::ledger::story::HoldStory;
-use ambit_runtime::approvals::{self, Pending, People, told};
+use ambit_runtime::approvals::{self, Pending, People, Waiting, told};
 use ambit_runtime::config::Config;
 use ambit_runtime::edits;
+use ambit_runtime::operators::{Answer, Request};
 use ambit_runtime::store::Reader;
 use serde_json::{Value, json};
 
 use super::behind::Behind;
-use super::{Meant, group, now_ms, open, print, reader, row, short, unusable};
+use super::{Desk, Meant, group, now_ms, print, reader, row, short, unexpected, unusable};
 use crate::args;
 use crate::output::{Exit, Failure, Output, note, untrusted};
 
@@ -43,9 +44,22 @@ pub(super) fn run(home: &Path, args: &args::Edit, out: Output) -> Result<Exit, F
     };
     let signed = edit.sign(&key).map_err(|e| Failure::usage(e.to_string()))?;
     drop((people, reader));
-    let host = open(config, [meant.tool()])?;
-    let now = speaks.told(host.edit(&signed, &changes.to_text(), args.reason.as_deref()))?;
-    let reader = host.reader()?;
+    let request = Request::Edit {
+        note: signed,
+        changes: changes.to_text(),
+        reason: args.reason.clone(),
+    };
+    let call = match speaks.told(Desk::new(home, [meant.tool()]).act(&request))? {
+        Answer::Edited { call } => call,
+        other => return Err(unexpected(&other)),
+    };
+    let reader = super::reader(home)?;
+    let Some(now) = Waiting::of(&reader, &config, &call)? else {
+        // Somebody has decided about it already.
+        return Err(Failure::refused(format!(
+            "it was edited, and call {call} waits no more"
+        )));
+    };
     let shown = Shown::of(&reader, &now.pending)?;
     let request = super::request(&reader, &now.pending)?;
     let (old, new) = (short(&edit.hold), short(&now.pending.held.hold));
@@ -55,7 +69,7 @@ pub(super) fn run(home: &Path, args: &args::Edit, out: Output) -> Result<Exit, F
         untrusted(&edit.group)
     ));
     note(format!("  It waits for {}.", untrusted(&told(&now.pending.held.needs))));
-    let behind = Behind::of(&reader, &now.pending, &Config::load(home)?)?;
+    let behind = Behind::of(&reader, &now.pending, &config)?;
     let mut document = document(&now.pending, &shown, request.as_ref());
     if let Some(document) = document.as_object_mut() {
         document.extend(behind.members());
