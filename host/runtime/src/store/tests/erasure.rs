@@ -346,6 +346,27 @@ fn many_calls_are_several_entries_and_one_erasure() {
     assert_eq!(said, [(2000, 2000), (100, 100)]);
 }
 
+/// A process that goes on for long finishes what it erased once nobody reads any more, with what it writes next.
+#[test]
+fn what_a_reader_delayed_is_finished_by_the_same_process() {
+    let (home, calls) = home_with(1);
+    let (gone, erasure) = (key(&home, &calls[0]), all(&home));
+    let store = home.open();
+    let audit = home.database();
+    audit.execute_batch("BEGIN; SELECT count(*) FROM entries;").unwrap();
+    store.erase(&erasure).unwrap();
+    assert!(store.reader().unwrap().erasing().unwrap());
+    drop(audit);
+    std::thread::sleep(Duration::from_millis(1_100));
+    // It is finished after whoever wrote is answered: the second waits for that.
+    store.commit(note()).unwrap();
+    store.commit(note()).unwrap();
+    assert!(!store.reader().unwrap().erasing().unwrap());
+    assert_eq!(found(home.path(), &gone), 0);
+    drop(store);
+    home.verify();
+}
+
 /// Where somebody reads, the log cannot be emptied: the erasure stands, says that it is not finished, and the next opening finishes it.
 #[test]
 fn a_reader_delays_the_end_and_not_the_erasure() {
