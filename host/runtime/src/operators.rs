@@ -346,7 +346,7 @@ async fn converse(mut stream: tokio::net::UnixStream, store: &Store) -> io::Resu
     let answer = match read {
         Ok(Ok(_)) => answer(&line, store),
         Ok(Err(error)) => return Err(error),
-        Err(_) => refused("no whole request came in time"),
+        Err(_) => Answer::Refused(not_heard("no whole request came in time")),
     };
     let mut text = serde_json::to_vec(&answer)?;
     text.push(b'\n');
@@ -354,18 +354,27 @@ async fn converse(mut stream: tokio::net::UnixStream, store: &Store) -> io::Resu
     writing.shutdown().await
 }
 
-fn refused(why: &str) -> Answer {
-    Answer::Refused(Refusal::new(Code::Arguments, why).advise("a request is one line of JSON, at most 64 KiB long"))
+fn not_heard(why: &str) -> Refusal {
+    Refusal::new(Code::Arguments, why).advise("a request is one line of JSON, at most 64 KiB long")
+}
+
+/// Reads the line that a request is, with its end.
+///
+/// # Errors
+/// [`Code::Arguments`] where it is none.
+pub fn read_request(line: &[u8]) -> Result<Request, Refusal> {
+    let line = line
+        .strip_suffix(b"\n")
+        .ok_or_else(|| not_heard("the request has no end of line, or is too long"))?;
+    serde_json::from_slice(line)
+        .map_err(|error| not_heard(&format!("that is no request: {}", printable(&error.to_string()))))
 }
 
 /// What a line is answered with.
 fn answer(line: &[u8], store: &Store) -> Answer {
-    let Some(line) = line.strip_suffix(b"\n") else {
-        return refused("the request has no end of line, or is too long");
-    };
-    let request: Request = match serde_json::from_slice(line) {
+    let request = match read_request(line) {
         Ok(request) => request,
-        Err(error) => return refused(&format!("that is no request: {}", printable(&error.to_string()))),
+        Err(refusal) => return Answer::Refused(refusal),
     };
     match perform(store, request) {
         Ok(answer) => answer,

@@ -6,6 +6,8 @@ mod http;
 mod json;
 mod ledger;
 mod manifest;
+mod people;
+mod replay;
 mod scope;
 mod values;
 
@@ -76,6 +78,38 @@ pub const ALL: &[Target] = &[
         words: &[],
         longest: 4096,
         seeds: ledger::bundles,
+    },
+    Target {
+        name: "replay",
+        about: "bundles to replay: what verifies is the ledger's, and is printed again as the same bytes",
+        drive: replay::drive,
+        words: replay::WORDS,
+        longest: 32 << 10,
+        seeds: replay::seeds,
+    },
+    Target {
+        name: "said",
+        about: "votes, edits and delegations: what is read is what the person signed, as one of the three",
+        drive: people::said,
+        words: people::SAID_WORDS,
+        longest: 8192,
+        seeds: people::all_said,
+    },
+    Target {
+        name: "changes",
+        about: "changes of an edit: one spelling, what is set is there, and what was there puts it back",
+        drive: people::changes,
+        words: people::CHANGES_WORDS,
+        longest: 4096,
+        seeds: people::all_changes,
+    },
+    Target {
+        name: "operators",
+        about: "lines of the operators' socket: nothing that is accepted was passed over",
+        drive: people::operators,
+        words: people::OPERATOR_WORDS,
+        longest: 4096,
+        seeds: people::requests,
     },
     Target {
         name: "config",
