@@ -97,6 +97,7 @@ impl Shown {
         if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} [{bar:20}] {percent:>3} %  {msg}") {
             bar.set_style(style.progress_chars("=> "));
         }
+        bar.set_message("making the home that is measured");
         if !bar.is_hidden() {
             bar.enable_steady_tick(Duration::from_millis(120));
         }

@@ -157,3 +157,27 @@ pub const ALL: &[Target] = &[
 fn none() -> Vec<Vec<u8>> {
     Vec::new()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Seeds that are made are of what is accepted: else their target would only see refusals.
+    #[test]
+    fn what_is_made_to_be_accepted_is() {
+        for name in ["replay", "said", "changes", "operators"] {
+            let target = crate::fuzz::target(name).unwrap();
+            let seeds = (target.seeds)();
+            assert!(seeds.len() > 1, "{name}");
+            for seed in seeds {
+                assert!(seed.len() <= target.longest, "{name}");
+                assert_eq!(
+                    (target.drive)(&seed),
+                    Ok(()),
+                    "{name}: {}",
+                    String::from_utf8_lossy(&seed)
+                );
+            }
+        }
+    }
+}
