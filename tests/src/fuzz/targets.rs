@@ -160,8 +160,6 @@ fn none() -> Vec<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     /// Seeds that are made are of what is accepted: else their target would only see refusals.
     #[test]
     fn what_is_made_to_be_accepted_is() {
