@@ -9,6 +9,7 @@ mod beside;
 mod durable;
 mod effect;
 mod governed;
+mod kill;
 mod live;
 mod many;
 mod report;
@@ -19,6 +20,7 @@ mod start;
 use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 pub use live::main as live_main;
 pub use report::{Amount, Figure, Machine, Report, Row, Target};
@@ -32,19 +34,47 @@ type Measured<T> = Result<T, Failed>;
 /// How long to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effort {
-    /// Long enough for figures to hold: about two minutes.
+    /// Long enough for figures to hold: a few minutes.
     Full,
     /// Long enough to see that everything is measured: a few seconds.
     Quick,
 }
 
-impl Effort {
+/// What there is to show while it is measured.
+#[derive(Clone, Copy, Debug)]
+pub enum Told<'t> {
+    /// A row is begun: which of how many.
+    Begun(usize, usize, &'t str),
+    /// How much of it is done, from 0 to 1.
+    Far(f64),
+    /// It is done, in that time.
+    Done(&'t Row, Duration),
+}
+
+/// How long a row measures, and whom it tells how far it is.
+#[derive(Clone, Copy)]
+struct Pace<'p> {
+    effort: Effort,
+    told: &'p dyn Fn(Told<'_>),
+}
+
+impl Pace<'_> {
     /// One of two values.
     fn pick<T>(self, full: T, quick: T) -> T {
-        match self {
+        match self.effort {
             Effort::Full => full,
             Effort::Quick => quick,
         }
+    }
+
+    /// So many rounds, of which each is told.
+    fn rounds(self, count: usize) -> impl Iterator<Item = usize> {
+        (0..count).inspect(move |done| self.far(*done as f64 / count as f64))
+    }
+
+    /// How much of the row is done, from 0 to 1.
+    fn far(self, part: f64) {
+        (self.told)(Told::Far(part));
     }
 }
 
@@ -52,10 +82,10 @@ impl Effort {
 struct Subject {
     id: &'static str,
     what: &'static str,
-    measure: fn(&Setting, Effort) -> Measured<Figure>,
+    measure: fn(&Setting, Pace<'_>) -> Measured<Figure>,
 }
 
-const SUBJECTS: [Subject; 14] = [
+const SUBJECTS: [Subject; 16] = [
     Subject {
         id: "governed-call",
         what: "a governed call of a trivial tool (ledger in memory, 50 policies)",
@@ -69,17 +99,17 @@ const SUBJECTS: [Subject; 14] = [
     Subject {
         id: "durable-1",
         what: "durable calls, 1 caller",
-        measure: |setting, effort| durable::calls(setting, effort, 1),
+        measure: |setting, pace| durable::calls(setting, pace, 1),
     },
     Subject {
         id: "durable-16",
         what: "durable calls, 16 callers",
-        measure: |setting, effort| durable::calls(setting, effort, 16),
+        measure: |setting, pace| durable::calls(setting, pace, 16),
     },
     Subject {
         id: "durable-256",
         what: "durable calls, 256 callers, of which 64 run at once",
-        measure: |setting, effort| durable::calls(setting, effort, 256),
+        measure: |setting, pace| durable::calls(setting, pace, 256),
     },
     Subject {
         id: "http-effect",
@@ -102,13 +132,18 @@ const SUBJECTS: [Subject; 14] = [
         measure: beside::steady,
     },
     Subject {
+        id: "kill",
+        what: "how long a call goes on after a kill of it is durable: nine in ten",
+        measure: kill::ends,
+    },
+    Subject {
         id: "start",
         what: "start: a home with ten tools opened, code cached",
         measure: start::open,
     },
     Subject {
         id: "replay",
-        what: "replay of a call, recorded on the disk",
+        what: "processor time of a call's replay, recorded on the disk",
         measure: again::replay,
     },
     Subject {
@@ -119,7 +154,12 @@ const SUBJECTS: [Subject; 14] = [
     Subject {
         id: "pending-holds",
         what: "a page of the list where 100,000 effects wait, as a whole command",
-        measure: many::holds,
+        measure: many::page,
+    },
+    Subject {
+        id: "pending-holds-memory",
+        what: "memory of that command",
+        measure: many::memory,
     },
     Subject {
         id: "what-if",
@@ -131,30 +171,29 @@ const SUBJECTS: [Subject; 14] = [
 /// Targets of the design whose subject is not there yet.
 const NOT_BUILT: [&str; 1] = ["start to first tools/list"];
 
-/// Measures everything whose id begins with `only`, in a folder below `scratch` that is removed afterwards. `begun` is told of each row before it is
-/// measured: which of how many, and what it is. A row that could not be measured says why.
+/// Measures everything whose id begins with `only`, in a folder below `scratch` that is removed afterwards. `told` hears how far it is. A row
+/// that could not be measured says why.
 ///
 /// # Errors
 /// The home that is measured could not be made.
-pub fn run(
-    scratch: &Path,
-    effort: Effort,
-    only: &str,
-    mut begun: impl FnMut(usize, usize, &str),
-) -> Result<Report, Box<dyn Error + Send + Sync>> {
+pub fn run(scratch: &Path, effort: Effort, only: &str, told: &dyn Fn(Told<'_>)) -> Measured<Report> {
     let machine = Machine::this();
     let setting = Setting::make(scratch)?;
     let wanted: Vec<&Subject> = SUBJECTS.iter().filter(|subject| subject.id.starts_with(only)).collect();
     let all = wanted.len();
+    let pace = Pace { effort, told };
     let rows = (1..).zip(wanted).map(|(nth, subject)| {
-        begun(nth, all, subject.what);
-        let measured = catch_unwind(AssertUnwindSafe(|| (subject.measure)(&setting, effort)));
+        told(Told::Begun(nth, all, subject.what));
+        let begun = Instant::now();
+        let measured = catch_unwind(AssertUnwindSafe(|| (subject.measure)(&setting, pace)));
         let outcome = match measured {
             Ok(Ok(figure)) => figure.checked(),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("it panicked".to_owned()),
         };
-        Row::new(subject.id, subject.what, outcome)
+        let row = Row::new(subject.id, subject.what, outcome);
+        told(Told::Done(&row, begun.elapsed()));
+        row
     });
     Ok(Report {
         quick: effort == Effort::Quick,

@@ -8,7 +8,7 @@ use ambit_tests::programs::program;
 use serde_json::Value;
 
 /// Every row of the design's table that has something to measure, and those that stand beside them.
-const ROWS: [&str; 14] = [
+const ROWS: [&str; 16] = [
     "governed-call",
     "governed-call-without-memo",
     "durable-1",
@@ -18,10 +18,12 @@ const ROWS: [&str; 14] = [
     "http-effect-with-look-up",
     "live-call",
     "beside-spinning",
+    "kill",
     "start",
     "replay",
     "hold",
     "pending-holds",
+    "pending-holds-memory",
     "what-if",
 ];
 
@@ -45,7 +47,7 @@ fn a_quick_run_measures_every_row() {
         assert!(measured.is_some_and(|value| value.is_finite() && value > 0.0), "{row}");
     }
     let targets = rows.iter().filter(|row| row["figure"]["target"]["met"].is_boolean());
-    assert_eq!(targets.count(), 9);
+    assert_eq!(targets.count(), 11);
     let left: Vec<_> = fs::read_dir(scratch.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name())

@@ -211,6 +211,45 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
+    /// What catches a fault is there still: a test of that name in a file of its module, a program that knows the options.
+    #[test]
+    fn every_fault_has_its_catcher() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let crash = fs::read_to_string(root.join("tests/src/bin/crash.rs")).unwrap();
+        let mut sources = Vec::new();
+        for host in ["core", "runtime"] {
+            sources.extend(files_below(&root.join("host").join(host).join("src")).unwrap());
+        }
+        for fault in read(&root.join("tests/seeded.toml")).unwrap() {
+            match &fault.caught_by {
+                Catcher::Test(test) => {
+                    let found = sources.iter().filter(|file| has_test(file, test)).count();
+                    assert_eq!(found, 1, "{}: {test}", fault.name);
+                }
+                Catcher::Crash(options) => {
+                    let options = options.iter().filter(|word| word.starts_with("--"));
+                    for option in options {
+                        assert!(crash.contains(&format!("\"{option}\"")), "{}: {option}", fault.name);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether a file of the test's module, `store/tests/faults.rs` or `tests_faults.rs`, has a test of that name.
+    fn has_test(file: &Path, test: &str) -> bool {
+        let mut path = test.rsplit("::");
+        let (name, module) = (path.next().unwrap(), path.next().unwrap());
+        let text = fs::read_to_string(file).unwrap();
+        let stem = file.file_stem().unwrap().to_str().unwrap();
+        let of_module = match module {
+            "tests" => true,
+            module => stem == module || stem.ends_with(&format!("_{module}")),
+        };
+        let is_there = |indent: &str| text.contains(&format!("#[test]\n{indent}fn {name}("));
+        of_module && (is_there("") || is_there("    "))
+    }
+
     /// Every fault finds its place: a change of the code that moves it is told here, and not when somebody sows.
     #[test]
     fn every_fault_has_its_place() {

@@ -314,7 +314,7 @@ impl Host {
             .directory
             .caller(&request.agent, request.user.as_deref())
             .at(Stage::Caller)?;
-        let run = self.run_for(request, &Principal::from(&caller)).at(Stage::Run)?;
+        let run = self.run_for(request, &caller).at(Stage::Run)?;
         let (name, tool) = shared
             .tools
             .get_key_value(&request.tool)
@@ -369,10 +369,10 @@ impl Host {
     }
 
     /// The run that a call names, where the call may be part of it now. Asked again in the transaction of each entry.
-    fn run_for(&self, request: &CallRequest, principal: &Principal) -> Result<Option<Run>, Refusal> {
+    fn run_for(&self, request: &CallRequest, caller: &Caller) -> Result<Option<Run>, Refusal> {
         let Some(id) = &request.run else { return Ok(None) };
         let run = self.known_run(id)?.ok_or_else(|| RunError::Unknown.refusal(id))?;
-        run.admits_call(principal, request.mode, now_ms())
+        run.admits_call(&Principal::from(caller), request.mode, now_ms())
             .map_err(|why| why.refusal(id))?;
         Ok(Some(run))
     }

@@ -15,6 +15,7 @@ mod socket;
 
 pub use request::{Answer, Request, Status};
 pub(crate) use socket::Operators;
+pub use socket::read_request;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;

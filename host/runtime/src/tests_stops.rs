@@ -20,6 +20,8 @@ use crate::stops;
 const ENDLESS: &str = "[limits]\nfuel = 4000000000000000\nwall_ms = 60000\nupstream_ms = 60000\n";
 /// What a stop has to end a call in.
 const AT_ONCE: Duration = Duration::from_millis(100);
+/// How many calls are killed to know that.
+const KILLS: usize = 21;
 
 fn stop(kind: Kind, scope: &str) -> Stop {
     Stop {
@@ -67,16 +69,13 @@ fn killed(host: &Host, function: &str, under_way: impl Fn() -> bool) -> (Answer,
     })
 }
 
-/// The best of a few: a machine that is busy with something else says nothing about this one.
+/// Of many kills half have to be that quick, and nine in ten within five times that: a machine that is busy with something else delays
+/// one or the other, and never most of them.
 fn at_once(mut measure: impl FnMut() -> Duration) {
-    let mut took = Vec::new();
-    for _ in 0..8 {
-        took.push(measure());
-        if took.last().is_some_and(|took| *took < AT_ONCE) {
-            return;
-        }
-    }
-    panic!("{took:?}");
+    let mut took: Vec<Duration> = (0..KILLS).map(|_| measure()).collect();
+    took.sort_unstable();
+    assert!(took[KILLS / 2] < AT_ONCE, "{took:?}");
+    assert!(took[KILLS * 9 / 10] < 5 * AT_ONCE, "{took:?}");
 }
 
 fn in_order(folder: &Path) {

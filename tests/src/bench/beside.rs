@@ -11,17 +11,22 @@ use ambit_runtime::host::Host;
 use super::report::{Amount, Figure};
 use super::rounds::{micros, quantile};
 use super::setting::{self, Setting, trivial};
-use super::{Effort, Measured};
+use super::{Measured, Pace};
 
 const SPINNING: usize = 8;
 /// Between the end of one call and the next.
 const PAUSE: Duration = Duration::from_millis(1);
 
-pub(super) fn steady(setting: &Setting, effort: Effort) -> Measured<Figure> {
-    let (rounds, during) = effort.pick((5, Duration::from_millis(1500)), (1, Duration::from_millis(150)));
+pub(super) fn steady(setting: &Setting, pace: Pace<'_>) -> Measured<Figure> {
+    let (rounds, during) = pace.pick((5, Duration::from_millis(1500)), (1, Duration::from_millis(150)));
     let tools = ["echo", "spin"];
-    let durable = Waits::of(&setting.open(setting::on_disk(&tools))?, rounds, during)?;
-    let in_memory = Waits::of(&setting.open(setting.in_memory(&tools))?, rounds.div_ceil(2), during)?;
+    let durable = Waits::of(&setting.open(setting::on_disk(&tools))?, pace, rounds, during)?;
+    let in_memory = Waits::of(
+        &setting.open(setting.in_memory(&tools))?,
+        pace,
+        rounds.div_ceil(2),
+        during,
+    )?;
     let (p99, alone) = (durable.beside(99), durable.alone(99));
     let most = (2 * alone).max(alone + Duration::from_millis(5));
     Ok(Figure::of(p99.into())
@@ -40,10 +45,10 @@ struct Waits {
 }
 
 impl Waits {
-    fn of(host: &Host, rounds: usize, during: Duration) -> Measured<Waits> {
+    fn of(host: &Host, pace: Pace<'_>, rounds: usize, during: Duration) -> Measured<Waits> {
         let (mut alone, mut beside) = (Vec::new(), Vec::new());
         call_now_and_then(host, during / 4)?;
-        for _ in 0..rounds {
+        for _ in pace.rounds(rounds) {
             alone.extend(call_now_and_then(host, during)?);
             beside.extend(beside_spinning(host, during)?);
         }

@@ -10,11 +10,11 @@ use ambit_runtime::store::{Batch, Faults, Keys, Payload, Rate, Store, StoreOptio
 use super::report::{Amount, Figure};
 use super::rounds::{micros, middle};
 use super::setting::{self, Setting, trivial};
-use super::{Effort, Failed, Measured};
+use super::{Failed, Measured, Pace};
 
 /// Calls by so many callers at a time, each of which calls again as soon as it has its answer.
-pub(super) fn calls(setting: &Setting, effort: Effort, callers_at_once: usize) -> Measured<Figure> {
-    let (rounds, during) = effort.pick((7, Duration::from_millis(700)), (1, Duration::from_millis(60)));
+pub(super) fn calls(setting: &Setting, pace: Pace<'_>, callers_at_once: usize) -> Measured<Figure> {
+    let (rounds, during) = pace.pick((7, Duration::from_millis(700)), (1, Duration::from_millis(60)));
     let host = setting.open(setting::on_disk(&["echo"]))?;
     let appends = Appends::of(&host)?;
     let home = setting.folder().join(format!("store-alone-{callers_at_once}"));
@@ -25,7 +25,7 @@ pub(super) fn calls(setting: &Setting, effort: Effort, callers_at_once: usize) -
     let (mut alone, mut called) = (Vec::new(), Vec::new());
     callers(callers_at_once, during / 4, append)?;
     callers(callers_at_once, during / 4, call)?;
-    for _ in 0..rounds {
+    for _ in pace.rounds(rounds) {
         alone.push(callers(callers_at_once, during, append)?);
         called.push(callers(callers_at_once, during, call)?);
     }

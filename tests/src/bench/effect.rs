@@ -26,24 +26,24 @@ use super::governed::Nothing;
 use super::report::{Amount, Figure};
 use super::rounds::{Medians, part, part_of, prepared};
 use super::setting::{self, Setting};
-use super::{Effort, Measured};
+use super::{Measured, Pace};
 use crate::programs::component;
 
 /// Effects of a call that has some. Few, so that on a busy machine most calls still end before they are interrupted.
 const EFFECTS: u32 = 6;
 
 /// A refund whose currency is known.
-pub(super) fn plain(setting: &Setting, effort: Effort) -> Measured<Figure> {
-    let figure = measure(setting, effort, "effects")?;
+pub(super) fn plain(setting: &Setting, pace: Pace<'_>) -> Measured<Figure> {
+    let figure = measure(setting, pace, "effects")?;
     let met = figure.measured.value() <= 100.0;
     Ok(figure
         .target("≤ 100 µs", met)
-        .parts(parts(setting, effort.pick(3000, 20))?))
+        .parts(parts(setting, pace.pick(3000, 20))?))
 }
 
 /// A refund whose currency the host looks up first.
-pub(super) fn with_look_up(setting: &Setting, effort: Effort) -> Measured<Figure> {
-    measure(setting, effort, "lookups")
+pub(super) fn with_look_up(setting: &Setting, pace: Pace<'_>) -> Measured<Figure> {
+    measure(setting, pace, "lookups")
 }
 
 const WITHOUT: usize = 0;
@@ -53,11 +53,11 @@ const GUEST_WITH: usize = 3;
 
 /// A call with effects less one without, and from that the same difference where the sandbox is alone and answers at once:
 /// that is the guest's, which writes requests and reads answers.
-fn measure(setting: &Setting, effort: Effort, tool: &'static str) -> Measured<Figure> {
-    let (rounds, calls) = (effort.pick(15, 2), effort.pick(400, 10));
+fn measure(setting: &Setting, pace: Pace<'_>, tool: &'static str) -> Measured<Figure> {
+    let (rounds, calls) = (pace.pick(15, 2), pace.pick(400, 10));
     let alone = Alone::load()?;
     let mut medians = Medians::new();
-    for _ in 0..rounds {
+    for _ in pace.rounds(rounds) {
         let host = setting.open(setting.in_memory(&[tool]))?;
         let call = |count| {
             let host: &Host = &host;

@@ -20,11 +20,11 @@ use super::durable::Appends;
 use super::report::{Amount, Figure};
 use super::rounds::{Medians, part, part_of, prepared, whole};
 use super::setting::{self, POLICIES, Setting, TEXT, trivial};
-use super::{Effort, Measured};
+use super::{Measured, Pace};
 use crate::programs::component;
 
-pub(super) fn with_memo(setting: &Setting, effort: Effort) -> Measured<Figure> {
-    let (medians, parts) = measure(setting, effort, true)?;
+pub(super) fn with_memo(setting: &Setting, pace: Pace<'_>) -> Measured<Figure> {
+    let (medians, parts) = measure(setting, pace, true)?;
     let ratio = medians.ratio(GOVERNED, RAW);
     Ok(figure(&medians, ratio)
         .target("≤ 2×", ratio <= 2.0)
@@ -32,8 +32,8 @@ pub(super) fn with_memo(setting: &Setting, effort: Effort) -> Measured<Figure> {
         .note("a receipt is not part of a call: it is made from the ledger when somebody asks for it"))
 }
 
-pub(super) fn without_memo(setting: &Setting, effort: Effort) -> Measured<Figure> {
-    let (medians, parts) = measure(setting, effort, false)?;
+pub(super) fn without_memo(setting: &Setting, pace: Pace<'_>) -> Measured<Figure> {
+    let (medians, parts) = measure(setting, pace, false)?;
     let ratio = medians.ratio(GOVERNED, RAW);
     Ok(figure(&medians, ratio).parts(parts))
 }
@@ -51,13 +51,13 @@ const SANDBOX: usize = 1;
 const GOVERNED: usize = 2;
 
 /// Raw, sandboxed and governed calls in turn; and the parts of a governed one.
-fn measure(setting: &Setting, effort: Effort, memo: bool) -> Measured<(Medians, Vec<(&'static str, f64)>)> {
-    let (rounds, calls) = (effort.pick(15, 2), effort.pick(2000, 30));
+fn measure(setting: &Setting, pace: Pace<'_>, memo: bool) -> Measured<(Medians, Vec<(&'static str, f64)>)> {
+    let (rounds, calls) = (pace.pick(15, 2), pace.pick(2000, 30));
     let bytes = fs::read(component("good_echo"))?;
     let raw = Raw::load(&bytes)?;
     let alone = Alone::load(&bytes)?;
     let mut medians = Medians::new();
-    for _ in 0..rounds {
+    for _ in pace.rounds(rounds) {
         // A new one each round: what a ledger in memory keeps would else grow without end.
         let host = setting.open(HostOptions {
             without_memo: !memo,
@@ -74,7 +74,7 @@ fn measure(setting: &Setting, effort: Effort, memo: bool) -> Measured<(Medians, 
             medians.paired(SANDBOX, RAW, |sandbox, raw| sandbox - raw),
         ),
     ];
-    parts.extend(own_parts(setting, effort.pick(5000, 20), memo)?);
+    parts.extend(own_parts(setting, pace.pick(5000, 20), memo)?);
     Ok((medians, parts))
 }
 

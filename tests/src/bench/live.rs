@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 
 use super::report::{Amount, Figure};
 use super::setting::{self, Setting};
-use super::{Effort, Measured};
+use super::{Measured, Pace};
 
 /// Calls that live before anything is counted: what is made once is there then.
 const FIRST: usize = 4;
@@ -38,7 +38,7 @@ struct Found {
     own: f64,
 }
 
-pub(super) fn memory(setting: &Setting, _: Effort) -> Measured<Figure> {
+pub(super) fn memory(setting: &Setting, _: Pace<'_>) -> Measured<Figure> {
     let output = Command::new(std::env::current_exe()?)
         .arg("--live")
         .arg(setting.home())
@@ -120,7 +120,7 @@ fn held(host: &Host) -> Measured<u64> {
 }
 
 /// A resolver that keeps everybody waiting, and then knows no name: no call gets any further.
-struct Nowhere {
+pub(super) struct Nowhere {
     arrived: AtomicUsize,
     let_go: Semaphore,
 }
@@ -135,7 +135,7 @@ impl Default for Nowhere {
 }
 
 impl Nowhere {
-    fn wait_for(&self, calls: usize) -> Measured<()> {
+    pub(super) fn wait_for(&self, calls: usize) -> Measured<()> {
         let begun = Instant::now();
         while self.arrived.load(Ordering::SeqCst) < calls {
             if begun.elapsed() > Duration::from_secs(20) {

@@ -75,6 +75,20 @@ impl Row {
             unmeasured,
         }
     }
+
+    /// What came of it in a few words, without parts and notes.
+    #[must_use]
+    pub fn in_short(&self) -> String {
+        let Some(figure) = &self.figure else {
+            return format!("not measured: {}", self.unmeasured.as_deref().unwrap_or_default());
+        };
+        let ratio = figure.ratio.map(|ratio| format!(", {ratio:.2}×")).unwrap_or_default();
+        let target = figure.target.as_ref().map(|Target { text, met }| {
+            let met = if *met { "met" } else { "MISSED" };
+            format!(", target {text}: {met}")
+        });
+        format!("{}{ratio}{}", figure.measured, target.unwrap_or_default())
+    }
 }
 
 /// What was measured for a row.
@@ -329,6 +343,16 @@ mod tests {
             shown(&[Amount::Kibibytes(7.0), Amount::Kibibytes(1234.0)]),
             "7 KiB 1,200 KiB"
         );
+    }
+
+    #[test]
+    fn a_row_in_short_says_what_came_of_it() {
+        let row = |outcome| Row::new("x", "a call", outcome).in_short();
+        let figure = || Figure::of(Amount::Micros(20.0));
+        assert_eq!(row(Ok(figure())), "20 µs");
+        let against = figure().against("raw", Amount::Micros(8.0), 2.5).target("≤ 2×", false);
+        assert_eq!(row(Ok(against)), "20 µs, 2.50×, target ≤ 2×: MISSED");
+        assert_eq!(row(Err("no disk".to_owned())), "not measured: no disk");
     }
 
     #[test]

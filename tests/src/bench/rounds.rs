@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
+
 use super::Measured;
 
 /// What is measured: does its work once, and says how long the part that counts took.
@@ -16,6 +18,25 @@ pub(super) fn whole<'w, T>(mut work: impl FnMut() -> Measured<T> + 'w) -> Work<'
         drop(done);
         Ok(took)
     })
+}
+
+/// All of `work` counts, by the processor time that this process takes for it, on whatever thread: what waits for a disk or for another
+/// program takes none.
+pub(super) fn computing<'w, T>(mut work: impl FnMut() -> Measured<T> + 'w) -> Work<'w> {
+    Box::new(move || {
+        let begun = processor_time();
+        let done = work()?;
+        let took = processor_time().saturating_sub(begun);
+        drop(done);
+        Ok(took)
+    })
+}
+
+/// What this process has taken of all processors so far.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
 /// The same, of work that needs something new each time, which does not count.
@@ -140,6 +161,17 @@ mod tests {
         }
         assert!((medians.ratio(1, 0) - 3.0).abs() < 1e-9);
         assert!((medians.of(0) - 10.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_computes_takes_processor_time() {
+        let begun = Instant::now();
+        let mut computes = computing(|| {
+            while begun.elapsed() < Duration::from_millis(30) {}
+            Ok(())
+        });
+        let computed = computes().unwrap();
+        assert!(computed > Duration::from_micros(100), "{computed:?}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What is measured on: a home with ten tools, two connections, a budget and 50 policies.
 
+use std::cell::OnceCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,7 @@ use ambit_runtime::sandbox::Compiler;
 use bytes::Bytes;
 use tempfile::TempDir;
 
+use super::many::Waiting;
 use super::{Failed, Measured};
 use crate::programs::{component, program};
 
@@ -32,7 +34,7 @@ const TOOLS: [(&str, &str); 10] = [
     ("wire", "hostile_wire"),
     ("wasi", "hostile_wasi"),
     ("echo-two", "good_echo"),
-    ("stripe-two", "stripe"),
+    ("endless", "hostile_sandbox"),
     ("wire-two", "hostile_wire"),
 ];
 
@@ -42,12 +44,17 @@ const ANSWER: &str = r#"{"id":"re_1","object":"refund","charge":"ch_shoes","amou
 /// A home and the folder it is in.
 pub(super) struct Setting {
     folder: TempDir,
+    /// What two rows are about, once it was measured for the first.
+    waiting: OnceCell<Waiting>,
 }
 
 impl Setting {
     pub(super) fn make(scratch: &Path) -> Measured<Setting> {
         let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(scratch)?;
-        let setting = Setting { folder };
+        let setting = Setting {
+            folder,
+            waiting: OnceCell::new(),
+        };
         let home = setting.home();
         home::init(&home).map_err(open_failed)?;
         let token = setting.folder.path().join("token");
@@ -64,6 +71,10 @@ impl Setting {
             10 => Ok(setting),
             other => Err(format!("{other} tools are loaded, not 10").into()),
         }
+    }
+
+    pub(super) const fn waiting(&self) -> &OnceCell<Waiting> {
+        &self.waiting
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -235,6 +246,10 @@ stripe = "looked-up"
 [tool.spin.limits]
 fuel = 1000000000000
 wall_ms = 100
+
+[tool.endless.limits]
+fuel = 1000000000000
+wall_ms = 60000
 
 [budget.refunds-a-day]
 route = "known/refunds.create"

@@ -5,14 +5,14 @@ use std::time::Instant;
 use super::report::{Amount, Figure};
 use super::rounds::{micros, middle};
 use super::setting::{self, Setting};
-use super::{Effort, Measured};
+use super::{Measured, Pace};
 use crate::programs::program;
 
-pub(super) fn open(setting: &Setting, effort: Effort) -> Measured<Figure> {
-    let rounds = effort.pick(15, 2);
+pub(super) fn open(setting: &Setting, pace: Pace<'_>) -> Measured<Figure> {
+    let rounds = pace.pick(15, 2);
     let mut opened = Vec::new();
     let mut called = Vec::new();
-    for _ in 0..rounds {
+    for _ in pace.rounds(rounds) {
         let begun = Instant::now();
         let host = setting.open(setting::on_disk(&[]))?;
         opened.push(micros(begun.elapsed()));

@@ -9,8 +9,10 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use ambit_tests::bench::{self, Effort, Report};
+use ambit_tests::bench::{self, Effort, Report, Told};
+use indicatif::{ProgressBar, ProgressStyle};
 
 const USAGE: &str = "usage: ambit-bench [--quick] [--only ID] --scratch FOLDER --output FILE";
 
@@ -74,9 +76,59 @@ impl Asked {
 
 fn run(asked: &Asked) -> Result<Report, Box<dyn Error + Send + Sync>> {
     fs::create_dir_all(&asked.scratch)?;
-    let tell = |nth: usize, all: usize, what: &str| eprintln!("measuring {nth} of {all}: {what}");
-    let report = bench::run(&asked.scratch, asked.effort, &asked.only, tell)?;
+    let shown = Shown::new();
+    let report = bench::run(&asked.scratch, asked.effort, &asked.only, &|told| shown.tell(told))?;
+    shown.0.finish_and_clear();
     println!("{report}");
     fs::write(&asked.output, serde_json::to_string_pretty(&report)?)?;
     Ok(report)
+}
+
+/// How far it is: on a terminal a bar over the row that is measured, under the rows that are done; elsewhere a line when a row is begun,
+/// and one when it is done.
+struct Shown(ProgressBar);
+
+impl Shown {
+    /// Steps of a row.
+    const STEPS: u64 = 1000;
+
+    fn new() -> Shown {
+        let bar = ProgressBar::new(Self::STEPS);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} [{bar:20}] {percent:>3} %  {msg}") {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.set_message("making the home that is measured");
+        if !bar.is_hidden() {
+            bar.enable_steady_tick(Duration::from_millis(120));
+        }
+        Shown(bar)
+    }
+
+    fn tell(&self, told: Told<'_>) {
+        let Shown(bar) = self;
+        match told {
+            Told::Begun(nth, all, what) => {
+                bar.set_prefix(format!("{nth:>2} of {all}"));
+                bar.set_message(what.to_owned());
+                bar.set_position(0);
+                if bar.is_hidden() {
+                    eprintln!("{nth:>2} of {all}  {what}");
+                }
+            }
+            Told::Far(part) => bar.set_position((part * Self::STEPS as f64) as u64),
+            Told::Done(row, took) => {
+                let seconds = took.as_secs_f64();
+                if bar.is_hidden() {
+                    eprintln!("          {} ({seconds:.1} s)", row.in_short());
+                } else {
+                    bar.println(format!(
+                        "{}  {}: {} ({seconds:.1} s)",
+                        bar.prefix(),
+                        row.what,
+                        row.in_short()
+                    ));
+                }
+            }
+        }
+    }
 }

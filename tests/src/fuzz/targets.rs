@@ -6,6 +6,8 @@ mod http;
 mod json;
 mod ledger;
 mod manifest;
+mod people;
+mod replay;
 mod scope;
 mod values;
 
@@ -78,6 +80,38 @@ pub const ALL: &[Target] = &[
         seeds: ledger::bundles,
     },
     Target {
+        name: "replay",
+        about: "bundles to replay: what verifies is the ledger's, and is printed again as the same bytes",
+        drive: replay::drive,
+        words: replay::WORDS,
+        longest: 32 << 10,
+        seeds: replay::seeds,
+    },
+    Target {
+        name: "said",
+        about: "votes, edits and delegations: what is read is what the person signed, as one of the three",
+        drive: people::said,
+        words: people::SAID_WORDS,
+        longest: 8192,
+        seeds: people::all_said,
+    },
+    Target {
+        name: "changes",
+        about: "changes of an edit: one spelling, what is set is there, and what was there puts it back",
+        drive: people::changes,
+        words: people::CHANGES_WORDS,
+        longest: 4096,
+        seeds: people::all_changes,
+    },
+    Target {
+        name: "operators",
+        about: "lines of the operators' socket: nothing that is accepted was passed over",
+        drive: people::operators,
+        words: people::OPERATOR_WORDS,
+        longest: 4096,
+        seeds: people::requests,
+    },
+    Target {
         name: "config",
         about: "ambit.toml: a configuration, or problems that can be shown",
         drive: files::config,
@@ -122,4 +156,26 @@ pub const ALL: &[Target] = &[
 /// No seeds but the files.
 fn none() -> Vec<Vec<u8>> {
     Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    /// Seeds that are made are of what is accepted: else their target would only see refusals.
+    #[test]
+    fn what_is_made_to_be_accepted_is() {
+        for name in ["replay", "said", "changes", "operators"] {
+            let target = crate::fuzz::target(name).unwrap();
+            let seeds = (target.seeds)();
+            assert!(seeds.len() > 1, "{name}");
+            for seed in seeds {
+                assert!(seed.len() <= target.longest, "{name}");
+                assert_eq!(
+                    (target.drive)(&seed),
+                    Ok(()),
+                    "{name}: {}",
+                    String::from_utf8_lossy(&seed)
+                );
+            }
+        }
+    }
 }

@@ -11,6 +11,7 @@
 
 mod delegation;
 mod edit;
+pub mod fuzz;
 mod said;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -285,9 +285,9 @@ impl Connections {
             _ = self.ended.wait_for(|ended| *ended) => return Ok(()),
         };
         let answer = match read {
-            Ok(Ok(_)) => match request(&line) {
+            Ok(Ok(_)) => match read_request(&line) {
                 Ok(request) => self.act(request, &mut writing).await?,
-                Err(refused) => refused,
+                Err(refusal) => Answer::Refused(refusal),
             },
             Ok(Err(error)) => return Err(error),
             Err(_) => refused("no whole request came in time"),
@@ -372,21 +372,28 @@ async fn say(writing: &mut WriteHalf<'_>, answer: &Answer) -> io::Result<()> {
     timeout(PATIENCE * 2, writing.write_all(&text)).await?
 }
 
-fn refused(why: &str) -> Answer {
+fn not_heard(why: &str) -> Refusal {
     let advice = format!(
         "a request is one line of JSON, at most {} KiB long",
         LONGEST_REQUEST >> 10
     );
-    Answer::Refused(Refusal::new(Code::Arguments, why).advise(advice))
+    Refusal::new(Code::Arguments, why).advise(advice)
 }
 
-/// What a line asks for; or what it is answered with.
-fn request(line: &[u8]) -> Result<Request, Answer> {
-    let Some(line) = line.strip_suffix(b"\n") else {
-        return Err(refused("the request has no end of line, or is too long"));
-    };
+fn refused(why: &str) -> Answer {
+    Answer::Refused(not_heard(why))
+}
+
+/// Reads the line that a request is, with its end.
+///
+/// # Errors
+/// [`Code::Arguments`] where it is none.
+pub fn read_request(line: &[u8]) -> Result<Request, Refusal> {
+    let line = line
+        .strip_suffix(b"\n")
+        .ok_or_else(|| not_heard("the request has no end of line, or is too long"))?;
     serde_json::from_slice(line)
-        .map_err(|error| refused(&format!("that is no request: {}", printable(&error.to_string()))))
+        .map_err(|error| not_heard(&format!("that is no request: {}", printable(&error.to_string()))))
 }
 
 /// What came of an act.

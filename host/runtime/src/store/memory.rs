@@ -1,7 +1,7 @@
 //! A store without a disk, for tests and for measuring what the rest costs.
 //!
 //! Entries are sealed, hashed and put into the tree, and budgets and order hold, as in a home. But nothing is durable, nothing is
-//! encrypted, no checkpoint is signed, and all of it stays in memory until the store goes.
+//! encrypted, no checkpoint is signed, and all of it stays in memory until the store goes: of entries their bytes, one after another.
 
 use std::sync::Arc;
 
@@ -27,11 +27,14 @@ struct State {
     tail: Tail,
     books: MapBooks,
     kept: Vec<Kept>,
+    /// The bytes of all entries.
+    entries: Vec<u8>,
 }
 
 /// A batch as it was written.
 struct Kept {
-    entries: Vec<Entry>,
+    /// The lengths of its entries.
+    entries: Vec<usize>,
     payloads: Vec<Payload>,
     transcript: Vec<TranscriptRow>,
 }
@@ -58,7 +61,12 @@ impl Memory {
             return Err(StoreError::batch("a store in memory keeps what it has until it goes"));
         }
         let mut state = self.state.lock();
-        let State { tail, books, kept } = &mut *state;
+        let State {
+            tail,
+            books,
+            kept,
+            entries: bytes,
+        } = &mut *state;
         let mut next = tail.clone();
         let changes = Change::of(&batch.entries);
         let entries = match posted(&mut next, books, batch.entries, clock_ms) {
@@ -80,8 +88,9 @@ impl Memory {
             checkpoint: None,
         };
         *tail = next;
+        entries.iter().for_each(|entry| bytes.extend_from_slice(entry.bytes()));
         kept.push(Kept {
-            entries,
+            entries: entries.iter().map(|entry| entry.bytes().len()).collect(),
             payloads: batch.payloads,
             transcript: batch.transcript,
         });
@@ -104,13 +113,21 @@ impl Memory {
         let vault = Arc::new(self.keys.vault());
         let mut tables = Tables::new(&connection).map_err(fail)?;
         let mut tail = Tail::default();
-        for kept in &self.state.lock().kept {
+        let state = self.state.lock();
+        let mut bytes = state.entries.as_slice();
+        for kept in &state.kept {
+            let mut next = |length: &usize| {
+                let (entry, rest) = bytes.split_at_checked(*length).unwrap_or_default();
+                bytes = rest;
+                Entry::parse(entry)
+            };
+            let entries = kept.entries.iter().map(&mut next).collect::<Result<Vec<_>, _>>()?;
             let payloads = kept
                 .payloads
                 .iter()
                 .map(|payload| vault.seal(payload, || Ok(None)).map(in_row));
             let payloads = payloads.collect::<Result<Vec<_>, _>>()?;
-            tables.write(&mut tail.frontier, &kept.entries, &payloads, &kept.transcript)?;
+            tables.write(&mut tail.frontier, &entries, &payloads, &kept.transcript)?;
         }
         let size = tail.frontier.size();
         let note = Checkpoint::sign(size, tail.frontier.root(), self.keys.ledger());
