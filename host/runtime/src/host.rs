@@ -196,6 +196,7 @@ impl Host {
         let host = Host {
             shared: Arc::new(shared),
         };
+        host.begin_counting();
         match host.end_expired(recovery::MOST_EXPIRED) {
             // They wait on; what a host is opened for may be to make room.
             Err(ApprovalError::Fault(Fault::Store(StoreError::NoRoom { .. }))) => {

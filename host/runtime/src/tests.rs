@@ -165,6 +165,8 @@ mod faults;
 mod flow;
 #[path = "tests_holds.rs"]
 mod holds;
+#[path = "tests_metrics.rs"]
+mod metrics;
 #[path = "tests_objects.rs"]
 mod objects;
 #[path = "tests_random.rs"]

@@ -12,6 +12,7 @@ mod edits;
 mod entries;
 mod files;
 mod notes;
+mod read_on;
 mod receipts;
 mod runs;
 mod tree;
