@@ -546,20 +546,31 @@ impl Stage {
         let lines = |arguments: &[&str]| -> Result<usize, String> {
             let run = self.home.done(arguments).map_err(|error| error.to_string())?;
             self.check_output(&run)?;
-            let broken = run.out.lines().find(|line| serde_json::from_str::<Value>(line).is_err());
+            let broken = run
+                .out
+                .lines()
+                .find(|line| serde_json::from_str::<Value>(line).is_err());
             broken.map_or_else(|| Ok(run.out.lines().count()), |line| Err(format!("not JSON: {line}")))
         };
         let plain = lines(&["export", "--jsonl"])?;
         let values = lines(&["export", "--jsonl", "--values"])?;
         let events = lines(&["export", "--ocsf"])?;
-        let run = self.home.done(["metrics", "--format", "json"]).map_err(|error| error.to_string())?;
+        let run = self
+            .home
+            .done(["metrics", "--format", "json"])
+            .map_err(|error| error.to_string())?;
         self.check_output(&run)?;
         let metrics = run.json().unwrap_or_default();
-        let kinds = metrics["ambit_ledger_entries_total"]["samples"].as_array().cloned().unwrap_or_default();
+        let kinds = metrics["ambit_ledger_entries_total"]["samples"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         let counted: u64 = kinds.iter().filter_map(|sample| sample["value"].as_u64()).sum();
         match [values as u64, events as u64, counted] == [plain as u64; 3] {
             true => Ok(()),
-            false => Err(format!("{plain} lines, {values} with values, {events} events, {counted} counted")),
+            false => Err(format!(
+                "{plain} lines, {values} with values, {events} events, {counted} counted"
+            )),
         }
     }
 

@@ -34,7 +34,9 @@ pub enum ExportError {
     #[error("the lines cannot be written: {0}")]
     Write(#[from] io::Error),
     /// It is to go on after an entry that the ledger does not have.
-    #[error("the ledger has {size} entries, and the last that was exported is {after}: this is another ledger, or it was cut")]
+    #[error(
+        "the ledger has {size} entries, and the last that was exported is {after}: this is another ledger, or it was cut"
+    )]
     Cursor {
         /// The entry after which it is to go on.
         after: u64,
@@ -141,10 +143,15 @@ impl<'r> Export<'r> {
 
     /// What an entry commits to, by name, as text; of what was erased that it was, and of what cannot be read why.
     fn values(&mut self, entry: &Entry) -> Result<BTreeMap<String, String>, StoreError> {
-        let Some(call) = entry.call() else { return Ok(BTreeMap::new()) };
+        let Some(call) = entry.call() else {
+            return Ok(BTreeMap::new());
+        };
         let text = entry.text();
         // All of a call's entries that are there are read once, unless it goes on meanwhile.
-        let known = self.commitments.iter().any(|(_, commitment)| text.contains(&commitment.to_string()));
+        let known = self
+            .commitments
+            .iter()
+            .any(|(_, commitment)| text.contains(&commitment.to_string()));
         if self.committed_by != call || !known {
             self.committed_by = call.to_owned();
             self.commitments = self.reader.story(call)?.commitments();
@@ -152,7 +159,8 @@ impl<'r> Export<'r> {
         let mut values = BTreeMap::new();
         for (name, commitment) in &self.commitments {
             // The last entry repeats what the first and those of effects said.
-            let repeated = matches!(entry.body(), Body::CallFinished(_)) && !matches!(&**name, "log" | "result" | "refused");
+            let repeated =
+                matches!(entry.body(), Body::CallFinished(_)) && !matches!(&**name, "log" | "result" | "refused");
             if repeated || !text.contains(&commitment.to_string()) {
                 continue;
             }

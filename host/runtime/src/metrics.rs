@@ -25,7 +25,11 @@ impl Host {
         let mut samples = store.meter().samples();
         standing(&mut samples, &self.reader()?, &self.shared.config)?;
         let set = |samples: &mut Samples, metric, to: u64| samples.set(metric, &[], number(to));
-        set(&mut samples, &names::CALLS_RUNNING, store.board().running().len() as u64);
+        set(
+            &mut samples,
+            &names::CALLS_RUNNING,
+            store.board().running().len() as u64,
+        );
         set(&mut samples, &names::QUEUE, store.meter().waiting());
         set(&mut samples, &names::LEDGER_FAILED, u64::from(store.failed().is_some()));
         samples.set(&names::STARTED, &[], seconds(store.meter().started_ms()));

@@ -40,11 +40,17 @@ fn counted(host: &Host, enough: impl Fn(&Samples) -> bool) -> Samples {
         }
         thread::sleep(Duration::from_millis(1));
     }
-    panic!("it is not counted: {}", host.metrics().unwrap().text(Format::Prometheus));
+    panic!(
+        "it is not counted: {}",
+        host.metrics().unwrap().text(Format::Prometheus)
+    );
 }
 
 fn entries(samples: &Samples) -> u64 {
-    samples.of(&names::ENTRIES).map(|(_, value)| if let Sample::Count(count) = value { *count } else { 0 }).sum()
+    samples
+        .of(&names::ENTRIES)
+        .map(|(_, value)| if let Sample::Count(count) = value { *count } else { 0 })
+        .sum()
 }
 
 #[test]
@@ -57,14 +63,23 @@ fn a_host_counts_what_it_writes() {
     for function in ["get", "post", "twice"] {
         host.call(request(function)).unwrap();
     }
-    host.call(CallRequest { function: "nothing".to_owned(), ..request("get") }).unwrap();
+    host.call(CallRequest {
+        function: "nothing".to_owned(),
+        ..request("get")
+    })
+    .unwrap();
     let size = host.reader().unwrap().size().unwrap();
     let samples = counted(&host, |samples| entries(samples) == size - before);
-    is(&samples, &names::CALLS, &["things", "tool.get", "ok"], 1);
-    is(&samples, &names::CALLS, &["things", "tool.twice", "ok"], 1);
+    is(&samples, &names::CALLS, &["things", "get", "ok"], 1);
+    is(&samples, &names::CALLS, &["things", "twice", "ok"], 1);
     is(&samples, &names::CALLS, &["things", "", "denied"], 1);
     is(&samples, &names::EFFECTS, &["things", "things.get", "guest", "done"], 3);
-    is(&samples, &names::EFFECTS, &["things", "things.change", "guest", "done"], 1);
+    is(
+        &samples,
+        &names::EFFECTS,
+        &["things", "things.change", "guest", "done"],
+        1,
+    );
     assert_eq!(observed(&samples, &names::EFFECT_SECONDS), 4);
     assert!(observed(&samples, &names::COMMIT_SECONDS) > 0);
     assert_eq!(level(&samples, &names::CALLS_RUNNING), Some(0.0));
@@ -82,7 +97,12 @@ fn a_host_counts_what_it_writes() {
     let whole = of_ledger(folder.path(), None).unwrap();
     assert_eq!(entries(&whole), size);
     for metric in [&names::CALLS, &names::EFFECTS, &names::REFUSALS, &names::FUEL] {
-        let all = |samples: &Samples| samples.of(metric).map(|(l, v)| format!("{l:?} {v:?}")).collect::<Vec<_>>();
+        let all = |samples: &Samples| {
+            samples
+                .of(metric)
+                .map(|(l, v)| format!("{l:?} {v:?}"))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(all(&whole), all(&samples), "{}", metric.name);
     }
     // A process that does nothing has counted nothing.
@@ -102,10 +122,16 @@ fn a_call_that_another_process_began_is_counted_by_its_names() {
     let host = open(folder.path()).unwrap();
     let zero = host.metrics().unwrap();
     let glass = zero.of(&names::BREAK_GLASS).next().unwrap();
-    assert_eq!((glass.0, glass.1), (vec!["incident"], &Sample::Count(0)), "so that the first is seen");
+    assert_eq!(
+        (glass.0, glass.1),
+        (vec!["incident"], &Sample::Count(0)),
+        "so that the first is seen"
+    );
     let answer = host.call(request("both")).unwrap();
     let held = held(&answer);
-    let samples = counted(&host, |samples| samples.count(&names::HOLDS, &["things", "things.change"]) == 1);
+    let samples = counted(&host, |samples| {
+        samples.count(&names::HOLDS, &["things", "things.change"]) == 1
+    });
     assert_eq!(level(&samples, &names::HOLDS_PENDING), Some(1.0));
     assert!(level(&samples, &names::OLDEST_HOLD).unwrap() > 1e9);
     drop(host);
@@ -126,36 +152,74 @@ fn a_call_that_another_process_began_is_counted_by_its_names() {
     is(&samples, &names::VOTES, &["incident", "break-glass"], 1);
     is(&samples, &names::HOLD_ENDS, &["passed"], 1);
     assert_eq!(observed(&samples, &names::HOLD_SECONDS), 1);
-    is(&samples, &names::EFFECTS, &["things", "things.change", "guest", "done"], 1);
+    is(
+        &samples,
+        &names::EFFECTS,
+        &["things", "things.change", "guest", "done"],
+        1,
+    );
     is(&samples, &names::EFFECTS, &["things", "things.get", "guest", "done"], 0);
     assert_eq!(level(&samples, &names::HOLDS_PENDING), Some(0.0));
     let broken = host.reader().unwrap().broken_glass(0).unwrap();
     assert_eq!(broken.len(), 1);
-    assert_eq!((broken[0].person.as_str(), broken[0].call.as_str()), ("ivy", answer.call.as_str()));
-    assert!(host.reader().unwrap().broken_glass(broken[0].time_ms + 1).unwrap().is_empty());
+    assert_eq!(
+        (broken[0].person.as_str(), broken[0].call.as_str()),
+        ("ivy", answer.call.as_str())
+    );
+    assert!(
+        host.reader()
+            .unwrap()
+            .broken_glass(broken[0].time_ms + 1)
+            .unwrap()
+            .is_empty()
+    );
     drop(host);
     // From then on, of the ledger: the hold's beginning is before it, and its time is known all the same.
     let since = of_ledger(folder.path(), Some(broken[0].time_ms)).unwrap();
     is(&since, &names::BREAK_GLASS, &["incident"], 1);
     assert_eq!(observed(&since, &names::HOLD_SECONDS), 1);
-    is(&of_ledger(folder.path(), Some(i64::MAX)).unwrap(), &names::BREAK_GLASS, &["incident"], 0);
+    is(
+        &of_ledger(folder.path(), Some(i64::MAX)).unwrap(),
+        &names::BREAK_GLASS,
+        &["incident"],
+        0,
+    );
 }
 
 #[test]
 fn what_is_in_doubt_is_counted_and_told_as_it_stands() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::that(hang_up);
-    home(folder.path(), &service, "[budget.changes]\nmatch = { connection = \"things\" }\ncap = 5\nunit = \"effects\"\nwindow = \"day\"\n");
+    home(
+        folder.path(),
+        &service,
+        "[budget.changes]\nconnection = \"things\"\ncap = 5\nunit = \"effects\"\nwindow = \"day\"\n",
+    );
     let host = open(folder.path()).unwrap();
     host.call(request("post")).unwrap();
     let samples = counted(&host, |samples| samples.of(&names::CALLS).count() == 1);
-    is(&samples, &names::IN_DOUBT, &["things", "things.change", "connection"], 1);
-    is(&samples, &names::EFFECTS, &["things", "things.change", "guest", "in-doubt"], 1);
+    is(
+        &samples,
+        &names::IN_DOUBT,
+        &["things", "things.change", "connection"],
+        1,
+    );
+    is(
+        &samples,
+        &names::EFFECTS,
+        &["things", "things.change", "guest", "in-doubt"],
+        1,
+    );
     assert_eq!(level(&samples, &names::DOUBTS), Some(1.0));
     is(&samples, &names::BUDGET_USED, &["changes", "effects"], 1);
     assert_eq!(level(&samples, &names::BUDGET_CAP), Some(5.0));
-    let used = samples.of(&names::BUDGET_NOW).find(|(labels, _)| labels == &["changes", "effects", "used"]);
-    assert!(matches!(used, Some((_, Sample::Level(level))) if *level == 1.0), "{used:?}");
+    let used = samples
+        .of(&names::BUDGET_NOW)
+        .find(|(labels, _)| labels == &["changes", "effects", "used"]);
+    assert!(
+        matches!(used, Some((_, Sample::Level(level))) if *level == 1.0),
+        "{used:?}"
+    );
 }
 
 fn exported(export: &mut Export<'_>) -> Vec<Value> {
@@ -187,14 +251,27 @@ fn an_export_goes_on_where_the_last_one_ended() {
     let mut next = Export::new(&reader, lines, Some(last), None, None).unwrap();
     assert_eq!(exported(&mut next), more, "by the cursor as by the export itself");
     assert_eq!(more[0]["index"], last + 1);
-    let indices: Vec<u64> = first.iter().chain(&more).map(|line| line["index"].as_u64().unwrap()).collect();
+    let indices: Vec<u64> = first
+        .iter()
+        .chain(&more)
+        .map(|line| line["index"].as_u64().unwrap())
+        .collect();
     assert!(indices.iter().copied().eq(0..reader.size().unwrap()));
     // From within a call on: what came before it is known.
     let outcome = first.iter().find(|line| line["kind"] == "effect-outcome").unwrap();
-    let from = Export::new(&reader, lines, outcome["index"].as_u64().map(|index| index - 1), None, None);
+    let from = Export::new(
+        &reader,
+        lines,
+        outcome["index"].as_u64().map(|index| index - 1),
+        None,
+        None,
+    );
     let again = &exported(&mut from.unwrap())[0];
     assert_eq!(again, outcome);
-    assert_eq!((&again["route"], &again["tool"]), (&Value::from("things.change"), &Value::from("things")));
+    assert_eq!(
+        (&again["route"], &again["tool"]),
+        (&Value::from("things.change"), &Value::from("things"))
+    );
     assert_eq!(again["call"], call.as_str());
     // A ledger that is shorter than what was exported of it is another one, or was cut.
     let size = reader.size().unwrap();
@@ -205,7 +282,12 @@ fn an_export_goes_on_where_the_last_one_ended() {
     let since = exported(&mut Export::new(&reader, lines, None, Some(time), None).unwrap());
     let until = exported(&mut Export::new(&reader, lines, None, None, Some(time)).unwrap());
     assert_eq!(since.len() + until.len(), size as usize);
-    assert!(Export::new(&reader, lines, None, Some(i64::MAX), None).unwrap().write(|_| panic!("none")).is_ok());
+    assert!(
+        Export::new(&reader, lines, None, Some(i64::MAX), None)
+            .unwrap()
+            .write(|_| panic!("none"))
+            .is_ok()
+    );
 }
 
 #[test]
@@ -237,7 +319,9 @@ fn values_are_exported_only_where_they_are_asked_for() {
         ("effect-outcome", &["effect/1/answer"]),
         ("call-finished", &["result"]),
     ];
-    let expected: Vec<_> = expected.map(|(kind, names)| (kind.to_owned(), names.iter().map(|n| (*n).to_owned()).collect())).into();
+    let expected: Vec<_> = expected
+        .map(|(kind, names)| (kind.to_owned(), names.iter().map(|n| (*n).to_owned()).collect()))
+        .into();
     assert_eq!(named(&lines), expected);
     let accepted = lines.iter().find(|line| line["kind"] == "call-accepted").unwrap();
     assert_eq!(accepted["values"]["args"], r#"{"path":"/things/1"}"#);

@@ -59,7 +59,11 @@ fn times(args: &Args) -> Result<(Option<i64>, Option<i64>), Failure> {
     if let (Some(since), Some(until)) = (since, until)
         && since >= until
     {
-        let message = format!("--since {} is not before --until {}: nothing is between", utc(since), utc(until));
+        let message = format!(
+            "--since {} is not before --until {}: nothing is between",
+            utc(since),
+            utc(until)
+        );
         return Err(Failure::usage(message));
     }
     Ok((since, until))

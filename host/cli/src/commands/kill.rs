@@ -6,9 +6,9 @@ use std::path::Path;
 use ambit_core::ledger::utc;
 use ambit_core::stop::{self, Kind, Scope};
 use ambit_runtime::config::Config;
+use ambit_runtime::host::now_ms;
 use ambit_runtime::operators::{self, Answer, Request, Status};
 use ambit_runtime::stops::{self, Done, Runs, Standing};
-use ambit_runtime::host::now_ms;
 use ambit_runtime::store::{BrokenGlass, Keys, Reader};
 use serde_json::{Value, json};
 

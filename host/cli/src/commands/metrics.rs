@@ -28,12 +28,18 @@ pub(crate) fn run(args: &Metrics, home: &Path, out: Output) -> Result<Exit, Fail
 /// The metrics that there is something to say of, by name.
 fn document(samples: &Samples) -> Value {
     let told = |metric: &&&Metric| samples.of(metric).next().is_some();
-    let metrics = ALL.iter().filter(told).map(|metric| (metric.name.to_owned(), family(samples, metric)));
+    let metrics = ALL
+        .iter()
+        .filter(told)
+        .map(|metric| (metric.name.to_owned(), family(samples, metric)));
     Value::Object(metrics.collect())
 }
 
 fn family(samples: &Samples, metric: &Metric) -> Value {
-    let all: Vec<Value> = samples.of(metric).map(|(labels, value)| sample(metric, &labels, value)).collect();
+    let all: Vec<Value> = samples
+        .of(metric)
+        .map(|(labels, value)| sample(metric, &labels, value))
+        .collect();
     json!({ "type": metric.kind.as_str(), "help": metric.help, "samples": all })
 }
 

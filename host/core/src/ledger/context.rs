@@ -88,7 +88,9 @@ impl Contexts {
             self.begin(call, context);
             return;
         }
-        let Some(context) = self.calls.get_mut(call) else { return };
+        let Some(context) = self.calls.get_mut(call) else {
+            return;
+        };
         match entry.body() {
             Body::EffectHeld(held) => {
                 let effect = EffectContext {

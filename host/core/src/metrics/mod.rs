@@ -294,7 +294,11 @@ fn refused(samples: &mut Samples, of: &str, why: &Refused) {
 
 fn spend(samples: &mut Samples, spent: Option<&Amount>, way: Way<'_>) {
     if let Some(Amount { currency, minor }) = spent {
-        samples.add(&MONEY, &[currency.as_str(), way.tool, way.connection, way.route], *minor);
+        samples.add(
+            &MONEY,
+            &[currency.as_str(), way.tool, way.connection, way.route],
+            *minor,
+        );
     }
 }
 

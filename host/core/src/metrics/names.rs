@@ -52,7 +52,9 @@ impl Metric {
 /// Upper ends for what services and calls take, in seconds.
 const SERVICE: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 /// Upper ends for what people take: a minute to three days, in seconds.
-const PEOPLE: &[f64] = &[60.0, 300.0, 900.0, 3_600.0, 14_400.0, 28_800.0, 86_400.0, 172_800.0, 259_200.0];
+const PEOPLE: &[f64] = &[
+    60.0, 300.0, 900.0, 3_600.0, 14_400.0, 28_800.0, 86_400.0, 172_800.0, 259_200.0,
+];
 /// Upper ends for what the disk takes, in seconds.
 const DISK: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0];
 
@@ -203,7 +205,10 @@ mod tests {
             }
             let labels: BTreeSet<_> = metric.labels.iter().collect();
             assert_eq!(labels.len(), metric.labels.len(), "{name}");
-            assert!(!labels.iter().any(|label| **label == "le" || label.starts_with("__")), "{name}");
+            assert!(
+                !labels.iter().any(|label| **label == "le" || label.starts_with("__")),
+                "{name}"
+            );
             assert!(metric.help.ends_with('.') && !metric.help.contains('\n'), "{name}");
         }
     }

@@ -71,7 +71,13 @@ impl Samples {
             for (key, value) in family {
                 match (own.get_mut(key), value) {
                     (Some(Value::Count(count)), Value::Count(more)) => *count = count.saturating_add(*more),
-                    (Some(Value::Spread { counts, sum }), Value::Spread { counts: more, sum: further }) => {
+                    (
+                        Some(Value::Spread { counts, sum }),
+                        Value::Spread {
+                            counts: more,
+                            sum: further,
+                        },
+                    ) => {
                         for (count, more) in counts.iter_mut().zip(more) {
                             *count = count.saturating_add(*more);
                         }
@@ -185,7 +191,9 @@ mod tests {
         sum.merge(&one);
         assert_eq!(sum.count(&CALLS, &["t", "f", "ok"]), 4);
         let spread = sum.of(&HOLD_SECONDS).next();
-        assert!(matches!(spread, Some((_, Value::Spread { counts, sum })) if counts.first() == Some(&2) && *sum == 118.0));
+        assert!(
+            matches!(spread, Some((_, Value::Spread { counts, sum })) if counts.first() == Some(&2) && *sum == 118.0)
+        );
         assert!(matches!(sum.of(&STOPS).next(), Some((_, Value::Level(level))) if *level == 2.0));
     }
 }

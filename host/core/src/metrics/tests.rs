@@ -1,10 +1,5 @@
 //! The text formats, read back by a strict reader of their grammar.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +18,10 @@ fn read(text: &str, format: Format) -> Read {
     };
     let (mut samples, mut families) = (Read::new(), BTreeSet::new());
     let (mut family, mut kind): (String, String) = Default::default();
-    for line in body.strip_suffix('\n').map_or(Vec::new(), |body| body.split('\n').collect()) {
+    for line in body
+        .strip_suffix('\n')
+        .map_or(Vec::new(), |body| body.split('\n').collect())
+    {
         if let Some(comment) = line.strip_prefix("# ") {
             let mut words = comment.splitn(3, ' ');
             let (what, name, rest) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
@@ -36,7 +34,10 @@ fn read(text: &str, format: Format) -> Read {
                     assert_eq!(name, family);
                     kind = rest.to_owned();
                 }
-                "UNIT" => assert!(format == Format::OpenMetrics && name == family && name.ends_with(rest), "{line}"),
+                "UNIT" => assert!(
+                    format == Format::OpenMetrics && name == family && name.ends_with(rest),
+                    "{line}"
+                ),
                 _ => panic!("{line}"),
             }
             continue;
@@ -48,7 +49,10 @@ fn read(text: &str, format: Format) -> Read {
             ("counter" | "gauge", _) => &[""],
             _ => panic!("{kind}"),
         };
-        assert!(suffixes.iter().any(|suffix| name == format!("{family}{suffix}")), "{line} in {family}");
+        assert!(
+            suffixes.iter().any(|suffix| name == format!("{family}{suffix}")),
+            "{line} in {family}"
+        );
         assert!(samples.insert((name, labels), value).is_none(), "{line} comes twice");
     }
     samples
@@ -106,7 +110,9 @@ fn both_formats_read_back() {
         let read = read(&samples.text(format), format);
         let of = |name: &str, labels: &[(&str, &str)]| {
             let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-            *read.get(&(name.to_owned(), labels)).unwrap_or_else(|| panic!("{name}: {read:#?}"))
+            *read
+                .get(&(name.to_owned(), labels))
+                .unwrap_or_else(|| panic!("{name}: {read:#?}"))
         };
         let call = [("tool", "refunds"), ("function", "refunds.create"), ("outcome", "ok")];
         assert_eq!(of("ambit_calls_total", &call), 3.0);
@@ -114,10 +120,24 @@ fn both_formats_read_back() {
         assert_eq!(of("ambit_refusals_total", &rule), 1.0);
         assert_eq!(of("ambit_stops_in_force", &[("kind", "kill")]), 2.0);
         assert_eq!(of("ambit_ledger_last_entry_timestamp_seconds", &[]), 1_795_228_800.125);
-        let within = |le| of("ambit_effect_duration_seconds_bucket", &[("connection", "stripe"), ("le", le)]);
-        assert_eq!(["0.005", "0.25", "0.5", "1.0", "30.0", "+Inf"].map(within), [1.0, 1.0, 2.0, 3.0, 3.0, 4.0]);
-        assert_eq!(of("ambit_effect_duration_seconds_count", &[("connection", "stripe")]), 4.0);
-        assert_eq!(of("ambit_effect_duration_seconds_sum", &[("connection", "stripe")]), 32.304);
+        let within = |le| {
+            of(
+                "ambit_effect_duration_seconds_bucket",
+                &[("connection", "stripe"), ("le", le)],
+            )
+        };
+        assert_eq!(
+            ["0.005", "0.25", "0.5", "1.0", "30.0", "+Inf"].map(within),
+            [1.0, 1.0, 2.0, 3.0, 3.0, 4.0]
+        );
+        assert_eq!(
+            of("ambit_effect_duration_seconds_count", &[("connection", "stripe")]),
+            4.0
+        );
+        assert_eq!(
+            of("ambit_effect_duration_seconds_sum", &[("connection", "stripe")]),
+            32.304
+        );
         // What has no labels is there before it is counted.
         assert_eq!(of("ambit_call_pauses_total", &[]), 0.0);
     }
@@ -146,7 +166,10 @@ fn the_examples_name_what_there_is() {
     let mut named = BTreeSet::new();
     for text in [dashboard, alerts] {
         for (at, _) in text.match_indices("ambit_") {
-            let word: String = text[at..].chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+            let word: String = text[at..]
+                .chars()
+                .take_while(|c| c.is_ascii_lowercase() || *c == '_')
+                .collect();
             let found = ALL.iter().find(|metric| {
                 let suffixes: &[&str] = match metric.kind {
                     Kind::Histogram(_) => &["_bucket", "_sum", "_count"],
@@ -154,13 +177,21 @@ fn the_examples_name_what_there_is() {
                 };
                 suffixes.iter().any(|suffix| word == format!("{}{suffix}", metric.name))
             });
-            let Some(metric) = found else { panic!("there is no metric {word}") };
+            let Some(metric) = found else {
+                panic!("there is no metric {word}")
+            };
             named.insert(metric.name);
             // `{label="…", label=~"…"}` right after it.
             let after = &text[at + word.len()..];
-            let Some(matchers) = after.strip_prefix('{').and_then(|after| after.split_once('}')) else { continue };
+            let Some(matchers) = after.strip_prefix('{').and_then(|after| after.split_once('}')) else {
+                continue;
+            };
             for matcher in matchers.0.split(',') {
-                let label: String = matcher.trim().chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+                let label: String = matcher
+                    .trim()
+                    .chars()
+                    .take_while(|c| c.is_ascii_lowercase() || *c == '_')
+                    .collect();
                 assert!(metric.labels.contains(&label.as_str()), "{word} has no label {label}");
             }
         }

@@ -54,7 +54,10 @@ fn family(samples: &Samples, metric: &Metric, format: Format, text: &mut String)
         Format::Prometheus => metric.name,
         Format::OpenMetrics => metric.name.strip_suffix("_total").unwrap_or(metric.name),
     };
-    line(text, format_args!("# HELP {name} {}", escaped(metric.help, format == Format::OpenMetrics)));
+    line(
+        text,
+        format_args!("# HELP {name} {}", escaped(metric.help, format == Format::OpenMetrics)),
+    );
     line(text, format_args!("# TYPE {name} {}", metric.kind.as_str()));
     if let (Format::OpenMetrics, Some(unit)) = (format, metric.unit()) {
         line(text, format_args!("# UNIT {name} {unit}"));

@@ -126,6 +126,9 @@ pub fn event(entry: &Entry, calls: &Contexts, origin: &str, version: &str) -> Va
     if let Some(connection) = facts.connection {
         put("dst_endpoint", json!({ "svc_name": connection }));
     }
+    if let Some(status) = facts.status {
+        put("http_response", json!({ "code": status }));
+    }
     if let Some((action, disposition)) = control(entry.body(), &facts) {
         put("action_id", json!(action.0));
         put("action", json!(action.1));
@@ -172,7 +175,10 @@ fn metadata(entry: &Entry, origin: &str, version: &str) -> Value {
     if let Some(metadata) = metadata.as_object_mut() {
         let mut put = |name: &str, value: Option<&str>| metadata.extend(value.map(|v| (name.to_owned(), json!(v))));
         put("correlation_uid", entry.call());
-        put("tenant_uid", entry.principal().map(|principal| principal.tenant.as_str()));
+        put(
+            "tenant_uid",
+            entry.principal().map(|principal| principal.tenant.as_str()),
+        );
     }
     metadata
 }
@@ -193,7 +199,12 @@ fn actor(entry: &Entry) -> Value {
         _ => entry.principal(),
     };
     match of_run {
-        Some(Principal { agent, team, tenant, user }) => {
+        Some(Principal {
+            agent,
+            team,
+            tenant,
+            user,
+        }) => {
             let (name, kind) = match user {
                 Some(user) => (user, (1, "User")),
                 None => (agent, (4, "Service")),
@@ -404,7 +415,12 @@ fn detail(code: Code, rules: &[&str]) -> String {
 /// One sentence of names and words of this host.
 fn message(entry: &Entry, facts: &Facts<'_>) -> String {
     let mut parts = vec![entry.kind().as_str().to_owned()];
-    parts.extend(facts.tool.zip(facts.function).map(|(tool, function)| format!("{tool} {function}")));
+    parts.extend(
+        facts
+            .tool
+            .zip(facts.function)
+            .map(|(tool, function)| format!("{tool} {function}")),
+    );
     let way = facts.connection.map(|connection| match facts.route {
         Some(route) => format!("{connection}/{route}"),
         None => connection.to_owned(),

@@ -42,7 +42,10 @@ impl Meter {
     /// Counts a transaction of the writer.
     pub(super) fn committed(&self, took: Duration) {
         let seconds = took.as_secs_f64();
-        self.counted.lock().process.observe(&names::COMMIT_SECONDS, &[], seconds);
+        self.counted
+            .lock()
+            .process
+            .observe(&names::COMMIT_SECONDS, &[], seconds);
     }
 
     pub(super) fn queue(&self) {

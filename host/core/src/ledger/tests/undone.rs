@@ -430,7 +430,7 @@ fn what_a_function_did_by_half_is_left_to_people() {
     assert_eq!(ended(vec![intent(1), status(1, 504)]), half);
     assert_eq!(ended(sendings(intent(1), &[answer(503), answer(409)])), half);
     assert_eq!(ended(vec![intent(1), status(1, 409)]), None);
-    let refusal = half.unwrap().refusal(&call_id('a'));
+    let refusal = Obstacle::Half(call_id('b')).refusal(&call_id('a'));
     assert_eq!(refusal.code, Code::Undo);
     assert!(refusal.message.contains(&call_id('b')), "{refusal:?}");
     assert!(refusal.advice.unwrap().contains("by hand"));
