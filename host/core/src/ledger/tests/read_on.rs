@@ -417,14 +417,3 @@ fn no_more_calls_are_known_than_may_be() {
     assert!(calls.of(&entry(0)).is_none());
     assert!(calls.of(&entry(4_999)).is_some());
 }
-
-#[test]
-fn zz_measure() {
-    let log = Log::of_everything();
-    let began = std::time::Instant::now();
-    let mut metrics = Metrics::default();
-    for _ in 0..10_000 {
-        log.entries.iter().for_each(|entry| metrics.note(entry));
-    }
-    eprintln!("{:?} an entry", began.elapsed() / (10_000 * log.entries.len() as u32));
-}
