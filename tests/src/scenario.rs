@@ -273,6 +273,9 @@ impl Stage {
             Service::start_with(&scratch.join("service"), &options).map_err(|error| format!("service: {error}"))?;
         let mut home = Home::make(&scratch.join("home")).map_err(|error| error.to_string())?;
         home.set(TOKEN_VARIABLE, service.token.clone());
+        // Whatever can be logged is, and no secret is in it.
+        home.set("AMBIT_LOG", "trace");
+        home.set("AMBIT_LOG_FORMAT", "json");
         let mut names = case.tools.keys().cloned();
         let only_tool = names.next().filter(|_| names.next().is_none());
         let mut stage = Self {
@@ -565,6 +568,7 @@ impl Stage {
         self.check_replay()?;
         self.check_what_if()?;
         self.check_newest_calls()?;
+        self.check_exports()?;
         self.check_arrived()?;
         let files = self
             .home
@@ -597,6 +601,39 @@ impl Stage {
         match left.iter().find(|left| !from_outside(left)) {
             Some(left) => Err(format!("not replayed: {left}")),
             None => Ok(()),
+        }
+    }
+
+    /// Each entry is a line of each export, and counted once.
+    fn check_exports(&self) -> Result<(), String> {
+        let lines = |arguments: &[&str]| -> Result<usize, String> {
+            let run = self.home.done(arguments).map_err(|error| error.to_string())?;
+            self.check_output(&run)?;
+            let broken = run
+                .out
+                .lines()
+                .find(|line| serde_json::from_str::<Value>(line).is_err());
+            broken.map_or_else(|| Ok(run.out.lines().count()), |line| Err(format!("not JSON: {line}")))
+        };
+        let plain = lines(&["export", "--jsonl"])?;
+        let values = lines(&["export", "--jsonl", "--values"])?;
+        let events = lines(&["export", "--ocsf"])?;
+        let run = self
+            .home
+            .done(["metrics", "--format", "json"])
+            .map_err(|error| error.to_string())?;
+        self.check_output(&run)?;
+        let metrics = run.json().unwrap_or_default();
+        let kinds = metrics["ambit_ledger_entries_total"]["samples"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let counted: u64 = kinds.iter().filter_map(|sample| sample["value"].as_u64()).sum();
+        match [values as u64, events as u64, counted] == [plain as u64; 3] {
+            true => Ok(()),
+            false => Err(format!(
+                "{plain} lines, {values} with values, {events} events, {counted} counted"
+            )),
         }
     }
 

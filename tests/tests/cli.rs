@@ -79,6 +79,7 @@ const CASES: &[Case] = &[
     ("stopped", stopped),
     ("runs", runs),
     ("connections", connections),
+    ("metrics", metrics),
 ];
 
 pub(super) fn trials() -> Vec<Trial> {
@@ -409,7 +410,7 @@ fn changed(
 }
 
 fn help(place: &mut Place) -> Verdict {
-    let commands: [&[&str]; 67] = [
+    let commands: [&[&str]; 69] = [
         &[],
         &["init"],
         &["build"],
@@ -471,6 +472,8 @@ fn help(place: &mut Place) -> Verdict {
         &["audit", "verify"],
         &["audit", "prove"],
         &["audit", "export"],
+        &["metrics"],
+        &["export"],
         &["erase"],
         &["receipt"],
         &["receipt", "verify"],
@@ -522,12 +525,14 @@ fn init(place: &mut Place) -> Verdict {
     place.run(0, Leaves::Record, &["audit", "verify"])?;
     // No home at all.
     place.home = place.home.moved(Path::new("/nonexistent"));
-    let none: [&[&str]; 6] = [
+    let none: [&[&str]; 8] = [
         &["tools", "list"],
         &["policy", "check"],
         &["call", "shop", "get"],
         &["audit", "list"],
         &["audit", "verify"],
+        &["metrics"],
+        &["export", "--jsonl"],
         &["inspect", "shop"],
     ];
     for command in none {
@@ -1132,6 +1137,56 @@ fn holds(place: &mut Place) -> Verdict {
         &["calls", "resolve", "c_abc", "--retry", "--reason", "it is slow"],
     )?;
     place.run(2, Leaves::Record, &["calls", "end", "c_abc"])?;
+    Ok(())
+}
+
+/// What is counted and exported, and what cannot be.
+fn metrics(place: &mut Place) -> Verdict {
+    place.ready();
+    place.run(1, Leaves::Record, &["call", "shop", "nothing"])?;
+    for arguments in [
+        &["metrics"][..],
+        &["metrics", "--openmetrics"],
+        &["metrics", "--since", "2026-01-01", "--format", "json"],
+    ] {
+        let run = place.home.done(arguments).map_err(|error| error.to_string())?;
+        if !run.out.contains("ambit_calls_total") || run.out.contains("nothing") {
+            return Err(format!("it says something else:\n{}", run.text()));
+        }
+    }
+    place.run(2, Leaves::Record, &["metrics", "--since", "yesterday"])?;
+    place.run(2, Leaves::Record, &["metrics", "--since", "2999-01-01"])?;
+    place.run(2, Leaves::Record, &["export"])?;
+    place.run(2, Leaves::Record, &["export", "--jsonl", "--ocsf"])?;
+    place.run(2, Leaves::Record, &["export", "--ocsf", "--values"])?;
+    place.run(
+        2,
+        Leaves::Record,
+        &["export", "--jsonl", "--since", "2026-01-02", "--until", "2026-01-01"],
+    )?;
+    place.run(1, Leaves::Record, &["export", "--jsonl", "--after", "1000"])?;
+    let all = place
+        .home
+        .done(["export", "--ocsf"])
+        .map_err(|error| error.to_string())?;
+    let last = all.out.lines().count() - 1;
+    if !all.err.contains(&format!("--after {last}")) {
+        return Err(format!("it does not say where to go on:\n{}", all.err));
+    }
+    let none = place
+        .home
+        .done(["export", "--jsonl", "--after", &last.to_string()])
+        .map_err(|error| error.to_string())?;
+    if !none.out.is_empty()
+        || !none
+            .err
+            .contains(&format!("0 lines; the next export goes on with --after {last}"))
+    {
+        return Err(format!("there is no more:\n{}", none.text()));
+    }
+    place.home.set("AMBIT_LOG", "ambit=loud");
+    place.run(2, Leaves::Record, &["metrics"])?;
+    place.run(2, Leaves::Record, &["status", "--log-format", "xml"])?;
     Ok(())
 }
 

@@ -32,6 +32,9 @@ pub(crate) struct Global {
     /// When to use colours.
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
     pub(crate) color: Color,
+    /// How diagnostics are written to standard error. AMBIT_LOG says which, as in `info` or `warn,ambit_runtime=debug`.
+    #[arg(long, global = true, value_enum, env = "AMBIT_LOG_FORMAT", default_value_t = LogFormat::Human)]
+    pub(crate) log_format: LogFormat,
     /// Say more on standard error (repeat for more).
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
@@ -42,6 +45,14 @@ pub(crate) enum Format {
     /// For people.
     Human,
     /// One JSON document.
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Human,
+    /// A JSON document a line.
     Json,
 }
 
@@ -107,7 +118,7 @@ pub(crate) enum Command {
     Kill(Kill),
     /// Lift a stop. Calls that it ended do not come back; effects that wait for people can be gone on with again.
     Unkill(Unkill),
-    /// What is stopped, and what runs in the process that holds this home.
+    /// What is stopped, and what runs in the process that holds this home; and where the glass was broken of late.
     Status,
     /// Runs: an agent's sessions, with a mode, an end, and limits on all their calls together.
     Run {
@@ -152,6 +163,18 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Audit,
     },
+    /// Print what the ledger comes to in numbers: calls, refusals, approvals, money, doubts, as Prometheus reads them.
+    ///
+    /// Counters are over the whole ledger, or since a time; gauges say how things stand now. For a textfile collector, write it to a file
+    /// beside the one that is read and rename it. Labels are names of the configuration and words of Ambit's, never what an agent,
+    /// a tool or a service said.
+    Metrics(Metrics),
+    /// Print the ledger's entries for other systems, such as a SIEM: a line each, from any entry on.
+    ///
+    /// The last entry's index is printed to standard error: with --after the next export goes on from there. This is for searching and
+    /// alarms and proves nothing; what anybody can verify is written by `ambit audit export`: all entries, with the tree and a signed
+    /// checkpoint.
+    Export(Export),
     /// Erase the values of calls for good; what happened stays on the ledger.
     ///
     /// Values are arguments, requests, answers, results and logs. An entry says of which calls they are gone, how many and why;
@@ -898,12 +921,55 @@ pub(crate) enum Audit {
         #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         output: Option<PathBuf>,
     },
-    /// Write checkpoint, tiles and entries (C2SP tlog-tiles) to a folder.
+    /// Write checkpoint, tiles and entries (C2SP tlog-tiles) to a folder, to be verified anywhere. For a SIEM: `ambit export`.
     Export {
         /// The folder, made if missing.
         #[arg(value_hint = ValueHint::DirPath)]
         output: PathBuf,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Metrics {
+    /// Count only what was written then or later: 2026-11-21, 2026-11-21T08:30Z, or so long ago: 90m, 24h, 7d.
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    pub(crate) since: Option<Since>,
+    /// In the OpenMetrics format, not in Prometheus' own.
+    #[arg(long)]
+    pub(crate) openmetrics: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    #[command(flatten)]
+    pub(crate) form: ExportForm,
+    /// Only entries written then or later: 2026-11-21, 2026-11-21T08:30Z, or so long ago: 90m, 24h, 7d.
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    pub(crate) since: Option<Since>,
+    /// Only entries written before then.
+    #[arg(long, value_name = "TIME", value_parser = since, conflicts_with = "follow")]
+    pub(crate) until: Option<Since>,
+    /// Only entries after this one, by its index: the last that was exported.
+    #[arg(long, value_name = "INDEX")]
+    pub(crate) after: Option<u64>,
+    /// Go on as entries are written, until interrupted.
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// With the values that entries commit to: arguments, requests, answers, results, logs, in plain text. Needs the home's keys.
+    #[arg(long, conflicts_with = "ocsf")]
+    pub(crate) values: bool,
+}
+
+/// What a line is: exactly one of these.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct ExportForm {
+    /// The entry as it is, with time, caller, tool, decision, rules and money beside it.
+    #[arg(long)]
+    pub(crate) jsonl: bool,
+    /// An OCSF 1.8 event: API Activity, class 6003.
+    #[arg(long)]
+    pub(crate) ocsf: bool,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ mod commands;
 mod exits;
 mod export;
 mod ids;
+mod log;
 mod output;
 mod proposal;
 
@@ -24,8 +25,7 @@ fn main() -> ExitCode {
     // Clap prints its own errors and exits with 2, which is what Exit::Usage is.
     let cli = Cli::parse();
     output::set_color(cli.global.color);
-    start_logging(cli.global.verbose);
-    let exit = match run(&cli) {
+    let exit = match log::start(&cli.global).and_then(|()| run(&cli)) {
         Ok(exit) => exit,
         Err(failure) => {
             output::report(&failure);
@@ -74,28 +74,12 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::DeadLetters { command } => commands::dead_letters::run(command, home, out),
         Command::Budgets => commands::budgets::run(home, out),
         Command::Audit { command } => commands::audit::run(command, home, out),
+        Command::Metrics(args) => commands::metrics::run(args, home, out),
+        Command::Export(args) => commands::export::run(args, home),
         Command::Erase(args) => commands::erase::run(args, home, out),
         Command::Receipt { command } => commands::receipt::run(command, out),
         Command::Completions { shell } => commands::completions::run(*shell),
         Command::Man => commands::completions::man(),
         Command::CompileChild => commands::compile_child::run(),
     }
-}
-
-/// Diagnostics of the host go to standard error; `AMBIT_LOG` takes a filter in the tracing syntax.
-fn start_logging(verbose: u8) {
-    let default = match verbose {
-        0 => "warn",
-        1 => "info",
-        2 => "debug",
-        _ => "trace",
-    };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("AMBIT_LOG").unwrap_or_else(|_| default.into());
-    let ansi = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(ansi)
-        .with_target(false)
-        .init();
 }

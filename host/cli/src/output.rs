@@ -332,7 +332,7 @@ pub(crate) fn untrusted(text: &str) -> String {
 
 /// A JSON document with every character escaped that a terminal would obey. JSON itself asks for that below U+0020 alone,
 /// and programs read the same from both. Outside of strings there is no such character but the ends of lines.
-fn escaped(json: &str) -> String {
+pub(crate) fn escaped(json: &str) -> String {
     json.chars()
         .map(|c| match c {
             c if c != '\n' && (c.is_control() || is_bidi_control(c)) => format!("\\u{:04x}", u32::from(c)),

@@ -196,6 +196,7 @@ impl Host {
             let operators = Operators::serve(host.shared.config.home(), host.clone())?;
             host._operators = Some(Arc::new(operators));
         }
+        host.begin_counting();
         match host.end_expired(recovery::MOST_EXPIRED) {
             // They wait on; what a host is opened for may be to make room.
             Err(ApprovalError::Fault(Fault::Store(StoreError::NoRoom { .. }))) => {

@@ -3,7 +3,7 @@
 //! [`call`] is the whole way of a call. [`sandbox`] runs guests and knows no policy; [`gate`] is the only way out and sends
 //! nothing without a [`store::Durable`]; [`store`] is the ledger and what stands beside it; [`config`] turns the
 //! operator's text into checked values. [`budgets`] says how budgets stand, [`flow`] how services do, [`runs`] starts and ends agents'
-//! sessions, [`stops`] what operators stopped; [`operators`] is how they are heard while a host runs.
+//! sessions, [`stops`] what operators stopped, [`metrics`] what it all comes to in numbers, [`export`] gives entries to other systems; [`operators`] is how they are heard while a host runs.
 
 #[cfg(windows)]
 compile_error!("Ambit does not run on Windows yet: build it on Linux or macOS, or in WSL.");
@@ -17,12 +17,14 @@ pub mod dead_letters;
 pub mod doubts;
 pub mod edits;
 mod effects;
+pub mod export;
 pub mod flow;
 pub mod gate;
 mod guests;
 pub mod home;
 pub mod host;
 pub mod ids;
+pub mod metrics;
 pub mod objects;
 pub mod offers;
 pub mod operators;

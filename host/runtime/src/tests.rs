@@ -167,6 +167,8 @@ mod flow;
 mod guests;
 #[path = "tests_holds.rs"]
 mod holds;
+#[path = "tests_metrics.rs"]
+mod metrics;
 #[path = "tests_objects.rs"]
 mod objects;
 #[path = "tests_operators.rs"]

@@ -6,13 +6,18 @@ use std::path::Path;
 use ambit_core::ledger::utc;
 use ambit_core::stop::{self, Kind, Scope};
 use ambit_runtime::config::{Config, nearest};
+use ambit_runtime::host::now_ms;
 use ambit_runtime::operators::{self, Answer, Request, Status};
 use ambit_runtime::stops::{self, Done, Runs, Standing};
-use ambit_runtime::store::{Keys, Reader};
+use ambit_runtime::store::{BrokenGlass, Keys, Reader};
 use serde_json::{Value, json};
 
 use crate::args::{Kill, Unkill};
 use crate::output::{Exit, Failure, Output, count, note, style, untrusted};
+
+/// For so many days `ambit status` says that the glass was broken.
+const GLASS_DAYS: i64 = 30;
+const DAY_MS: i64 = 24 * 3600 * 1000;
 
 const fn kind(safe_mode: bool) -> Kind {
     match safe_mode {
@@ -99,17 +104,19 @@ pub(crate) fn status(home: &Path, out: Output) -> Result<Exit, Failure> {
         Err(_) => reader,
     };
     let stops = stops::standing(&reader)?;
+    let broken = reader.broken_glass(now_ms().saturating_sub(GLASS_DAYS * DAY_MS))?;
     let running = match operators::ask(home, &Request::Status)? {
         Some(Answer::Status(status)) => Some(status),
         _ => None,
     };
-    out.result(&document(&stops, running.as_ref()), |w| {
+    out.result(&document(&stops, &broken, running.as_ref()), |w| {
+        print_broken(&broken, w)?;
         print(&stops, running.as_ref(), w)
     })?;
     Ok(Exit::Done)
 }
 
-fn document(stops: &[Standing], running: Option<&Status>) -> Value {
+fn document(stops: &[Standing], broken: &[BrokenGlass], running: Option<&Status>) -> Value {
     let stop = |stop: &Standing| {
         json!({
             "kind": stop.kind,
@@ -130,13 +137,41 @@ fn document(stops: &[Standing], running: Option<&Status>) -> Value {
             "stopped": call.stopped,
         })
     };
+    let glass = |last: &BrokenGlass| {
+        json!({
+            "days": GLASS_DAYS,
+            "uses": broken.len(),
+            "last": utc(last.time_ms),
+            "entry": last.index,
+            "call": last.call,
+            "person": last.person,
+            "group": last.group,
+        })
+    };
     json!({
+        "break_glass": broken.first().map(glass),
         "stops": stops.iter().map(stop).collect::<Vec<_>>(),
         "host": running.map(|status| json!({
             "pid": status.pid,
             "calls": status.calls.iter().map(call).collect::<Vec<_>>(),
         })),
     })
+}
+
+/// Said first, and loudly: one person let an effect pass that others should have approved.
+fn print_broken(broken: &[BrokenGlass], w: &mut dyn Write) -> io::Result<()> {
+    let Some(last) = broken.first() else { return Ok(()) };
+    let (bad, reset) = (style::BAD.render(), style::BAD.render_reset());
+    let uses = count(broken.len() as u64, "time", "times");
+    writeln!(
+        w,
+        "{bad}BREAK-GLASS{reset} {uses} in the last {GLASS_DAYS} days; last on {} by {} of {}, entry {}: ambit audit show {}",
+        utc(last.time_ms),
+        untrusted(&last.person),
+        untrusted(&last.group),
+        last.index,
+        untrusted(&last.call),
+    )
 }
 
 fn time(ms: u64) -> String {

@@ -9,6 +9,7 @@
 //! - [`tiles`]: the ledger as files (C2SP tlog-tiles).
 //! - [`receipt`]: one call's end, its proof and a checkpoint in one file.
 //! - [`bundle`]: one call with all its values, to be replayed where its home is not.
+//! - [`context`]: what a call's later entries leave out, for those who read entries one by one.
 //! - [`mod@story`]: the entries of one call, put together and checked against each other.
 //! - [`mod@verify`]: everything about a whole ledger.
 //!
@@ -17,6 +18,7 @@
 pub mod body;
 pub mod bundle;
 pub mod checkpoint;
+pub mod context;
 pub mod entry;
 mod error;
 pub mod fuzz;
@@ -35,6 +37,7 @@ pub mod verify;
 
 pub use body::{Body, Kind, Tally};
 pub use checkpoint::Checkpoint;
+pub use context::Contexts;
 pub use entry::{Entry, EntryDraft, Principal, Stamp};
 pub use error::LedgerError;
 pub use merkle::{Frontier, Hash, Node};

@@ -19,6 +19,7 @@ use super::board::Board;
 use super::fault::{Faults, Step};
 use super::high_water::{self, HighWater, Mark};
 use super::home::{self, HomeLock};
+use super::meter::Meter;
 use super::tables::{Place, StoredPayload};
 use super::vault::{Payload, Vault};
 use super::writer::{Health, Job, Prepared, Room, Tail, Writer, Written};
@@ -44,6 +45,7 @@ pub(super) struct Disk {
     faults: Faults,
     health: Arc<Health>,
     board: Arc<Board>,
+    meter: Arc<Meter>,
     /// Taken when the store is dropped, which ends the writer.
     queue: Option<Sender<Job>>,
     writer: Option<JoinHandle<()>>,
@@ -67,6 +69,7 @@ impl Disk {
         let new = tail.frontier.size() == 0;
         let stops = reader.stops()?.into_iter().map(|in_force| in_force.stop);
         let board = Board::new(stops.collect());
+        let meter = Arc::new(Meter::default());
         let (verifier, health) = (keys.verifier().clone(), Arc::new(Health::default()));
         let writer = Writer {
             connection,
@@ -83,6 +86,7 @@ impl Disk {
             faults: faults.clone(),
             health: Arc::clone(&health),
             board: Arc::clone(&board),
+            meter: Arc::clone(&meter),
         };
         let (queue, jobs) = channel();
         let thread = Builder::new().name("ledger".into()).spawn(move || writer.run(&jobs));
@@ -96,6 +100,7 @@ impl Disk {
             faults,
             health,
             board,
+            meter,
             queue: Some(queue),
             writer: Some(writer),
             _lock: lock,
@@ -112,6 +117,10 @@ impl Disk {
 
     pub(super) const fn board(&self) -> &Arc<Board> {
         &self.board
+    }
+
+    pub(super) const fn meter(&self) -> &Arc<Meter> {
+        &self.meter
     }
 
     pub(super) fn failed(&self) -> Option<&str> {
@@ -176,6 +185,7 @@ impl Disk {
     fn queue(&self, batch: Prepared) -> Result<Written, StoreError> {
         let ended = || self.health.fail("the writer thread has ended".into());
         let (reply, result) = sync_channel(1);
+        self.meter.queue();
         self.queue
             .as_ref()
             .ok_or_else(ended)?

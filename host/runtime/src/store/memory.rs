@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::batch::{Batch, TranscriptRow};
 use super::board::{Board, Change};
 use super::map_books::MapBooks;
+use super::meter::Meter;
 use super::tables::{Place, StoredPayload, Tables};
 use super::vault::{Payload, Sealed};
 use super::writer::{Tail, Written};
@@ -19,6 +20,7 @@ use super::{Keys, Reader, StoreError, books, schema};
 pub(super) struct Memory {
     keys: Keys,
     board: Arc<Board>,
+    meter: Arc<Meter>,
     state: Mutex<State>,
 }
 
@@ -44,6 +46,7 @@ impl Memory {
         Self {
             keys,
             board: Board::new(Vec::new()),
+            meter: Arc::default(),
             state: Mutex::default(),
         }
     }
@@ -54,6 +57,10 @@ impl Memory {
 
     pub(super) const fn board(&self) -> &Arc<Board> {
         &self.board
+    }
+
+    pub(super) const fn meter(&self) -> &Arc<Meter> {
+        &self.meter
     }
 
     pub(super) fn commit(&self, batch: Batch, clock_ms: i64) -> Result<Written, StoreError> {
@@ -89,6 +96,8 @@ impl Memory {
         };
         *tail = next;
         entries.iter().for_each(|entry| bytes.extend_from_slice(entry.bytes()));
+        // All that was ever written was written by this process.
+        self.meter.note(&entries, |_, _| Vec::new());
         kept.push(Kept {
             entries: entries.iter().map(|entry| entry.bytes().len()).collect(),
             payloads: batch.payloads,

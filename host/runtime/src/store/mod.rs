@@ -10,6 +10,7 @@
 //! - Budgets, and what is under way, follow from the entries (`books`) and are kept in the same transaction; their time is the ledger's.
 //! - Payloads are encrypted by the thread that has them (`vault`).
 //! - Values are erased by the entry that says so (`erasure`).
+//! - What is written is counted (`meter`), once whoever waits for it was answered.
 //! - What operators stopped is in memory too, with the calls that run (`board`).
 //! - After the first failure of the disk nothing is written any more: [`Store::failed`].
 //!
@@ -29,6 +30,7 @@ mod keys;
 mod map_books;
 mod measure;
 mod memory;
+mod meter;
 mod options;
 mod past;
 mod reader;
@@ -56,9 +58,10 @@ pub use fault::{Fault, Faults, Step};
 pub use high_water::{HighWaterOptions, high_water_notes};
 pub use keys::{Keys, verifier};
 pub use measure::{Rate, appends, callers, file_appends};
+pub(crate) use meter::Meter;
 pub use options::{Clock, StoreOptions};
 pub use past::{Circuit, Past, Since};
-pub use reader::{Accounts, BudgetState, CallFilter, Person, Reader, Slice, Unfinished};
+pub use reader::{Accounts, BrokenGlass, BudgetState, CallFilter, Person, Reader, Slice, Unfinished};
 pub use vault::Payload;
 
 use disk::Disk;
@@ -167,6 +170,14 @@ impl Store {
         match &self.0 {
             Place::Disk(disk) => disk.board(),
             Place::Memory(memory, _) => memory.board(),
+        }
+    }
+
+    /// What this process counts.
+    pub(crate) const fn meter(&self) -> &Arc<Meter> {
+        match &self.0 {
+            Place::Disk(disk) => disk.meter(),
+            Place::Memory(memory, _) => memory.meter(),
         }
     }
 

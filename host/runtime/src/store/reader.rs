@@ -17,7 +17,7 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Row, ToSql, params};
 
 pub use budgets::{Accounts, BudgetState, Slice};
 pub use calls::{CallFilter, Unfinished};
-pub use people::Person;
+pub use people::{BrokenGlass, Person};
 
 use super::batch::TranscriptRow;
 use super::books::{InForce, Work};
@@ -100,6 +100,57 @@ impl Reader {
             |row| row.get(0),
         )?;
         parse(&rows)
+    }
+
+    /// The entries of a call before an index, in order: what an entry leaves to earlier ones is in these.
+    ///
+    /// # Errors
+    /// [`StoreError::Ledger`] where a row is not an entry.
+    pub fn entries_before(&self, call: &str, before: u64) -> Result<Vec<Entry>, StoreError> {
+        entries_before(&self.connection, call, before)
+    }
+
+    /// The index of the first entry at this time or later, in milliseconds since 1970; how many there are, where there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Ledger`] where a row is not an entry.
+    pub fn first_since(&self, since_ms: i64) -> Result<u64, StoreError> {
+        // The ledger's time never goes back.
+        let (mut from, mut to) = (0, self.size()?);
+        while from < to {
+            let middle = from + (to - from) / 2;
+            match self.entry(middle)?.time_ms() < since_ms {
+                true => from = middle + 1,
+                false => to = middle,
+            }
+        }
+        Ok(from)
+    }
+
+    /// Gives entries from an index on to `take`, in order, until it wants no more or there are none. Reads a page at a time, however many
+    /// there are.
+    ///
+    /// # Errors
+    /// [`StoreError::Ledger`] where a row is not an entry; and what `take` fails of.
+    pub fn each_from<E: From<StoreError>>(
+        &self,
+        mut from: u64,
+        mut take: impl FnMut(&Entry) -> Result<bool, E>,
+    ) -> Result<(), E> {
+        /// An entry has 64 KiB at most, and a kilobyte mostly.
+        const PAGE: usize = 256;
+        loop {
+            let page = self.entries(from, PAGE)?;
+            for entry in &page {
+                if !take(entry)? {
+                    return Ok(());
+                }
+            }
+            from = match page.last() {
+                Some(last) => last.index() + 1,
+                None => return Ok(()),
+            };
+        }
     }
 
     /// The digests of the configuration and of the policies that the ledger last said are in force.
@@ -347,6 +398,18 @@ pub(super) fn last_checkpoint(connection: &Connection) -> Result<Option<String>,
 
 pub(super) fn meta(connection: &Connection, name: &str) -> Result<Option<String>, StoreError> {
     one(connection, "SELECT value FROM meta WHERE name = ?1", &[&name])
+}
+
+/// The entries of a call before an index.
+pub(super) fn entries_before(connection: &Connection, call: &str, before: u64) -> Result<Vec<Entry>, StoreError> {
+    let sql = "SELECT bytes FROM entries WHERE call = ?1 AND idx < ?2 ORDER BY idx";
+    let read = || -> rusqlite::Result<Vec<Vec<u8>>> {
+        let before = i64::try_from(before).unwrap_or(i64::MAX);
+        let mut statement = connection.prepare(sql)?;
+        let rows = statement.query_map(params![call, before], |row| row.get(0))?;
+        rows.collect()
+    };
+    parse(&read().map_err(|error| fail(connection, &error))?)
 }
 
 /// A complete node of the tree: stored, or computed from the nearest stored ones below it.

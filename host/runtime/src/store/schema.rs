@@ -15,7 +15,7 @@ use super::{StoreError, home};
 /// `Ambt`, in the database's header.
 const APPLICATION: i64 = 0x416d_6274;
 /// The only format that this version reads and writes.
-pub(super) const FORMAT: i64 = 4;
+pub(super) const FORMAT: i64 = 5;
 /// Bytes of a database page. Fixed, so that a quota in bytes is a number of pages.
 pub(super) const PAGE: u64 = 4096;
 /// How long to wait for a reader that recovers the write-ahead log.
@@ -39,6 +39,8 @@ CREATE INDEX entries_by_call ON entries(call) WHERE call IS NOT NULL;
 -- Few, and looked for at every start: what is in force.
 CREATE INDEX entries_of_the_home ON entries(kind, idx) WHERE call IS NULL;
 CREATE INDEX entries_that_begin_a_call ON entries(idx) WHERE kind IN ('call-accepted', 'call-denied');
+-- Among the votes are those that broke the glass, which `ambit status` says first.
+CREATE INDEX entries_that_vote ON entries(idx) WHERE kind = 'hold-voted';
 
 -- Roots of complete subtrees, at every eighth level only: what lies between is computed from at most 256 of them.
 CREATE TABLE nodes(

@@ -20,9 +20,10 @@ use super::batch::TranscriptRow;
 use super::board::{Board, Change};
 use super::fault::{Faults, Step};
 use super::high_water::HighWater;
+use super::meter::Meter;
 use super::options::Clock;
 use super::tables::{Fail, StoredPayload, Tables};
-use super::{Keys, StoreError, books, erasure, home, schema};
+use super::{Keys, StoreError, books, erasure, home, reader, schema};
 
 /// Bytes of the write-ahead log after which it is copied into the database: enough to make that rare, little enough to make it short.
 const CHECKPOINT_AFTER: u64 = 16 << 20;
@@ -165,6 +166,7 @@ pub(super) struct Writer {
     pub(super) faults: Faults,
     pub(super) health: Arc<Health>,
     pub(super) board: Arc<Board>,
+    pub(super) meter: Arc<Meter>,
 }
 
 type Results = Vec<Result<Written, StoreError>>;
@@ -183,6 +185,7 @@ impl Writer {
             faults,
             health,
             board,
+            meter,
         } = self;
         let tables = match Tables::new(&connection) {
             Ok(tables) => tables,
@@ -201,6 +204,8 @@ impl Writer {
             unfinished: None,
             board,
             changes: Vec::new(),
+            meter,
+            sealed: Vec::new(),
         };
         while let Some(jobs) = scribe.next_group(queue, group, &health) {
             let (batches, replies): (Vec<_>, Vec<_>) = jobs.into_iter().map(|job| (job.batch, job.reply)).unzip();
@@ -250,6 +255,9 @@ struct Scribe<'c> {
     board: Arc<Board>,
     /// What the transaction changes about what is stopped.
     changes: Vec<Change>,
+    meter: Arc<Meter>,
+    /// The entries of the transaction, to be counted.
+    sealed: Vec<Entry>,
 }
 
 impl Scribe<'_> {
@@ -272,6 +280,7 @@ impl Scribe<'_> {
         };
         let mut jobs = vec![first];
         jobs.extend(queue.try_iter().take(most.saturating_sub(1)));
+        self.meter.take(jobs.len());
         Some(jobs)
     }
 
@@ -283,7 +292,10 @@ impl Scribe<'_> {
         let size: u64 = batches.iter().map(|batch| batch.size).sum();
         let erases = batches.iter().any(|batch| batch.erases);
         self.changes.clear();
+        self.sealed.clear();
+        let began = Instant::now();
         let (results, note) = self.transaction(batches).map_err(cause)?;
+        let took = began.elapsed();
         // Before anyone is told: an intent of this group is sent only where no kill of this group covers it.
         self.board.apply(&self.changes);
         if erases {
@@ -294,6 +306,8 @@ impl Scribe<'_> {
         if self.unfinished.is_some_and(|since| since.elapsed() >= FINISH_AGAIN) {
             self.finish_erasing()?;
         }
+        self.meter.committed(took);
+        self.count();
         if let (Some(high_water), Some(note)) = (&mut self.high_water, &note) {
             self.faults.at(Step::HighWater)?;
             high_water.advance(note)?;
@@ -311,6 +325,14 @@ impl Scribe<'_> {
         let finished = erasure::finish(self.connection, &self.faults)?;
         self.unfinished = (!finished).then(Instant::now);
         Ok(())
+    }
+
+    /// Counts what was written, once nobody waits for it.
+    fn count(&self) {
+        self.meter.note(&self.sealed, |call, before| {
+            // Of calls that an earlier process began. What cannot be read stands in nobody's way here.
+            reader::entries_before(self.connection, call, before).unwrap_or_default()
+        });
     }
 
     fn transaction(&mut self, batches: Vec<Prepared>) -> Result<(Results, Option<Arc<str>>), Fail> {
@@ -347,6 +369,7 @@ impl Scribe<'_> {
     /// One batch: wholly in the transaction, or not at all.
     fn savepoint(&mut self, batch: Prepared, left: &mut u64) -> Result<Result<(u64, u64, i64), StoreError>, Fail> {
         let tail = self.tail.clone();
+        let sealed = self.sealed.len();
         self.connection.execute_batch("SAVEPOINT batch")?;
         let changes = Change::of(&batch.entries);
         let result = match self.room.take(left, &batch) {
@@ -362,6 +385,7 @@ impl Scribe<'_> {
             Err(Fail::Batch(error)) => {
                 self.connection.execute_batch("ROLLBACK TO batch; RELEASE batch")?;
                 self.tail = tail;
+                self.sealed.truncate(sealed);
                 Ok(Err(error))
             }
             Err(Fail::Store(cause)) => Err(Fail::Store(cause)),
@@ -379,6 +403,7 @@ impl Scribe<'_> {
             drafts = self
                 .tables
                 .write(&mut self.tail.frontier, &entries, &payloads, &transcript)?;
+            self.sealed.extend(entries);
             if drafts.is_empty() {
                 return Ok((first_index, written, self.tail.time_ms()));
             }

@@ -13,6 +13,7 @@ mod entries;
 mod files;
 mod guests;
 mod notes;
+mod read_on;
 mod receipts;
 mod runs;
 mod tree;

@@ -1,6 +1,7 @@
 //! What waits for people, and the people.
 
 use ambit_core::digest::Digest;
+use ambit_core::hold::Vote;
 use ambit_core::ledger::Body;
 use ambit_core::ledger::body::HoldEdited;
 use rusqlite::params;
@@ -19,7 +20,50 @@ pub struct Person {
     pub key: String,
 }
 
+/// A use of break-glass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokenGlass {
+    /// The ledger index of the vote.
+    pub index: u64,
+    /// When, in milliseconds since 1970.
+    pub time_ms: i64,
+    /// The call whose effect passed by it.
+    pub call: String,
+    /// Who.
+    pub person: String,
+    /// For which group.
+    pub group: String,
+}
+
 impl Reader {
+    /// Where the glass was broken at this time or later, in milliseconds since 1970, the newest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Ledger`] where a row is not an entry.
+    pub fn broken_glass(&self, since_ms: i64) -> Result<Vec<BrokenGlass>, StoreError> {
+        let mut broken = Vec::new();
+        let sql = "SELECT bytes FROM entries WHERE kind = 'hold-voted' ORDER BY idx DESC";
+        self.each_entry(sql, |entry| {
+            if entry.time_ms() < since_ms {
+                return Ok(false);
+            }
+            if let Body::HoldVoted(voted) = entry.body()
+                && voted.instead.is_some()
+                && let Ok(vote) = Vote::claimed(&voted.vote)
+            {
+                broken.push(BrokenGlass {
+                    index: entry.index(),
+                    time_ms: entry.time_ms(),
+                    call: entry.call().unwrap_or_default().to_owned(),
+                    person: vote.person,
+                    group: vote.group,
+                });
+            }
+            Ok(true)
+        })?;
+        Ok(broken)
+    }
+
     /// Who lost their key, each with the index of the entry that says so, in order.
     ///
     /// # Errors
