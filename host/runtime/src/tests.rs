@@ -238,6 +238,7 @@ fn request(function: &str) -> CallRequest {
         trace: None,
         narrowing: Narrowing::default(),
         listener: None,
+        cancel: None,
     }
 }
 

@@ -41,6 +41,7 @@ pub(crate) fn run(args: &Call, home: &Path, out: Output) -> Result<Exit, Failure
             .map_err(Failure::usage)?,
         narrowing: Narrowing::default(),
         listener: None,
+        cancel: None,
     };
     // A component that is new here is compiled first.
     let opening = output::working("opening the home");
