@@ -399,12 +399,13 @@ fn changed(
 }
 
 fn help(place: &mut Place) -> Verdict {
-    let commands: [&[&str]; 66] = [
+    let commands: [&[&str]; 67] = [
         &[],
         &["init"],
         &["build"],
         &["inspect"],
         &["call"],
+        &["serve"],
         &["tools"],
         &["tools", "add"],
         &["tools", "list"],

@@ -64,7 +64,7 @@ impl Host {
                     tool: name,
                     manifest: tool.manifest(),
                     function,
-                    permitted: decision.refusal().is_none(),
+                    permitted: ambit_core::guard!("mcp.offered", decision.refusal().is_none()),
                 });
             }
         }

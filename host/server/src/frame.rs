@@ -36,7 +36,10 @@ pub(crate) fn read(line: &[u8]) -> Frame {
 
 /// What a line that is longer than [`LONGEST`] gets for an answer. Which request it would have been nobody read.
 pub(crate) fn too_long() -> ErrorData {
-    ErrorData::invalid_request(format!("a line is at most {LONGEST} bytes; this one is longer, and was dropped"), None)
+    ErrorData::invalid_request(
+        format!("a line is at most {LONGEST} bytes; this one is longer, and was dropped"),
+        None,
+    )
 }
 
 struct Wrong {
@@ -59,7 +62,11 @@ fn message(line: &[u8]) -> Result<Frame, Wrong> {
     let json = parse(line)?;
     if !matches!(json, Json::Object(_)) {
         let batch = matches!(json, Json::Array(_));
-        let why = if batch { "there are no batches in this protocol: send one message a line" } else { "a message is a JSON object" };
+        let why = if batch {
+            "there are no batches in this protocol: send one message a line"
+        } else {
+            "a message is a JSON object"
+        };
         return Err(invalid(None, why));
     }
     // An answer, or what looks like one: nothing is ever asked of the other side.
@@ -76,7 +83,10 @@ fn message(line: &[u8]) -> Result<Frame, Wrong> {
     match serde_json::from_slice(line) {
         Ok(message) => Ok(Frame::Message(Box::new(message))),
         Err(_) if id.is_none() => Ok(Frame::Nothing),
-        Err(error) => Err(invalid(id.as_ref(), format!("not a request of this protocol: {}", printable(&error.to_string())))),
+        Err(error) => Err(invalid(
+            id.as_ref(),
+            format!("not a request of this protocol: {}", printable(&error.to_string())),
+        )),
     }
 }
 
@@ -92,9 +102,10 @@ fn parse(line: &[u8]) -> Result<Json, Wrong> {
         bytes: LONGEST,
     };
     match Json::parse(text, limits) {
-        Err(error) if !guard!("mcp.strict-json", false) => {
-            Err(wrong(format!("a line is one JSON message: {}", printable(&error.to_string()))))
-        }
+        Err(error) if !guard!("mcp.strict-json", false) => Err(wrong(format!(
+            "a line is one JSON message: {}",
+            printable(&error.to_string())
+        ))),
         Err(_) => serde_json::from_slice::<serde_json::Value>(line)
             .map(Json::from)
             .map_err(|error| wrong(error.to_string())),
@@ -158,7 +169,13 @@ mod tests {
 
     #[test]
     fn what_is_no_json_is_told_so_and_answers_nobody() {
-        for line in ["{", "tools/list", "{\"a\":1}{\"b\":2}", "\u{1}", "{\"jsonrpc\":\"2.0\",\"id\":1,\"id\":2,\"method\":\"ping\"}"] {
+        for line in [
+            "{",
+            "tools/list",
+            "{\"a\":1}{\"b\":2}",
+            "\u{1}",
+            "{\"jsonrpc\":\"2.0\",\"id\":1,\"id\":2,\"method\":\"ping\"}",
+        ] {
             let (id, code, _) = wrong(line);
             assert_eq!((id, code), (None, ErrorCode::PARSE_ERROR), "{line}");
         }
@@ -179,13 +196,25 @@ mod tests {
             ("7", None, "a JSON object"),
             ("{}", None, "jsonrpc"),
             (r#"{"id":1,"method":"ping"}"#, Some(RequestId::Number(1)), "jsonrpc"),
-            (r#"{"jsonrpc":"1.0","id":1,"method":"ping"}"#, Some(RequestId::Number(1)), "jsonrpc"),
+            (
+                r#"{"jsonrpc":"1.0","id":1,"method":"ping"}"#,
+                Some(RequestId::Number(1)),
+                "jsonrpc",
+            ),
             (r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#, None, "`id`"),
             (r#"{"jsonrpc":"2.0","id":1.5,"method":"ping"}"#, None, "`id`"),
             (r#"{"jsonrpc":"2.0","id":{},"method":"ping"}"#, None, "`id`"),
             (r#"{"jsonrpc":"2.0","id":1}"#, Some(RequestId::Number(1)), "`method`"),
-            (r#"{"jsonrpc":"2.0","id":1,"method":7}"#, Some(RequestId::Number(1)), "`method`"),
-            (r#"{"jsonrpc":"2.0","id":1,"method":"ping","result":{}}"#, Some(RequestId::Number(1)), "not both"),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":7}"#,
+                Some(RequestId::Number(1)),
+                "`method`",
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"ping","result":{}}"#,
+                Some(RequestId::Number(1)),
+                "not both",
+            ),
         ] {
             let (to, code, message) = wrong(line);
             assert_eq!((to, code), (id, ErrorCode::INVALID_REQUEST), "{line}");
@@ -211,7 +240,11 @@ mod tests {
 
     #[test]
     fn a_deep_message_is_refused_and_no_stack_is_lost() {
-        let deep = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"ping","params":{{"a":{}{}}}}}"#, "[".repeat(5_000), "]".repeat(5_000));
+        let deep = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"ping","params":{{"a":{}{}}}}}"#,
+            "[".repeat(5_000),
+            "]".repeat(5_000)
+        );
         assert!(wrong(&deep).2.contains("levels deep"));
     }
 }

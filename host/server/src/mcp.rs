@@ -216,7 +216,8 @@ impl ServerHandler for Door {
         let result = match name.as_ref() {
             STATUS | RESULT => {
                 let with_result = name == RESULT;
-                let about = move |door: &Door| status::answer(&door.host, &door.principal, arguments.as_ref(), with_result);
+                let about =
+                    move |door: &Door| status::answer(&door.host, &door.principal, arguments.as_ref(), with_result);
                 self.read(about).await?
             }
             name => self.call(name, arguments, &context).await?,
@@ -307,6 +308,9 @@ pub(crate) fn needs_no_session(request: &ClientRequest) -> bool {
 fn one_page(request: Option<&PaginatedRequestParams>) -> Result<(), ErrorData> {
     match request.and_then(|request| request.cursor.as_ref()) {
         None => Ok(()),
-        Some(_) => Err(ErrorData::invalid_params("there is no such cursor: the list is one page", None)),
+        Some(_) => Err(ErrorData::invalid_params(
+            "there is no such cursor: the list is one page",
+            None,
+        )),
     }
 }

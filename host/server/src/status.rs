@@ -51,7 +51,10 @@ pub(crate) fn answer(
 fn asked(args: Option<&JsonObject>) -> Result<&str, String> {
     let known = |args: &JsonObject| args.keys().find(|name| *name != "call").cloned();
     if let Some(other) = args.and_then(known) {
-        return Err(format!("it takes `call` and nothing else: there is no `{}`", printable(&other)));
+        return Err(format!(
+            "it takes `call` and nothing else: there is no `{}`",
+            printable(&other)
+        ));
     }
     let call = args.and_then(|args| args.get("call")).and_then(Value::as_str);
     call.ok_or_else(|| "it takes `call`: the id of a call, `c_` and 26 characters, as its result had it".to_owned())
@@ -86,7 +89,10 @@ fn standing(story: &CallStory, runs: bool) -> JsonObject {
             say("hold", json!(held.hold));
             say("waits_for", json!(approvals::told(&held.needs)));
             say("until", json!(utc(i64::try_from(held.expires).unwrap_or(i64::MAX))));
-            say("people_see_it_with", json!(format!("ambit approvals show {}", story.call)));
+            say(
+                "people_see_it_with",
+                json!(format!("ambit approvals show {}", story.call)),
+            );
             "held"
         }
         (.., None) if story.paused().is_some() => "paused",
@@ -108,7 +114,10 @@ fn refusal(refused: &Refused, say: &mut impl FnMut(&str, Value)) {
 
 /// What came of it: its value, the tool's error, or the whole refusal, where its values are still there.
 fn add_result(reader: &Reader, story: &CallStory, status: &mut JsonObject) -> Result<(), StoreError> {
-    let (name, value) = match (&story.opening.what, story.finished.as_ref().map(|finished| &finished.what.outcome)) {
+    let (name, value) = match (
+        &story.opening.what,
+        story.finished.as_ref().map(|finished| &finished.what.outcome),
+    ) {
         (Opening::Denied(_), _) => ("refusal", "denied"),
         (_, Some(End::Ok(_))) => ("value", "result"),
         (_, Some(End::ToolError(_))) => ("error", "result"),
@@ -161,8 +170,14 @@ fn tool(name: &'static str, title: &str, description: &'static str, with_result:
         },
     });
     if let (true, Value::Object(properties)) = (with_result, &mut properties) {
-        properties.insert("value".to_owned(), json!({ "description": "What the function returned." }));
-        properties.insert("error".to_owned(), json!({ "description": "What the function returned as its own error." }));
+        properties.insert(
+            "value".to_owned(),
+            json!({ "description": "What the function returned." }),
+        );
+        properties.insert(
+            "error".to_owned(),
+            json!({ "description": "What the function returned as its own error." }),
+        );
         properties.insert("refusal".to_owned(), json!({ "type": "object" }));
         properties.insert("erased".to_owned(), json!({ "type": "boolean" }));
     }
@@ -192,7 +207,11 @@ mod tests {
     fn they_take_a_call_and_nothing_else() {
         let args = |value: Value| value.as_object().cloned().unwrap();
         assert_eq!(asked(Some(&args(json!({ "call": "c_x" })))), Ok("c_x"));
-        for wrong in [json!({}), json!({ "call": 7 }), json!({ "call": "c_x", "approve": true })] {
+        for wrong in [
+            json!({}),
+            json!({ "call": 7 }),
+            json!({ "call": "c_x", "approve": true }),
+        ] {
             assert!(asked(Some(&args(wrong))).is_err());
         }
         assert!(asked(None).is_err());

@@ -130,7 +130,8 @@ impl Pipe {
             if let Err(error) = write_all(lines, output) {
                 tracing::debug!(%error, "nobody reads any more");
             }
-            drop(done.send(()));
+            // Nobody waits where the serving ended before.
+            let _ = done.send(());
         })?;
         let pipe = Pipe {
             door,

@@ -37,14 +37,24 @@ pub(crate) fn result(made: &Made, wrapped: bool, parent: Option<&Parent>) -> Cal
         )),
         Outcome::FirstWrite(first) => error(refused(&first.refusal)),
     };
-    let effects = answer.refused_effects.iter().map(|refusal| format!("An effect was {}", refused(refusal)));
-    let unverified = answer.checked.iter().filter(|checked| checked.shown.is_unverified()).map(|checked| {
-        let why = match checked.shown {
-            Shown::Unreadable => "what it changed could not be read back",
-            _ => "what it changed does not show it",
-        };
-        format!("Effect {}: its service says that it did it, and {why}.", checked.ordinal)
-    });
+    let effects = answer
+        .refused_effects
+        .iter()
+        .map(|refusal| format!("An effect was {}", refused(refusal)));
+    let unverified = answer
+        .checked
+        .iter()
+        .filter(|checked| checked.shown.is_unverified())
+        .map(|checked| {
+            let why = match checked.shown {
+                Shown::Unreadable => "what it changed could not be read back",
+                _ => "what it changed does not show it",
+            };
+            format!(
+                "Effect {}: its service says that it did it, and {why}.",
+                checked.ordinal
+            )
+        });
     result.content.extend(effects.chain(unverified).map(ContentBlock::text));
     result.meta = Some(meta(made, parent));
     result
@@ -148,7 +158,9 @@ mod tests {
 
     #[test]
     fn a_refusal_names_its_rule_and_what_to_do_and_hides_nothing() {
-        let refusal = Refusal::new(Code::Policy, "no\u{1b}[2J").rule("dual-control").advise("ask finance");
+        let refusal = Refusal::new(Code::Policy, "no\u{1b}[2J")
+            .rule("dual-control")
+            .advise("ask finance");
         assert_eq!(
             refused(&refusal),
             "refused (policy, rule dual-control): no\\u{1b}[2J. To do: ask finance"

@@ -34,7 +34,11 @@ pub(crate) fn of_call(trace: &TraceId, call: &str, parent: Option<&Parent>) -> S
     let span = Digest::domain("ambit/span/v1", &[call.as_bytes()]).to_hex();
     let span: String = span.chars().take(16).collect();
     // All zero is no span, and one in 2^64 digests begins so.
-    let span = if span.bytes().all(|b| b == b'0') { "0000000000000001" } else { &span };
+    let span = if span.bytes().all(|b| b == b'0') {
+        "0000000000000001"
+    } else {
+        &span
+    };
     format!("00-{trace}-{span}-{:02x}", parent.map_or(0, |parent| parent.flags))
 }
 
