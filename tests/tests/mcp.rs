@@ -1,8 +1,10 @@
 //! `ambit serve --stdio` as an agent's program has it: started, spoken to over its pipes, and closed.
 
 use std::collections::BTreeSet;
+use std::env;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,6 +14,7 @@ use ambit_runtime::host::now_ms;
 use ambit_runtime::store::{CallFilter, Keys, Reader, verifier};
 use ambit_tests::home::{Home, Run};
 use ambit_tests::mcp::Server;
+use ambit_tests::programs::program;
 use ambit_tests::scenario::TOKEN_VARIABLE;
 use ambit_tests::service::Service;
 use serde_json::{Value, json};
@@ -42,6 +45,35 @@ pub(crate) const TESTS: &[Test] = tests![
     a_kill_is_told_to_who_waits,
     a_home_that_does_not_open_says_nothing_on_the_pipe,
 ];
+
+/// The official Python client, where `AMBIT_MCP_PYTHON` names a Python that has it: in a session, and in what both sides speak newest.
+pub(crate) fn official() -> Option<Test> {
+    env::var_os("AMBIT_MCP_PYTHON")?;
+    Some(("mcp_the_official_client_takes_it", the_official_client_takes_it))
+}
+
+fn the_official_client_takes_it() {
+    let scene = Scene::with(&[("echo", "good_echo"), ("wild", "hostile_sandbox")]);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("mcp/official.py");
+    for (mode, version) in [("legacy", "2025-11-25"), ("auto", STATELESS)] {
+        let output = Command::new(env::var_os("AMBIT_MCP_PYTHON").unwrap())
+            .arg(&script)
+            .arg(mode)
+            .arg(program("ambit"))
+            .arg("--home")
+            .arg(scene.home.folder())
+            .args(["serve", "--stdio", "--as", "assistant"])
+            .output()
+            .unwrap();
+        let (out, err) = (
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
+        assert!(output.status.success(), "{mode}: {out}{err}");
+        assert_eq!(out.trim(), version, "{err}");
+    }
+    scene.in_order();
+}
 
 /// Versions with a session.
 const SESSIONS: [&str; 2] = ["2025-06-18", "2025-11-25"];
@@ -96,7 +128,7 @@ permit (principal in Team::"support", action == Action::"read", resource);
 permit (principal in Team::"support", action == Action::"commit", resource);
 @id("dual-control")
 forbid (principal, action == Action::"commit", resource)
-when { context.spend.kind == "known" && context.spend.minor > 5000 }
+when { context.spend.kind == "known" && context.spend.minor > 5000 && context.spend.minor <= 50000 }
 unless { context.approvals.finance >= 1 };
 @id("never")
 forbid (principal, action == Action::"commit", resource)
@@ -238,7 +270,7 @@ fn each_version_is_spoken() {
         assert_eq!(opened["capabilities"], json!({ "resources": {}, "tools": {} }));
         let again = server.initialize(version);
         assert!(refused(&again, -32600).contains("initialized before"));
-        let value = server.call("echo_echo_a_u8", json!({ "value": 7 }));
+        let value = server.call("echo_echo_a-u8", json!({ "value": 7 }));
         assert_eq!(value["structuredContent"], json!({ "value": 7 }));
         let ended = server.close();
         assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
@@ -261,7 +293,7 @@ fn each_version_is_spoken() {
         .collect();
     assert_eq!(versions, ["2025-06-18", "2025-11-25", STATELESS]);
     assert!(server.tools().len() > 2);
-    let value = server.call("echo_echo_a_u8", json!({ "value": 8 }));
+    let value = server.call("echo_echo_a-u8", json!({ "value": 8 }));
     assert_eq!(value["structuredContent"], json!({ "value": 8 }));
     assert_eq!(value["resultType"], "complete");
     let listed = server.result("tools/list", json!({}));
@@ -318,7 +350,7 @@ fn what_may_be_called_is_listed_in_a_fixed_order() {
     assert_eq!(tool("pay_charges_get")["annotations"]["readOnlyHint"], true);
     assert_eq!(create["inputSchema"]["required"], json!(["charge"]));
     assert_eq!(create["inputSchema"]["additionalProperties"], false);
-    assert_eq!(create["outputSchema"]["properties"]["amount"]["minimum"], Value::Null);
+    assert_eq!(create["outputSchema"]["properties"]["amount"]["minimum"], 0);
     for tool in &tools {
         for schema in ["inputSchema", "outputSchema"] {
             jsonschema::draft202012::meta::validate(&tool[schema]).unwrap_or_else(|error| panic!("{tool}: {error}"));
@@ -422,7 +454,7 @@ fn what_goes_wrong_is_told_in_words_and_as_data() {
         let told = words(&server.call("echo_hash", arguments));
         assert!(told.starts_with("refused (arguments)") && told.contains(part), "{told}");
     }
-    let range = server.call("echo_echo_a_u8", json!({ "value": 256 }));
+    let range = server.call("echo_echo_a-u8", json!({ "value": 256 }));
     assert!(words(&range).starts_with("refused (arguments)"));
     // What the guest does to itself.
     let result = server.call("wild_try", json!({ "case": "unreachable" }));
@@ -811,7 +843,7 @@ fn trap_03_spinning_guests_do_not_freeze_a_server() {
     let spinning: Vec<i64> = (0..8).map(|_| server.begin("tools/call", spin.clone())).collect();
     for value in 0..5 {
         let began = Instant::now();
-        let result = server.call("echo_echo_a_u8", json!({ "value": value }));
+        let result = server.call("echo_echo_a-u8", json!({ "value": value }));
         assert_eq!(result["structuredContent"], json!({ "value": value }));
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     }
@@ -825,7 +857,7 @@ fn trap_03_spinning_guests_do_not_freeze_a_server() {
     assert_eq!(server.request("ping", json!({}))["result"], json!({}));
     let ended = server.close();
     assert_eq!(ended.code, Some(0), "{}", ended.err);
-    assert!(ended.took < Duration::from_secs(5), "{:?}", ended.took);
+    assert!(ended.took < Duration::from_secs(10), "{:?}", ended.took);
 }
 
 /// Whatever an agent asks for, the files that say what it may do stay as they are, and nothing is approved.
@@ -913,7 +945,7 @@ fn what_runs_when_the_input_closes_ends() {
     assert_eq!(server.next_within(Duration::from_millis(150)), None);
     let ended = server.close();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!((1..4).contains(&ended.took.as_secs()), "{:?}", ended.took);
+    assert!((1..10).contains(&ended.took.as_secs()), "{:?}", ended.took);
     let stories = scene.stories();
     let end = &stories.last().unwrap().finished.as_ref().unwrap().what.outcome;
     assert!(

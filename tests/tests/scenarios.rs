@@ -60,9 +60,11 @@ fn trials() -> Vec<Trial> {
             .iter()
             .chain(doubts::TESTS)
             .chain(mcp::TESTS)
+            .copied()
+            .chain(mcp::official())
             .map(|(name, test)| Trial {
-                name: (*name).to_owned(),
-                test: Box::new(|| {
+                name: name.to_owned(),
+                test: Box::new(move || {
                     test();
                     Ok(())
                 }),

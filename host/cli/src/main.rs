@@ -82,7 +82,8 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
 /// Diagnostics of the host go to standard error; `AMBIT_LOG` takes a filter in the tracing syntax.
 fn start_logging(verbose: u8) {
     let default = match verbose {
-        0 => "warn",
+        // Of what an agent's program gets wrong that program is told.
+        0 => "warn,rmcp=error",
         1 => "info",
         2 => "debug",
         _ => "trace",

@@ -193,7 +193,8 @@ impl Transport<RoleServer> for Pipe {
 
     async fn close(&mut self) -> io::Result<()> {
         self.door.calls().stop();
-        drop(self.write.send(Line::Last).await);
+        // Who does not read is not waited for.
+        drop(tokio::time::timeout(STOP, self.write.send(Line::Last)).await);
         Ok(())
     }
 }
