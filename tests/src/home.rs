@@ -155,17 +155,7 @@ impl Home {
     /// # Errors
     /// It could not be started.
     pub fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>, stdin: &str) -> io::Result<Run> {
-        let mut command = Command::new(program("ambit"));
-        command
-            .env_clear()
-            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
-            .envs(&self.environment);
-        command.arg("--home").arg(&self.folder).args(arguments);
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
+        let mut child = self.start(arguments)?;
         if let Some(mut pipe) = child.stdin.take() {
             // A command that does not read its input has closed it.
             let _ = pipe.write_all(stdin.as_bytes());
@@ -176,6 +166,24 @@ impl Home {
             out: String::from_utf8_lossy(&output.stdout).into_owned(),
             err: String::from_utf8_lossy(&output.stderr).into_owned(),
         })
+    }
+
+    /// Starts the command with these arguments, its three streams piped, and does not wait for it.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn start<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> io::Result<Child> {
+        let mut command = Command::new(program("ambit"));
+        command
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .envs(&self.environment);
+        command.arg("--home").arg(&self.folder).args(arguments);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
     }
 
     /// Runs the command and takes anything but exit code 0 for an error.

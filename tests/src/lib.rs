@@ -11,6 +11,7 @@ pub mod bench;
 pub mod crash;
 pub mod fuzz;
 pub mod home;
+pub mod mcp;
 pub mod programs;
 pub mod raw;
 pub mod scenario;

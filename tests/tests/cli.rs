@@ -410,13 +410,14 @@ fn changed(
 }
 
 fn help(place: &mut Place) -> Verdict {
-    let commands: [&[&str]; 69] = [
+    let commands: [&[&str]; 70] = [
         &[],
         &["init"],
         &["build"],
         &["inspect"],
         &["contract"],
         &["call"],
+        &["serve"],
         &["tools"],
         &["tools", "add"],
         &["tools", "list"],

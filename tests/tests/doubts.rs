@@ -79,6 +79,7 @@ fn left_in_doubt(home: &Path) -> Option<String> {
                 trace: None,
                 narrowing: Narrowing::default(),
                 listener: None,
+                cancel: None,
             };
             let _ = host.call(request);
         }

@@ -23,6 +23,7 @@ use ambit_tests::{raw, scenario};
 
 mod cli;
 mod doubts;
+mod mcp;
 mod traps;
 
 type Verdict = Result<(), String>;
@@ -54,13 +55,21 @@ fn trials() -> Vec<Trial> {
         name: "every_trap_has_its_tests".to_owned(),
         test: Box::new(|| traps::every_trap_has_its_tests(&repository())),
     });
-    trials.extend(traps::TESTS.iter().chain(doubts::TESTS).map(|(name, test)| Trial {
-        name: (*name).to_owned(),
-        test: Box::new(|| {
-            test();
-            Ok(())
-        }),
-    }));
+    trials.extend(
+        traps::TESTS
+            .iter()
+            .chain(doubts::TESTS)
+            .chain(mcp::TESTS)
+            .copied()
+            .chain(mcp::official())
+            .map(|(name, test)| Trial {
+                name: name.to_owned(),
+                test: Box::new(move || {
+                    test();
+                    Ok(())
+                }),
+            }),
+    );
     trials.extend(folders(&scenarios()).into_iter().map(|folder| Trial {
         name: format!("scenario::{}", folder.file_name().unwrap().to_string_lossy()),
         test: Box::new(move || {

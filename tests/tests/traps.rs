@@ -313,6 +313,7 @@ fn nothing_is_kept_between_calls_of_one_process() {
             trace: None,
             narrowing: Narrowing::default(),
             listener: None,
+            cancel: None,
         };
         let outcome = host.call(request).unwrap().outcome;
         assert_eq!(outcome, Outcome::Ok("1 calls, 0 traces".into()));

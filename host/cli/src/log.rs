@@ -38,7 +38,8 @@ pub(crate) fn start(global: &Global) -> Result<(), Failure> {
 
 fn filter(verbose: u8) -> Result<EnvFilter, Failure> {
     let default = match verbose {
-        0 => "warn",
+        // Of what an agent's program gets wrong that program is told.
+        0 => "warn,rmcp=error",
         1 => "info",
         2 => "debug",
         _ => "trace",

@@ -67,6 +67,8 @@ codes! {
     Stale = "stale",
     /// An operator has stopped it.
     Killed = "killed",
+    /// Its caller has taken it back.
+    Cancelled = "cancelled",
     /// An operator lets nothing be changed for now.
     SafeMode = "safe-mode",
     /// The run is not the caller's, is over, or no longer allows it.

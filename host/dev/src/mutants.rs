@@ -1,6 +1,6 @@
 //! Whether each rule would be missed: every guard is switched off, one at a time, and the test that stands for it must fail.
 //!
-//! `tests/guards.toml` names the rules. Each has one test, in the unit tests of the core or of the runtime, which are built
+//! `tests/guards.toml` names the rules. Each has one test, in the unit tests of the core, the runtime or the server, which are built
 //! once more for this with `--cfg mutants`. That flag goes to this workspace's own crates alone, so nothing else is
 //! compiled again, and no program is built with it: a host whose guards can be switched off is never left lying about.
 
@@ -20,7 +20,11 @@ use crate::stamp::{Inputs, files_below};
 /// The time that one test may take with a guard off: one that ends by its guard alone may then run for ever.
 const LIMIT: Duration = Duration::from_secs(20);
 /// Where guards are, and where the tests of each are.
-const CRATES: [(&str, &str); 2] = [("core", "ambit-core"), ("runtime", "ambit-runtime")];
+const CRATES: [(&str, &str); 3] = [
+    ("core", "ambit-core"),
+    ("runtime", "ambit-runtime"),
+    ("server", "ambit-server"),
+];
 
 /// What the check found.
 pub(crate) struct Found {
@@ -35,7 +39,7 @@ pub(crate) struct Found {
 /// A line of `tests/guards.toml`.
 struct Rule {
     name: String,
-    /// `core` or `runtime`.
+    /// `core`, `runtime` or `server`.
     home: String,
     /// The test's path in that crate.
     test: String,
@@ -105,7 +109,7 @@ fn rules(path: &Path) -> Outcome<Vec<Rule>> {
     Ok(rules)
 }
 
-const SHAPE: &str = "{ rule = \"…\", test = \"core/… or runtime/…\" } and perhaps `switch = false`";
+const SHAPE: &str = "{ rule = \"…\", test = \"core/…, runtime/… or server/…\" } and perhaps `switch = false`";
 
 impl Rule {
     fn read(name: &str, value: &toml::Value) -> Option<Self> {

@@ -878,6 +878,7 @@ fn request(
         trace: Some(trace.map_err(|error| Refusal::new(Code::Internal, error))?),
         narrowing: recorded.transcript.start.narrowing.clone(),
         listener,
+        cancel: None,
     })
 }
 

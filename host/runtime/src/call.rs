@@ -27,6 +27,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 
+use crate::cancel::Cancel;
 use crate::config::Config;
 use crate::effects::{Beginning, CallEffects, Heading, Remains, no_room, refusal_json, refused};
 pub use crate::effects::{Edited, FirstWrite, Held, Paused, Shown, Would};
@@ -61,6 +62,8 @@ pub struct CallRequest {
     pub narrowing: Narrowing,
     /// Who is told how far the tool says it is.
     pub listener: Option<Listener>,
+    /// How its caller takes it back.
+    pub cancel: Option<Cancel>,
 }
 
 /// What a tool says of how far it is.
@@ -243,7 +246,7 @@ impl Host {
     pub fn call(&self, request: CallRequest) -> Result<Answer, Fault> {
         let asking = self.ask(request)?;
         let _alone = self.shared.alone(asking.heading.call.as_str());
-        let place = match self.shared.place() {
+        let place = match self.shared.place_unless(asking.request.cancel.as_ref()) {
             Ok(place) => place,
             Err(refusal) => {
                 return self.deny(
@@ -326,6 +329,9 @@ impl Host {
         let entered = board
             .enter(asking.heading.call.as_str(), subject, began_ms)
             .at(Stage::Stopped)?;
+        if let Some(cancel) = &request.cancel {
+            cancel.attach(entered.running()).at(Stage::Stopped)?;
+        }
         let function = tool.loaded.manifest().function(&request.function).at(Stage::Function)?;
         let limits = &asking.limits;
         let args = arguments(&request.args, limits).at(Stage::Arguments)?;

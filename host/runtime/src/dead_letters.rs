@@ -240,6 +240,7 @@ impl Host {
             trace: None,
             narrowing,
             listener: None,
+            cancel: None,
             // An operator's doing, and no part of the agent's session.
             run: None,
         })?;

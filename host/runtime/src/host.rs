@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Problem, Refusal};
@@ -12,12 +12,14 @@ use ambit_core::identity::Directory;
 use ambit_core::ledger::body::{CallAccepted, CallFinished, ConfigChanged, End, PolicyChanged, Reservation};
 use ambit_core::ledger::guests::Guests;
 use ambit_core::ledger::{EntryDraft, Tally};
+use ambit_core::manifest::Manifest;
 use ambit_core::money::{Budget, Unit};
 use ambit_core::policy::{EntityKind, PolicySet};
 use parking_lot::{Condvar, Mutex};
 
 use crate::approvals::ApprovalError;
 use crate::call::Fault;
+use crate::cancel::Cancel;
 use crate::config::{Config, LedgerConfig};
 use crate::flow::Flow;
 use crate::gate::{Upstream, Wire, most_received};
@@ -102,6 +104,14 @@ pub struct Tool {
     /// The accepted component.
     pub digest: Digest,
     pub(crate) loaded: LoadedTool,
+}
+
+impl Tool {
+    /// What its component declares.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        self.loaded.manifest()
+    }
 }
 
 /// What all calls of a host share.
@@ -548,6 +558,9 @@ fn note_changes(store: &Store, config: &Config, policy: &PolicySet) -> Result<()
     Ok(())
 }
 
+/// How often a call that waits for a place looks whether it was taken back.
+const CANCEL_LOOK: Duration = Duration::from_millis(20);
+
 /// Places for calls that run at once.
 #[derive(Debug)]
 struct Places {
@@ -571,9 +584,16 @@ impl Places {
         }
     }
 
-    fn take(&self) -> Result<Place<'_>, Refusal> {
+    fn take(&self, cancel: Option<&Cancel>) -> Result<Place<'_>, Refusal> {
+        let until = Instant::now() + self.wait;
         let mut free = self.free.lock();
-        self.freed.wait_while_for(&mut free, |free| *free == 0, self.wait);
+        while *free == 0 && Instant::now() < until {
+            cancel.map_or(Ok(()), Cancel::check)?;
+            // Only who can be taken back has anything to look at meanwhile.
+            let left = until.saturating_duration_since(Instant::now());
+            let wait = if cancel.is_some() { left.min(CANCEL_LOOK) } else { left };
+            self.freed.wait_for(&mut free, wait);
+        }
         if !ambit_core::guard!("sandbox.places", *free > 0) {
             let all = self.all;
             return Err(Refusal::new(
@@ -628,6 +648,14 @@ impl Shared {
     /// # Errors
     /// [`Code::Limit`] where none is free in time.
     pub(crate) fn place(&self) -> Result<Place<'_>, Refusal> {
-        self.places.take()
+        self.places.take(None)
+    }
+
+    /// The same for a call that can be taken back.
+    ///
+    /// # Errors
+    /// Also [`Code::Cancelled`], where that happened meanwhile.
+    pub(crate) fn place_unless(&self, cancel: Option<&Cancel>) -> Result<Place<'_>, Refusal> {
+        self.places.take(cancel)
     }
 }

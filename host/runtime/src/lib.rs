@@ -11,6 +11,7 @@ compile_error!("Ambit does not run on Windows yet: build it on Linux or macOS, o
 pub mod approvals;
 pub mod budgets;
 pub mod call;
+pub mod cancel;
 pub mod config;
 pub mod contract;
 pub mod dead_letters;

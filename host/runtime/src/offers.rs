@@ -1,11 +1,15 @@
-//! What a caller may call: for whoever has to show it before anything is called.
+//! What a caller may call, and its own calls: for whoever shows an agent what there is for it.
+//!
+//! Nothing here decides or records anything: a call is decided anew when it is made.
 
+use ambit_core::digest::Digest;
 use ambit_core::error::Refusal;
 use ambit_core::ledger::{CallStory, Principal};
-use ambit_core::manifest::Function;
+use ambit_core::manifest::{Function, Manifest};
 use ambit_core::policy::{CallFacts, Mode};
 
 use crate::host::Host;
+use crate::ids::CallId;
 use crate::store::StoreError;
 
 /// A function of a loaded tool.
@@ -13,27 +17,44 @@ use crate::store::StoreError;
 pub struct Offered<'h> {
     /// The tool's name in the home.
     pub tool: &'h str,
+    /// What the tool's component declares.
+    pub manifest: &'h Manifest,
     /// The function.
     pub function: &'h Function,
     /// Whether policy permits the caller to call it now. Its effects are decided one by one.
     pub permitted: bool,
 }
 
+/// Where a call's end stands on the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndEntry {
+    /// The entry's index.
+    pub index: u64,
+    /// The digest of the entry's bytes: a receipt of the call proves just these, against whatever checkpoint.
+    pub digest: Digest,
+}
+
 impl Host {
-    /// All functions of the loaded tools, by tool and then in the component's order, with what policy says to a call of each now.
-    /// Nothing of it is recorded, and a call is decided anew.
+    /// All functions of the loaded tools, by tool and then in the component's order, with what policy says to a call of each now. Whether
+    /// the run is open, and has room, it does not say.
     ///
     /// # Errors
     /// [`Code::Caller`](ambit_core::error::Code::Caller): no such agent, or it may not act for the user.
-    pub fn offers(&self, agent: &str, user: Option<&str>, mode: Mode) -> Result<Vec<Offered<'_>>, Refusal> {
+    pub fn offers(
+        &self,
+        agent: &str,
+        user: Option<&str>,
+        mode: Mode,
+        run: Option<&str>,
+    ) -> Result<Vec<Offered<'_>>, Refusal> {
         let shared = &self.shared;
         let caller = shared.directory.caller(agent, user)?;
         let mut offers = Vec::new();
         for (name, tool) in &shared.tools {
-            for function in &tool.loaded.manifest().functions {
+            for function in &tool.manifest().functions {
                 let decision = shared.policy.decide_call(&CallFacts {
                     caller: &caller,
-                    run: None,
+                    run,
                     mode,
                     tool: name,
                     tool_digest: tool.digest,
@@ -41,8 +62,9 @@ impl Host {
                 });
                 offers.push(Offered {
                     tool: name,
+                    manifest: tool.manifest(),
                     function,
-                    permitted: decision.refusal().is_none(),
+                    permitted: ambit_core::guard!("mcp.offered", decision.refusal().is_none()),
                 });
             }
         }
@@ -64,6 +86,9 @@ impl Host {
     /// # Errors
     /// Where the ledger cannot be read.
     pub fn own_call(&self, call: &str, principal: &Principal) -> Result<Option<(CallStory, bool)>, StoreError> {
+        if call.parse::<CallId>().is_err() {
+            return Ok(None);
+        }
         let reader = self.reader()?;
         if !reader.calls_like(call, 1)?.iter().any(|known| known == call) {
             return Ok(None);
@@ -71,5 +96,18 @@ impl Host {
         let story = reader.story(call)?;
         let own = ambit_core::guard!("mcp.own-call", story.principal.as_ref() == Some(principal));
         Ok(own.then(|| (story, self.shared.is_running(call))))
+    }
+
+    /// Where a call's end stands on the ledger, for whoever is to recognise its receipt.
+    ///
+    /// # Errors
+    /// Where the call has not ended, or the ledger cannot be read.
+    pub fn end_entry(&self, call: &str) -> Result<EndEntry, StoreError> {
+        let receipt = self.reader()?.receipt(call, self.shared.store.verifier())?;
+        let entry = receipt.entry();
+        Ok(EndEntry {
+            index: entry.index(),
+            digest: Digest::of(entry.bytes()),
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! A call once more, from what was recorded of it: offline, and compared.
 //!
 //! Nothing is decided here and nothing leaves: there is no policy, connection or gate in it. A call that ran to an end of its own is
-//! compared to that end; one that was stopped from outside, by its time, an operator or the host's end, up to there.
+//! compared to that end; one that was stopped from outside, by its time, an operator, its caller or the host's end, up to there.
 
 mod compare;
 mod recorded;

@@ -358,6 +358,7 @@ fn of_story(reader: &Reader, story: &CallStory) -> CallRequest {
         trace: None,
         narrowing: start.ok().flatten().map(|start| start.narrowing).unwrap_or_default(),
         listener: None,
+        cancel: None,
     }
 }
 

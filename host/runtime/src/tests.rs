@@ -155,6 +155,8 @@ fn source(port: u16) -> (String, String) {
     (world, module)
 }
 
+#[path = "tests_cancel.rs"]
+mod cancel;
 #[path = "tests_doubts.rs"]
 mod doubts;
 #[path = "tests_edits.rs"]
@@ -244,6 +246,7 @@ fn request(function: &str) -> CallRequest {
         trace: None,
         narrowing: Narrowing::default(),
         listener: None,
+        cancel: None,
     }
 }
 

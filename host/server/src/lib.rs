@@ -1,10 +1,19 @@
 //! The doors of a host for agents.
 //!
-//! [`mcp`] is the Model Context Protocol: an agent sees the functions that policy lets it call, and calls them. Nothing on this
-//! channel grants, approves or configures anything: what it can do is [`Host::call`](ambit_runtime::host::Host::call), as the one
-//! caller that the operator chose, and look at that caller's own calls.
+//! [`mcp::Door`] is one caller's way in over the Model Context Protocol: an agent sees the functions that policy lets it call, and calls
+//! them. Nothing on this channel grants, approves or configures anything: what it can do is
+//! [`Host::call`](ambit_runtime::host::Host::call), as the one caller that the operator chose, and look at that caller's own calls. A door
+//! knows neither how it is reached nor how its caller was identified; [`stdio`] reaches one over a pipe.
 
+mod calls;
+mod frame;
 pub mod mcp;
 mod names;
 mod offer;
+mod owed;
+mod resources;
+mod session;
+mod status;
+pub mod stdio;
 mod told;
+mod trace;

@@ -5,38 +5,32 @@
 //! into the protocol.
 
 use std::borrow::Cow;
-use std::io;
 use std::sync::Arc;
 
 use ambit_core::error::{Refusal, printable};
 use ambit_core::grant::Narrowing;
 use ambit_core::ledger::Principal;
-use ambit_core::ledger::body::End;
-use ambit_core::ledger::story::{CallStory, Opening};
 use ambit_core::policy::Mode;
-use ambit_runtime::approvals;
-use ambit_runtime::call::{CallRequest, Fault, Listener};
+use ambit_runtime::call::{CallRequest, Fault};
 use ambit_runtime::host::Host;
-use ambit_runtime::ids::TraceId;
+use ambit_runtime::offers::Offered;
+use ambit_runtime::store::StoreError;
 use rmcp::ServerHandler;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorData, Implementation, JsonObject,
-    ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, ProtocolVersion, ServerCapabilities,
-    ServerConfig, Tool, ToolAnnotations,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ClientRequest, CustomRequest, CustomResult, ErrorCode,
+    ErrorData, Implementation, InitializeRequestParams, InitializeResult, JsonObject, ListResourceTemplatesResult,
+    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams,
+    ReadResourceResponse, ReadResourceResult, ServerCapabilities, ServerConfig, Tool,
 };
-use rmcp::service::{RequestContext, RoleServer, ServiceExt};
-use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use rmcp::service::{RequestContext, RoleServer};
+use serde_json::Value;
+use tokio::sync::Notify;
 
-use crate::offer::{Offer, offers};
-use crate::told;
-
-/// The tool that says how a call stands.
-pub(crate) const STATUS: &str = "ambit_call_status";
-/// The tool that says what came of a call.
-pub(crate) const RESULT: &str = "ambit_call_result";
-/// Progress that a client has not read yet: what is beyond it is left out, as the next says more.
-const PROGRESS: usize = 16;
+use crate::calls::{Calls, Unmade};
+use crate::offer::Offers;
+use crate::status::{self, RESULT, STATUS};
+use crate::trace::Parent;
+use crate::{resources, told};
 
 /// Whose door it is.
 #[derive(Debug, Clone)]
@@ -51,50 +45,15 @@ pub struct Who {
     pub run: Option<String>,
 }
 
-/// Why a door does not open, or closed.
-#[derive(Debug, thiserror::Error)]
-pub enum DoorError {
-    /// There is no such caller.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// The other side speaks something else.
-    #[error("the other side does not speak MCP: {0}")]
-    Protocol(String),
-    /// No thread could be had.
-    #[error("the protocol could not be served: {0}")]
-    Io(#[from] io::Error),
-}
-
-/// Serves one agent over standard input and output until that closes it.
-///
-/// # Errors
-/// Where there is no such caller, or the other side does not speak the protocol.
-pub fn serve_stdio(host: Host, who: Who) -> Result<(), DoorError> {
-    let door = Door::new(host, who)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("ambit-mcp")
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let transport = (tokio::io::stdin(), tokio::io::stdout());
-        let running = match door.serve(transport).await {
-            Ok(running) => running,
-            // Closed before a word was said: nobody wanted anything.
-            Err(rmcp::service::ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
-            Err(error) => return Err(DoorError::Protocol(printable(&error.to_string()))),
-        };
-        let ended = running.waiting().await;
-        ended.map(drop).map_err(|error| DoorError::Protocol(error.to_string()))
-    })
-}
-
-/// One caller's way into a host.
+/// One caller's way into a host, whatever it is reached by. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Door {
     host: Host,
     who: Arc<Who>,
     principal: Arc<Principal>,
+    offers: Arc<Offers>,
+    calls: Calls,
+    failed: Arc<Notify>,
 }
 
 impl Door {
@@ -103,106 +62,114 @@ impl Door {
     /// # Errors
     /// [`Code::Caller`](ambit_core::error::Code::Caller): no such agent, or it may not act for the user.
     pub fn new(host: Host, who: Who) -> Result<Door, Refusal> {
-        let principal = host.principal(&who.agent, who.user.as_deref())?;
+        let user = who.user.as_deref();
+        let principal = host.principal(&who.agent, user)?;
+        let offers = Offers::new(&host.offers(&who.agent, user, who.mode, who.run.as_deref())?);
         Ok(Door {
             host,
             who: Arc::new(who),
             principal: Arc::new(principal),
+            offers: Arc::new(offers),
+            calls: Calls::default(),
+            failed: Arc::default(),
         })
     }
 
-    fn offers(&self) -> Result<Vec<Offer>, ErrorData> {
-        let all = self
-            .host
-            .offers(&self.who.agent, self.who.user.as_deref(), self.who.mode)
-            .map_err(|refusal| ErrorData::invalid_request(told::refused(&refusal), None))?;
-        Ok(offers(&all))
+    /// The calls that run for it.
+    pub(crate) fn calls(&self) -> &Calls {
+        &self.calls
     }
 
-    /// Calls a function, on a thread that may block.
+    /// Waits until the host makes no calls any more, as its ledger failed.
+    pub(crate) async fn failed(&self) {
+        loop {
+            let failed = self.failed.notified();
+            tokio::pin!(failed);
+            failed.as_mut().enable();
+            if self.host.failed().is_some() {
+                return;
+            }
+            failed.await;
+        }
+    }
+
+    /// What there is, as policy is now.
+    fn all(&self) -> Result<Vec<Offered<'_>>, ErrorData> {
+        let Who { agent, user, mode, run } = self.who.as_ref();
+        self.host
+            .offers(agent, user.as_deref(), *mode, run.as_deref())
+            .map_err(|refusal| ErrorData::invalid_request(told::refused(&refusal), None))
+    }
+
+    /// Calls a function. One that this caller may not call is refused as any call is, on the ledger and by its rule.
     async fn call(
         &self,
-        offer: Offer,
+        name: &str,
         args: Option<JsonObject>,
-        context: RequestContext<RoleServer>,
+        context: &RequestContext<RoleServer>,
     ) -> Result<CallToolResult, ErrorData> {
-        let (progress, mut reports) = mpsc::channel(PROGRESS);
+        let Some(offer) = self.offers.get(name) else {
+            let name = printable(name);
+            let message = format!("there is no tool `{name}`: tools/list says which there are");
+            return Err(ErrorData::invalid_params(message, None));
+        };
+        let parent = context.meta.get_traceparent().and_then(Parent::parse);
         let request = CallRequest {
-            tool: offer.tool,
-            function: offer.function,
+            tool: offer.tool.clone(),
+            function: offer.function.clone(),
             args: Value::Object(args.unwrap_or_default()).to_string(),
             agent: self.who.agent.clone(),
             user: self.who.user.clone(),
             mode: self.who.mode,
             run: self.who.run.clone(),
-            trace: context.meta.get_traceparent().and_then(trace),
+            trace: parent.as_ref().map(|parent| parent.trace.clone()),
             narrowing: Narrowing::default(),
-            listener: Some(Listener::new(move |report| {
-                let message = printable(report.message);
-                drop(progress.try_send((report.done, report.total, message)));
-            })),
+            listener: None,
+            cancel: None,
         };
-        let host = self.host.clone();
-        let mut calling = tokio::task::spawn_blocking(move || host.call(request));
-        let token = context.meta.get_progress_token();
-        let answer = loop {
-            tokio::select! {
-                ended = &mut calling => break ended,
-                Some((done, total, message)) = reports.recv() => {
-                    let Some(token) = token.clone() else { continue };
-                    let mut report = ProgressNotificationParam::new(token, exact(done));
-                    report.total = (total > 0).then(|| exact(total));
-                    report.message = (!message.is_empty()).then_some(message);
-                    // A client that does not listen does not stop a call.
-                    drop(context.peer.notify_progress(report).await);
-                }
-            }
-        };
-        match answer {
-            Ok(Ok(answer)) => Ok(told::result(&answer, offer.wrapped)),
-            Ok(Err(fault)) => Err(failed(&fault)),
-            Err(panic) => {
+        match self.calls.make(&self.host, request, context).await {
+            Ok(made) => Ok(told::result(&made, offer.wrapped, parent.as_ref())),
+            Err(Unmade::Fault(fault)) => Err(self.could_not(&fault)),
+            Err(Unmade::Panic(panic)) => {
                 tracing::error!(%panic, "a call ended in a panic");
-                Err(ErrorData::internal_error("the host could not do its work", None))
+                Err(ErrorData::internal_error(NO_WORK, None))
             }
         }
     }
 
-    /// How one of the caller's own calls stands. One of somebody else's is not there.
-    fn status(&self, args: Option<&JsonObject>, with_result: bool) -> Result<CallToolResult, ErrorData> {
-        let id = args.and_then(|args| args.get("call")).and_then(Value::as_str);
-        let Some(id) = id else {
-            return Ok(told::error(
-                "it takes `call`: the id of a call, c_ and 26 characters".to_owned(),
-            ));
-        };
-        let own = self.host.own_call(id, &self.principal);
-        let Some((story, runs)) = own.map_err(|error| failed(&error.into()))? else {
-            return Ok(told::error(format!("there is no call {} of yours", printable(id))));
-        };
-        let mut status = standing(&story, runs);
-        if with_result && let (Value::Object(status), Some(value)) = (&mut status, self.result_of(&story)?) {
-            status.insert("value".to_owned(), value);
+    /// Does what reads the ledger, on a thread that may block.
+    async fn read<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&Door) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, ErrorData> {
+        let door = self.clone();
+        match tokio::task::spawn_blocking(move || act(&door)).await {
+            Ok(read) => read.map_err(|error| self.could_not(&error.into())),
+            Err(panic) => {
+                tracing::error!(%panic, "reading ended in a panic");
+                Err(ErrorData::internal_error(NO_WORK, None))
+            }
         }
-        let mut result = CallToolResult::success(vec![ContentBlock::text(status.to_string())]);
-        result.structured_content = Some(status);
-        Ok(result)
     }
 
-    fn result_of(&self, story: &CallStory) -> Result<Option<Value>, ErrorData> {
-        let reader = self.host.reader().map_err(|error| failed(&error.into()))?;
-        let text = reader
-            .payload(&story.call, "result")
-            .map_err(|error| failed(&error.into()))?;
-        Ok(text.and_then(|text| serde_json::from_slice(text.bytes()).ok()))
+    /// What only the operator can do something about is for the operator's log.
+    fn could_not(&self, fault: &Fault) -> ErrorData {
+        tracing::error!(%fault, "the host could not do its work");
+        self.failed.notify_waiters();
+        ErrorData::internal_error(NO_WORK, None)
     }
 }
 
+const NO_WORK: &str = "the host could not do its work; its operator's log says why";
+
 impl ServerHandler for Door {
     fn get_info(&self) -> ServerConfig {
-        let capabilities = ServerCapabilities::builder().enable_tools().build();
+        // Tools and policy do not change under a running host: nothing is ever told of a change, so none is promised.
+        let capabilities = ServerCapabilities::builder().enable_tools().enable_resources().build();
+        let mut server = Implementation::new("ambit", env!("CARGO_PKG_VERSION"));
+        server.title = Some("Ambit".to_owned());
         ServerConfig::new(capabilities)
-            .with_server_info(Implementation::new("ambit", env!("CARGO_PKG_VERSION")))
+            .with_server_info(server)
             .with_instructions(
                 "Each tool runs in a sandbox, and what it does is decided by the operator's policy and recorded. A refusal says why: do \
                  not try to go around it. What is held waits for people: go on with something else, and ask ambit_call_status later.",
@@ -217,13 +184,26 @@ impl ServerHandler for Door {
         ])
     }
 
+    async fn initialize(
+        &self,
+        request: InitializeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<InitializeResult, ErrorData> {
+        let result = self.negotiate_initialize(&request)?;
+        let mut info = request;
+        info.protocol_version = result.protocol_version.clone();
+        context.peer.set_peer_info(info);
+        Ok(result)
+    }
+
     async fn list_tools(
         &self,
-        _: Option<PaginatedRequestParams>,
+        request: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let mut tools: Vec<Tool> = self.offers()?.into_iter().map(|offer| offer.listed).collect();
-        tools.extend(own_tools());
+        one_page(request.as_ref())?;
+        let all = self.all()?;
+        let tools: Vec<Tool> = self.offers.listed(&all).chain(status::listed()).collect();
         Ok(ListToolsResult::with_all_items(tools))
     }
 
@@ -232,99 +212,105 @@ impl ServerHandler for Door {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let result = match request.name.as_ref() {
-            STATUS => self.status(request.arguments.as_ref(), false)?,
-            RESULT => self.status(request.arguments.as_ref(), true)?,
-            name => {
-                let offer = self.offers()?.into_iter().find(|offer| offer.listed.name == name);
-                let Some(offer) = offer else {
-                    let name = printable(name);
-                    return Err(ErrorData::invalid_params(
-                        format!("there is no tool `{name}` for this caller"),
-                        None,
-                    ));
-                };
-                self.call(offer, request.arguments, context).await?
+        let CallToolRequestParams { name, arguments, .. } = request;
+        let result = match name.as_ref() {
+            STATUS | RESULT => {
+                let with_result = name == RESULT;
+                let about =
+                    move |door: &Door| status::answer(&door.host, &door.principal, arguments.as_ref(), with_result);
+                self.read(about).await?
             }
+            name => self.call(name, arguments, &context).await?,
         };
         Ok(result.into())
     }
-}
 
-/// Whole numbers up to 2^53 are exact, and no tool has more steps.
-#[expect(clippy::cast_precision_loss, reason = "a progress bar's")]
-const fn exact(steps: u64) -> f64 {
-    steps as f64
-}
-
-/// The trace of a W3C `traceparent`: version, trace, parent, flags.
-fn trace(parent: &str) -> Option<TraceId> {
-    parent.split('-').nth(1)?.parse().ok()
-}
-
-fn failed(fault: &Fault) -> ErrorData {
-    tracing::error!(%fault, "the host could not do its work");
-    ErrorData::internal_error("the host could not do its work; its operator's log says why", None)
-}
-
-/// How a call stands, without a word of what people or services said.
-fn standing(story: &CallStory, runs: bool) -> Value {
-    let of = |word: &str| json!({ "call": story.call, "status": word });
-    let with = |word: &str, name: &str, more: Value| json!({ "call": story.call, "status": word, name: more });
-    if let Opening::Denied(denied) = &story.opening.what {
-        return with("refused", "code", json!(denied.refused.code));
+    async fn list_resources(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        one_page(request.as_ref())?;
+        Ok(ListResourcesResult::with_all_items(resources::listed(&self.all()?)))
     }
-    if let Some(finished) = &story.finished {
-        return match &finished.what.outcome {
-            End::Ok(_) => of("ok"),
-            End::ToolError(_) => of("tool-error"),
-            End::Refused(refused) => with("refused", "code", json!(refused.code)),
-            End::Trapped(refused) => with("failed", "code", json!(refused.code)),
-            End::Interrupted => of("interrupted"),
-        };
+
+    async fn list_resource_templates(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        one_page(request.as_ref())?;
+        Ok(ListResourceTemplatesResult::with_all_items(resources::templates()))
     }
-    match story.waiting() {
-        _ if runs => of("running"),
-        Some(hold) => with("held", "waits_for", json!(approvals::told(&hold.held.what.needs))),
-        None => of("interrupted"),
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let uri = request.uri;
+        let none = printable(&uri);
+        let contents = self
+            .read(move |door| match door.all() {
+                Ok(all) => resources::read(&door.host, &door.principal, &all, &uri),
+                Err(_) => Ok(None),
+            })
+            .await?;
+        match contents {
+            Some(contents) => Ok(ReadResourceResult::new(vec![contents]).into()),
+            None => Err(ErrorData::resource_not_found(
+                format!("there is no `{none}` for you; a call has a receipt once it has ended"),
+                None,
+            )),
+        }
+    }
+
+    /// What the protocol's library could not read: a method that there is not, or parameters that are not the method's.
+    async fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        _: RequestContext<RoleServer>,
+    ) -> Result<CustomResult, ErrorData> {
+        let method = request.method;
+        if is_a_method(&method) {
+            let message = format!("the parameters of `{method}` are not what it takes");
+            return Err(ErrorData::invalid_params(message, None));
+        }
+        let message = format!("there is no method `{}`", printable(&method));
+        Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None))
     }
 }
 
-/// The host's own tools: they read, and nothing else.
-fn own_tools() -> [Tool; 2] {
-    let of = |name: &'static str, title: &str, description: &'static str| {
-        let schema = |properties: Value, required: Value| {
-            let schema = json!({
-                "type": "object",
-                "properties": properties,
-                "required": required,
-            });
-            match schema {
-                Value::Object(schema) => Arc::new(schema),
-                _ => Arc::default(),
-            }
-        };
-        let call = json!({ "call": { "type": "string", "description": "The call's id, as a result had it." } });
-        let mut tool = Tool::new_with_raw(name, Some(description.into()), schema(call, json!(["call"])));
-        tool.title = Some(title.to_owned());
-        let status = json!({
-            "call": { "type": "string" },
-            "status": { "type": "string", "enum": ["running", "held", "interrupted", "ok", "tool-error", "refused", "failed"] },
-        });
-        tool.output_schema = Some(schema(status, json!(["call", "status"])));
-        tool.annotations = Some(ToolAnnotations::new().read_only(true).open_world(false));
-        tool
-    };
-    [
-        of(
-            STATUS,
-            "How a call stands",
-            "Says how one of your calls stands: running, held for people, or how it ended.",
-        ),
-        of(
-            RESULT,
-            "What came of a call",
-            "Says how one of your calls stands, with its value once it has one.",
-        ),
-    ]
+/// Whether a request of this method could be one that is served.
+fn is_a_method(method: &str) -> bool {
+    matches!(
+        method,
+        "initialize"
+            | "server/discover"
+            | "ping"
+            | "tools/list"
+            | "tools/call"
+            | "resources/list"
+            | "resources/templates/list"
+            | "resources/read"
+    )
+}
+
+/// Whether a request opens a session, or needs none.
+pub(crate) fn needs_no_session(request: &ClientRequest) -> bool {
+    matches!(
+        request,
+        ClientRequest::InitializeRequest(_) | ClientRequest::PingRequest(_) | ClientRequest::DiscoverRequest(_)
+    )
+}
+
+/// Lists are one page, so there is no cursor that anybody was given.
+fn one_page(request: Option<&PaginatedRequestParams>) -> Result<(), ErrorData> {
+    match request.and_then(|request| request.cursor.as_ref()) {
+        None => Ok(()),
+        Some(_) => Err(ErrorData::invalid_params(
+            "there is no such cursor: the list is one page",
+            None,
+        )),
+    }
 }

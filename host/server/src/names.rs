@@ -1,19 +1,24 @@
 //! What functions are called over MCP.
 //!
 //! A name there is 1 to 64 of `[A-Za-z0-9_-]`, which is what every client takes; a function's is its tool's name, `_`, and its id with
-//! `_` for every other character. Two functions that would be called the same, and one whose name would be too long, have the
-//! beginning of a digest of tool and function behind it: then no tool that is added later takes another's name.
+//! `_` for every other character. Two functions that would be called the same, one whose name would be too long, and one that would be
+//! called like the host's own tools, have the beginning of a digest of tool and function behind it. So a name means one function, and as
+//! long as that is there, no tool that is added takes its name: at most the name is gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ambit_core::digest::Digest;
+use ambit_core::guard;
 
 /// The most characters that every client takes.
 const LONGEST: usize = 64;
-/// How much of the digest is behind a name: 40 bits, and what is named by chance alike is told apart by more.
-const MARK: usize = 10;
+/// How much of the digest is behind a name: 64 bits, which nobody meets by chance.
+const MARK: usize = 16;
+/// What the host's own tools begin with.
+pub(crate) const OWN: &str = "ambit_";
 
-/// Names for these functions, each a tool and a function of it, by those. Whatever else there is, a name means one function.
+/// Names for these functions, each a tool and a function of it, by those. Whatever else there is, a name means one function. Functions
+/// that would have one name for all that, which somebody would have to want, have none.
 pub(crate) fn names<'f>(functions: impl Iterator<Item = (&'f str, &'f str)>) -> BTreeMap<(&'f str, &'f str), String> {
     let functions: BTreeSet<_> = functions.collect();
     let mut users: BTreeMap<String, usize> = BTreeMap::new();
@@ -22,17 +27,24 @@ pub(crate) fn names<'f>(functions: impl Iterator<Item = (&'f str, &'f str)>) -> 
     }
     let name = |tool: &str, function: &str| {
         let plain = plain(tool, function);
-        let alone = users.get(&plain).is_none_or(|users| *users == 1) && !looks_marked(&plain);
-        if alone && plain.len() <= LONGEST {
+        let alone = users.get(&plain).is_none_or(|users| *users == 1);
+        let free = guard!("mcp.name-alone", alone && !looks_marked(&plain)) && !plain.starts_with(OWN);
+        if free && plain.len() <= LONGEST {
             plain
         } else {
             marked(&plain, tool, function)
         }
     };
-    functions
+    let named = functions
         .into_iter()
-        .map(|(tool, function)| ((tool, function), name(tool, function)))
-        .collect()
+        .map(|(tool, function)| ((tool, function), name(tool, function)));
+    let mut named: BTreeMap<_, _> = named.collect();
+    let mut owners: BTreeMap<String, usize> = BTreeMap::new();
+    for name in named.values() {
+        *owners.entry(name.clone()).or_default() += 1;
+    }
+    named.retain(|_, name| guard!("mcp.name-alone", owners.get(name).is_some_and(|owners| *owners == 1)));
+    named
 }
 
 fn plain(tool: &str, function: &str) -> String {
@@ -57,6 +69,8 @@ fn marked(plain: &str, tool: &str, function: &str) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    use proptest::prelude::*;
+
     use super::*;
 
     fn of<'f>(functions: &[(&'f str, &'f str)]) -> Vec<String> {
@@ -88,6 +102,13 @@ mod tests {
     }
 
     #[test]
+    fn no_function_is_called_like_the_host_s_own_tools() {
+        let names = of(&[("ambit", "call.status"), ("ambit", "call-status")]);
+        assert!(names.iter().all(|name| name != "ambit_call_status"), "{names:?}");
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), 2);
+    }
+
+    #[test]
     fn trap_18_every_name_is_one_that_clients_take() {
         let long = "x".repeat(200);
         let names = of(&[("tool", &long), (&long, "f"), ("tool", "grüße.an"), ("t", "i.get%user")]);
@@ -95,6 +116,39 @@ mod tests {
         for name in names {
             let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
             assert!((1..=LONGEST).contains(&name.len()) && name.bytes().all(fits), "{name}");
+        }
+    }
+
+    /// Few letters, so that many would be called the same.
+    fn functions() -> impl Strategy<Value = BTreeSet<(String, String)>> {
+        let tool = "[ab_]{1,3}";
+        let function = "[ab._%]{1,4}|[ab]_[0-9a-f]{16}|[a.]{60,70}";
+        proptest::collection::btree_set((tool, function), 1..12)
+    }
+
+    fn named(functions: &BTreeSet<(String, String)>) -> BTreeMap<(&str, &str), String> {
+        names(
+            functions
+                .iter()
+                .map(|(tool, function)| (tool.as_str(), function.as_str())),
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_means_one_function_and_goes_on_meaning_it(some in functions(), more in functions()) {
+            let both: BTreeSet<_> = some.union(&more).cloned().collect();
+            let (before, after) = (named(&some), named(&both));
+            prop_assert_eq!(before.len(), some.len());
+            prop_assert_eq!(before.values().collect::<BTreeSet<_>>().len(), before.len());
+            for (function, name) in &before {
+                let owner = after.iter().find(|(_, other)| *other == name);
+                prop_assert!(owner.is_none_or(|(owner, _)| owner == function), "{} goes to another", name);
+            }
+            for name in after.values() {
+                let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+                prop_assert!((1..=LONGEST).contains(&name.len()) && name.bytes().all(fits), "{}", name);
+            }
         }
     }
 }

@@ -150,6 +150,7 @@ pub(super) fn request(tool: &str, function: &str, args: &str) -> CallRequest {
         trace: None,
         narrowing: ambit_core::grant::Narrowing::default(),
         listener: None,
+        cancel: None,
     }
 }
 

@@ -87,6 +87,7 @@ impl Kind {
             trace: None,
             narrowing: Narrowing::default(),
             listener: None,
+            cancel: None,
         }
     }
 }

@@ -43,6 +43,7 @@ pub(crate) fn run(args: &Call, home: &Path, out: Output) -> Result<Exit, Failure
             .map_err(Failure::usage)?,
         narrowing: Narrowing::default(),
         listener: None,
+        cancel: None,
     };
     let slip = slip(args.agent.as_deref(), &config);
     // A component that is new here is compiled first.

@@ -172,7 +172,7 @@ fn how(outcome: &Outcome) -> String {
         Outcome::InDoubt(Doubt::Connection) => "in doubt (the connection broke)".to_owned(),
         Outcome::InDoubt(Doubt::Answer) => "in doubt (the answer could not be read)".to_owned(),
         Outcome::InDoubt(Doubt::Restart) => "in doubt (the host ended)".to_owned(),
-        Outcome::InDoubt(Doubt::Stopped) => "in doubt (stopped by an operator)".to_owned(),
+        Outcome::InDoubt(Doubt::Stopped) => "in doubt (stopped)".to_owned(),
     }
 }
 

@@ -8,7 +8,6 @@ use ambit_core::manifest::{Function, Manifest};
 use ambit_runtime::config::lock::Lock;
 use ambit_runtime::config::nearest;
 use ambit_runtime::home;
-use serde_json::json;
 
 use super::approvals::unusable;
 use super::tools::read_component;
@@ -23,8 +22,8 @@ pub(crate) fn run(args: &Inspect, home: &Path, out: Output) -> Result<Exit, Fail
         .map(|name| manifest.function(name).map_err(unusable))
         .transpose()?;
     match chosen {
-        Some(function) => out.result(&describe_function(function), |w| print_schemas(function, w))?,
-        None => out.result(&describe(&manifest), |w| print(&manifest, w))?,
+        Some(function) => out.result(&function.contract(), |w| print_schemas(function, w))?,
+        None => out.result(&manifest.contract(|_| true), |w| print(&manifest, w))?,
     }
     Ok(Exit::Done)
 }
@@ -47,36 +46,6 @@ fn manifest(tool: &str, home: &Path) -> Result<Manifest, Failure> {
         (None, []) => "The home has no tool. Name a component's file, or another home with --home DIR.".to_owned(),
         (None, tools) => format!("The tools of the home: {}.", tools.join(", ")),
     }))
-}
-
-fn describe(manifest: &Manifest) -> serde_json::Value {
-    json!({
-        "digest": manifest.digest,
-        "package": manifest.package,
-        "version": manifest.version,
-        "world": manifest.world,
-        "docs": manifest.docs,
-        "imports": manifest.imports.iter().map(|import| json!({
-            "label": import.label,
-            "interface": import.interface,
-            "scope": import.scope.as_ref().map(ToString::to_string),
-            "docs": import.docs,
-        })).collect::<Vec<_>>(),
-        "functions": manifest.functions.iter().map(describe_function).collect::<Vec<_>>(),
-    })
-}
-
-fn describe_function(function: &Function) -> serde_json::Value {
-    json!({
-        "id": function.id,
-        "tier": function.declared.tier.to_string(),
-        "undo": function.declared.undo,
-        "idempotent": function.declared.idempotent,
-        "docs": function.docs,
-        "input_schema": function.input_schema,
-        "output_schema": function.output_schema,
-        "error_schema": function.error_schema,
-    })
 }
 
 /// What it declares, on a page.

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use ambit_runtime::config::Config;
 use ambit_runtime::host::{Host, HostOptions};
-use ambit_server::mcp::{self, DoorError, Who};
+use ambit_server::mcp::Who;
+use ambit_server::stdio::{self, DoorError};
 
 use super::{call, run};
 use crate::args::Serve;
@@ -25,12 +26,9 @@ pub(crate) fn run(args: &Serve, home: &Path) -> Result<Exit, Failure> {
     drop(opening);
     host.warnings().iter().for_each(output::warn);
     call::interrupted(&host)?;
-    match mcp::serve_stdio(host, who) {
+    match stdio::serve(&host, who) {
         Ok(()) => Ok(Exit::Done),
         Err(DoorError::Refused(refusal)) => Err(Failure::from(refusal)),
-        Err(error @ DoorError::Protocol(_)) => Err(Failure::usage(error.to_string()).advise(
-            "ambit serve --stdio is started by an agent's program, which speaks MCP over its input and output.",
-        )),
-        Err(error @ DoorError::Io(_)) => Err(Failure::internal(error.to_string())),
+        Err(error @ (DoorError::Io(_) | DoorError::Ledger(_))) => Err(Failure::internal(error.to_string())),
     }
 }

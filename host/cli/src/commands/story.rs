@@ -486,7 +486,7 @@ const fn why_in_doubt(doubt: Doubt) -> &'static str {
         Doubt::Connection => "the connection broke after the request had begun",
         Doubt::Answer => "an answer came that could not be read",
         Doubt::Restart => "the host ended before it knew",
-        Doubt::Stopped => "an operator stopped the call before its answer came",
+        Doubt::Stopped => "the call was stopped before its answer came",
     }
 }
 

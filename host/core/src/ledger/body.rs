@@ -768,7 +768,7 @@ pub enum Stage {
     Run,
     /// Its tool was not found, or is not the accepted one.
     Tool,
-    /// An operator has stopped its agent, tool, connection or all.
+    /// An operator has stopped its agent, tool, connection or all, or its caller has taken it back.
     Stopped,
     /// Its function was not found.
     Function,
@@ -1275,7 +1275,7 @@ pub enum Doubt {
     Answer,
     /// The host ended before it could record an outcome.
     Restart,
-    /// An operator stopped the call before its answer came.
+    /// An operator stopped the call, or its caller took it back, before its answer came.
     Stopped,
 }
 

@@ -32,6 +32,7 @@
     reason = "ids of wit-parser's arenas index the Resolve they came from"
 )]
 
+mod contract;
 mod decode;
 mod diff;
 mod docs;

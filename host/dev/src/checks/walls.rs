@@ -22,7 +22,7 @@ const WALLS: [Wall; 3] = [
     },
     Wall {
         package: "ambit-core",
-        never: &["ambit-runtime", "ambit", "ambit-tests"],
+        never: &["ambit-runtime", "ambit-server", "ambit", "ambit-tests"],
         why: "the core knows nothing of what uses it",
     },
     Wall {
@@ -30,6 +30,7 @@ const WALLS: [Wall; 3] = [
         never: &[
             "ambit-core",
             "ambit-runtime",
+            "ambit-server",
             "ambit",
             "ambit-tests",
             "wasmtime",

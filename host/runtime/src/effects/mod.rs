@@ -200,7 +200,7 @@ pub(crate) struct Beginning {
 enum Missed {
     /// A rule refused it before its intent. Not recorded yet.
     Refused(Refusal),
-    /// A kill came before its intent. Not recorded yet; the call ends here.
+    /// A kill, or its caller's word, came before its intent. Not recorded yet; the call ends here.
     Killed(Refusal),
     /// A dry run ends at it. Not recorded yet.
     Ends(Refusal),
@@ -884,18 +884,18 @@ fn effect_digest(admitted: &Admitted, spend: Spend, commitment: &Digest) -> Dige
     effect.digest(commitment)
 }
 
-/// A stop's refusal: a kill ends the call, safe mode pauses it.
+/// A stop's refusal: a kill ends the call, and so does its caller; safe mode pauses it.
 fn stopped(refusal: Refusal) -> Missed {
     match refusal.code {
-        Code::Killed => Missed::Killed(refusal),
+        Code::Killed | Code::Cancelled => Missed::Killed(refusal),
         Code::SafeMode => Missed::Paused(refusal),
         _ => Missed::Refused(refusal),
     }
 }
 
-/// Whether an operator's stop refused, and no rule about the effect itself.
+/// Whether a stop refused, an operator's or the caller's, and no rule about the effect itself.
 pub(crate) const fn is_a_stop(refusal: &Refusal) -> bool {
-    matches!(refusal.code, Code::Killed | Code::SafeMode)
+    matches!(refusal.code, Code::Killed | Code::Cancelled | Code::SafeMode)
 }
 
 fn amount(spend: Spend) -> Option<Amount> {

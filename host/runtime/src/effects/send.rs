@@ -354,7 +354,7 @@ impl CallEffects {
             What::NotSent(refusal) => {
                 self.refusals.push(refusal.clone());
                 Err(match refusal.code {
-                    Code::Killed => Missed::Over(refusal),
+                    Code::Killed | Code::Cancelled => Missed::Over(refusal),
                     _ => Missed::NotSent(refusal),
                 })
             }

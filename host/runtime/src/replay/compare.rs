@@ -20,6 +20,8 @@ pub enum By {
     Time,
     /// An operator stopped it.
     Operator,
+    /// Its caller took it back.
+    TakenBack,
     /// The host ended before it did.
     HostEnd,
     /// It has no end yet: it runs, or the host ended and nobody went on with it.
@@ -39,6 +41,7 @@ impl By {
         match self {
             Self::Time => "time",
             Self::Operator => "operator",
+            Self::TakenBack => "cancelled",
             Self::HostEnd => "host-end",
             Self::Open => "open",
             Self::Paused => "paused",
@@ -53,6 +56,7 @@ impl fmt::Display for By {
         match self {
             Self::Time => f.write_str("its time was up"),
             Self::Operator => f.write_str("an operator stopped it"),
+            Self::TakenBack => f.write_str("its caller took it back"),
             Self::HostEnd => f.write_str("the host ended"),
             Self::Open => f.write_str("no more is recorded: it has not ended"),
             Self::Paused => f.write_str("safe mode paused it"),
@@ -177,6 +181,7 @@ const fn from_outside(code: Code) -> Option<By> {
     match code {
         Code::Time => Some(By::Time),
         Code::Killed => Some(By::Operator),
+        Code::Cancelled => Some(By::TakenBack),
         Code::Tool
         | Code::Function
         | Code::Config

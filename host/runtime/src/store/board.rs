@@ -80,7 +80,8 @@ impl Running {
         }
     }
 
-    fn stop(&self, refusal: Refusal) {
+    /// Ends it, for an operator or its caller.
+    pub(crate) fn stop(&self, refusal: Refusal) {
         // The first stop is the reason; later ones change nothing.
         drop(self.stopped.set(refusal));
         self.told.notify_waiters();
@@ -247,7 +248,7 @@ impl Leave {
         }
     }
 
-    /// Waits until a kill ends the call that it is of. Safe mode ends nothing that has begun.
+    /// Waits until a kill, or its caller, ends the call that it is of. Safe mode ends nothing that has begun.
     pub(crate) async fn stopped(&self) -> Refusal {
         match &self.running {
             Some(running) => running.stopped().await,

@@ -1,0 +1,84 @@
+//! Taking a call back: how whoever made it has it end.
+//!
+//! It ends as by an operator's kill: a guest that computes stops at its next tick, of a millisecond; of a request that has left, nobody
+//! waits for the answer, and it is in doubt. The ledger has the end, with the code `cancelled`. Nothing that has happened is undone by it.
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use ambit_core::error::{Code, Refusal};
+use ambit_core::guard;
+use parking_lot::Mutex;
+
+use crate::store::Running;
+
+/// A caller's way to take its call back. Cheap to clone: all clones are one, and what is taken back stays so.
+///
+/// It is put into a [`CallRequest`](crate::call::CallRequest); each call that is made with it ends.
+#[derive(Clone, Default)]
+pub struct Cancel(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    cancelled: bool,
+    running: Vec<Weak<Running>>,
+}
+
+impl Cancel {
+    /// Of a call that is to be made.
+    #[must_use]
+    pub fn new() -> Cancel {
+        Cancel::default()
+    }
+
+    /// Ends what runs, and lets nothing begin. Does not wait.
+    pub fn cancel(&self) {
+        let mut state = self.0.lock();
+        state.cancelled = true;
+        for running in state.running.drain(..).filter_map(|running| running.upgrade()) {
+            if !guard!("call.cancelled", false) {
+                running.stop(taken_back());
+            }
+        }
+    }
+
+    /// Whether it was taken back.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.lock().cancelled
+    }
+
+    /// That it was not.
+    pub(crate) fn check(&self) -> Result<(), Refusal> {
+        match self.is_cancelled() {
+            true => Err(taken_back()),
+            false => Ok(()),
+        }
+    }
+
+    /// Lets a call be found by it. Under the same lock as taking back: whichever comes first, the call ends.
+    ///
+    /// # Errors
+    /// [`Code::Cancelled`] where it was taken back before it began.
+    pub(crate) fn attach(&self, running: &Arc<Running>) -> Result<(), Refusal> {
+        let mut state = self.0.lock();
+        if state.cancelled && !guard!("call.cancelled-before", false) {
+            return Err(taken_back());
+        }
+        state.running.retain(|running| running.strong_count() > 0);
+        state.running.push(Arc::downgrade(running));
+        Ok(())
+    }
+}
+
+/// What is recorded, and told to whoever still listens.
+fn taken_back() -> Refusal {
+    Refusal::new(Code::Cancelled, "its caller took the call back")
+        .advise("what it had done by then stays done; its record says how far it came")
+}
+
+impl fmt::Debug for Cancel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Cancel").field(&self.is_cancelled()).finish()
+    }
+}

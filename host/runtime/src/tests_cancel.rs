@@ -1,0 +1,187 @@
+//! What a caller takes back, in whole calls, and what it is shown of what it may call and of its own calls.
+
+use std::time::Instant;
+
+use ambit_core::ledger::body::{Doubt, End, Outcome as EffectOutcome, Stage};
+use ambit_core::ledger::story::{EffectStory, Opening};
+
+use super::*;
+use crate::cancel::Cancel;
+use crate::replay::By;
+
+/// A guest may compute for longer than it takes to end it.
+const LONG: &str = "[limits]\nfuel = 4000000000000000\nwall_ms = 5000\nupstream_ms = 10000\n";
+/// What taking back has to end a call in.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
+fn with(cancel: &Cancel, function: &str) -> CallRequest {
+    CallRequest {
+        cancel: Some(cancel.clone()),
+        ..request(function)
+    }
+}
+
+/// Takes a call back once `under_way`, and says how long after that it had its end on the ledger.
+fn taken_back(host: &Host, function: &str, under_way: impl Fn() -> bool) -> (Answer, Duration) {
+    let cancel = Cancel::new();
+    thread::scope(|scope| {
+        let call = scope.spawn(|| {
+            let answer = host.call(with(&cancel, function)).unwrap();
+            (answer, Instant::now())
+        });
+        let began = Instant::now();
+        while host.shared.store.board().running().is_empty() || !under_way() {
+            assert!(began.elapsed() < Duration::from_secs(20), "it does not happen");
+            thread::sleep(Duration::from_millis(1));
+        }
+        thread::sleep(Duration::from_millis(20));
+        let at = Instant::now();
+        cancel.cancel();
+        let (answer, ended) = call.join().unwrap();
+        (answer, ended.saturating_duration_since(at))
+    })
+}
+
+/// The best of a few: a machine that is busy with something else says nothing about this one.
+fn at_once(mut measure: impl FnMut() -> Duration) {
+    let took: Vec<Duration> = (0..8).map(|_| measure()).take_while(|took| *took >= AT_ONCE).collect();
+    assert!(took.len() < 8, "{took:?}");
+}
+
+#[test]
+fn a_caller_that_takes_its_call_back_ends_its_guest() {
+    let folder = tempfile::tempdir().unwrap();
+    home(folder.path(), &Service::start(), LONG);
+    let host = open(folder.path()).unwrap();
+    let mut calls = Vec::new();
+    at_once(|| {
+        let (answer, took) = taken_back(&host, "spin", || true);
+        assert_eq!(stopped(&answer).map(|refusal| refusal.code), Some(Code::Cancelled));
+        let story = host.reader().unwrap().story(answer.call.as_str()).unwrap();
+        let end = story.finished.unwrap().what.outcome;
+        assert!(matches!(end, End::Refused(refused) if refused.code == Code::Cancelled));
+        calls.push(answer.call);
+        took
+    });
+    drop(host);
+    // As any end from outside: it is the same up to there.
+    for call in calls {
+        holds::in_order(folder.path(), call.as_str());
+        let again = replayed::replayed(folder.path(), call.as_str());
+        assert_eq!(again.stopped.map(|stopped| stopped.by), Some(By::TakenBack));
+        assert!(again.diverged.is_none(), "{again:?}");
+    }
+}
+
+/// A request that has left is in doubt, and nobody waits for its answer.
+#[test]
+fn a_caller_that_takes_its_call_back_leaves_what_was_sent_in_doubt() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::that(|stream, seen| {
+        hang_up(stream.try_clone().unwrap(), seen);
+        // Open for as long as the process.
+        std::mem::forget(stream);
+    });
+    home(folder.path(), &service, LONG);
+    let host = open(folder.path()).unwrap();
+    at_once(|| {
+        let before = service.requests();
+        let (answer, took) = taken_back(&host, "both", || service.requests() > before);
+        assert_eq!(stopped(&answer).map(|refusal| refusal.code), Some(Code::Cancelled));
+        let story = host.reader().unwrap().story(answer.call.as_str()).unwrap();
+        assert_eq!(story.effects.len(), 1, "it does not go on to the next");
+        let Some(EffectStory::Intended {
+            outcome: Some(outcome), ..
+        }) = story.effects.get(&1)
+        else {
+            panic!("{story:?}");
+        };
+        assert_eq!(outcome.what.outcome, EffectOutcome::InDoubt(Doubt::Stopped));
+        took
+    });
+}
+
+#[test]
+fn what_is_taken_back_before_it_began_does_not_begin() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    home(folder.path(), &service, &format!("{LONG}concurrent_calls = 1\n"));
+    let host = open(folder.path()).unwrap();
+    let cancel = Cancel::new();
+    cancel.cancel();
+    assert!(cancel.is_cancelled());
+    let answer = host.call(with(&cancel, "post")).unwrap();
+    assert_eq!(stopped(&answer).map(|refusal| refusal.code), Some(Code::Cancelled));
+    let story = host.reader().unwrap().story(answer.call.as_str()).unwrap();
+    assert!(matches!(story.opening.what, Opening::Denied(denied) if denied.stage == Stage::Stopped));
+    // Nor what waits for its turn.
+    let place = host.shared.place().unwrap();
+    let cancel = Cancel::new();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| host.call(with(&cancel, "post")).unwrap());
+        thread::sleep(Duration::from_millis(50));
+        assert!(!waiting.is_finished());
+        cancel.cancel();
+        let answer = waiting.join().unwrap();
+        assert_eq!(stopped(&answer).map(|refusal| refusal.code), Some(Code::Cancelled));
+    });
+    drop(place);
+    assert_eq!(service.requests(), 0);
+    // What is over has nothing to take back.
+    let cancel = Cancel::new();
+    assert!(stopped(&host.call(with(&cancel, "get")).unwrap()).is_none());
+    cancel.cancel();
+}
+
+#[test]
+fn what_policy_does_not_permit_is_not_offered() {
+    let folder = tempfile::tempdir().unwrap();
+    home(folder.path(), &Service::start(), "");
+    let policy = "@id(\"reads\") permit (principal, action == Action::\"call\", resource == Function::\"things/get\");";
+    std::fs::write(folder.path().join("policy/main.cedar"), policy).unwrap();
+    let host = open(folder.path()).unwrap();
+    let offers = host.offers("assistant", Some("ada"), Mode::Execute, None).unwrap();
+    let permitted: Vec<&str> = offers
+        .iter()
+        .filter(|offer| offer.permitted)
+        .map(|offer| offer.function.id.as_str())
+        .collect();
+    assert_eq!(permitted, ["get"]);
+    let all: Vec<&str> = offers.iter().map(|offer| offer.function.id.as_str()).collect();
+    assert_eq!(
+        all,
+        ["get", "post", "twice", "tell", "both", "spin", "late"],
+        "in the component's order"
+    );
+    assert!(host.offers("nobody", None, Mode::Execute, None).is_err());
+}
+
+#[test]
+fn a_caller_sees_its_own_calls_and_no_others() {
+    let folder = tempfile::tempdir().unwrap();
+    home(
+        folder.path(),
+        &Service::start(),
+        "[agent.other]\nteam = \"support\"\ntenant = \"acme\"\n",
+    );
+    let host = open(folder.path()).unwrap();
+    let answer = host.call(request("get")).unwrap();
+    let call = answer.call.as_str();
+    let own = host.principal("assistant", Some("ada")).unwrap();
+    let (story, runs) = host.own_call(call, &own).unwrap().unwrap();
+    assert_eq!((story.call.as_str(), runs), (call, false));
+    for other in [
+        host.principal("assistant", None).unwrap(),
+        host.principal("other", None).unwrap(),
+    ] {
+        assert!(host.own_call(call, &other).unwrap().is_none());
+    }
+    for none in [&format!("c_{}", "a".repeat(26)), "", "c_", &call[..20], "%"] {
+        assert!(host.own_call(none, &own).unwrap().is_none(), "{none}");
+    }
+    // The entry that its receipt proves.
+    let end = host.end_entry(call).unwrap();
+    assert_eq!(end.index, story.finished.unwrap().stamp.index());
+    let entry = host.reader().unwrap().entry(end.index).unwrap();
+    assert_eq!(end.digest, ambit_core::digest::Digest::of(entry.bytes()));
+}
