@@ -1564,6 +1564,7 @@ mod made_up {
 
     pub(super) fn accepted(letter: &str, reserved: Vec<Reservation>) -> EntryDraft {
         let body = CallAccepted {
+            by: None,
             letter: None,
             asked: asked(),
             reserved,

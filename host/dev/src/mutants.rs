@@ -20,7 +20,11 @@ use crate::stamp::{Inputs, files_below};
 /// The time that one test may take with a guard off: one that ends by its guard alone may then run for ever.
 const LIMIT: Duration = Duration::from_secs(20);
 /// Where guards are, and where the tests of each are.
-const CRATES: [(&str, &str); 2] = [("core", "ambit-core"), ("runtime", "ambit-runtime")];
+const CRATES: [(&str, &str); 3] = [
+    ("core", "ambit-core"),
+    ("runtime", "ambit-runtime"),
+    ("server", "ambit-server"),
+];
 
 /// What the check found.
 pub(crate) struct Found {
@@ -105,7 +109,7 @@ fn rules(path: &Path) -> Outcome<Vec<Rule>> {
     Ok(rules)
 }
 
-const SHAPE: &str = "{ rule = \"…\", test = \"core/… or runtime/…\" } and perhaps `switch = false`";
+const SHAPE: &str = "{ rule = \"…\", test = \"core/…, runtime/… or server/…\" } and perhaps `switch = false`";
 
 impl Rule {
     fn read(name: &str, value: &toml::Value) -> Option<Self> {
@@ -163,7 +167,7 @@ fn build(place: &Place, live: &mut Live) -> Outcome<BTreeMap<String, PathBuf>> {
     cargo
         .args([
             "test",
-            // All of it, though two crates are run: another selection would have other features of the dependencies, and build them
+            // All of it, though three crates are run: another selection would have other features of the dependencies, and build them
             // again.
             "--workspace",
             "--lib",

@@ -18,12 +18,14 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use ambit_core::error::{Code, Refusal, printable};
+use ambit_core::identity::key::ApiKey;
 use ambit_core::stop::{self, Stop};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
+use crate::api_keys;
 use crate::home;
 use crate::host::OpenError;
 use crate::stops::{self, Done, Runs};
@@ -78,6 +80,11 @@ pub enum Request {
         /// The person's name.
         name: String,
     },
+    /// Do something about a key that an agent is known by over HTTP.
+    Key {
+        /// What.
+        what: api_keys::Act,
+    },
 }
 
 /// What an operator is answered.
@@ -90,6 +97,8 @@ pub enum Answer {
     Status(Status),
     /// A person was enrolled or revoked.
     Person(String),
+    /// What a key is now.
+    Key(Box<ApiKey>),
     /// It is not done, and why.
     Refused(Refusal),
     /// The host could not do it.
@@ -120,6 +129,7 @@ fn perform(store: &Store, request: Request) -> Result<Answer, OpenError> {
             pid: std::process::id(),
             calls: stops::runs(store),
         }),
+        Request::Key { what } => Answer::Key(Box::new(api_keys::perform(store, what)?)),
         Request::Enrol { key } => Answer::Person(home::enrol(store, &key)?),
         Request::Revoke { name } => {
             home::revoke(store, &name)?;

@@ -1,9 +1,12 @@
 //! The doors of a host for agents.
 //!
+//! [`identity`] says who is on the other side of a request over HTTP, by a token of an issuer or a key of the home.
+//!
 //! [`mcp`] is the Model Context Protocol: an agent sees the functions that policy lets it call, and calls them. Nothing on this
 //! channel grants, approves or configures anything: what it can do is [`Host::call`](ambit_runtime::host::Host::call), as the one
 //! caller that the operator chose, and look at that caller's own calls.
 
+pub mod identity;
 pub mod mcp;
 mod names;
 mod offer;

@@ -15,7 +15,7 @@ use super::{StoreError, home};
 /// `Ambt`, in the database's header.
 const APPLICATION: i64 = 0x416d_6274;
 /// The only format that this version reads and writes.
-pub(super) const FORMAT: i64 = 4;
+pub(super) const FORMAT: i64 = 5;
 /// Bytes of a database page. Fixed, so that a quota in bytes is a number of pages.
 pub(super) const PAGE: u64 = 4096;
 /// How long to wait for a reader that recovers the write-ahead log.
@@ -193,6 +193,13 @@ CREATE TABLE undone(
 CREATE TABLE persons(
   name TEXT PRIMARY KEY,
   key TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Keys that agents are known by over HTTP, good or over, as their entries made them: JSON. No secret is in it.
+CREATE TABLE api_keys(
+  key TEXT PRIMARY KEY,
+  idx INTEGER NOT NULL UNIQUE,
+  state TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- What each person last said about who votes in their stead. A row stays when it is over: what was said before does not count again.

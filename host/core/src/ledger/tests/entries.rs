@@ -132,6 +132,7 @@ fn an_erasure_names_its_calls() {
 fn absent_values_are_left_out() {
     let bare = CallDenied {
         args: None,
+        by: None,
         function: None,
         mode: None,
         refused: Refused {

@@ -348,6 +348,7 @@ fn accepted() -> Body {
     }];
     CallAccepted {
         asked: asked(),
+        by: Some(ShownBy::Token(TokenShown::new("acme", Some("jti-1")))),
         letter: None,
         reserved,
         rules: vec!["support-calls".into()],
@@ -361,6 +362,7 @@ fn accepted() -> Body {
 fn denied() -> Body {
     CallDenied {
         args: Some(digest("args")),
+        by: Some(ShownBy::Key(format!("k_{}", "a".repeat(26)))),
         function: Some("refunds.create".into()),
         mode: Some(Mode::Execute),
         refused: refusal(Code::Policy),

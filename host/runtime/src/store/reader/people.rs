@@ -1,13 +1,14 @@
 //! What waits for people, and the people.
 
 use ambit_core::digest::Digest;
+use ambit_core::identity::key::ApiKey;
 use ambit_core::ledger::Body;
 use rusqlite::params;
 
 use super::{Reader, work};
 use crate::store::StoreError;
 use crate::store::books::{Delegated, Held, Work};
-use crate::store::tables::{delegated, held, index};
+use crate::store::tables::{api_key_of_row, delegated, held, index};
 
 /// A person who may approve.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,26 @@ pub struct Person {
 }
 
 impl Reader {
+    /// A key that an agent is known by over HTTP, good or over; none where there is none of that id.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn api_key(&self, id: &str) -> Result<Option<ApiKey>, StoreError> {
+        let sql = "SELECT state FROM api_keys WHERE key = ?1";
+        let state = self.all(sql, [id], |row| row.get::<_, String>(0))?;
+        state.first().map(|state| api_key_of_row(state)).transpose()
+    }
+
+    /// All keys that agents were given, good or over, in the order in which they were.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
+        let sql = "SELECT state FROM api_keys ORDER BY idx";
+        let states = self.all(sql, [], |row| row.get::<_, String>(0))?;
+        states.iter().map(|state| api_key_of_row(state)).collect()
+    }
+
     /// Who lost their key, each with the index of the entry that says so, in order.
     ///
     /// # Errors
