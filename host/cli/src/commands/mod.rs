@@ -13,6 +13,7 @@ pub(crate) mod dead_letters;
 pub(crate) mod erase;
 pub(crate) mod init;
 pub(crate) mod inspect;
+pub(crate) mod keys;
 pub(crate) mod kill;
 mod pending;
 pub(crate) mod person;

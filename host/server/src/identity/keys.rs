@@ -22,16 +22,18 @@ const LONGEST_MS: u64 = 24 * 3_600_000;
 /// And this long where the document says nothing.
 const USUAL_MS: u64 = 3_600_000;
 /// Between two attempts to fetch, whatever tokens come: made-up names of keys must not make this host press its issuer.
-const BETWEEN_MS: u64 = 30_000;
+pub(super) const BETWEEN_MS: u64 = 30_000;
 /// For how long old keys are used while newer ones cannot be had.
 const KEPT_MS: u64 = 12 * 3_600_000;
 /// How long a fetch takes at most, each document.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Keys with their times, in milliseconds since some moment of this process.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Cached {
     keys: Arc<KeySet>,
+    /// [`BETWEEN_MS`], but in tests.
+    between: u64,
     /// Until then they are as good as fetched; none where they never were.
     fresh: Option<u64>,
     /// When it was last tried to fetch them.
@@ -53,7 +55,7 @@ impl Cached {
     /// What to do at `now` for a token whose key is among those that are kept, or is not.
     fn plan(&self, now: u64, known: bool) -> Plan {
         let tried = self.tried.map(|tried| now.saturating_sub(tried));
-        let may_fetch = guard!("identity.fetch-rate", tried.is_none_or(|ago| ago >= BETWEEN_MS));
+        let may_fetch = guard!("identity.fetch-rate", tried.is_none_or(|ago| ago >= self.between));
         let Some(fresh) = self.fresh else {
             return if may_fetch { Plan::Fetch } else { Plan::Refuse };
         };
@@ -85,12 +87,18 @@ pub(super) struct Provider {
 }
 
 impl Provider {
-    pub(super) fn new(host: &Host, config: &IssuerConfig) -> Provider {
+    /// `between` is how long it waits between two attempts to fetch keys, in milliseconds: [`BETWEEN_MS`], but in tests.
+    pub(super) fn new(host: &Host, config: &IssuerConfig, between: u64) -> Provider {
         Provider {
             host: host.clone(),
             config: config.clone(),
             began: Instant::now(),
-            cached: Mutex::default(),
+            cached: Mutex::new(Cached {
+                keys: Arc::default(),
+                between,
+                fresh: None,
+                tried: None,
+            }),
             fetching: tokio::sync::Mutex::default(),
         }
     }
@@ -235,9 +243,10 @@ mod tests {
 
     fn cached(fresh: Option<u64>, tried: Option<u64>) -> Cached {
         Cached {
+            keys: Arc::default(),
+            between: BETWEEN_MS,
             fresh,
             tried,
-            ..Cached::default()
         }
     }
 

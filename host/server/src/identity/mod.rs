@@ -13,6 +13,7 @@ mod challenge;
 mod keys;
 mod signature;
 #[cfg(test)]
+#[expect(clippy::disallowed_types, reason = "an issuer on loopback")]
 mod tests;
 
 use std::collections::BTreeSet;
@@ -37,7 +38,7 @@ use serde_json::Value;
 pub use challenge::Unauthenticated;
 
 use challenge::Challenge;
-use keys::Provider;
+use keys::{BETWEEN_MS, Provider};
 
 /// Who makes a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,17 +72,22 @@ impl Authenticator {
     /// # Errors
     /// [`Code::Config`] where it has none.
     pub fn new(host: &Host) -> Result<Authenticator, Refusal> {
-        Authenticator::counting(host, MINUTE)
+        Authenticator::with_times(host, MINUTE, BETWEEN_MS)
     }
 
-    fn counting(host: &Host, minute: Duration) -> Result<Authenticator, Refusal> {
+    /// With other times than the usual ones: for how long refusals are counted, and between two fetches of an issuer's keys.
+    fn with_times(host: &Host, minute: Duration, between_ms: u64) -> Result<Authenticator, Refusal> {
         let Some(config) = host.config().server() else {
             return Err(Refusal::new(Code::Config, "the configuration has no [server]")
                 .advise("add it to ambit.toml: where to listen, and who may say who an agent is"));
         };
         Ok(Authenticator(Arc::new(Inner {
             host: host.clone(),
-            providers: config.issuers.iter().map(|issuer| Provider::new(host, issuer)).collect(),
+            providers: config
+                .issuers
+                .iter()
+                .map(|issuer| Provider::new(host, issuer, between_ms))
+                .collect(),
             challenge: Challenge::new(config),
             refused: RefusedCallers::new(host, minute),
         })))
