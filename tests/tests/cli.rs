@@ -887,7 +887,8 @@ fn people(place: &mut Place) -> Verdict {
 /// Keys of agents over HTTP.
 fn keys(place: &mut Place) -> Verdict {
     place.ready();
-    let create = |place: &mut Place, code, more: &[&str]| place.run(code, Leaves::Record, &[&["keys", "create"], more].concat());
+    let create =
+        |place: &mut Place, code, more: &[&str]| place.run(code, Leaves::Record, &[&["keys", "create"], more].concat());
     place.run(0, Leaves::Record, &["keys", "list"])?;
     create(place, 2, &["--expires-in", "never"])?;
     create(place, 1, &["--expires-in", "367d"])?;
@@ -900,7 +901,18 @@ fn keys(place: &mut Place) -> Verdict {
     create(place, 1, &["--name", "two words"])?;
     create(place, 0, &["--format", "json"])?;
     let scoped = [
-        "--for", "ada", "--function", "shop.get", "--connection", "stripe", "--tier", "read", "--expires-in", "12h", "--name", "ci",
+        "--for",
+        "ada",
+        "--function",
+        "shop.get",
+        "--connection",
+        "stripe",
+        "--tier",
+        "read",
+        "--expires-in",
+        "12h",
+        "--name",
+        "ci",
     ];
     create(place, 0, &scoped)?;
     create(place, 2, &["--name", "ci"])?;

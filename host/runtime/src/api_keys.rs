@@ -171,8 +171,9 @@ pub fn check(config: &Config, asked: &Asked) -> Result<(), Refusal> {
         if config.connection(connection).is_none() {
             let names: Vec<&str> = config.connections().map(|(name, _)| name).collect();
             let message = format!("there is no connection `{}`", printable(connection));
-            return Err(Refusal::new(Code::Config, message)
-                .advise(format!("the connections here: {}", names.join(", "))));
+            return Err(
+                Refusal::new(Code::Config, message).advise(format!("the connections here: {}", names.join(", ")))
+            );
         }
     }
     Ok(())
@@ -202,7 +203,12 @@ impl Host {
             .shared
             .directory
             .caller(&created.agent, created.user.as_deref())
-            .map_err(|_| Denied::new(ambit_core::identity::why::Why::Agent, "the key's agent is not known any more"))?;
+            .map_err(|_| {
+                Denied::new(
+                    ambit_core::identity::why::Why::Agent,
+                    "the key's agent is not known any more",
+                )
+            })?;
         Ok((caller, known))
     }
 
@@ -220,8 +226,10 @@ impl Host {
         let own = known.created.agent == caller.agent() && known.created.user.as_deref() == caller.user();
         let good = known.revoked.is_none() && own;
         if !ambit_core::guard!("identity.key-again", good) {
-            return Err(Refusal::new(Code::Caller, "the key that this call was made with was revoked")
-                .advise("call the tool again with another key"));
+            return Err(
+                Refusal::new(Code::Caller, "the key that this call was made with was revoked")
+                    .advise("call the tool again with another key"),
+            );
         }
         Ok(())
     }

@@ -105,7 +105,9 @@ impl Counting {
         match written {
             Ok(_) => {}
             // They are told in the log, and room is kept for what must be written.
-            Err(StoreError::NoRoom { .. }) => tracing::warn!("the ledger has no room to say which credentials were refused"),
+            Err(StoreError::NoRoom { .. }) => {
+                tracing::warn!("the ledger has no room to say which credentials were refused")
+            }
             Err(error) => tracing::error!(%error, "which credentials were refused is not on the ledger"),
         }
     }

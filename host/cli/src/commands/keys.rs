@@ -133,7 +133,11 @@ fn revoke(home: &Path, given: &str, out: Output) -> Result<Exit, Failure> {
     let key = find(home, given)?;
     let key = act(home, Act::Revoke(key.id().to_owned()))?;
     out.result(&document(&key), |w| {
-        writeln!(w, "revoked {}: no request is taken with it, and no call goes on with it", key.id())
+        writeln!(
+            w,
+            "revoked {}: no request is taken with it, and no call goes on with it",
+            key.id()
+        )
     })?;
     Ok(Exit::Done)
 }
@@ -157,8 +161,10 @@ fn find(home: &Path, given: &str) -> Result<ApiKey, Failure> {
         [one] => Ok((*one).clone()),
         [] => Err(Failure::refused(format!("there is no key {}", untrusted(given)))
             .advise("`ambit keys list --all` prints them, also those that are over.")),
-        _ => Err(Failure::usage(format!("`{}` is the beginning of several keys", untrusted(given)))
-            .advise("Write more of it: `ambit keys list` prints them whole.")),
+        _ => Err(
+            Failure::usage(format!("`{}` is the beginning of several keys", untrusted(given)))
+                .advise("Write more of it: `ambit keys list` prints them whole."),
+        ),
     }
 }
 

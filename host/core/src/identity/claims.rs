@@ -43,7 +43,9 @@ impl FromStr for Pointer {
             (!part.is_empty() && !wrong).then(|| part.replace("~1", "/").replace("~0", "~"))
         };
         let parts: Option<Vec<String>> = path.split('/').map(unescape).collect();
-        parts.map(Self).ok_or("is a path such as `/act/sub`, with `~1` for `/` and `~0` for `~`")
+        parts
+            .map(Self)
+            .ok_or("is a path such as `/act/sub`, with `~1` for `/` and `~0` for `~`")
     }
 }
 
@@ -170,7 +172,10 @@ impl Issuer {
         let scopes = self.scopes_of(claims)?;
         let missing = self.required.iter().any(|scope| !scopes.contains(scope));
         if !guard!("identity.scope", !missing) {
-            return Err(Denied::new(Why::Scope, "the token has not the scopes that are asked for"));
+            return Err(Denied::new(
+                Why::Scope,
+                "the token has not the scopes that are asked for",
+            ));
         }
         let narrowing = Narrowing {
             functions: self.functions(&scopes),
@@ -227,7 +232,10 @@ impl Issuer {
                 Ok(_) => Why::User,
                 Err(_) => Why::Agent,
             };
-            Denied::new(why, "the token is of nobody who is known here, or for a user whom it may not act for")
+            Denied::new(
+                why,
+                "the token is of nobody who is known here, or for a user whom it may not act for",
+            )
         })?;
         let same = |name: &Option<Pointer>, own: &str| match name {
             None => true,
@@ -235,7 +243,10 @@ impl Issuer {
         };
         let is_there = same(&self.claims.tenant, caller.tenant()) && same(&self.claims.team, caller.team());
         if !guard!("identity.tenant", is_there) {
-            return Err(Denied::new(Why::Tenant, "the token is of another team or tenant than its agent"));
+            return Err(Denied::new(
+                Why::Tenant,
+                "the token is of another team or tenant than its agent",
+            ));
         }
         Ok(caller)
     }
@@ -275,11 +286,7 @@ impl Issuer {
         let words: Vec<&str> = match self.claims.scopes.get(claims) {
             None => Vec::new(),
             Some(Json::String(text)) => text.split(' ').filter(|word| !word.is_empty()).collect(),
-            Some(Json::Array(list)) => list
-                .iter()
-                .map(Json::as_str)
-                .collect::<Option<_>>()
-                .ok_or_else(wrong)?,
+            Some(Json::Array(list)) => list.iter().map(Json::as_str).collect::<Option<_>>().ok_or_else(wrong)?,
             Some(_) => return Err(wrong()),
         };
         if words.len() > MOST_SCOPES {
@@ -338,7 +345,11 @@ fn time(claims: &Json, name: &str) -> Result<Option<u64>, Denied> {
     let number = value
         .as_number()
         .ok_or_else(|| claim(&format!("has a `{name}` that is no time")))?;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and a time is whole seconds")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "saturates, and a time is whole seconds"
+    )]
     let whole = number.as_u64().unwrap_or_else(|| number.to_f64() as u64);
     Ok(Some(whole))
 }

@@ -126,9 +126,12 @@ impl KeySet {
                 "the token does not say with which of the issuer's keys it is signed (`kid`)",
             ));
         }
-        first
-            .map(|key| &key.key)
-            .ok_or_else(|| Denied::new(Why::UnknownKey, "the token is signed with a key that its issuer does not publish"))
+        first.map(|key| &key.key).ok_or_else(|| {
+            Denied::new(
+                Why::UnknownKey,
+                "the token is signed with a key that its issuer does not publish",
+            )
+        })
     }
 }
 
@@ -204,7 +207,8 @@ mod tests {
     use super::*;
 
     /// RFC 8037, appendix A.2.
-    const ED25519: &str = r#"{"kty":"OKP","crv":"Ed25519","kid":"ed","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+    const ED25519: &str =
+        r#"{"kty":"OKP","crv":"Ed25519","kid":"ed","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
     /// RFC 7515, appendix A.3.
     const P256: &str = r#"{"kty":"EC","crv":"P-256","kid":"ec","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}"#;
 
@@ -221,9 +225,15 @@ mod tests {
     fn a_key_is_found_by_its_name_and_its_kind() {
         let keys = set(&[ED25519, P256, &rsa_key("rsa")]);
         assert_eq!(keys.len(), 3);
-        assert!(matches!(keys.find(Algorithm::EdDsa, Some("ed")), Ok(PublicKey::Ed25519(_))));
+        assert!(matches!(
+            keys.find(Algorithm::EdDsa, Some("ed")),
+            Ok(PublicKey::Ed25519(_))
+        ));
         assert!(matches!(keys.find(Algorithm::Es256, None), Ok(PublicKey::P256(_))));
-        assert!(matches!(keys.find(Algorithm::Ps512, Some("rsa")), Ok(PublicKey::Rsa { .. })));
+        assert!(matches!(
+            keys.find(Algorithm::Ps512, Some("rsa")),
+            Ok(PublicKey::Rsa { .. })
+        ));
         for (algorithm, kid) in [
             // A key of one kind is never taken for one of another.
             (Algorithm::Rs256, Some("ec")),
@@ -233,7 +243,11 @@ mod tests {
             (Algorithm::EdDsa, Some("other")),
             (Algorithm::Es384, None),
         ] {
-            assert_eq!(keys.find(algorithm, kid).unwrap_err().why, Why::UnknownKey, "{algorithm} {kid:?}");
+            assert_eq!(
+                keys.find(algorithm, kid).unwrap_err().why,
+                Why::UnknownKey,
+                "{algorithm} {kid:?}"
+            );
         }
     }
 
@@ -265,8 +279,14 @@ mod tests {
             rsa_key("r").replace(r#""e""#, r#""alg":7,"e""#),
             rsa_key("r").replace("AQAB", "AQABAQABAQAB"),
             rsa_key("r").replace("AQAB", ""),
-            format!(r#"{{"kty":"RSA","n":"{}","e":"AQAB"}}"#, BASE64URL_NOPAD.encode(&[9; 128])),
-            format!(r#"{{"kty":"RSA","n":"{}","e":"AQAB"}}"#, BASE64URL_NOPAD.encode(&[9; 2048])),
+            format!(
+                r#"{{"kty":"RSA","n":"{}","e":"AQAB"}}"#,
+                BASE64URL_NOPAD.encode(&[9; 128])
+            ),
+            format!(
+                r#"{{"kty":"RSA","n":"{}","e":"AQAB"}}"#,
+                BASE64URL_NOPAD.encode(&[9; 2048])
+            ),
             format!(r#"{{"kty":"OKP","crv":"X25519","x":"{x}"}}"#),
             format!(r#"{{"kty":"OKP","crv":"Ed25519","x":"{x}AA"}}"#),
             format!(r#"{{"kty":"EC","crv":"P-256","x":"{x}"}}"#),
@@ -289,7 +309,14 @@ mod tests {
 
     #[test]
     fn a_document_has_a_form_and_a_size() {
-        for bad in ["", "[]", "{}", r#"{"keys":{}}"#, r#"{"keys":[],"keys":[]}"#, "\u{feff}{}"] {
+        for bad in [
+            "",
+            "[]",
+            "{}",
+            r#"{"keys":{}}"#,
+            r#"{"keys":[],"keys":[]}"#,
+            "\u{feff}{}",
+        ] {
             assert!(KeySet::parse(bad.as_bytes()).is_err(), "{bad}");
         }
         assert!(KeySet::parse(&[0xff, 0xfe]).is_err());
@@ -298,7 +325,10 @@ mod tests {
         let long = format!(r#"{{"keys":[{}]}}"#, vec![P256; 2_000].join(","));
         assert!(KeySet::parse(long.as_bytes()).is_err());
         let some: Vec<String> = (0..200).map(|n| P256.replace("\"ec\"", &format!("\"{n}\""))).collect();
-        assert_eq!(set(&some.iter().map(String::as_str).collect::<Vec<_>>()).len(), MOST_KEYS);
+        assert_eq!(
+            set(&some.iter().map(String::as_str).collect::<Vec<_>>()).len(),
+            MOST_KEYS
+        );
     }
 
     proptest! {

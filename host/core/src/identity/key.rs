@@ -202,7 +202,11 @@ pub fn unknown() -> Denied {
 
 /// Looks at every byte, whichever differs.
 fn is_same(one: &Digest, other: &Digest) -> bool {
-    let differing = one.as_bytes().iter().zip(other.as_bytes()).fold(0_u8, |seen, (a, b)| black_box(seen | (a ^ b)));
+    let differing = one
+        .as_bytes()
+        .iter()
+        .zip(other.as_bytes())
+        .fold(0_u8, |seen, (a, b)| black_box(seen | (a ^ b)));
     black_box(differing) == 0
 }
 
@@ -240,7 +244,11 @@ mod tests {
         let made = key(9);
         assert_eq!(made.word.len(), 90);
         assert!(made.word.starts_with("ambit_"));
-        assert!(made.word["ambit_".len()..].bytes().all(|byte| byte.is_ascii_alphanumeric() && !byte.is_ascii_uppercase()));
+        assert!(
+            made.word["ambit_".len()..]
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() && !byte.is_ascii_uppercase())
+        );
         assert_eq!(parse(&made.word).unwrap(), made.shown);
         assert!(is_key_id(&made.shown.id));
         assert_eq!(made.shown.id, key(8).shown.id);
@@ -256,7 +264,14 @@ mod tests {
             let other = String::from_utf8(other).unwrap();
             assert_eq!(parse(&other).unwrap_err().why, Why::Malformed, "{at}");
         }
-        for bad in ["", "ambit_", &word[..89], &format!("{}a", *word), &word.to_ascii_uppercase(), &word[6..]] {
+        for bad in [
+            "",
+            "ambit_",
+            &word[..89],
+            &format!("{}a", *word),
+            &word.to_ascii_uppercase(),
+            &word[6..],
+        ] {
             assert_eq!(parse(bad).unwrap_err().why, Why::Malformed, "{bad}");
         }
     }
@@ -277,7 +292,13 @@ mod tests {
 
     #[test]
     fn only_the_form_of_an_id_is_an_id() {
-        for bad in ["", "k_", "c_aaaaaaaaaaaaaaaaaaaaaaaaaa", &format!("k_{}", "A".repeat(26)), &format!("k_{}", "1".repeat(26))] {
+        for bad in [
+            "",
+            "k_",
+            "c_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+            &format!("k_{}", "A".repeat(26)),
+            &format!("k_{}", "1".repeat(26)),
+        ] {
             assert!(!is_key_id(bad), "{bad}");
         }
     }

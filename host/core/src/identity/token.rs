@@ -276,7 +276,12 @@ mod tests {
         assert_eq!(why(&padded(6_000)), None);
         assert_eq!(why(&padded(6_200)), Some(Why::Malformed));
         assert!(padded(6_200).len() > LONGEST_TOKEN);
-        let deep = |levels: usize| token(header, &format!("{}1{}", r#"{"act":"#.repeat(levels), "}".repeat(levels)));
+        let deep = |levels: usize| {
+            token(
+                header,
+                &format!("{}1{}", r#"{"act":"#.repeat(levels), "}".repeat(levels)),
+            )
+        };
         assert_eq!(why(&deep(16)), None);
         assert_eq!(why(&deep(17)), Some(Why::Malformed));
         assert_eq!(why(&deep(700)), Some(Why::Malformed));
@@ -300,14 +305,24 @@ mod tests {
         for typ in ["at+jwt", "AT+JWT", "application/at+jwt", "JWT", "jwt"] {
             assert_eq!(typed(typ), None, "{typ}");
         }
-        for typ in ["logout+jwt", "secevent+jwt", "dpop+jwt", "JWE", "", "application/", "é+jwt"] {
+        for typ in [
+            "logout+jwt",
+            "secevent+jwt",
+            "dpop+jwt",
+            "JWE",
+            "",
+            "application/",
+            "é+jwt",
+        ] {
             assert_eq!(typed(typ), Some(Why::Type), "{typ}");
         }
     }
 
     #[test]
     fn no_signature_and_shared_secrets_are_no_algorithms() {
-        for alg in ["none", "None", "NONE", "HS256", "HS384", "HS512", "rs256", "ES256K", "RSA-OAEP", ""] {
+        for alg in [
+            "none", "None", "NONE", "HS256", "HS384", "HS512", "rs256", "ES256K", "RSA-OAEP", "",
+        ] {
             let found = why(&token(&format!(r#"{{"alg":"{alg}"}}"#), "{}"));
             assert_eq!(found, Some(Why::Algorithm), "{alg}");
         }

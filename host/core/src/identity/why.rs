@@ -113,7 +113,10 @@ mod tests {
                 "missing","not-yet","revoked","scope","signature","tenant","type","unavailable","unknown-key","user"]"#,
         )
         .unwrap();
-        assert!(all.windows(2).all(|pair| pair[0] < pair[1] && pair[0].as_str() < pair[1].as_str()));
+        assert!(
+            all.windows(2)
+                .all(|pair| pair[0] < pair[1] && pair[0].as_str() < pair[1].as_str())
+        );
         assert!(all.iter().all(|why| serde_json::to_value(why).unwrap() == why.as_str()));
     }
 }

@@ -142,7 +142,10 @@ fn request_bytes(table: &Table<'_>) -> u64 {
     let Some(bytes) = table.number("request_bytes") else {
         return REQUEST_BYTES;
     };
-    if !guard!("identity.request-bytes", (1_024..=MOST_REQUEST_BYTES).contains(&bytes.value)) {
+    if !guard!(
+        "identity.request-bytes",
+        (1_024..=MOST_REQUEST_BYTES).contains(&bytes.value)
+    ) {
         let message = format!("`request_bytes` of the server is {}", bytes.value);
         let label = format!("1024 to {MOST_REQUEST_BYTES}");
         table.source().problem(bytes.span, message, &label, None);
@@ -159,14 +162,21 @@ fn resource(table: &Table<'_>, text: Located<String>) -> Option<String> {
         Ok(_) => return Some(text.value),
     };
     let help = "the URL that agents use, as in \"https://ambit.example.com/mcp\"".to_owned();
-    table
-        .source()
-        .problem(text.span, "`resource` of the server is not a resource's URL", &why, Some(help));
+    table.source().problem(
+        text.span,
+        "`resource` of the server is not a resource's URL",
+        &why,
+        Some(help),
+    );
     None
 }
 
 fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host == "[::1]" || host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+    host == "localhost"
+        || host == "[::1]"
+        || host
+            .parse::<std::net::Ipv4Addr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 fn issuer(
@@ -187,7 +197,10 @@ fn issuer(
         allow_private: table.bool("allow_private").unwrap_or_default(),
     };
     let issuer = table.string("issuer");
-    table.missing("issuer", "its `iss`, to the letter: issuer = \"https://id.example.com\"");
+    table.missing(
+        "issuer",
+        "its `iss`, to the letter: issuer = \"https://id.example.com\"",
+    );
     let jwks = table.string("jwks");
     let audience = table.string("audience").map(|text| text.value);
     let algorithms = algorithms(table);
@@ -196,7 +209,10 @@ fn issuer(
     let users = mapped_users(table, agents);
     let scopes = scopes(table);
     let required = table.strings("required_scopes").unwrap_or_default();
-    let required = required.into_iter().filter_map(|word| scope_word(table, word)).collect();
+    let required = required
+        .into_iter()
+        .filter_map(|word| scope_word(table, word))
+        .collect();
     let leeway_s = seconds(table, "leeway", LEEWAY_S, MOST_LEEWAY_S, "at most a minute");
     let longest_s = seconds(table, "longest", USUAL_LIFETIME_S, LONGEST_S, "at most a week");
     let issuer = issuer?;
@@ -271,9 +287,7 @@ fn algorithms(table: &Table<'_>) -> BTreeSet<Algorithm> {
             .parse()
             .map_err(|help| {
                 let message = format!("`{}` is no algorithm of tokens here", printable(&word.value));
-                table
-                    .source()
-                    .problem(word.span, message, "not accepted", Some(help));
+                table.source().problem(word.span, message, "not accepted", Some(help));
             })
             .ok()
     });
@@ -326,7 +340,10 @@ fn mapped_agents(table: &Table<'_>, agents: &BTreeMap<String, AgentSpec>) -> BTr
             unknown(&inner, agent, message, "agent", agents.keys());
         }
     }
-    named.into_iter().map(|(said, (_, agent))| (said, agent.value)).collect()
+    named
+        .into_iter()
+        .map(|(said, (_, agent))| (said, agent.value))
+        .collect()
 }
 
 /// `users = { "00u9…" = "ada" }`
@@ -364,7 +381,9 @@ fn scopes(table: &Table<'_>) -> BTreeMap<String, BTreeSet<String>> {
     let mut scopes = BTreeMap::new();
     for word in words {
         let functions = inner.strings(&word.value).unwrap_or_default();
-        let functions = functions.into_iter().filter_map(|function| scope_function(&inner, function));
+        let functions = functions
+            .into_iter()
+            .filter_map(|function| scope_function(&inner, function));
         let functions: BTreeSet<String> = functions.collect();
         if let Some(word) = scope_word(&inner, word) {
             scopes.insert(word, functions);
@@ -379,7 +398,8 @@ fn scope_function(table: &Table<'_>, function: Located<String>) -> Option<String
     let sound = named.is_some_and(|(tool, function)| is_name(tool) && !function.is_empty() && function.len() <= 256);
     if !sound {
         let message = format!("`{}` is no function of a tool", printable(&function.value));
-        let help = "a tool and a function, as in \"refunds/refunds.get\", or \"refunds/*\" for all of a tool".to_owned();
+        let help =
+            "a tool and a function, as in \"refunds/refunds.get\", or \"refunds/*\" for all of a tool".to_owned();
         table
             .source()
             .problem(function.span, message, "not a function", Some(help));

@@ -40,9 +40,7 @@ pub fn split_url(url: &str) -> Result<(Origin, &str), String> {
     }
     let scheme = url.find("://").map(|at| at.saturating_add(3)).ok_or("is no URL")?;
     let rest = url.get(scheme..).unwrap_or_default();
-    let end = rest
-        .find(['/', '?'])
-        .map_or(url.len(), |at| scheme.saturating_add(at));
+    let end = rest.find(['/', '?']).map_or(url.len(), |at| scheme.saturating_add(at));
     let origin: Origin = url
         .get(..end)
         .unwrap_or_default()
@@ -111,7 +109,10 @@ mod tests {
         for (url, path) in [
             ("https://id.example", "/"),
             ("https://id.example/.well-known/jwks.json", "/.well-known/jwks.json"),
-            ("https://id.example:8443/discovery/v2.0/keys?p=b2c_1", "/discovery/v2.0/keys?p=b2c_1"),
+            (
+                "https://id.example:8443/discovery/v2.0/keys?p=b2c_1",
+                "/discovery/v2.0/keys?p=b2c_1",
+            ),
             ("https://id.example?a=b", "/?a=b"),
         ] {
             let document = Document::new("id", url, &way).unwrap();

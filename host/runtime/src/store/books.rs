@@ -14,8 +14,8 @@ use ambit_core::hold::{self, Delegation, Edit, End, Verdict, Vote};
 use ambit_core::identity::key::{self, ApiKey};
 use ambit_core::ledger::body::{
     CallAccepted, Doubt, EffectChecked, EffectHeld, EffectRetried, Found, HoldEdited, HoldVoted, KeyCreated,
-    KeyRevoked, Outcome, PersonDelegated, PersonEnrolled, PersonRevoked, Reservation, Rollback, RunDegraded, RunEnded, RunStarted,
-    Settlement, StopLifted, StopSet,
+    KeyRevoked, Outcome, PersonDelegated, PersonEnrolled, PersonRevoked, Reservation, Rollback, RunDegraded, RunEnded,
+    RunStarted, Settlement, StopLifted, StopSet,
 };
 use ambit_core::ledger::verify::subject;
 use ambit_core::ledger::{Body, Entry, EntryDraft, VerifierKey};

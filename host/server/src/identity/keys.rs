@@ -131,7 +131,10 @@ impl Provider {
         }
         match look() {
             (Plan::Use, found) => found,
-            _ => Err(Denied::new(Why::Unavailable, "the keys of the token's issuer cannot be had now")),
+            _ => Err(Denied::new(
+                Why::Unavailable,
+                "the keys of the token's issuer cannot be had now",
+            )),
         }
     }
 
@@ -177,15 +180,18 @@ impl Provider {
             sent = self.read(oauth).await?;
         }
         if sent.status != 200 {
-            return Err(format!("what the issuer says of itself was answered with {}", sent.status));
+            return Err(format!(
+                "what the issuer says of itself was answered with {}",
+                sent.status
+            ));
         }
         let limits = Limits {
             depth: 16,
             bytes: LARGEST_SET,
         };
         let text = std::str::from_utf8(&sent.body).map_err(|_| "what the issuer says of itself is not UTF-8")?;
-        let document =
-            Json::parse(text, limits).map_err(|error| format!("what the issuer says of itself is not JSON: {error}"))?;
+        let document = Json::parse(text, limits)
+            .map_err(|error| format!("what the issuer says of itself is not JSON: {error}"))?;
         let own = &self.config.rules.issuer;
         let said = document.get("issuer").and_then(Json::as_str);
         if !guard!("identity.discovered-issuer", said == Some(own)) {

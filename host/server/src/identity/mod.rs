@@ -97,7 +97,11 @@ impl Authenticator {
     ///
     /// # Errors
     /// What it is to be answered with. That it was refused is counted, and goes to the ledger by the minute.
-    pub async fn authenticate(&self, headers: &HeaderMap, query: Option<&str>) -> Result<Authenticated, Unauthenticated> {
+    pub async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        query: Option<&str>,
+    ) -> Result<Authenticated, Unauthenticated> {
         let found = match credential(headers, query) {
             Ok(word) if word.starts_with(key::PREFIX) => self.by_key(word).await,
             Ok(word) => self.by_token(word).await,
@@ -115,7 +119,11 @@ impl Authenticator {
     #[must_use]
     pub fn step_up(&self, who: &Authenticated, tool: &str, function: &str) -> Option<Unauthenticated> {
         let ShownBy::Token(token) = &who.by else { return None };
-        let provider = self.0.providers.iter().find(|known| known.rules().name == token.issuer)?;
+        let provider = self
+            .0
+            .providers
+            .iter()
+            .find(|known| known.rules().name == token.issuer)?;
         let needed = provider.rules().step_up(&who.scopes, tool, function)?;
         let denied = Denied::new(Why::Scope, "the token has no scope for this function");
         Some(self.0.challenge.of(&denied, &needed))

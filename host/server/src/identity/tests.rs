@@ -1,4 +1,10 @@
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 mod callers;
 mod issuers;
@@ -195,7 +201,10 @@ impl Place {
         std::fs::write(folder.path().join("ambit.toml"), config).unwrap();
         let host = open(folder.path());
         let callers = Authenticator::with_times(&host, minute, between_ms).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         Place {
             folder,
             service,
@@ -219,7 +228,10 @@ impl Place {
 
     /// A good token with other claims.
     fn token(&self, changes: Value) -> String {
-        self.pair.token(&json!({ "alg": "ES256", "kid": "one", "typ": "at+jwt" }), &merged(self.claims(), changes))
+        self.pair.token(
+            &json!({ "alg": "ES256", "kid": "one", "typ": "at+jwt" }),
+            &merged(self.claims(), changes),
+        )
     }
 
     fn ask(&self, word: &str) -> Result<Authenticated, Unauthenticated> {
@@ -288,6 +300,8 @@ users = ["ada"]
 team = "spies"
 tenant = "other"
 users = ["ada"]
+[group.reviewer]
+members = []
 [server]
 resource = "{RESOURCE}"
 [server.issuer.acme]

@@ -75,7 +75,12 @@ fn a_token_is_of_an_agent_that_was_named_for_its_issuer() {
     for unknown in ["assistant", "spy", "client-3", "CLIENT-1", "client-1 "] {
         check(&issuer(), &format!(r#"{{"sub":"{unknown}"}}"#), Err(Why::Agent));
     }
-    for wrong in [r#"{"sub":null}"#, r#"{"sub":7}"#, r#"{"sub":""}"#, r#"{"sub":["client-1"]}"#] {
+    for wrong in [
+        r#"{"sub":null}"#,
+        r#"{"sub":7}"#,
+        r#"{"sub":""}"#,
+        r#"{"sub":["client-1"]}"#,
+    ] {
         check(&issuer(), wrong, Err(Why::Claims));
     }
     let found = issuer().identify(&claims("{}"), &directory(), NOW).unwrap();
@@ -112,6 +117,15 @@ fn a_token_is_of_its_issuer_and_for_us_to_the_letter() {
 }
 
 #[test]
+fn a_token_is_signed_in_a_way_that_its_issuer_may() {
+    assert!(issuer().check_algorithm(Algorithm::Es256).is_ok());
+    assert_eq!(
+        issuer().check_algorithm(Algorithm::Rs512).unwrap_err().why,
+        Why::Algorithm
+    );
+}
+
+#[test]
 fn a_token_has_its_time() {
     let at = |name: &str, offset: i64| format!(r#"{{"{name}":{}}}"#, NOW.checked_add_signed(offset).unwrap());
     let ours = Ok(("assistant", None));
@@ -125,9 +139,18 @@ fn a_token_has_its_time() {
     check(&issuer(), &at("exp", 3_600), ours);
     check(&issuer(), &at("exp", 3_601), Err(Why::Lifetime));
     check(&issuer(), r#"{"exp":1e300}"#, Err(Why::Lifetime));
-    check(&issuer(), &format!(r#"{{"iat":null,"exp":{}}}"#, NOW + 3_601), Err(Why::Lifetime));
+    check(
+        &issuer(),
+        &format!(r#"{{"iat":null,"exp":{}}}"#, NOW + 3_601),
+        Err(Why::Lifetime),
+    );
     check(&issuer(), &format!(r#"{{"exp":{}.5}}"#, NOW + 60), ours);
-    for wrong in [r#"{"exp":null}"#, r#"{"exp":"soon"}"#, r#"{"nbf":"now"}"#, r#"{"iat":true}"#] {
+    for wrong in [
+        r#"{"exp":null}"#,
+        r#"{"exp":"soon"}"#,
+        r#"{"nbf":"now"}"#,
+        r#"{"iat":true}"#,
+    ] {
         check(&issuer(), wrong, Err(Why::Claims));
     }
     // No configuration makes a clock's slip more than a minute.
@@ -170,10 +193,18 @@ fn an_actor_acts_for_the_subject() {
 fn an_issuer_can_say_it_elsewhere() {
     let mut issuer = issuer();
     issuer.claims.agent = Some("client_id".parse().unwrap());
-    check(&issuer, r#"{"client_id":"client-1","sub":"whoever"}"#, Ok(("assistant", None)));
+    check(
+        &issuer,
+        r#"{"client_id":"client-1","sub":"whoever"}"#,
+        Ok(("assistant", None)),
+    );
     check(&issuer, "{}", Err(Why::Claims));
     // Somebody is acted for, and where they stand is not configured.
-    check(&issuer, r#"{"client_id":"client-1","act":{"sub":"x"}}"#, Err(Why::Claims));
+    check(
+        &issuer,
+        r#"{"client_id":"client-1","act":{"sub":"x"}}"#,
+        Err(Why::Claims),
+    );
     issuer.claims.user = Some("/https:~1~1acme.example~1who/name".parse().unwrap());
     check(
         &issuer,
@@ -184,7 +215,11 @@ fn an_issuer_can_say_it_elsewhere() {
     check(&issuer, r#"{"client_id":"client-1"}"#, Err(Why::Claims));
     issuer.users = Some(BTreeMap::from([("00u7".to_owned(), "ada".to_owned())]));
     issuer.claims.user = Some("sub".parse().unwrap());
-    check(&issuer, r#"{"client_id":"client-1","sub":"00u7"}"#, Ok(("assistant", Some("ada"))));
+    check(
+        &issuer,
+        r#"{"client_id":"client-1","sub":"00u7"}"#,
+        Ok(("assistant", Some("ada"))),
+    );
     check(&issuer, r#"{"client_id":"client-1","sub":"ada"}"#, Err(Why::User));
 }
 
@@ -199,7 +234,11 @@ fn a_token_does_not_move_an_agent_to_another_team_or_tenant() {
     check(&issuer, &said("acme", "billing"), Err(Why::Tenant));
     check(&issuer, r#"{"tid":"acme"}"#, Err(Why::Tenant));
     check(&issuer, "{}", Err(Why::Tenant));
-    check(&issuer, r#"{"tid":["acme"],"groups":{"team":"support"}}"#, Err(Why::Tenant));
+    check(
+        &issuer,
+        r#"{"tid":["acme"],"groups":{"team":"support"}}"#,
+        Err(Why::Tenant),
+    );
 }
 
 fn scoped() -> Issuer {
@@ -219,7 +258,12 @@ fn scoped() -> Issuer {
 #[test]
 fn scopes_are_asked_for_and_narrow() {
     let issuer = scoped();
-    for missing in ["{}", r#"{"scope":"refunds:read"}"#, r#"{"scope":"ambit2"}"#, r#"{"scope":[]}"#] {
+    for missing in [
+        "{}",
+        r#"{"scope":"refunds:read"}"#,
+        r#"{"scope":"ambit2"}"#,
+        r#"{"scope":[]}"#,
+    ] {
         check(&issuer, missing, Err(Why::Scope));
     }
     for wrong in [r#"{"scope":7}"#, r#"{"scope":["ambit",7]}"#] {

@@ -25,8 +25,9 @@ use super::verify::Stored;
 use super::*;
 use crate::digest::Digest;
 use crate::error::Code;
-use crate::grant::Limits;
+use crate::grant::{Limits, Narrowing};
 use crate::hold::{Verdict, Vote};
+use crate::identity::why::Why;
 use crate::policy::Mode;
 use crate::scope::Tier;
 
@@ -321,6 +322,35 @@ fn run() -> Vec<EntryDraft> {
             run: run.clone(),
         }),
         EntryDraft::of_ledger(RunEnded { run }),
+    ]
+}
+
+/// A key that takes another's place, that it is revoked, and what was refused.
+fn keys() -> Vec<EntryDraft> {
+    let id = |letter: &str| format!("k_{}", letter.repeat(26));
+    vec![
+        EntryDraft::of_ledger(KeyCreated {
+            agent: "support-bot".into(),
+            expires: 1_803_004_800_000,
+            hash: digest("secret"),
+            key: id("b"),
+            name: Some("ci".into()),
+            narrowing: Narrowing {
+                functions: Some(["refunds/*".to_owned()].into()),
+                max_tier: Some(Tier::Read),
+                ..Narrowing::default()
+            },
+            replaces: Some(Replaced {
+                key: id("a"),
+                until: 1_795_232_400_000,
+            }),
+            user: Some("alice".into()),
+        }),
+        EntryDraft::of_ledger(KeyRevoked { key: id("b") }),
+        EntryDraft::of_ledger(CallersRefused {
+            from: 1_795_228_700_000,
+            refused: [(Why::Expired, 2), (Why::NotYet, 1), (Why::UnknownKey, 40_000)].into(),
+        }),
     ]
 }
 

@@ -25,7 +25,10 @@ fn issuer(more: &str) -> String {
 
 fn refused(text: &str, expected: &str) {
     let problems = parse(text).expect_err(expected);
-    assert!(problems.iter().any(|problem| problem.contains(expected)), "{problems:?} {expected}");
+    assert!(
+        problems.iter().any(|problem| problem.contains(expected)),
+        "{problems:?} {expected}"
+    );
 }
 
 #[test]
@@ -33,7 +36,10 @@ fn a_server_needs_little() {
     assert!(parse("").unwrap().server().is_none());
     let config = parse("[server]").unwrap();
     let server = config.server().unwrap();
-    assert_eq!((server.listen.to_string().as_str(), server.request_bytes), ("127.0.0.1:8787", 2 << 20));
+    assert_eq!(
+        (server.listen.to_string().as_str(), server.request_bytes),
+        ("127.0.0.1:8787", 2 << 20)
+    );
     assert!(server.resource.is_none() && server.issuers.is_empty());
     let config = parse(&issuer("")).unwrap();
     let found = &config.server().unwrap().issuers[0];
@@ -86,29 +92,49 @@ longest = "1h"
     assert_eq!(rules.scopes["refunds:read"].len(), 2);
     assert_eq!(rules.required, BTreeSet::from(["ambit".to_owned()]));
     assert_eq!((rules.leeway_s, rules.longest_s), (60, 3_600));
-    assert_eq!(server.issuers[0].keys, KeysAt::Url("https://keys.example/jwks?p=a".into()));
+    assert_eq!(
+        server.issuers[0].keys,
+        KeysAt::Url("https://keys.example/jwks?p=a".into())
+    );
 }
 
 #[test]
 fn what_is_unknown_is_told_with_what_it_may_have_been() {
-    refused("[server]\nlisen = \"127.0.0.1:1\"", "unknown key `lisen` in the server's settings");
+    refused(
+        "[server]\nlisen = \"127.0.0.1:1\"",
+        "unknown key `lisen` in the server's settings",
+    );
     refused(&issuer("audiance = \"x\""), "unknown key `audiance` in issuer `acme`");
-    refused(&issuer("claims = { agnt = \"x\" }"), "unknown key `agnt` in the claims of issuer `acme`");
+    refused(
+        &issuer("claims = { agnt = \"x\" }"),
+        "unknown key `agnt` in the claims of issuer `acme`",
+    );
 }
 
 #[test]
 fn an_issuer_says_who_and_where() {
     refused("[server.issuer.acme]\nagents = {}", "issuer `acme` has no `issuer`");
-    refused("[server.issuer.acme]\nissuer = \"https://id.example\"", "issuer `acme` has no `agents`");
+    refused(
+        "[server.issuer.acme]\nissuer = \"https://id.example\"",
+        "issuer `acme` has no `agents`",
+    );
     refused(
         "[server.issuer.acme]\nissuer = \"https://id.example\"\nagents = { c1 = \"assistant\" }",
         "the server's settings has no `resource`",
     );
-    for bad in ["id.example", "http://id.example", "https://id.example#x", "https://u@id.example"] {
+    for bad in [
+        "id.example",
+        "http://id.example",
+        "https://id.example#x",
+        "https://u@id.example",
+    ] {
         let text = issuer("").replace("https://id.example/tenant", bad);
         refused(&text, "`issuer` of issuer `acme`");
     }
-    refused(&issuer("jwks = \"http://id.example/keys\""), "`jwks` of issuer `acme` is not https");
+    refused(
+        &issuer("jwks = \"http://id.example/keys\""),
+        "`jwks` of issuer `acme` is not https",
+    );
     let near = issuer("jwks = \"http://127.0.0.1:1/keys\"\nallow_private = true").replace("https://id", "http://id");
     assert!(parse(&near).is_ok());
 }
@@ -121,21 +147,33 @@ fn one_issuer_is_named_once() {
 
 #[test]
 fn an_issuer_s_agents_and_users_are_the_configuration_s() {
-    refused(&issuer("").replace("\"assistant\"", "\"asistant\""), "is agent `asistant`, and there is none");
-    refused(&issuer("users = { u = \"eve\" }"), "is user `eve`, and no agent acts for them");
+    refused(
+        &issuer("").replace("\"assistant\"", "\"asistant\""),
+        "is agent `asistant`, and there is none",
+    );
+    refused(
+        &issuer("users = { u = \"eve\" }"),
+        "is user `eve`, and no agent acts for them",
+    );
 }
 
 #[test]
 fn no_configuration_makes_a_check_pointless() {
     for bad in ["none", "HS256", "RS255", ""] {
-        refused(&issuer(&format!("algorithms = [\"{bad}\"]")), "is no algorithm of tokens here");
+        refused(
+            &issuer(&format!("algorithms = [\"{bad}\"]")),
+            "is no algorithm of tokens here",
+        );
     }
     refused(&issuer("algorithms = []"), "is empty");
     refused(&issuer("leeway = \"61s\""), "`leeway` of issuer `acme`");
     refused(&issuer("longest = \"8d\""), "`longest` of issuer `acme`");
     refused(&issuer("longest = \"long\""), "`longest` of issuer `acme`");
     refused("[server]\nrequest_bytes = 1", "`request_bytes` of the server is 1");
-    refused("[server]\nrequest_bytes = 99999999", "`request_bytes` of the server is 99999999");
+    refused(
+        "[server]\nrequest_bytes = 99999999",
+        "`request_bytes` of the server is 99999999",
+    );
 }
 
 #[test]
@@ -143,12 +181,20 @@ fn scopes_can_stand_in_an_answer() {
     refused(&issuer("required_scopes = [\"a b\"]"), "`a b` is no scope");
     refused(&issuer("required_scopes = ['a\"']"), "is no scope");
     refused(&issuer("scopes = { \"\" = [] }"), "`` is no scope");
-    refused(&issuer("scopes = { a = [\"refunds\"] }"), "`refunds` is no function of a tool");
+    refused(
+        &issuer("scopes = { a = [\"refunds\"] }"),
+        "`refunds` is no function of a tool",
+    );
 }
 
 #[test]
 fn a_resource_is_a_url() {
-    for bad in ["ambit", "http://ambit.example", "https://ambit.example/#a", "https://ambit.example/?a=b"] {
+    for bad in [
+        "ambit",
+        "http://ambit.example",
+        "https://ambit.example/#a",
+        "https://ambit.example/?a=b",
+    ] {
         refused(&format!("[server]\nresource = \"{bad}\""), "`resource` of the server");
     }
     for good in ["http://127.0.0.1:8787/mcp", "http://localhost", "https://ambit.example"] {

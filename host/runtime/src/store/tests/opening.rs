@@ -32,14 +32,14 @@ fn one_store_at_a_time() {
 fn another_version() {
     let home = Home::new();
     drop(home.open());
-    home.database().execute_batch("PRAGMA user_version = 5").unwrap();
+    home.database().execute_batch("PRAGMA user_version = 6").unwrap();
     let error = refused(&home);
     assert!(
         matches!(
             error,
             StoreError::Version {
-                found: 5,
-                expected: 4,
+                found: 6,
+                expected: 5,
                 ..
             }
         ),

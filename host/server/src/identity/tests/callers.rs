@@ -55,7 +55,10 @@ fn a_rotated_key_is_good_as_long_as_was_said() {
     let (first, id) = place.key(|asked| asked.narrowing.functions = Some(BTreeSet::new()));
     let (second, id) = rotate(&id, 60_000);
     assert!(place.ask(&first).is_ok(), "they overlap");
-    assert_eq!(place.ask(&second).unwrap().narrowing, place.ask(&first).unwrap().narrowing);
+    assert_eq!(
+        place.ask(&second).unwrap().narrowing,
+        place.ask(&first).unwrap().narrowing
+    );
     let (third, _) = rotate(&id, 0);
     assert!(place.ask(&third).is_ok());
     assert_eq!(place.refused(&second).0, 401);
@@ -70,16 +73,25 @@ fn a_key_of_another_home_or_of_nobody_is_not_known() {
     assert_eq!(place.refused(&word), (401, "invalid_token".into()));
     let (own, id) = place.key(|_| {});
     // The name of a key that is there, with another secret.
-    let forged = ambit_core::identity::key::new(
+    let forged = key::new(
         {
             let text = id.strip_prefix("k_").unwrap().to_ascii_uppercase();
-            data_encoding::BASE32_NOPAD.decode(text.as_bytes()).unwrap().try_into().unwrap()
+            data_encoding::BASE32_NOPAD
+                .decode(text.as_bytes())
+                .unwrap()
+                .try_into()
+                .unwrap()
         },
         &[0; 32],
     );
     assert_eq!(forged.shown.id, id);
     assert_eq!(place.refused(&forged.word), (401, "invalid_token".into()));
-    for bad in ["ambit_", &own[..80], &format!("{own}x"), &own.replace("ambit_", "Ambit_")] {
+    for bad in [
+        "ambit_",
+        &own[..80],
+        &format!("{own}x"),
+        &own.replace("ambit_", "Ambit_"),
+    ] {
         assert_eq!(place.refused(bad), (401, "invalid_token".into()), "{bad}");
     }
     assert!(place.ask(&own).is_ok());
@@ -99,8 +111,13 @@ fn a_key_of_an_agent_that_is_gone_is_nobody_s() {
     drop((callers, host));
     let host = open(folder.path());
     let callers = Authenticator::new(&host).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let refused = runtime.block_on(callers.authenticate(&bearer(&word), None)).unwrap_err();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let refused = runtime
+        .block_on(callers.authenticate(&bearer(&word), None))
+        .unwrap_err();
     assert_eq!(refused.status, 403);
 }
 

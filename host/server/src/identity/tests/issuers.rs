@@ -35,7 +35,9 @@ fn old_keys_are_good_while_newer_ones_cannot_be_had() {
     let place = Place::with("", Duration::from_secs(60), 0);
     let old = place.token(json!({}));
     assert!(place.ask(&old).is_ok());
-    place.service.raw("/keys", "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n");
+    place
+        .service
+        .raw("/keys", "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(place.refused(&signed(&place, &place.pair, "two")).0, 401);
     place.service.page("/keys", &set(&[]));
     assert_eq!(place.refused(&signed(&place, &place.pair, "two")).0, 401);
@@ -49,7 +51,10 @@ fn a_hostile_service_has_no_keys_and_harms_nothing() {
     let word = place.token(json!({}));
     place.service.page("/elsewhere", &good);
     let page = |head: &str, body: &[u8]| [format!("HTTP/1.1 {head}\r\n\r\n").as_bytes(), body].concat();
-    let redirect = format!("302 Found\r\nContent-Length: 0\r\nLocation: {}", place.service.url("/elsewhere"));
+    let redirect = format!(
+        "302 Found\r\nContent-Length: 0\r\nLocation: {}",
+        place.service.url("/elsewhere")
+    );
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let twice = good.replacen('{', r#"{"keys":[],"#, 1);
     for (what, page) in [
@@ -57,13 +62,28 @@ fn a_hostile_service_has_no_keys_and_harms_nothing() {
         ("no answer", Vec::new()),
         ("a redirect", page(&redirect, b"")),
         ("html", page("200 OK\r\nContent-Length: 6", b"<html>")),
-        ("endless", page("200 OK\r\nContent-Length: 99999999999", &vec![b' '; 400_000])),
-        ("larger than it may be", page(&format!("200 OK\r\nContent-Length: {}", 300_000), &vec![b' '; 300_000])),
-        ("deep", page(&format!("200 OK\r\nContent-Length: {}", deep.len()), deep.as_bytes())),
-        ("keys twice", page(&format!("200 OK\r\nContent-Length: {}", twice.len()), twice.as_bytes())),
+        (
+            "endless",
+            page("200 OK\r\nContent-Length: 99999999999", &vec![b' '; 400_000]),
+        ),
+        (
+            "larger than it may be",
+            page(&format!("200 OK\r\nContent-Length: {}", 300_000), &vec![b' '; 300_000]),
+        ),
+        (
+            "deep",
+            page(&format!("200 OK\r\nContent-Length: {}", deep.len()), deep.as_bytes()),
+        ),
+        (
+            "keys twice",
+            page(&format!("200 OK\r\nContent-Length: {}", twice.len()), twice.as_bytes()),
+        ),
         ("null", page("200 OK\r\nContent-Length: 4", b"null")),
         ("no list", page("200 OK\r\nContent-Length: 10", br#"{"keys":1}"#)),
-        ("coded", page("200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2", b"\x1f\x8b")),
+        (
+            "coded",
+            page("200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2", b"\x1f\x8b"),
+        ),
     ] {
         if what == "no answer" {
             // It takes the whole of the time that a fetch has.
@@ -84,14 +104,19 @@ fn a_service_that_does_not_answer_holds_nobody_for_long() {
     let began = std::time::Instant::now();
     let all = [&word, &word, &word].map(|word| {
         let (callers, headers) = (place.callers.clone(), bearer(word));
-        place.runtime.spawn(async move { callers.authenticate(&headers, None).await.unwrap_err().status })
+        place
+            .runtime
+            .spawn(async move { callers.authenticate(&headers, None).await.unwrap_err().status })
     });
     place.runtime.block_on(async {
         for one in all {
             assert_eq!(one.await.unwrap(), 503);
         }
     });
-    assert!(began.elapsed() < Duration::from_secs(9), "one fetch is for all who wait");
+    assert!(
+        began.elapsed() < Duration::from_secs(9),
+        "one fetch is for all who wait"
+    );
     assert_eq!(place.service.asked(), 1);
 }
 
@@ -128,7 +153,11 @@ fn an_issuer_says_where_its_keys_are() {
     let says = |issuer: &str, keys: &str| json!({ "issuer": issuer, "jwks_uri": keys }).to_string();
     let (own, keys) = (place.service.url(""), place.service.url("/keys"));
     assert_eq!(place.refused(&word).0, 503, "neither document is there");
+    // Keys that would do, on another origin.
+    let elsewhere = Service::start();
+    elsewhere.page("/keys", &set(&[place.pair.jwk("one")]));
     for wrong in [
+        says(&own, &elsewhere.url("/keys")),
         says("https://elsewhere.example", &keys),
         says(&own, "https://elsewhere.example/keys"),
         says(&own, "http://127.0.0.1:1/keys"),

@@ -26,7 +26,12 @@ fn a_token_says_who_calls() {
 #[test]
 fn tokens_are_signed_in_the_ways_that_are_allowed() {
     let place = Place::new("");
-    let pairs = [("RS256", Pair::rsa()), ("PS512", Pair::rsa()), ("ES256", Pair::p256()), ("EdDSA", Pair::ed25519())];
+    let pairs = [
+        ("RS256", Pair::rsa()),
+        ("PS512", Pair::rsa()),
+        ("ES256", Pair::p256()),
+        ("EdDSA", Pair::ed25519()),
+    ];
     let jwks: Vec<Value> = pairs.iter().map(|(alg, pair)| pair.jwk(alg)).collect();
     place.service.page("/keys", &set(&jwks));
     for (alg, pair) in &pairs {
@@ -34,7 +39,9 @@ fn tokens_are_signed_in_the_ways_that_are_allowed() {
         assert!(place.ask(&word).is_ok(), "{alg}");
     }
     // The same keys with what the configuration does not allow.
-    let word = pairs[0].1.token(&json!({ "alg": "RS512", "kid": "RS256" }), &place.claims());
+    let word = pairs[0]
+        .1
+        .token(&json!({ "alg": "RS512", "kid": "RS256" }), &place.claims());
     refused(&place, &word, INVALID);
 }
 
@@ -55,7 +62,10 @@ fn a_token_that_says_otherwise_is_refused() {
         refused(&place, &place.token(changes), INVALID);
     }
     // Somebody is known, and may not.
-    for changes in [json!({ "sub": "client-2" }), json!({ "sub": "bob", "act": { "sub": "client-1" } })] {
+    for changes in [
+        json!({ "sub": "client-2" }),
+        json!({ "sub": "bob", "act": { "sub": "client-1" } }),
+    ] {
         refused(&place, &place.token(changes), (403, ""));
     }
     assert!(place.ask(&place.token(json!({}))).is_ok());
@@ -93,7 +103,9 @@ fn no_key_but_the_issuer_s_verifies() {
 fn an_algorithm_is_no_word_of_the_token() {
     let place = Place::new("");
     let rsa = Pair::rsa();
-    place.service.page("/keys", &set(&[rsa.jwk("rsa"), place.pair.jwk("one")]));
+    place
+        .service
+        .page("/keys", &set(&[rsa.jwk("rsa"), place.pair.jwk("one")]));
     let part = |json: &Value| BASE64URL_NOPAD.encode(json.to_string().as_bytes());
     let claims = part(&place.claims());
     for alg in ["none", "None", "nOnE"] {
@@ -106,7 +118,11 @@ fn an_algorithm_is_no_word_of_the_token() {
     let signed = format!("{head}.{claims}");
     let jwk = rsa.jwk("rsa");
     let n = BASE64URL_NOPAD.decode(jwk["n"].as_str().unwrap().as_bytes()).unwrap();
-    for secret in [n.as_slice(), jwk["n"].as_str().unwrap().as_bytes(), jwk.to_string().as_bytes()] {
+    for secret in [
+        n.as_slice(),
+        jwk["n"].as_str().unwrap().as_bytes(),
+        jwk.to_string().as_bytes(),
+    ] {
         let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret);
         let tag = BASE64URL_NOPAD.encode(ring::hmac::sign(&key, signed.as_bytes()).as_ref());
         refused(&place, &format!("{signed}.{tag}"), INVALID);
@@ -158,11 +174,30 @@ fn a_credential_stands_in_one_place() {
     let mut twice = bearer(&word);
     twice.append(AUTHORIZATION, HeaderValue::from_static("Bearer x"));
     assert_eq!(why(&twice, None), (400, "invalid_request".into()));
-    for query in ["access_token=x", "a=b&access_token=", "ACCESS_TOKEN=x", "access%5ftoken=x", "%61ccess_token"] {
-        assert_eq!(why(&bearer(&word), Some(query)), (400, "invalid_request".into()), "{query}");
+    for query in [
+        "access_token=x",
+        "a=b&access_token=",
+        "ACCESS_TOKEN=x",
+        "access%5ftoken=x",
+        "%61ccess_token",
+    ] {
+        assert_eq!(
+            why(&bearer(&word), Some(query)),
+            (400, "invalid_request".into()),
+            "{query}"
+        );
     }
     assert!(place.ask_with(&bearer(&word), Some("a=access_token&%=1&%zz")).is_ok());
-    for value in ["Basic YTpi", "Bearer", "Bearer ", "Bearer  x", "Bearer a b", "Bearer a,b", "bearer\tx", word.as_str()] {
+    for value in [
+        "Basic YTpi",
+        "Bearer",
+        "Bearer ",
+        "Bearer  x",
+        "Bearer a b",
+        "Bearer a,b",
+        "bearer\tx",
+        word.as_str(),
+    ] {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
         assert_eq!(why(&headers, None), (400, "invalid_request".into()), "{value}");
@@ -185,7 +220,10 @@ fn an_issuer_of_one_tenant_names_no_agent_of_another() {
     );
     let place = Place::new(&more);
     let header = json!({ "alg": "EdDSA", "kid": "two" });
-    let own = merged(place.claims(), json!({ "iss": second.url(""), "sub": "client-9", "tid": "other" }));
+    let own = merged(
+        place.claims(),
+        json!({ "iss": second.url(""), "sub": "client-9", "tid": "other" }),
+    );
     let found = place.ask(&pair.token(&header, &own)).unwrap();
     assert_eq!((found.caller.agent(), found.caller.tenant()), ("spy", "other"));
     for (changes, expected) in [
