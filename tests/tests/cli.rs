@@ -72,6 +72,7 @@ const CASES: &[Case] = &[
     ("streams", streams),
     ("escapes", escapes),
     ("people", people),
+    ("keys", keys),
     ("holds", holds),
     ("what_if", what_if),
     ("budgets", budgets),
@@ -266,6 +267,8 @@ impl Place {
         let text = masked(&text, "\"s_", |c| c.is_ascii_lowercase() || c.is_ascii_digit());
         let text = masked(&text, "\"trace\": \"", |c| c.is_ascii_hexdigit());
         let text = masked_runs(&text);
+        let text = masked_ids(&text, "k_", 26);
+        let text = masked_ids(&text, "ambit_", 84);
         let text = masked(&text, "ambit-ledger/", |c| c.is_ascii_hexdigit());
         let text = masked(&text, "(accepted ", |c| c != ')');
         let text = masked(&text, "rita+", |c| c.is_ascii_alphanumeric() || "+/=".contains(c));
@@ -350,14 +353,14 @@ fn masked(text: &str, start: &str, of: impl Fn(char) -> bool) -> String {
     out
 }
 
-/// The same for the ids of runs: `r_` ends many a word.
-fn masked_runs(text: &str) -> String {
-    let mut pieces = text.split("r_");
+/// The same for ids of 26 characters and keys of 84: their beginnings end many a word.
+fn masked_ids(text: &str, start: &str, length: usize) -> String {
+    let mut pieces = text.split(start);
     let mut out = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {
         let rest = piece.trim_start_matches(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
-        out.push_str("r_");
-        let id = piece.len() - rest.len() == 26;
+        out.push_str(start);
+        let id = piece.len() - rest.len() == length;
         out.push_str(if id { "…" } else { &piece[..piece.len() - rest.len()] });
         out.push_str(rest);
     }
@@ -410,7 +413,7 @@ fn changed(
 }
 
 fn help(place: &mut Place) -> Verdict {
-    let commands: [&[&str]; 70] = [
+    let commands: [&[&str]; 75] = [
         &[],
         &["init"],
         &["build"],
@@ -447,6 +450,11 @@ fn help(place: &mut Place) -> Verdict {
         &["person", "delegate"],
         &["person", "undelegate"],
         &["person", "list"],
+        &["keys"],
+        &["keys", "create"],
+        &["keys", "list"],
+        &["keys", "rotate"],
+        &["keys", "revoke"],
         &["kill"],
         &["unkill"],
         &["status"],
@@ -1053,6 +1061,48 @@ fn people(place: &mut Place) -> Verdict {
     place.run(1, Leaves::Record, &back)?;
     place.run(2, Leaves::Record, &["person", "revoke", "sam"])?;
     place.run(0, Leaves::Record, &["person", "revoke", "rita"])?;
+    Ok(())
+}
+
+/// Keys of agents over HTTP.
+fn keys(place: &mut Place) -> Verdict {
+    place.ready();
+    let create =
+        |place: &mut Place, code, more: &[&str]| place.run(code, Leaves::Record, &[&["keys", "create"], more].concat());
+    place.run(0, Leaves::Record, &["keys", "list"])?;
+    create(place, 2, &["--expires-in", "never"])?;
+    create(place, 1, &["--expires-in", "367d"])?;
+    create(place, 1, &["--as", "assistent"])?;
+    create(place, 1, &["--for", "bob"])?;
+    create(place, 1, &["--tool", "shp"])?;
+    create(place, 1, &["--function", "shop.creat"])?;
+    create(place, 2, &["--function", "shop"])?;
+    create(place, 1, &["--connection", "strip"])?;
+    create(place, 1, &["--name", "two words"])?;
+    create(place, 0, &["--format", "json"])?;
+    let scoped = [
+        "--for",
+        "ada",
+        "--function",
+        "shop.get",
+        "--connection",
+        "stripe",
+        "--tier",
+        "read",
+        "--expires-in",
+        "12h",
+        "--name",
+        "ci",
+    ];
+    create(place, 0, &scoped)?;
+    create(place, 2, &["--name", "ci"])?;
+    place.run(0, Leaves::Record, &["keys", "list"])?;
+    place.run(1, Leaves::Record, &["keys", "rotate", "cd"])?;
+    place.run(0, Leaves::Record, &["keys", "rotate", "ci", "--expires-in", "1d"])?;
+    place.run(0, Leaves::Record, &["keys", "revoke", "ci"])?;
+    place.run(1, Leaves::Record, &["keys", "revoke", "ci"])?;
+    place.run(0, Leaves::Record, &["keys", "list", "--all"])?;
+    place.run(0, Leaves::Record, &["audit", "verify"])?;
     Ok(())
 }
 
@@ -1869,6 +1919,7 @@ mod made_up {
 
     pub(super) fn accepted(letter: &str, reserved: Vec<Reservation>) -> EntryDraft {
         let body = CallAccepted {
+            by: None,
             letter: None,
             asked: asked(),
             reserved,

@@ -111,6 +111,13 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Person,
     },
+    /// The keys that agents over HTTP are known by: give out, rotate, revoke.
+    ///
+    /// A key is one agent's, perhaps for one of its users and for less than the agent may do. Policy decides on its calls as on any.
+    Keys {
+        #[command(subcommand)]
+        command: Keys,
+    },
     /// Stop everything, a tenant, an agent, a tool, a connection or a run: what runs ends at once, and nothing begins.
     ///
     /// The stop is on the ledger, holds across restarts, and stays until it is lifted: `ambit unkill`. A request that had left when the
@@ -587,6 +594,83 @@ pub(crate) struct Many {
     /// Do not ask.
     #[arg(long, requires = "all")]
     pub(crate) yes: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Keys {
+    /// Make a key and print it, this once.
+    Create(KeyCreate),
+    /// List the keys that are active: whose they are, for what, and until when.
+    List {
+        /// Those that are over or revoked too.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Make a key in the place of another, for the same agent and the same use, and print it, this once.
+    Rotate {
+        /// The key's id, a beginning of it, or its name.
+        key: String,
+        /// For how long the old one is good beside it, such as 1h; not at all, unless said.
+        #[arg(long, value_name = "TIME")]
+        overlap: Option<String>,
+        /// For how long the new one is good; for as long as the old one was made for, unless said.
+        #[arg(long, value_name = "TIME")]
+        expires_in: Option<String>,
+    },
+    /// Revoke a key: from now on it is good for nothing, and what waits of its calls does not go on.
+    Revoke {
+        /// The key's id, a beginning of it, or its name.
+        key: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeyCreate {
+    /// The agent that is known by it; needed where the configuration has several.
+    #[arg(long = "as", value_name = "AGENT")]
+    pub(crate) agent: Option<String>,
+    /// The user that the agent acts for with it.
+    #[arg(long = "for", value_name = "USER")]
+    pub(crate) user: Option<String>,
+    /// Only functions of this tool (repeat for more).
+    #[arg(long = "tool", value_name = "TOOL")]
+    pub(crate) tools: Vec<String>,
+    /// Only this function, such as refunds.create (repeat for more).
+    #[arg(long = "function", value_name = "TOOL.FUNCTION")]
+    pub(crate) functions: Vec<String>,
+    /// Only effects over this connection (repeat for more).
+    #[arg(long = "connection", value_name = "CONNECTION")]
+    pub(crate) connections: Vec<String>,
+    /// Only effects up to this tier.
+    #[arg(long, value_enum)]
+    pub(crate) tier: Option<Tier>,
+    /// For how long it is good, at most 366d.
+    #[arg(long, value_name = "TIME", default_value = "90d")]
+    pub(crate) expires_in: String,
+    /// What it is called in lists.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+}
+
+/// How much effects do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Tier {
+    /// Reads.
+    Read,
+    /// Reads and drafts.
+    Draft,
+    /// All.
+    Commit,
+}
+
+impl From<Tier> for ambit_core::scope::Tier {
+    fn from(tier: Tier) -> Self {
+        match tier {
+            Tier::Read => Self::Read,
+            Tier::Draft => Self::Draft,
+            Tier::Commit => Self::Commit,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -63,6 +63,7 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::Calls(args) => commands::calls::run(args, home, out),
         Command::Approvals { command } => commands::approvals::run(command, home, out),
         Command::Person { command } => commands::person::run(command, home, out),
+        Command::Keys { command } => commands::keys::run(command, home, out),
         Command::Kill(args) => commands::kill::kill(args, home, out),
         Command::Unkill(args) => commands::kill::unkill(args, home, out),
         Command::Status => commands::kill::status(home, out),

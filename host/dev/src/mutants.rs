@@ -167,7 +167,7 @@ fn build(place: &Place, live: &mut Live) -> Outcome<BTreeMap<String, PathBuf>> {
     cargo
         .args([
             "test",
-            // All of it, though two crates are run: another selection would have other features of the dependencies, and build them
+            // All of it, though three crates are run: another selection would have other features of the dependencies, and build them
             // again.
             "--workspace",
             "--lib",

@@ -512,6 +512,7 @@ impl Host {
         let asking = Asking {
             letter: None,
             undoes: accepted.undoes.clone(),
+            by: accepted.by.clone(),
             started,
             heading: self.heading_of(story)?,
             args: Payload::new(call.as_str(), "args", recorded.args.clone().into_bytes())?,

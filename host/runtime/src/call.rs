@@ -16,7 +16,8 @@ use ambit_core::identity::Caller;
 use ambit_core::json::Json;
 use ambit_core::ledger::Principal;
 use ambit_core::ledger::body::{
-    Asked, CallAccepted, CallDenied, CallFinished, EffectChecked, End, Letter, Reservation, Returned, Rollback, Stage,
+    Asked, CallAccepted, CallDenied, CallFinished, EffectChecked, End, Letter, Reservation, Returned, Rollback,
+    ShownBy, Stage,
 };
 use ambit_core::manifest::Function;
 use ambit_core::money::Budget;
@@ -187,6 +188,8 @@ pub(crate) struct Asking {
     pub(crate) letter: Option<Letter>,
     /// The call that an operator has undone by it, and how.
     pub(crate) undoes: Option<Rollback>,
+    /// How its caller showed over HTTP who it is.
+    pub(crate) by: Option<ShownBy>,
 }
 
 /// A call that everything permits, on the ledger or about to be.
@@ -244,7 +247,17 @@ impl Host {
     /// # Errors
     /// A [`Fault`] where the host cannot do its work. A refusal is an [`Answer`].
     pub fn call(&self, request: CallRequest) -> Result<Answer, Fault> {
-        let asking = self.ask(request)?;
+        self.call_shown(request, None)
+    }
+
+    /// The same, for a caller who showed over HTTP who it is: what it showed is on the ledger with the call, and a key is looked at once
+    /// more, now and whenever the call goes on.
+    ///
+    /// # Errors
+    /// As [`Host::call`].
+    pub fn call_shown(&self, request: CallRequest, by: Option<ShownBy>) -> Result<Answer, Fault> {
+        let mut asking = self.ask(request)?;
+        asking.by = by;
         let _alone = self.shared.alone(asking.heading.call.as_str());
         let place = match self.shared.place_unless(asking.request.cancel.as_ref()) {
             Ok(place) => place,
@@ -300,6 +313,7 @@ impl Host {
             limits,
             letter: None,
             undoes: None,
+            by: None,
         })
     }
 
@@ -317,6 +331,7 @@ impl Host {
             .directory
             .caller(&request.agent, request.user.as_deref())
             .at(Stage::Caller)?;
+        self.check_shown(asking.by.as_ref(), &caller).at(Stage::Caller)?;
         let run = self.run_for(request, &caller).at(Stage::Run)?;
         let (name, tool) = shared
             .tools
@@ -439,6 +454,7 @@ impl Host {
         let mut reserved = call_reservations(budgets, &grant, &heading);
         let entry = heading.entry(CallAccepted {
             asked: asked.clone(),
+            by: asking.by.clone(),
             letter: asking.letter.clone(),
             reserved: reserved.clone(),
             rules,
@@ -667,6 +683,7 @@ impl Host {
             args,
             request,
             undoes,
+            by,
             ..
         } = asking;
         let Denied { stage, refusal, rules } = denied;
@@ -692,6 +709,7 @@ impl Host {
         };
         let entry = heading.entry(CallDenied {
             args: Some(args.commitment()),
+            by,
             function: function.map(|function| function.id.clone()),
             mode: Some(request.mode),
             refused: refused(&refusal, Some(detail.commitment())),

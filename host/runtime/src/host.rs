@@ -22,7 +22,7 @@ use crate::call::Fault;
 use crate::cancel::Cancel;
 use crate::config::{Config, LedgerConfig};
 use crate::flow::Flow;
-use crate::gate::{Upstream, Wire, most_received};
+use crate::gate::{Bounds, Document, Sent, Upstream, Wire, most_received};
 use crate::guests::settled;
 use crate::home;
 use crate::operators::Operators;
@@ -240,6 +240,32 @@ impl Host {
     #[must_use]
     pub fn failed(&self) -> Option<&str> {
         self.shared.store.failed()
+    }
+
+    /// What the home's configuration says.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    /// The agents of this home.
+    #[must_use]
+    pub fn directory(&self) -> &Directory {
+        &self.shared.directory
+    }
+
+    /// Reads a document that the configuration names, for the host itself: see [`Document`]. On the host's own threads, so that it may be
+    /// waited for anywhere.
+    ///
+    /// # Errors
+    /// One sentence: why there is no answer that can be used.
+    pub async fn read_document(&self, document: Document, bounds: Bounds) -> Result<Sent, String> {
+        let wire = self.shared.wire.clone();
+        let read = self.shared.io.spawn(async move { wire.read(&document, bounds).await });
+        match read.await {
+            Ok(sent) => sent.map_err(|error| error.to_string()),
+            Err(error) => Err(format!("it was not read: {error}")),
+        }
     }
 
     /// A view of the ledger.

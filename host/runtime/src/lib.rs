@@ -3,11 +3,13 @@
 //! [`call`] is the whole way of a call. [`sandbox`] runs guests and knows no policy; [`gate`] is the only way out and sends
 //! nothing without a [`store::Durable`]; [`store`] is the ledger and what stands beside it; [`config`] turns the
 //! operator's text into checked values. [`budgets`] says how budgets stand, [`flow`] how services do, [`runs`] starts and ends agents'
-//! sessions, [`stops`] what operators stopped, [`metrics`] what it all comes to in numbers, [`export`] gives entries to other systems; [`operators`] is how they are heard while a host runs.
+//! sessions, [`stops`] what operators stopped, [`metrics`] what it all comes to in numbers, [`export`] gives entries to other systems; [`operators`] is how they are heard while a host runs. [`api_keys`] are what agents over HTTP are given,
+//! and [`refused_callers`] what the ledger says of those who were not let in.
 
 #[cfg(windows)]
 compile_error!("Ambit does not run on Windows yet: build it on Linux or macOS, or in WSL.");
 
+pub mod api_keys;
 pub mod approvals;
 pub mod budgets;
 pub mod call;
@@ -31,6 +33,7 @@ pub mod offers;
 pub mod operators;
 mod random;
 pub mod recovery;
+pub mod refused_callers;
 pub mod replay;
 pub mod rollback;
 pub mod runs;

@@ -155,6 +155,8 @@ fn source(port: u16) -> (String, String) {
     (world, module)
 }
 
+#[path = "tests_api_keys.rs"]
+mod api_keys;
 #[path = "tests_cancel.rs"]
 mod cancel;
 #[path = "tests_doubts.rs"]

@@ -16,6 +16,7 @@ pub(crate) mod erase;
 pub(crate) mod export;
 pub(crate) mod init;
 pub(crate) mod inspect;
+pub(crate) mod keys;
 pub(crate) mod kill;
 pub(crate) mod metrics;
 mod pending;

@@ -20,7 +20,7 @@ pub struct Narrowing {
     /// Only these connections, by name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connections: Option<BTreeSet<String>>,
-    /// Only these functions, as `tool/function`.
+    /// Only these functions, as `tool/function`, or `tool/*` for all of a tool.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub functions: Option<BTreeSet<String>>,
     /// Effects up to this tier.
@@ -32,9 +32,38 @@ pub struct Narrowing {
 }
 
 impl Narrowing {
-    pub(super) fn check_function(&self, tool: &str, function: &str) -> Result<(), Refusal> {
+    /// What both leave. Never more than either: a key's scope and what its holder gives up for a call are put together so.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        let mut scopes = self.scopes.clone();
+        for (label, scope) in &other.scopes {
+            let both = match scopes.get(label) {
+                Some(own) => own.intersect(scope),
+                None => scope.clone(),
+            };
+            scopes.insert(label.clone(), both);
+        }
+        Self {
+            connections: both(self.connections.as_ref(), other.connections.as_ref(), |one, all| {
+                all.contains(one)
+            }),
+            functions: both(self.functions.as_ref(), other.functions.as_ref(), names_function),
+            max_tier: self.max_tier.into_iter().chain(other.max_tier).min(),
+            scopes,
+        }
+    }
+
+    /// Whether this function of this tool may be called. What it then does is looked at effect by effect.
+    #[must_use]
+    pub fn keeps_function(&self, tool: &str, function: &str) -> bool {
         let id = format!("{tool}/{function}");
-        let kept = self.functions.as_ref().is_none_or(|functions| functions.contains(&id));
+        self.functions
+            .as_ref()
+            .is_none_or(|functions| names_function(&id, functions))
+    }
+
+    pub(super) fn check_function(&self, tool: &str, function: &str) -> Result<(), Refusal> {
+        let kept = self.keeps_function(tool, function);
         if !guard!("scope.narrowed-function", kept) {
             return Err(given_up(format!("calling `{function}` of tool `{tool}`")));
         }
@@ -70,7 +99,103 @@ impl Narrowing {
     }
 }
 
+/// Whether a set of functions has this one, by its name or by its tool's `tool/*`. A `tool/*` itself is only in a set that has it.
+fn names_function(id: &str, functions: &BTreeSet<String>) -> bool {
+    let whole = id.split_once('/').map(|(tool, _)| format!("{tool}/*"));
+    functions.contains(id) || whole.is_some_and(|whole| functions.contains(&whole))
+}
+
+/// The names of either set that the other has too; where one side says nothing, the other's.
+fn both(
+    one: Option<&BTreeSet<String>>,
+    other: Option<&BTreeSet<String>>,
+    has: impl Fn(&str, &BTreeSet<String>) -> bool,
+) -> Option<BTreeSet<String>> {
+    let (one, other) = match (one, other) {
+        (Some(one), Some(other)) => (one, other),
+        (only, None) | (None, only) => return only.cloned(),
+    };
+    let kept = |names: &BTreeSet<String>, all: &BTreeSet<String>| -> Vec<String> {
+        names.iter().filter(|name| has(name, all)).cloned().collect()
+    };
+    let mut names: BTreeSet<String> = kept(one, other).into_iter().collect();
+    names.extend(kept(other, one));
+    Some(names)
+}
+
 fn given_up(what: String) -> Refusal {
     Refusal::new(Code::Narrowing, format!("the caller gave up {what} for this call"))
         .advise("call again without that narrowing, if it is meant")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn names(of: &'static [&'static str]) -> impl Strategy<Value = Option<BTreeSet<String>>> {
+        proptest::option::of(proptest::sample::subsequence(of, 0..=of.len()))
+            .prop_map(|names| names.map(|names| names.into_iter().map(str::to_owned).collect()))
+    }
+
+    fn narrowing() -> impl Strategy<Value = Narrowing> {
+        let functions = names(&["a/x.f", "a/x.g", "a/*", "b/x.f", "b/*"]);
+        let tier = proptest::option::of(proptest::sample::select(Tier::ALL.to_vec()));
+        let scopes = proptest::option::of(proptest::sample::select(vec![
+            "GET https://s.example/**",
+            "GET https://s.example/a/{id}; POST https://s.example/a",
+            "POST https://s.example/**",
+        ]));
+        (names(&["s", "t"]), functions, tier, scopes).prop_map(|(connections, functions, max_tier, scope)| Narrowing {
+            connections,
+            functions,
+            max_tier,
+            scopes: scope
+                .into_iter()
+                .map(|scope| ("up".to_owned(), HttpScope::parse(scope).unwrap()))
+                .collect(),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn both_together_let_through_what_each_does(one in narrowing(), other in narrowing()) {
+            let both = one.and(&other);
+            for (tool, function) in [("a", "x.f"), ("a", "x.g"), ("b", "x.f"), ("b", "y.h"), ("c", "x.f")] {
+                let each = one.keeps_function(tool, function) && other.keeps_function(tool, function);
+                prop_assert_eq!(both.keeps_function(tool, function), each);
+            }
+            for request in requests() {
+                for connection in ["s", "t", "u"] {
+                    for tier in Tier::ALL {
+                        let passes = |narrowing: &Narrowing| narrowing.check_effect("up", connection, tier, &request).is_ok();
+                        prop_assert_eq!(passes(&both), passes(&one) && passes(&other));
+                    }
+                }
+            }
+            prop_assert_eq!(one.and(&Narrowing::default()), one);
+        }
+    }
+
+    fn requests() -> Vec<HttpRequest> {
+        use crate::effect::{GuestBody, GuestRequest, Method, WireLimits};
+        let origin = "https://s.example".parse().unwrap();
+        let of = |method, path: &str| {
+            let guest = GuestRequest {
+                method,
+                path: path.into(),
+                query: vec![],
+                headers: vec![],
+                body: GuestBody::None,
+            };
+            HttpRequest::parse(&origin, &guest, &WireLimits::default()).unwrap()
+        };
+        vec![
+            of(Method::Get, "/a/1"),
+            of(Method::Get, "/b"),
+            of(Method::Post, "/a"),
+            of(Method::Post, "/b"),
+        ]
+    }
 }

@@ -15,8 +15,9 @@ use super::entry::Principal;
 use super::number::{self, Number};
 use crate::digest::Digest;
 use crate::error::{Code, Refusal};
-use crate::grant::Limits;
+use crate::grant::{Limits, Narrowing};
 use crate::hold::{self, Hold, Need};
+use crate::identity::why::Why;
 use crate::money::{Currency, Over, Spend, Unit};
 use crate::policy::Mode;
 use crate::scope::Tier;
@@ -86,6 +87,12 @@ kinds! {
     PersonRevoked = "person-revoked",
     /// A person gave their vote for a group to another, for a time, or took it back.
     PersonDelegated = "person-delegated",
+    /// The operator gave out a key, by which an agent is known over HTTP.
+    KeyCreated = "key-created",
+    /// The operator revoked a key.
+    KeyRevoked = "key-revoked",
+    /// Credentials that were refused over HTTP, counted for a time.
+    CallersRefused = "callers-refused",
     /// A vote on a hold did not count.
     VoteRefused = "vote-refused",
     /// The operator had the values of calls erased.
@@ -176,6 +183,9 @@ impl Kind {
             | Self::PersonEnrolled
             | Self::PersonRevoked
             | Self::PersonDelegated
+            | Self::KeyCreated
+            | Self::KeyRevoked
+            | Self::CallersRefused
             | Self::VoteRefused
             | Self::ValuesErased
             | Self::StopSet
@@ -298,6 +308,99 @@ pub struct PersonRevoked {
 pub struct PersonDelegated {
     /// What the person signed: who votes in their stead, for which group and until when are in it.
     pub delegation: String,
+}
+
+/// The operator gave out a key. Its secret is in no file of the home: whoever has it shows it, and it is held against `hash`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyCreated {
+    /// The agent that is known by it.
+    pub agent: String,
+    /// From then on it is over, in milliseconds since 1970.
+    #[serde(with = "number")]
+    pub expires: u64,
+    /// The digest of its secret.
+    pub hash: Digest,
+    /// Its id: `k_` and 26 characters of base32.
+    pub key: String,
+    /// What the operator calls it. Absent where it has no name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What its holder can do less than the agent. Absent where it is nothing.
+    #[serde(default, skip_serializing_if = "is_whole")]
+    pub narrowing: Narrowing,
+    /// The key in whose place it is. Absent where it is in none's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<Replaced>,
+    /// The user that the agent acts for with it. Absent where it acts for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+}
+
+fn is_whole(narrowing: &Narrowing) -> bool {
+    *narrowing == Narrowing::default()
+}
+
+/// A key in whose place another is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replaced {
+    /// Its id.
+    pub key: String,
+    /// Until when it is good beside the other, in milliseconds since 1970, if it was to be good for that long.
+    #[serde(with = "number")]
+    pub until: u64,
+}
+
+/// The operator revoked a key: it is good for nothing from here on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyRevoked {
+    /// Its id.
+    pub key: String,
+}
+
+/// Credentials that were refused over HTTP. One entry is for as many as came in its time, so that whoever sends many fills no ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallersRefused {
+    /// When the first of them came, in milliseconds since 1970. The last came before the entry's time.
+    #[serde(with = "number")]
+    pub from: u64,
+    /// How many, by why: at least one, each at least 1.
+    pub refused: BTreeMap<Why, u32>,
+}
+
+/// How a caller showed over HTTP who it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ShownBy {
+    /// By a key of this home: its id.
+    Key(String),
+    /// By a token.
+    Token(TokenShown),
+}
+
+/// A token that a caller showed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenShown {
+    /// Its issuer's name in the configuration.
+    pub issuer: String,
+    /// Digest of its id with its issuer (`jti`), for whoever has the issuer's records. Absent where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jti: Option<Digest>,
+}
+
+impl TokenShown {
+    /// A token of the issuer of this name in the configuration, with this id.
+    #[must_use]
+    pub fn new(issuer: &str, jti: Option<&str>) -> Self {
+        Self {
+            issuer: issuer.to_owned(),
+            jti: jti.map(|jti| Digest::domain("ambit/jti/v1", &[issuer.as_bytes(), jti.as_bytes()])),
+        }
+    }
 }
 
 /// A vote on a hold did not count. It changed nothing.
@@ -791,6 +894,9 @@ pub struct CallDenied {
     /// Commitment to the arguments.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub args: Option<Digest>,
+    /// How its caller showed who it is, where that was over HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<ShownBy>,
     /// The function's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub function: Option<String>,
@@ -820,6 +926,9 @@ pub struct CallDenied {
 pub struct CallAccepted {
     /// What was asked for.
     pub asked: Asked,
+    /// How its caller showed who it is, where that was over HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<ShownBy>,
     /// The dead letter that the operator tries again by it: no guest runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub letter: Option<Letter>,

@@ -14,6 +14,7 @@ use crate::digest::Digest;
 use crate::error::printable;
 use crate::guard;
 use crate::identity::Caller;
+use crate::identity::key::is_key_id;
 use crate::stop;
 
 /// Room for most entries, so that printing one allocates once.
@@ -179,6 +180,7 @@ impl EntryDraft {
             must(bare, "no call and no principal")?;
             self.check_erased()?;
             self.check_run()?;
+            self.check_key()?;
             return self.check_stop();
         }
         must(self.call.as_deref().is_some_and(is_call_id), "the id of its call")?;
@@ -219,6 +221,28 @@ impl EntryDraft {
                 .map_err(|why| LedgerError::Entry(format!("a run-started entry: {why}"))),
             _ => Ok(()),
         }
+    }
+
+    /// A key has an id, by which it is looked for; a count of what was refused counts something.
+    fn check_key(&self) -> Result<(), LedgerError> {
+        let sound = match &self.body {
+            Body::KeyCreated(created) => {
+                let replaced = created.replaces.as_ref().map(|replaced| replaced.key.as_str());
+                is_key_id(&created.key) && replaced.is_none_or(|key| is_key_id(key) && key != created.key)
+            }
+            Body::KeyRevoked(revoked) => is_key_id(&revoked.key),
+            Body::CallersRefused(counted) => {
+                !counted.refused.is_empty() && counted.refused.values().all(|count| *count > 0)
+            }
+            _ => true,
+        };
+        if !guard!("identity.key-entry", sound) {
+            let kind = self.body.kind();
+            return Err(LedgerError::Entry(format!(
+                "a {kind} entry names keys by their ids, each once, or counts something"
+            )));
+        }
+        Ok(())
     }
 
     /// An erasure names calls, each once, and no more than fit.

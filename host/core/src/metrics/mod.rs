@@ -123,7 +123,10 @@ impl Metrics {
             | Body::ToolRemoved(_)
             | Body::PersonEnrolled(_)
             | Body::PersonRevoked(_)
-            | Body::PersonDelegated(_) => {}
+            | Body::PersonDelegated(_)
+            | Body::KeyCreated(_)
+            | Body::KeyRevoked(_)
+            | Body::CallersRefused(_) => {}
         }
         if let Some(end) = hold_end(entry.body()) {
             samples.add(&HOLD_ENDS, &[end], 1);

@@ -54,7 +54,7 @@ use condition::Condition;
 pub use money::Lookup;
 use money::Money;
 pub use object::{Object, ObjectQuestion, ObjectSpec};
-pub use spec::{BodySpec, ConditionalTier, CurrencySpec, IdempotencySpec, MoneySpec, RouteSpec, TierSpec};
+pub use spec::{BodySpec, ConditionalTier, CurrencySpec, IdempotencySpec, MoneySpec, RouteSpec, TierSpec, duration};
 pub use undo::{Undo, UndoRoute, UndoSpec, UndoWord};
 
 /// An operator's way to one service, as far as decisions need it. The rest of it (address, credential) is the gate's.

@@ -338,8 +338,11 @@ fn fresh_ms(text: &str) -> Result<u64, String> {
     Ok(seconds.saturating_mul(1_000))
 }
 
-/// A number and a unit, in seconds.
-fn duration(text: &str) -> Result<u64, String> {
+/// A number and a unit as operators write it, such as `24h`, in seconds: at least one.
+///
+/// # Errors
+/// What a duration is.
+pub fn duration(text: &str) -> Result<u64, String> {
     let wrong = || format!("`{text}` is no duration: write a number and `s`, `m`, `h` or `d`, such as `24h`");
     let unit = match text.as_bytes().last() {
         Some(b's') => 1,

@@ -131,6 +131,8 @@ impl<'e> Facts<'e> {
             Body::ToolRemoved(removed) => self.about = Some(("tool", &removed.name)),
             Body::PersonEnrolled(person) => self.about = Some(("person", &person.name)),
             Body::PersonRevoked(person) => self.about = Some(("person", &person.name)),
+            Body::KeyCreated(key) => self.about = Some(("key", &key.key)),
+            Body::KeyRevoked(key) => self.about = Some(("key", &key.key)),
             Body::StopSet(set) => self.about = Some(("stop", &set.id)),
             Body::StopLifted(lifted) => self.about = Some(("stop", &lifted.id)),
             Body::RunStarted(run) => self.run = Some(&run.run),
@@ -145,6 +147,7 @@ impl<'e> Facts<'e> {
             | Body::ConfigChanged(_)
             | Body::PolicyChanged(_)
             | Body::PersonDelegated(_)
+            | Body::CallersRefused(_)
             | Body::VoteRefused(_)
             | Body::ValuesErased(_)
             | Body::HoldVoted(_)

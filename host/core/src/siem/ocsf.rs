@@ -293,6 +293,8 @@ fn activity(entry: &Entry, facts: &Facts<'_>) -> Activity {
         Body::LedgerOpened(_)
         | Body::ToolPinned(_)
         | Body::PersonEnrolled(_)
+        | Body::KeyCreated(_)
+        | Body::CallersRefused(_)
         | Body::StopSet(_)
         | Body::RunStarted(_)
         | Body::HoldVoted(_)
@@ -308,6 +310,7 @@ fn activity(entry: &Entry, facts: &Facts<'_>) -> Activity {
         | Body::EffectResolved(_) => Activity::Update,
         Body::ToolRemoved(_)
         | Body::PersonRevoked(_)
+        | Body::KeyRevoked(_)
         | Body::StopLifted(_)
         | Body::ValuesErased(_)
         | Body::DeadLetterDropped(_) => Activity::Delete,
@@ -354,6 +357,9 @@ fn severity(body: &Body) -> Severity {
         | Body::PersonEnrolled(_)
         | Body::PersonRevoked(_)
         | Body::PersonDelegated(_)
+        | Body::KeyCreated(_)
+        | Body::KeyRevoked(_)
+        | Body::CallersRefused(_)
         | Body::ValuesErased(_)
         | Body::EffectRetried(_)
         | Body::DeadLetterDropped(_) => Severity::Low,
@@ -366,6 +372,7 @@ fn severity(body: &Body) -> Severity {
 fn status(body: &Body) -> Status {
     match body {
         Body::CallDenied(_)
+        | Body::CallersRefused(_)
         | Body::EffectRefused(_)
         | Body::VoteRefused(_)
         | Body::CallDiverged(_)

@@ -228,7 +228,7 @@ fn origin(table: &Table<'_>) -> Option<Origin> {
     None
 }
 
-fn connect_to(table: &Table<'_>) -> Option<Endpoint> {
+pub(super) fn connect_to(table: &Table<'_>) -> Option<Endpoint> {
     let text = table.string("connect_to")?;
     Endpoint::parse(&text.value)
         .map_err(|why| {
@@ -239,7 +239,7 @@ fn connect_to(table: &Table<'_>) -> Option<Endpoint> {
         .ok()
 }
 
-fn authorities(table: &Table<'_>, home: &Path, ambient: &dyn Ambient) -> (Authorities, Option<Digest>) {
+pub(super) fn authorities(table: &Table<'_>, home: &Path, ambient: &dyn Ambient) -> (Authorities, Option<Digest>) {
     let Some(path) = table.string("ca") else {
         return (Authorities::Public, None);
     };

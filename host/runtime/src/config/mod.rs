@@ -11,6 +11,7 @@ pub mod lock;
 mod reader;
 mod routes;
 mod sections;
+mod server;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,7 @@ use crate::secret::{Ambient, Process};
 pub(crate) use self::limits::out_of_range as limit_out_of_range;
 pub use self::reader::nearest;
 pub use self::sections::{LedgerConfig, days};
+pub use self::server::{IssuerConfig, KeysAt, ServerConfig};
 pub use self::template::TEMPLATE;
 
 /// The configuration's name in a home.
@@ -60,6 +62,7 @@ pub struct Config {
     budgets: Vec<Budget>,
     limits: Limits,
     ledger: LedgerConfig,
+    server: Option<ServerConfig>,
     retention: Option<u32>,
     policy_dir: PathBuf,
     policies: Vec<(String, String)>,
@@ -228,6 +231,11 @@ impl Config {
         &self.ledger
     }
 
+    /// What is said of serving agents over HTTP; none where nothing is.
+    pub fn server(&self) -> Option<&ServerConfig> {
+        self.server.as_ref()
+    }
+
     /// After how many days the values of calls may be erased. Nothing erases them by itself: `ambit erase --by-configuration` does.
     pub fn retention(&self) -> Option<u32> {
         self.retention
@@ -286,6 +294,7 @@ fn check(home: &Path, source: &Source, document: &DeTable<'_>, ambient: &dyn Amb
     };
     let budgets = budgets::budgets(&root, &names);
     let ledger = sections::ledger(&root, home);
+    let (server, authorities) = server::server(&root, &agents, home, ambient);
     let retention = sections::retention(&root);
     let policy_dir = sections::policy_dir(&root, home);
     root.done();
@@ -293,6 +302,7 @@ fn check(home: &Path, source: &Source, document: &DeTable<'_>, ambient: &dyn Amb
     let named: Vec<Digest> = connections
         .values()
         .filter_map(|connected| connected.way.ca_digest)
+        .chain(authorities)
         .collect();
     let digest = canonical::digest(document, &named, &limits::text(&Limits::default()));
     Config {
@@ -307,6 +317,7 @@ fn check(home: &Path, source: &Source, document: &DeTable<'_>, ambient: &dyn Amb
         budgets,
         limits,
         ledger,
+        server,
         retention,
         policy_dir,
         policies: Vec::new(),
@@ -333,7 +344,7 @@ fn connections(root: &Table<'_>, home: &Path, ambient: &dyn Ambient) -> BTreeMap
 }
 
 /// Names of the operator's choice: they stand in file names, policies, and for models to call.
-fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     let inside = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     (1..=64).contains(&name.len())
         && name.bytes().all(inside)

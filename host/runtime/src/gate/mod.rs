@@ -15,6 +15,7 @@
 //! No other module of Ambit opens a socket.
 
 pub mod address;
+mod document;
 #[expect(
     clippy::disallowed_types,
     reason = "the one place where sockets are opened, to checked addresses only"
@@ -33,6 +34,7 @@ mod tests;
 mod tls;
 mod upstream;
 
+pub use document::{Document, DocumentWay, split_url};
 pub(crate) use line::most_received;
 pub use request::{Presented, check_base, is_framing, is_hosts_own};
 pub use send::{Bounds, Failed, SendError, Sent, Traffic, Wire};

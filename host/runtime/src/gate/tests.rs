@@ -253,6 +253,7 @@ fn durable(request: HttpRequest, time: Duration) -> Durable {
         tool: "refunds".into(),
     };
     let accepted = CallAccepted {
+        by: None,
         letter: None,
         asked,
         reserved: vec![],

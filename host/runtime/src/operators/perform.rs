@@ -6,6 +6,7 @@ use ambit_core::error::{Code, Refusal};
 use ambit_core::hold::Standing;
 use ambit_core::stop::Stop;
 
+use crate::api_keys;
 use crate::approvals::ApprovalError;
 use crate::call::{Fault, Listener};
 use crate::config::Config;
@@ -103,6 +104,7 @@ fn on_ledger(seat: Seat<'_>, request: Request) -> Result<Answer, OpenError> {
             home::revoke(store, &name)?;
             Answer::Person(name)
         }
+        Request::Key { what } => Answer::Key(Box::new(api_keys::perform(store, what)?)),
         Request::Delegate { note } => {
             seat.configured(|config| home::delegated(store, config, &note))?;
             Answer::Done

@@ -3,10 +3,12 @@
 use ambit_core::digest::Digest;
 use ambit_core::error::Refusal;
 use ambit_core::hold::Need;
+use ambit_core::identity::key::ApiKey;
 use ambit_core::ledger::body::{CallDiverged, Dropped, Found, Reason};
 use ambit_core::stop;
 use serde::{Deserialize, Serialize};
 
+use crate::api_keys;
 use crate::call;
 use crate::home::Erased;
 use crate::rollback::Plan;
@@ -46,6 +48,11 @@ pub enum Request {
     Revoke {
         /// The person's name.
         name: String,
+    },
+    /// Do something about a key that an agent is known by over HTTP.
+    Key {
+        /// What.
+        what: api_keys::Act,
     },
     /// Enter what a person signed about who votes in their stead.
     Delegate {
@@ -169,6 +176,7 @@ impl Request {
             | Self::Status
             | Self::Enrol { .. }
             | Self::Revoke { .. }
+            | Self::Key { .. }
             | Self::Delegate { .. }
             | Self::StartRun { .. }
             | Self::EndRun { .. }
@@ -237,6 +245,8 @@ pub enum Answer {
     Status(Status),
     /// A person was enrolled or revoked.
     Person(String),
+    /// What a key is now.
+    Key(Box<ApiKey>),
     /// It is done, and there is nothing more to say.
     Done,
     /// A run was started or ended: its id.

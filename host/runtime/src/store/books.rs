@@ -11,10 +11,11 @@
 use ambit_core::digest::Digest;
 use ambit_core::guard;
 use ambit_core::hold::{self, Delegation, Edit, End, Verdict, Vote};
+use ambit_core::identity::key::{self, ApiKey};
 use ambit_core::ledger::body::{
-    CallAccepted, Doubt, EffectChecked, EffectHeld, EffectRetried, Found, HoldEdited, HoldVoted, Outcome,
-    PersonDelegated, PersonEnrolled, PersonRevoked, Reservation, Rollback, RunDegraded, RunEnded, RunStarted,
-    Settlement, StopLifted, StopSet,
+    CallAccepted, Doubt, EffectChecked, EffectHeld, EffectRetried, Found, HoldEdited, HoldVoted, KeyCreated,
+    KeyRevoked, Outcome, PersonDelegated, PersonEnrolled, PersonRevoked, Reservation, Rollback, RunDegraded, RunEnded,
+    RunStarted, Settlement, StopLifted, StopSet,
 };
 use ambit_core::ledger::verify::subject;
 use ambit_core::ledger::{Body, Entry, EntryDraft, VerifierKey};
@@ -194,6 +195,11 @@ pub(super) trait Books {
     /// Forgets a person.
     fn revoke(&mut self, name: &str) -> Result<(), Self::Error>;
 
+    /// The key of this id, as agents have over HTTP.
+    fn api_key(&mut self, id: &str) -> Result<Option<ApiKey>, Self::Error>;
+    /// Sets what a key is now.
+    fn set_api_key(&mut self, key: &ApiKey) -> Result<(), Self::Error>;
+
     /// The run of this id.
     fn run(&mut self, id: &str) -> Result<Option<Run>, Self::Error>;
     /// Sets what a run is now.
@@ -298,6 +304,8 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<Entr
         Body::PersonEnrolled(body) => enrol(books, body)?,
         Body::PersonRevoked(body) => revoke(books, body)?,
         Body::PersonDelegated(body) => delegate(books, body, time(entry))?,
+        Body::KeyCreated(body) => create_key(books, entry, body)?,
+        Body::KeyRevoked(body) => revoke_key(books, entry.index(), body)?,
         Body::StopSet(body) => set_stop(books, entry.index(), body)?,
         Body::StopLifted(body) => lift_stop(books, body)?,
         Body::EffectOutcome(body) => {
@@ -825,6 +833,46 @@ fn revoke<B: Books>(books: &mut B, person: &PersonRevoked) -> Result<(), B::Erro
     }
     books.end_delegations(&person.name)?;
     books.revoke(&person.name)
+}
+
+/// A key is new, and good for a time. One in another's place is the same agent's, for the same and no more, and ends that one.
+fn create_key<B: Books>(books: &mut B, entry: &Entry, created: &KeyCreated) -> Result<(), B::Error> {
+    let refuse = |why: &str| StoreError::batch(format!("the key {} {why}", created.key));
+    if books.api_key(&created.key)?.is_some() {
+        return Err(refuse("is there already").into());
+    }
+    let good_for = created.expires.saturating_sub(time(entry));
+    if !guard!("identity.key-time", (1..=key::LONGEST_MS).contains(&good_for)) {
+        return Err(refuse("is good for no time, or for longer than 366 days").into());
+    }
+    if let Some(replaced) = &created.replaces {
+        let before = books.api_key(&replaced.key)?.filter(|before| before.revoked.is_none());
+        let before = before.ok_or_else(|| refuse("takes the place of none that is good"))?;
+        let whose = |key: &KeyCreated| (key.agent.clone(), key.user.clone(), key.narrowing.clone());
+        if !guard!("identity.key-same", whose(&before.created) == whose(created)) {
+            return Err(refuse("takes the place of another agent's, or is for something else").into());
+        }
+        books.set_api_key(&ApiKey {
+            until_ms: before.until_ms.min(replaced.until),
+            ..before
+        })?;
+    }
+    books.set_api_key(&ApiKey {
+        created: created.clone(),
+        index: entry.index(),
+        time_ms: entry.time_ms(),
+        until_ms: created.expires,
+        revoked: None,
+    })
+}
+
+fn revoke_key<B: Books>(books: &mut B, index: u64, revoked: &KeyRevoked) -> Result<(), B::Error> {
+    let known = books.api_key(&revoked.key)?.filter(|known| known.revoked.is_none());
+    let known = known.ok_or_else(|| StoreError::batch(format!("no key {} is there to revoke", revoked.key)))?;
+    books.set_api_key(&ApiKey {
+        revoked: Some(index),
+        ..known
+    })
 }
 
 fn time(entry: &Entry) -> u64 {

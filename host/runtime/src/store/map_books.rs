@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use ambit_core::identity::key::ApiKey;
 use ambit_core::ledger::body::Rollback;
 use ambit_core::money::Account;
 use ambit_core::run::Run;
@@ -29,6 +30,8 @@ pub(super) struct MapBooks {
     /// What took effects back, and calls as a whole.
     pub(super) undone: HashMap<Work, Work>,
     pub(super) persons: HashMap<String, String>,
+    /// Keys of agents, by their ids.
+    pub(super) api_keys: HashMap<String, ApiKey>,
     pub(super) stops: HashMap<Stop, InForce>,
     /// The tools of calls under way.
     tools: HashMap<String, String>,
@@ -53,6 +56,7 @@ enum Before {
     Rollback(String, Option<(Rollback, u64)>),
     Undone(Work, Option<Work>),
     Person(String, Option<String>),
+    ApiKey(String, Option<ApiKey>),
     Stop(Stop, Option<InForce>),
     Tool(String, Option<String>),
     Run(String, Option<Run>),
@@ -81,6 +85,7 @@ impl MapBooks {
                 Before::Rollback(key, row) => put_back(&mut self.rollbacks, key, row),
                 Before::Undone(key, row) => put_back(&mut self.undone, key, row),
                 Before::Person(key, row) => put_back(&mut self.persons, key, row),
+                Before::ApiKey(key, row) => put_back(&mut self.api_keys, key, row),
                 Before::Stop(key, row) => put_back(&mut self.stops, key, row),
                 Before::Tool(key, row) => put_back(&mut self.tools, key, row),
                 Before::Run(key, row) => put_back(&mut self.runs, key, row),
@@ -384,6 +389,16 @@ impl Books for MapBooks {
     fn revoke(&mut self, name: &str) -> Result<(), StoreError> {
         let before = self.persons.remove(name);
         self.undo.push(Before::Person(name.to_owned(), before));
+        Ok(())
+    }
+
+    fn api_key(&mut self, id: &str) -> Result<Option<ApiKey>, StoreError> {
+        Ok(self.api_keys.get(id).cloned())
+    }
+
+    fn set_api_key(&mut self, key: &ApiKey) -> Result<(), StoreError> {
+        let before = self.api_keys.insert(key.id().to_owned(), key.clone());
+        self.undo.push(Before::ApiKey(key.id().to_owned(), before));
         Ok(())
     }
 

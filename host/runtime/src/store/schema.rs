@@ -197,6 +197,13 @@ CREATE TABLE persons(
   key TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Keys that agents are known by over HTTP, good or over, as their entries made them: JSON. No secret is in it.
+CREATE TABLE api_keys(
+  key TEXT PRIMARY KEY,
+  idx INTEGER NOT NULL UNIQUE,
+  state TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- What each person last said about who votes in their stead. A row stays when it is over: what was said before does not count again.
 CREATE TABLE delegations(
   person TEXT NOT NULL,

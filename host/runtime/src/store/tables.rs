@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ambit_core::digest::Digest;
 use ambit_core::error::Refusal;
 use ambit_core::guard;
+use ambit_core::identity::key::ApiKey;
 use ambit_core::ledger::body::{By, Rollback, ValuesErased};
 use ambit_core::ledger::{Body, Entry, EntryDraft, Frontier, Hash, Node};
 use ambit_core::money::Account;
@@ -124,6 +125,8 @@ pub(super) struct Tables<'c> {
     key_of: Statement<'c>,
     keys: Statement<'c>,
     revoke: Statement<'c>,
+    api_key: Statement<'c>,
+    set_api_key: Statement<'c>,
     run: Statement<'c>,
     set_run: Statement<'c>,
     join: Statement<'c>,
@@ -223,6 +226,11 @@ impl<'c> Tables<'c> {
             key_of: prepare("SELECT key FROM persons WHERE name = ?1")?,
             keys: prepare("SELECT key FROM persons")?,
             revoke: prepare("DELETE FROM persons WHERE name = ?1")?,
+            api_key: prepare("SELECT state FROM api_keys WHERE key = ?1")?,
+            set_api_key: prepare(
+                "INSERT INTO api_keys(key, idx, state) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (key) DO UPDATE SET state = excluded.state",
+            )?,
             run: prepare("SELECT state FROM runs WHERE run = ?1")?,
             set_run: prepare(
                 "INSERT INTO runs(run, idx, state) VALUES (?1, ?2, ?3) ON CONFLICT (run) DO UPDATE SET state = excluded.state",
@@ -565,6 +573,17 @@ impl Books for Tables<'_> {
         Ok(())
     }
 
+    fn api_key(&mut self, id: &str) -> Result<Option<ApiKey>, Fail> {
+        let state: Option<String> = self.api_key.query_row([id], |row| row.get(0)).optional()?;
+        Ok(state.map(|state| api_key_of_row(&state)).transpose()?)
+    }
+
+    fn set_api_key(&mut self, key: &ApiKey) -> Result<(), Fail> {
+        let state = serde_json::to_string(key).map_err(|error| StoreError::batch(error.to_string()))?;
+        self.set_api_key.execute(params![key.id(), index(key.index)?, state])?;
+        Ok(())
+    }
+
     fn run(&mut self, id: &str) -> Result<Option<Run>, Fail> {
         let state: Option<String> = self.run.query_row([id], |row| row.get(0)).optional()?;
         Ok(state.map(|state| run_of_row(&state)).transpose()?)
@@ -589,6 +608,11 @@ impl Books for Tables<'_> {
         self.leave.execute([call])?;
         Ok(())
     }
+}
+
+/// A key as its row has it.
+pub(super) fn api_key_of_row(state: &str) -> Result<ApiKey, StoreError> {
+    serde_json::from_str(state).map_err(|error| StoreError::damaged(format!("a key's row cannot be read: {error}")))
 }
 
 /// A run as its row has it.

@@ -41,6 +41,7 @@ fn every_kind_reads_back_and_is_canonical() {
     log.push(of_call('y', retry_accepted()));
     log.push(of_call('y', redelivered(1, Cause::Operator)));
     log.push(dropped());
+    keys().into_iter().for_each(|entry| log.push(entry));
     log.push(diverged('a', Some(1)));
     let mut kinds = std::collections::BTreeSet::new();
     for entry in log.entries.iter().chain(&holds.entries) {
@@ -134,6 +135,7 @@ fn an_erasure_names_its_calls() {
 fn absent_values_are_left_out() {
     let bare = CallDenied {
         args: None,
+        by: None,
         function: None,
         mode: None,
         refused: Refused {
@@ -437,4 +439,64 @@ fn a_stop_reads_back_and_has_an_id() {
         let refused = set(wrong).seal(Stamp::first(0)).unwrap_err().to_string();
         assert!(refused.contains("the id of its stop"), "{refused}");
     }
+}
+
+#[test]
+fn entries_about_keys_name_keys_and_count_something() {
+    for entry in keys() {
+        assert!(entry.seal(Stamp::first(0)).is_ok());
+    }
+    let refused = |body: Body| {
+        let sealed = EntryDraft::of_ledger(body).seal(Stamp::first(0));
+        assert!(matches!(sealed, Err(LedgerError::Entry(_))), "{sealed:?}");
+    };
+    let created = |change: &dyn Fn(&mut KeyCreated)| {
+        let Body::KeyCreated(mut body) = keys().swap_remove(0).body else {
+            unreachable!()
+        };
+        change(&mut body);
+        Body::KeyCreated(body)
+    };
+    let own = format!("k_{}", "b".repeat(26));
+    refused(created(&|body| body.key = "k_".into()));
+    refused(created(&|body| {
+        body.replaces = Some(Replaced {
+            key: "x".into(),
+            until: 1,
+        })
+    }));
+    refused(created(&|body| {
+        body.replaces = Some(Replaced {
+            key: own.clone(),
+            until: 1,
+        })
+    }));
+    refused(KeyRevoked { key: "c_a".into() }.into());
+    refused(
+        CallersRefused {
+            from: 0,
+            refused: [].into(),
+        }
+        .into(),
+    );
+    refused(
+        CallersRefused {
+            from: 0,
+            refused: [(Why::Expired, 0)].into(),
+        }
+        .into(),
+    );
+}
+
+#[test]
+fn how_a_caller_showed_itself_stays() {
+    let [created, _, counted] = <[EntryDraft; 3]>::try_from(keys()).unwrap();
+    expect![[
+        r#"{"body":{"agent":"support-bot","expires":1803004800000,"hash":"sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b","key":"k_bbbbbbbbbbbbbbbbbbbbbbbbbb","name":"ci","narrowing":{"functions":["refunds/*"],"max-tier":"read"},"replaces":{"key":"k_aaaaaaaaaaaaaaaaaaaaaaaaaa","until":1795232400000},"user":"alice"},"index":0,"kind":"key-created","time":1795228800000}"#
+    ]]
+    .assert_eq(&text(created));
+    expect![[
+        r#"{"body":{"from":1795228700000,"refused":{"expired":2,"not-yet":1,"unknown-key":40000}},"index":0,"kind":"callers-refused","time":1795228800000}"#
+    ]]
+    .assert_eq(&text(counted));
 }

@@ -27,8 +27,9 @@ use super::verify::Stored;
 use super::*;
 use crate::digest::Digest;
 use crate::error::Code;
-use crate::grant::Limits;
+use crate::grant::{Limits, Narrowing};
 use crate::hold::{Verdict, Vote};
+use crate::identity::why::Why;
 use crate::policy::Mode;
 use crate::scope::Tier;
 
@@ -326,6 +327,35 @@ fn run() -> Vec<EntryDraft> {
     ]
 }
 
+/// A key that takes another's place, that it is revoked, and what was refused.
+fn keys() -> Vec<EntryDraft> {
+    let id = |letter: &str| format!("k_{}", letter.repeat(26));
+    vec![
+        EntryDraft::of_ledger(KeyCreated {
+            agent: "support-bot".into(),
+            expires: 1_803_004_800_000,
+            hash: digest("secret"),
+            key: id("b"),
+            name: Some("ci".into()),
+            narrowing: Narrowing {
+                functions: Some(["refunds/*".to_owned()].into()),
+                max_tier: Some(Tier::Read),
+                ..Narrowing::default()
+            },
+            replaces: Some(Replaced {
+                key: id("a"),
+                until: 1_795_232_400_000,
+            }),
+            user: Some("alice".into()),
+        }),
+        EntryDraft::of_ledger(KeyRevoked { key: id("b") }),
+        EntryDraft::of_ledger(CallersRefused {
+            from: 1_795_228_700_000,
+            refused: [(Why::Expired, 2), (Why::NotYet, 1), (Why::UnknownKey, 40_000)].into(),
+        }),
+    ]
+}
+
 fn asked() -> Asked {
     Asked {
         args: digest("args"),
@@ -350,6 +380,7 @@ fn accepted() -> Body {
     }];
     CallAccepted {
         asked: asked(),
+        by: Some(ShownBy::Token(TokenShown::new("acme", Some("jti-1")))),
         letter: None,
         reserved,
         rules: vec!["support-calls".into()],
@@ -363,6 +394,7 @@ fn accepted() -> Body {
 fn denied() -> Body {
     CallDenied {
         args: Some(digest("args")),
+        by: Some(ShownBy::Key(format!("k_{}", "a".repeat(26)))),
         function: Some("refunds.create".into()),
         mode: Some(Mode::Execute),
         refused: refusal(Code::Policy),

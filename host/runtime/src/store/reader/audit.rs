@@ -269,6 +269,9 @@ impl Audit {
         let run_calls = reader.run_calls()?.into_iter().collect();
         self.same("the runs of calls under way", |books| books.run_calls == run_calls);
         self.same("the people who may approve", |books| books.persons == persons);
+        let api_keys = reader.api_keys()?.into_iter();
+        let api_keys = api_keys.map(|key| (key.id().to_owned(), key)).collect();
+        self.same("the keys of agents", |books| books.api_keys == api_keys);
         let delegations = reader.delegations()?.into_iter();
         let delegations = delegations.map(|said| (said.about.clone(), said)).collect();
         self.same("the delegations", |books| books.delegations == delegations);

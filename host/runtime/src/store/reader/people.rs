@@ -2,6 +2,7 @@
 
 use ambit_core::digest::Digest;
 use ambit_core::hold::Vote;
+use ambit_core::identity::key::ApiKey;
 use ambit_core::ledger::Body;
 use ambit_core::ledger::body::HoldEdited;
 use rusqlite::params;
@@ -9,7 +10,7 @@ use rusqlite::params;
 use super::{Reader, work};
 use crate::store::StoreError;
 use crate::store::books::{Delegated, Held, Work};
-use crate::store::tables::{delegated, held, index};
+use crate::store::tables::{api_key_of_row, delegated, held, index};
 
 /// A person who may approve.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +63,26 @@ impl Reader {
             Ok(true)
         })?;
         Ok(broken)
+    }
+
+    /// A key that an agent is known by over HTTP, good or over; none where there is none of that id.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn api_key(&self, id: &str) -> Result<Option<ApiKey>, StoreError> {
+        let sql = "SELECT state FROM api_keys WHERE key = ?1";
+        let state = self.all(sql, [id], |row| row.get::<_, String>(0))?;
+        state.first().map(|state| api_key_of_row(state)).transpose()
+    }
+
+    /// All keys that agents were given, good or over, in the order in which they were.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
+        let sql = "SELECT state FROM api_keys ORDER BY idx";
+        let states = self.all(sql, [], |row| row.get::<_, String>(0))?;
+        states.iter().map(|state| api_key_of_row(state)).collect()
     }
 
     /// Who lost their key, each with the index of the entry that says so, in order.

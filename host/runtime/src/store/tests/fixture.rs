@@ -233,6 +233,7 @@ impl Call {
     pub(super) fn accepted(&self, reserved: Vec<Reservation>) -> EntryDraft {
         let seed = Digest::of(b"seed");
         self.draft(CallAccepted {
+            by: None,
             asked: Self::asked(),
             letter: None,
             reserved,

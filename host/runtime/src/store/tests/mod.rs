@@ -7,6 +7,7 @@
     reason = "tests"
 )]
 
+mod api_keys;
 mod audit;
 mod budgets;
 mod commits;

@@ -38,8 +38,8 @@ fn another_version() {
         matches!(
             error,
             StoreError::Version {
-                found: 5,
-                expected: 4,
+                found: 6,
+                expected: 5,
                 ..
             }
         ),

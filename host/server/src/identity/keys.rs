@@ -1,0 +1,307 @@
+//! An issuer's keys: fetched when they are needed, kept for as long as they may be, and fetched again when it signs with a new one.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ambit_core::error::printable;
+use ambit_core::guard;
+use ambit_core::identity::claims::Issuer;
+use ambit_core::identity::jwk::{KeySet, LARGEST_SET, PublicKey};
+use ambit_core::identity::token::Algorithm;
+use ambit_core::identity::why::{Denied, Why};
+use ambit_core::json::{Json, Limits};
+use ambit_runtime::config::{IssuerConfig, KeysAt};
+use ambit_runtime::gate::{Bounds, Sent, split_url};
+use ambit_runtime::host::Host;
+use parking_lot::Mutex;
+
+/// Keys are kept this long at least, whatever their document says.
+const SHORTEST_MS: u64 = 60_000;
+/// And this long at most, until they are fetched again.
+const LONGEST_MS: u64 = 24 * 3_600_000;
+/// And this long where the document says nothing.
+const USUAL_MS: u64 = 3_600_000;
+/// Between two attempts to fetch, whatever tokens come: made-up names of keys must not make this host press its issuer.
+pub(super) const BETWEEN_MS: u64 = 30_000;
+/// For how long old keys are used while newer ones cannot be had.
+const KEPT_MS: u64 = 12 * 3_600_000;
+/// How long a fetch takes at most, each document.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Keys with their times, in milliseconds since some moment of this process.
+#[derive(Clone, Debug)]
+struct Cached {
+    keys: Arc<KeySet>,
+    /// [`BETWEEN_MS`], but in tests.
+    between: u64,
+    /// Until then they are as good as fetched; none where they never were.
+    fresh: Option<u64>,
+    /// When it was last tried to fetch them.
+    tried: Option<u64>,
+}
+
+/// What to do for a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plan {
+    /// What is kept is good.
+    Use,
+    /// Fetch first, and then see.
+    Fetch,
+    /// Nothing can be said about the token now.
+    Refuse,
+}
+
+impl Cached {
+    /// What to do at `now` for a token whose key is among those that are kept, or is not.
+    fn plan(&self, now: u64, known: bool) -> Plan {
+        let tried = self.tried.map(|tried| now.saturating_sub(tried));
+        let may_fetch = guard!("identity.fetch-rate", tried.is_none_or(|ago| ago >= self.between));
+        let Some(fresh) = self.fresh else {
+            return if may_fetch { Plan::Fetch } else { Plan::Refuse };
+        };
+        if known && now < fresh {
+            return Plan::Use;
+        }
+        if may_fetch {
+            return Plan::Fetch;
+        }
+        // A key that is not there is refused by whoever looks for it.
+        let kept = now < fresh.saturating_add(KEPT_MS);
+        if guard!("identity.keys-kept", kept) {
+            Plan::Use
+        } else {
+            Plan::Refuse
+        }
+    }
+}
+
+/// One issuer, with its keys.
+#[derive(Debug)]
+pub(super) struct Provider {
+    host: Host,
+    config: IssuerConfig,
+    began: Instant,
+    cached: Mutex<Cached>,
+    /// Held by whoever fetches: one at a time.
+    fetching: tokio::sync::Mutex<()>,
+}
+
+impl Provider {
+    /// `between` is how long it waits between two attempts to fetch keys, in milliseconds: [`BETWEEN_MS`], but in tests.
+    pub(super) fn new(host: &Host, config: &IssuerConfig, between: u64) -> Provider {
+        Provider {
+            host: host.clone(),
+            config: config.clone(),
+            began: Instant::now(),
+            cached: Mutex::new(Cached {
+                keys: Arc::default(),
+                between,
+                fresh: None,
+                tried: None,
+            }),
+            fetching: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub(super) const fn rules(&self) -> &Issuer {
+        &self.config.rules
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The issuer's key that a token was signed with, as it says.
+    ///
+    /// # Errors
+    /// [`Why::UnknownKey`], also of the newest keys that can be had; [`Why::Unavailable`] where there are none.
+    pub(super) async fn key(&self, algorithm: Algorithm, kid: Option<&str>) -> Result<PublicKey, Denied> {
+        let look = || {
+            let cached = self.cached.lock().clone();
+            let found = cached.keys.find(algorithm, kid).cloned();
+            (cached.plan(self.now(), found.is_ok()), found)
+        };
+        if let (Plan::Use, Ok(key)) = look() {
+            return Ok(key);
+        }
+        // Whoever comes first fetches for all who wait here.
+        let _one_at_a_time = self.fetching.lock().await;
+        if look().0 == Plan::Fetch {
+            self.fetch().await;
+        }
+        match look() {
+            (Plan::Use, found) => found,
+            _ => Err(Denied::new(
+                Why::Unavailable,
+                "the keys of the token's issuer cannot be had now",
+            )),
+        }
+    }
+
+    /// Fetches the keys and keeps them. Where that fails the old ones stay.
+    async fn fetch(&self) {
+        self.cached.lock().tried = Some(self.now());
+        let issuer = &self.config.rules.name;
+        match self.fetched().await {
+            Ok((keys, age_ms)) => {
+                let mut cached = self.cached.lock();
+                if *cached.keys != keys {
+                    tracing::info!(%issuer, keys = keys.len(), "other keys of an issuer");
+                }
+                cached.keys = Arc::new(keys);
+                cached.fresh = Some(self.now().saturating_add(age_ms));
+            }
+            Err(why) => tracing::warn!(%issuer, %why, "the keys of an issuer cannot be had"),
+        }
+    }
+
+    async fn fetched(&self) -> Result<(KeySet, u64), String> {
+        let url = match &self.config.keys {
+            KeysAt::Url(url) => url.clone(),
+            KeysAt::Discovery(urls) => self.discovered(urls).await?,
+        };
+        let sent = self.read(&url).await?;
+        if sent.status != 200 {
+            return Err(format!("their document was answered with {}", sent.status));
+        }
+        let keys = KeySet::parse(&sent.body).map_err(|why| format!("their document {why}"))?;
+        // Nothing that verifies is no word of the issuer that nothing does any more.
+        if !guard!("identity.keys-some", !keys.is_empty()) {
+            return Err("their document has no key for signatures of tokens".to_owned());
+        }
+        Ok((keys, age_ms(&sent)))
+    }
+
+    /// Where the issuer says that its keys are.
+    async fn discovered(&self, urls: &[String; 2]) -> Result<String, String> {
+        let [openid, oauth] = urls;
+        let mut sent = self.read(openid).await?;
+        if sent.status == 404 {
+            sent = self.read(oauth).await?;
+        }
+        if sent.status != 200 {
+            return Err(format!(
+                "what the issuer says of itself was answered with {}",
+                sent.status
+            ));
+        }
+        let limits = Limits {
+            depth: 16,
+            bytes: LARGEST_SET,
+        };
+        let text = std::str::from_utf8(&sent.body).map_err(|_| "what the issuer says of itself is not UTF-8")?;
+        let document = Json::parse(text, limits)
+            .map_err(|error| format!("what the issuer says of itself is not JSON: {error}"))?;
+        let own = &self.config.rules.issuer;
+        let said = document.get("issuer").and_then(Json::as_str);
+        if !guard!("identity.discovered-issuer", said == Some(own)) {
+            return Err("what was found there is of another issuer".to_owned());
+        }
+        let url = document.get("jwks_uri").and_then(Json::as_str);
+        let url = url.ok_or("the issuer does not say where its keys are")?;
+        // An issuer sends this host to itself, and to no other place: an operator can, with `jwks`.
+        let same = split_url(url).is_ok_and(|(there, _)| split_url(own).is_ok_and(|(here, _)| here == there));
+        if !guard!("identity.discovered-origin", same) {
+            return Err(format!(
+                "the issuer's keys are elsewhere, at {}: if that is right, set `jwks` to it",
+                printable(url)
+            ));
+        }
+        Ok(url.to_owned())
+    }
+
+    async fn read(&self, url: &str) -> Result<Sent, String> {
+        let document = self.config.document(url)?;
+        let bounds = Bounds {
+            time: PATIENCE,
+            answer_bytes: LARGEST_SET,
+        };
+        self.host.read_document(document, bounds).await
+    }
+}
+
+/// For how long an answer may be kept, within what is sensible.
+fn age_ms(sent: &Sent) -> u64 {
+    let words = sent
+        .headers
+        .iter()
+        .filter(|(name, _)| name == "cache-control")
+        .flat_map(|(_, value)| value.split(','))
+        .map(|word| word.trim().to_ascii_lowercase());
+    let mut age = USUAL_MS;
+    for word in words {
+        if word == "no-store" || word == "no-cache" {
+            return SHORTEST_MS;
+        }
+        if let Some(seconds) = word.strip_prefix("max-age=") {
+            // What is no number is not kept for long.
+            age = seconds.parse::<u64>().unwrap_or_default().saturating_mul(1_000);
+        }
+    }
+    age.clamp(SHORTEST_MS, LONGEST_MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: u64 = 3_600_000;
+
+    fn cached(fresh: Option<u64>, tried: Option<u64>) -> Cached {
+        Cached {
+            keys: Arc::default(),
+            between: BETWEEN_MS,
+            fresh,
+            tried,
+        }
+    }
+
+    #[test]
+    fn keys_are_fetched_when_needed_and_not_more_often_than_that() {
+        // Never fetched.
+        assert_eq!(cached(None, None).plan(0, false), Plan::Fetch);
+        assert_eq!(cached(None, Some(0)).plan(29_999, false), Plan::Refuse);
+        assert_eq!(cached(None, Some(0)).plan(30_000, false), Plan::Fetch);
+        // Fresh: a known key is used, an unknown one asked for, but not each time.
+        let fresh = cached(Some(HOUR), Some(0));
+        assert_eq!(fresh.plan(HOUR - 1, true), Plan::Use);
+        assert_eq!(fresh.plan(29_999, false), Plan::Use);
+        assert_eq!(fresh.plan(30_000, false), Plan::Fetch);
+    }
+
+    #[test]
+    fn old_keys_are_used_for_a_bounded_time() {
+        let at = |now: u64| cached(Some(HOUR), Some(now - 1)).plan(now, true);
+        assert_eq!(cached(Some(HOUR), Some(0)).plan(HOUR, true), Plan::Fetch);
+        assert_eq!(at(HOUR), Plan::Use);
+        assert_eq!(at(13 * HOUR - 1), Plan::Use);
+        assert_eq!(at(13 * HOUR), Plan::Refuse);
+    }
+
+    #[test]
+    fn an_answer_is_kept_within_what_is_sensible() {
+        let age = |value: &str| {
+            age_ms(&Sent {
+                status: 200,
+                headers: vec![("cache-control".into(), value.into())],
+                body: Vec::new().into(),
+                later: None,
+                traffic: Default::default(),
+            })
+        };
+        for (value, expected) in [
+            ("", USUAL_MS),
+            ("public", USUAL_MS),
+            ("public, max-age=600", 600_000),
+            ("Max-Age=600", 600_000),
+            ("max-age=1", SHORTEST_MS),
+            ("max-age=0, must-revalidate", SHORTEST_MS),
+            ("max-age=99999999999999999999", SHORTEST_MS),
+            ("max-age=999999999", LONGEST_MS),
+            ("max-age=600, no-store", SHORTEST_MS),
+            ("max-age=x", SHORTEST_MS),
+        ] {
+            assert_eq!(age(value), expected, "{value}");
+        }
+    }
+}

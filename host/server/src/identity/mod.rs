@@ -1,0 +1,245 @@
+//! Who is on the other side of a request over HTTP.
+//!
+//! A request shows one credential, in `Authorization: Bearer …` and nowhere else: a token that a configured issuer signed for this host,
+//! or a key that its operator gave out. [`Authenticator::authenticate`] makes of it a [`Caller`] of the configuration, with what the
+//! credential leaves of what that caller could do, or says what the request is to be answered with. Nothing else of a request says
+//! who its caller is.
+//!
+//! A token is looked at in this order: its form, its issuer, its algorithm, the issuer's key of its name, the signature, and then what
+//! it says ([`Issuer::identify`](ambit_core::identity::claims::Issuer::identify)). Before the signature nothing of it is believed but
+//! which of the configured issuers to ask.
+
+mod challenge;
+mod keys;
+mod signature;
+#[cfg(test)]
+#[expect(clippy::disallowed_types, reason = "an issuer on loopback")]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ambit_core::error::{Code, Refusal};
+use ambit_core::grant::Narrowing;
+use ambit_core::guard;
+use ambit_core::identity::Caller;
+use ambit_core::identity::key;
+use ambit_core::identity::token::Token;
+use ambit_core::identity::why::{Denied, Why};
+use ambit_core::ledger::body::{ShownBy, TokenShown};
+use ambit_runtime::api_keys::KeyError;
+use ambit_runtime::host::Host;
+use ambit_runtime::refused_callers::{MINUTE, RefusedCallers};
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use serde_json::Value;
+
+pub use challenge::Unauthenticated;
+
+use challenge::Challenge;
+use keys::{BETWEEN_MS, Provider};
+
+/// Who makes a request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Authenticated {
+    /// The caller.
+    pub caller: Caller,
+    /// What its credential leaves of what the caller could do. A call is made with this and what the request itself gives up:
+    /// [`Narrowing::and`].
+    pub narrowing: Narrowing,
+    /// What it showed: for [`Host::call_shown`].
+    pub by: ShownBy,
+    /// The scopes of its token; none of a key.
+    scopes: BTreeSet<String>,
+}
+
+/// Knows who makes requests to one host. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Authenticator(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    host: Host,
+    providers: Vec<Provider>,
+    challenge: Challenge,
+    refused: RefusedCallers,
+}
+
+impl Authenticator {
+    /// For a host whose configuration has a `[server]`.
+    ///
+    /// # Errors
+    /// [`Code::Config`] where it has none.
+    pub fn new(host: &Host) -> Result<Authenticator, Refusal> {
+        Authenticator::with_times(host, MINUTE, BETWEEN_MS)
+    }
+
+    /// With other times than the usual ones: for how long refusals are counted, and between two fetches of an issuer's keys.
+    fn with_times(host: &Host, minute: Duration, between_ms: u64) -> Result<Authenticator, Refusal> {
+        let Some(config) = host.config().server() else {
+            return Err(Refusal::new(Code::Config, "the configuration has no [server]")
+                .advise("add it to ambit.toml: where to listen, and who may say who an agent is"));
+        };
+        Ok(Authenticator(Arc::new(Inner {
+            host: host.clone(),
+            providers: config
+                .issuers
+                .iter()
+                .map(|issuer| Provider::new(host, issuer, between_ms))
+                .collect(),
+            challenge: Challenge::new(config),
+            refused: RefusedCallers::new(host, minute),
+        })))
+    }
+
+    /// Says who makes a request with these headers, and with this query in its target.
+    ///
+    /// # Errors
+    /// What it is to be answered with. That it was refused is counted, and goes to the ledger by the minute.
+    pub async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        query: Option<&str>,
+    ) -> Result<Authenticated, Unauthenticated> {
+        let found = match credential(headers, query) {
+            Ok(word) if word.starts_with(key::PREFIX) => self.by_key(word).await,
+            Ok(word) => self.by_token(word).await,
+            Err(denied) => Err(denied),
+        };
+        found.map_err(|denied| {
+            self.0.refused.note(denied.why);
+            tracing::debug!(why = denied.why.as_str(), "credentials are refused");
+            self.0.challenge.of(&denied, &self.required())
+        })
+    }
+
+    /// What a call of a function is to be answered with that the caller's scopes are not for, where others would be: which ones they
+    /// are, with all that it has. None where its scopes are for it, or none would be.
+    #[must_use]
+    pub fn step_up(&self, who: &Authenticated, tool: &str, function: &str) -> Option<Unauthenticated> {
+        let ShownBy::Token(token) = &who.by else { return None };
+        let provider = self
+            .0
+            .providers
+            .iter()
+            .find(|known| known.rules().name == token.issuer)?;
+        let needed = provider.rules().step_up(&who.scopes, tool, function)?;
+        let denied = Denied::new(Why::Scope, "the token has no scope for this function");
+        Some(self.0.challenge.of(&denied, &needed))
+    }
+
+    /// The path at which the metadata of this resource is to be served, and the metadata (RFC 9728); none where the home has no resource.
+    #[must_use]
+    pub fn metadata(&self) -> Option<(&str, &Value)> {
+        self.0.challenge.metadata()
+    }
+
+    /// The scopes that every token must have, whoever issued it.
+    fn required(&self) -> BTreeSet<String> {
+        let rules = self.0.providers.iter().map(|provider| provider.rules());
+        rules.flat_map(|rules| rules.required.iter().cloned()).collect()
+    }
+
+    async fn by_key(&self, word: &str) -> Result<Authenticated, Denied> {
+        let shown = key::parse(word)?;
+        let host = self.0.host.clone();
+        let known = tokio::task::spawn_blocking(move || host.known_key(&shown)).await;
+        match known {
+            Ok(Ok((caller, key))) => Ok(Authenticated {
+                caller,
+                narrowing: key.narrowing().clone(),
+                by: ShownBy::Key(key.id().to_owned()),
+                scopes: BTreeSet::new(),
+            }),
+            Ok(Err(KeyError::Denied(denied))) => Err(denied),
+            Ok(Err(KeyError::Store(error))) => {
+                tracing::error!(%error, "a key cannot be looked for");
+                Err(Denied::new(Why::Unavailable, "the host's keys cannot be read now"))
+            }
+            Err(error) => {
+                tracing::error!(%error, "a key cannot be looked for");
+                Err(Denied::new(Why::Unavailable, "the host's keys cannot be read now"))
+            }
+        }
+    }
+
+    async fn by_token(&self, word: &str) -> Result<Authenticated, Denied> {
+        let token = Token::parse(word)?;
+        let provider = token
+            .issuer()
+            .and_then(|issuer| self.0.providers.iter().find(|known| known.rules().issuer == issuer))
+            .ok_or_else(|| Denied::new(Why::Issuer, "the token is of an issuer that is not known here"))?;
+        let rules = provider.rules();
+        rules.check_algorithm(token.algorithm)?;
+        let key = provider.key(token.algorithm, token.kid.as_deref()).await?;
+        signature::verify(&token, &key)?;
+        let found = rules.identify(&token.claims, self.0.host.directory(), now_s())?;
+        Ok(Authenticated {
+            caller: found.caller,
+            narrowing: found.narrowing,
+            by: ShownBy::Token(TokenShown::new(&rules.name, found.jti.as_deref())),
+            scopes: found.scopes,
+        })
+    }
+}
+
+fn now_s() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
+
+/// The one credential of a request.
+fn credential<'h>(headers: &'h HeaderMap, query: Option<&str>) -> Result<&'h str, Denied> {
+    if !guard!("identity.query", !query.is_some_and(has_token)) {
+        // It is in logs by now, of whoever stands between.
+        return Err(Denied::new(
+            Why::Header,
+            "a token does not go into a query: it goes into Authorization, and this one should be revoked",
+        ));
+    }
+    let mut all = headers.get_all(AUTHORIZATION).iter();
+    let Some(value) = all.next() else {
+        return Err(Denied::new(Why::Missing, "the request does not show who makes it"));
+    };
+    // Two readers could take one each.
+    if !guard!("identity.one-header", all.next().is_none()) {
+        return Err(Denied::new(Why::Header, "the request has more than one Authorization"));
+    }
+    let wrong = || Denied::new(Why::Header, "Authorization is `Bearer` and a token or a key");
+    let text = value.to_str().map_err(|_| wrong())?;
+    let (scheme, word) = text.split_once(' ').ok_or_else(wrong)?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+    if !scheme.eq_ignore_ascii_case("bearer") || word.is_empty() || !word.bytes().all(plain) {
+        return Err(wrong());
+    }
+    Ok(word)
+}
+
+/// Whether a query has a token in it (RFC 6750, section 2.3), however its name is written.
+fn has_token(query: &str) -> bool {
+    let names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
+    names.into_iter().any(|name| {
+        let plain = unescaped(name);
+        plain.eq_ignore_ascii_case(b"access_token")
+    })
+}
+
+fn unescaped(text: &str) -> Vec<u8> {
+    let mut rest = text.as_bytes();
+    let mut plain = Vec::with_capacity(text.len());
+    while let [byte, tail @ ..] = rest {
+        let digits = tail.first_chunk::<2>().filter(|_| *byte == b'%');
+        let value = digits
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        plain.push(value.unwrap_or(*byte));
+        rest = match value {
+            Some(_) => tail.get(2..).unwrap_or_default(),
+            None => tail,
+        };
+    }
+    plain
+}

@@ -1,0 +1,225 @@
+//! Keys of the home, what clients are told, and what the ledger says of those who were refused.
+
+use std::collections::BTreeSet;
+
+use ambit_core::ledger::Body;
+use ambit_runtime::api_keys::Rotation;
+use ambit_runtime::store::Reader;
+
+use super::*;
+
+#[test]
+fn a_key_says_who_calls_and_for_what() {
+    let place = Place::new("");
+    let functions = Some(BTreeSet::from(["refunds/*".to_owned()]));
+    let (word, id) = place.key(|asked| {
+        asked.user = Some("ada".into());
+        asked.narrowing.functions.clone_from(&functions);
+    });
+    let found = place.ask(&word).unwrap();
+    assert_eq!((found.caller.agent(), found.caller.user()), ("assistant", Some("ada")));
+    assert_eq!(found.narrowing.functions, functions);
+    assert_eq!(found.by, ShownBy::Key(id));
+    assert_eq!(place.callers.step_up(&found, "mail", "mail.send"), None);
+    place.verified();
+}
+
+#[test]
+fn a_key_is_good_until_it_is_over_or_revoked() {
+    let place = Place::new("");
+    let (word, id) = place.key(|_| {});
+    assert!(place.ask(&word).is_ok());
+    let (short, _) = place.key(|asked| asked.good_for_ms = 1_500);
+    assert!(place.ask(&short).is_ok());
+    // While the host runs, by its operators' socket.
+    place.operator(Act::Revoke(id));
+    assert_eq!(place.refused(&word), (401, "invalid_token".into()));
+    thread::sleep(Duration::from_millis(1_600));
+    assert_eq!(place.refused(&short), (401, "invalid_token".into()));
+    place.verified();
+}
+
+#[test]
+fn a_rotated_key_is_good_as_long_as_was_said() {
+    let place = Place::new("");
+    let rotate = |key: &str, overlap_ms: u64| {
+        let new = api_keys::random_key().unwrap();
+        let rotation = Rotation {
+            key: key.to_owned(),
+            overlap_ms,
+            good_for_ms: None,
+        };
+        place.operator(Act::Rotate(new.shown.clone(), rotation));
+        (new.word.to_string(), new.shown.id)
+    };
+    let (first, id) = place.key(|asked| asked.narrowing.functions = Some(BTreeSet::new()));
+    let (second, id) = rotate(&id, 60_000);
+    assert!(place.ask(&first).is_ok(), "they overlap");
+    assert_eq!(
+        place.ask(&second).unwrap().narrowing,
+        place.ask(&first).unwrap().narrowing
+    );
+    let (third, _) = rotate(&id, 0);
+    assert!(place.ask(&third).is_ok());
+    assert_eq!(place.refused(&second).0, 401);
+    assert!(place.ask(&first).is_ok(), "it was another's to end");
+    place.verified();
+}
+
+#[test]
+fn a_key_of_another_home_or_of_nobody_is_not_known() {
+    let (place, other) = (Place::new(""), Place::new(""));
+    let (word, _) = other.key(|_| {});
+    assert_eq!(place.refused(&word), (401, "invalid_token".into()));
+    let (own, id) = place.key(|_| {});
+    // The name of a key that is there, with another secret.
+    let forged = key::new(
+        {
+            let text = id.strip_prefix("k_").unwrap().to_ascii_uppercase();
+            data_encoding::BASE32_NOPAD
+                .decode(text.as_bytes())
+                .unwrap()
+                .try_into()
+                .unwrap()
+        },
+        &[0; 32],
+    );
+    assert_eq!(forged.shown.id, id);
+    assert_eq!(place.refused(&forged.word), (401, "invalid_token".into()));
+    for bad in [
+        "ambit_",
+        &own[..80],
+        &format!("{own}x"),
+        &own.replace("ambit_", "Ambit_"),
+    ] {
+        assert_eq!(place.refused(bad), (401, "invalid_token".into()), "{bad}");
+    }
+    assert!(place.ask(&own).is_ok());
+}
+
+#[test]
+fn a_key_of_an_agent_that_is_gone_is_nobody_s() {
+    let place = Place::new("");
+    let (word, _) = place.key(|asked| asked.agent = "spy".into());
+    assert_eq!(place.ask(&word).unwrap().caller.tenant(), "other");
+    let path = place.folder.path().join("ambit.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("[agent.spy]", "[agent.other]")).unwrap();
+    let Place {
+        folder, host, callers, ..
+    } = place;
+    drop((callers, host));
+    let host = open(folder.path());
+    let callers = Authenticator::new(&host).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let refused = runtime
+        .block_on(callers.authenticate(&bearer(&word), None))
+        .unwrap_err();
+    assert_eq!(refused.status, 403);
+}
+
+#[test]
+fn clients_are_told_what_to_show() {
+    let place = Place::new("required_scopes = [\"ambit\"]\nscopes = { \"refunds:read\" = [\"refunds/refunds.get\"] }");
+    let (path, metadata) = place.callers.metadata().unwrap();
+    assert_eq!(path, "/.well-known/oauth-protected-resource/mcp");
+    assert_eq!(
+        *metadata,
+        json!({
+            "resource": RESOURCE,
+            "authorization_servers": [place.service.url("")],
+            "bearer_methods_supported": ["header"],
+            "scopes_supported": ["ambit", "refunds:read"],
+            "resource_name": "Ambit",
+        })
+    );
+    let told = |refused: Unauthenticated| refused.www_authenticate;
+    let at = r#"Bearer resource_metadata="https://ambit.example/.well-known/oauth-protected-resource/mcp""#;
+    let missing = place.ask_with(&HeaderMap::new(), None).unwrap_err();
+    assert_eq!(told(missing), format!(r#"{at}, scope="ambit""#));
+    let over = place.ask(&place.token(json!({ "exp": 1 }))).unwrap_err();
+    assert_eq!(
+        told(over),
+        format!(r#"{at}, error="invalid_token", error_description="the token is over""#)
+    );
+    let few = place.ask(&place.token(json!({ "scope": "refunds:read" }))).unwrap_err();
+    assert_eq!(few.status, 403);
+    assert_eq!(
+        told(few),
+        format!(
+            r#"{at}, error="insufficient_scope", error_description="the token has not the scopes that are asked for", scope="ambit""#
+        )
+    );
+    let found = place.ask(&place.token(json!({ "scope": "ambit" }))).unwrap();
+    assert!(!found.narrowing.keeps_function("refunds", "refunds.get"));
+    let step = place.callers.step_up(&found, "refunds", "refunds.get").unwrap();
+    assert_eq!((step.status, error(&step)), (403, "insufficient_scope".into()));
+    assert!(told(step).ends_with(r#"scope="ambit refunds:read""#));
+    assert_eq!(place.callers.step_up(&found, "refunds", "refunds.create"), None);
+}
+
+#[test]
+fn a_refusal_names_nobody_of_the_home() {
+    let place = Place::new("");
+    for changes in [
+        json!({ "sub": "client-2" }),
+        json!({ "sub": "bob", "act": { "sub": "client-1" } }),
+        json!({ "aud": "CANARY" }),
+        json!({ "iss": "CANARY\"\r\n" }),
+        json!({ "CANARY": 1, "exp": "CANARY" }),
+    ] {
+        let refused = place.ask(&place.token(changes)).unwrap_err();
+        let shown = format!("{refused:?}");
+        for word in ["CANARY", "assistant", "acme", "ada", "client"] {
+            assert!(!shown.contains(word), "{shown}");
+        }
+    }
+}
+
+#[test]
+fn a_server_takes_what_is_configured_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    home::init(folder.path()).unwrap();
+    let host = open(folder.path());
+    assert!(Authenticator::new(&host).is_err(), "there is no [server]");
+}
+
+fn counted(folder: &Path) -> Vec<BTreeMap<Why, u32>> {
+    let reader = Reader::open(folder).unwrap();
+    let entries = (0..reader.size().unwrap()).map(|index| reader.entry(index).unwrap());
+    entries
+        .filter_map(|entry| match entry.body() {
+            Body::CallersRefused(counted) => Some(counted.refused.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn those_who_are_refused_are_counted_by_the_minute() {
+    let place = Place::with("", Duration::from_millis(700), BETWEEN_MS);
+    for _ in 0..200 {
+        place.refused("nonsense");
+        assert_eq!(place.ask_with(&HeaderMap::new(), None).unwrap_err().status, 401);
+    }
+    place.refused(&place.token(json!({ "exp": 1 })));
+    assert!(counted(place.folder.path()).is_empty());
+    thread::sleep(Duration::from_millis(1_500));
+    let first = counted(place.folder.path());
+    assert_eq!(first, [BTreeMap::from([(Why::Expired, 1), (Why::Malformed, 200)])]);
+    // What is not written when the host ends goes with it.
+    place.refused("nonsense");
+    let folder = {
+        let Place {
+            folder, host, callers, ..
+        } = place;
+        drop((callers, host));
+        folder
+    };
+    assert_eq!(counted(folder.path()).len(), 2);
+    let key = ambit_runtime::store::verifier(folder.path()).unwrap();
+    Reader::open(folder.path()).unwrap().verify(&key, &[], |_| {}).unwrap();
+}
