@@ -114,8 +114,14 @@ impl Metrics {
             Body::ServicePaused(paused) => samples.add(&SERVICE_PAUSES, &[&paused.connection], 1),
             Body::DeadLetterDropped(dropped) => samples.add(&DEAD_LETTERS_DROPPED, &[why_dropped(dropped.why)], 1),
             Body::CallDiverged(diverged) => samples.add(&DIVERGENCES, &[diverged.part.as_str()], 1),
+            Body::GuestEnded(ended) => {
+                if let Some(call) = calls.of(entry) {
+                    samples.add(&FUEL, &[&call.tool, &call.function], ended.fuel);
+                }
+            }
             // What these say is that they were written, which is counted.
             Body::EffectHeld(_)
+            | Body::CallResumed(_)
             | Body::LedgerOpened(_)
             | Body::ConfigChanged(_)
             | Body::PolicyChanged(_)

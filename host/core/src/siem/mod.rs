@@ -151,7 +151,9 @@ impl<'e> Facts<'e> {
             | Body::VoteRefused(_)
             | Body::ValuesErased(_)
             | Body::HoldVoted(_)
-            | Body::HoldEdited(_) => {}
+            | Body::HoldEdited(_)
+            | Body::CallResumed(_)
+            | Body::GuestEnded(_) => {}
         }
     }
 

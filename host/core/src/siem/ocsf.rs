@@ -213,6 +213,8 @@ fn actor(entry: &Entry) -> Value {
             let user = json!({ "name": name, "type_id": kind.0, "type": kind.1, "groups": groups, "org": org });
             json!({ "app_name": agent, "user": user })
         }
+        // Whoever asked was not verified.
+        None if entry.call().is_some() => json!({ "app_name": "unknown" }),
         // The operator, or the host itself.
         None => json!({ "app_name": "ambit" }),
     }
@@ -319,6 +321,8 @@ fn activity(entry: &Entry, facts: &Facts<'_>) -> Activity {
         Body::CallDenied(_)
         | Body::CallAccepted(_)
         | Body::CallPaused(_)
+        | Body::CallResumed(_)
+        | Body::GuestEnded(_)
         | Body::CallFinished(_)
         | Body::EffectRefused(_)
         | Body::EffectHeld(_)
