@@ -1,5 +1,6 @@
 //! The command's arguments: one definition for parsing, help, completions and the man page.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -82,9 +83,13 @@ pub(crate) enum Command {
     /// Call a tool's function under connections and policy.
     #[command(after_help = exits::OF_A_CALL)]
     Call(Call),
-    /// Serve an agent over MCP.
+    /// Serve agents over MCP: one over standard input and output (--stdio), or all that show who they are over HTTP.
     ///
-    /// The agent sees the functions that policy lets it call, and can do nothing else: it cannot grant, approve or configure anything. What
+    /// Over HTTP an agent shows a token of an issuer in [server], or a key (`ambit keys`), and nothing else says who it is. /mcp is the
+    /// protocol; /health and /ready are for whoever watches the process, and /metrics for its own machine. It ends at SIGTERM or SIGINT:
+    /// calls may go on for ten seconds. There is no TLS: off this machine, put something in front that speaks it.
+    ///
+    /// An agent sees the functions that policy lets it call, and can do nothing else: it cannot grant, approve or configure anything. What
     /// waits for people is told to it as held, and `ambit_call_status` says how it stands.
     Serve(Serve),
     /// The tools of this home and the digests they are pinned to.
@@ -277,19 +282,22 @@ pub(crate) struct Call {
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
     /// Over standard input and output, to the process that started this one. It ends when that closes them.
-    #[arg(long, required = true)]
+    #[arg(long)]
     pub(crate) stdio: bool,
+    /// Over HTTP, at this address and port [default: `listen` of [server] in ambit.toml].
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "stdio")]
+    pub(crate) listen: Option<SocketAddr>,
     /// The agent on the other side [default: the home's only agent]. It can say nothing about that itself.
-    #[arg(long = "as", value_name = "AGENT")]
+    #[arg(long = "as", value_name = "AGENT", requires = "stdio")]
     pub(crate) agent: Option<String>,
     /// The user the agent acts for.
-    #[arg(long = "for", value_name = "USER")]
+    #[arg(long = "for", value_name = "USER", requires = "stdio")]
     pub(crate) user: Option<String>,
     /// Whether effects are committed [default: that of the run, or execute].
     #[arg(long, value_enum)]
     pub(crate) mode: Option<Mode>,
     /// The run that its calls are part of: its id, or a beginning of it.
-    #[arg(long, value_name = "RUN")]
+    #[arg(long, value_name = "RUN", requires = "stdio")]
     pub(crate) run: Option<String>,
 }
 

@@ -4,6 +4,8 @@
 
 use ambit_core::digest::Digest;
 use ambit_core::error::Refusal;
+use ambit_core::grant::Narrowing;
+use ambit_core::ledger::story::Opening;
 use ambit_core::ledger::{CallStory, Principal};
 use ambit_core::manifest::{Function, Manifest};
 use ambit_core::policy::{CallFacts, Mode};
@@ -23,6 +25,31 @@ pub struct Offered<'h> {
     pub function: &'h Function,
     /// Whether policy permits the caller to call it now. Its effects are decided one by one.
     pub permitted: bool,
+}
+
+/// Whose calls may be looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner<'o> {
+    /// Whose.
+    pub principal: &'o Principal,
+    /// Only those of functions that this keeps: who may not call one is not told what calls of it came to.
+    pub narrowing: &'o Narrowing,
+}
+
+impl Owner<'_> {
+    fn owns(&self, story: &CallStory) -> bool {
+        let own = ambit_core::guard!("mcp.own-call", story.principal.as_ref() == Some(self.principal));
+        let named = match &story.opening.what {
+            Opening::Accepted(accepted) => Some((accepted.asked.tool.as_str(), accepted.asked.function.as_str())),
+            Opening::Denied(denied) => denied.tool.as_deref().zip(denied.function.as_deref()),
+        };
+        let kept = match named {
+            Some((tool, function)) => self.narrowing.keeps_function(tool, function),
+            // It named no function that there is, so there is nothing of it but that.
+            None => true,
+        };
+        own && ambit_core::guard!("mcp.narrowed-call", kept)
+    }
 }
 
 /// Where a call's end stands on the ledger.
@@ -85,7 +112,7 @@ impl Host {
     ///
     /// # Errors
     /// Where the ledger cannot be read.
-    pub fn own_call(&self, call: &str, principal: &Principal) -> Result<Option<(CallStory, bool)>, StoreError> {
+    pub fn own_call(&self, call: &str, owner: Owner<'_>) -> Result<Option<(CallStory, bool)>, StoreError> {
         if call.parse::<CallId>().is_err() {
             return Ok(None);
         }
@@ -94,8 +121,7 @@ impl Host {
             return Ok(None);
         }
         let story = reader.story(call)?;
-        let own = ambit_core::guard!("mcp.own-call", story.principal.as_ref() == Some(principal));
-        Ok(own.then(|| (story, self.shared.is_running(call))))
+        Ok(owner.owns(&story).then(|| (story, self.shared.is_running(call))))
     }
 
     /// Where a call's end stands on the ledger, for whoever is to recognise its receipt.

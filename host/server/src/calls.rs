@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ambit_core::error::printable;
+use ambit_core::ledger::body::ShownBy;
 use ambit_runtime::call::{Answer, CallRequest, Fault, Listener, Outcome};
 use ambit_runtime::cancel::Cancel;
 use ambit_runtime::host::Host;
@@ -71,6 +72,7 @@ impl Calls {
         &self,
         host: &Host,
         mut request: CallRequest,
+        by: Option<ShownBy>,
         context: &RequestContext<RoleServer>,
     ) -> Result<Made, Unmade> {
         let cancel = Cancel::new();
@@ -88,7 +90,7 @@ impl Calls {
         let _heard = Heard::taken_back(context, cancel);
         let host = host.clone();
         let calling = tokio::task::spawn_blocking(move || {
-            let answer = host.call(request).map_err(Unmade::Fault)?;
+            let answer = host.call_shown(request, by).map_err(Unmade::Fault)?;
             let end = end_of(&host, &answer);
             Ok(Made { answer, end })
         });

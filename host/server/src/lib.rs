@@ -3,12 +3,14 @@
 //! [`mcp::Door`] is one caller's way in over the Model Context Protocol: an agent sees the functions that policy lets it call, and calls
 //! them. Nothing on this channel grants, approves or configures anything: what it can do is
 //! [`Host::call`](ambit_runtime::host::Host::call), as the one caller that the operator chose, and look at that caller's own calls. A door
-//! knows neither how it is reached nor how its caller was identified; [`stdio`] reaches one over a pipe.
+//! knows neither how it is reached nor how its caller was identified; [`stdio`] reaches one over a pipe, and [`http`] many, each
+//! by what its caller shows.
 //!
 //! [`identity`] says who is on the other side of a request over HTTP, by a token of an issuer or a key of the home.
 
 mod calls;
 mod frame;
+pub mod http;
 pub mod identity;
 pub mod mcp;
 mod names;

@@ -9,11 +9,13 @@ use std::sync::Arc;
 
 use ambit_core::error::{Refusal, printable};
 use ambit_core::grant::Narrowing;
+use ambit_core::guard;
 use ambit_core::ledger::Principal;
+use ambit_core::ledger::body::ShownBy;
 use ambit_core::policy::Mode;
 use ambit_runtime::call::{CallRequest, Fault};
 use ambit_runtime::host::Host;
-use ambit_runtime::offers::Offered;
+use ambit_runtime::offers::{Offered, Owner};
 use ambit_runtime::store::StoreError;
 use rmcp::ServerHandler;
 use rmcp::model::{
@@ -45,12 +47,22 @@ pub struct Who {
     pub run: Option<String>,
 }
 
+/// What a caller showed of itself where nobody but it can say who it is.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Credentials {
+    /// What they leave of what the caller could do.
+    pub(crate) narrowing: Narrowing,
+    /// What was shown, for the ledger; none where the operator said who it is.
+    pub(crate) by: Option<ShownBy>,
+}
+
 /// One caller's way into a host, whatever it is reached by. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Door {
     host: Host,
     who: Arc<Who>,
     principal: Arc<Principal>,
+    credentials: Arc<Credentials>,
     offers: Arc<Offers>,
     calls: Calls,
     failed: Arc<Notify>,
@@ -62,17 +74,48 @@ impl Door {
     /// # Errors
     /// [`Code::Caller`](ambit_core::error::Code::Caller): no such agent, or it may not act for the user.
     pub fn new(host: Host, who: Who) -> Result<Door, Refusal> {
-        let user = who.user.as_deref();
-        let principal = host.principal(&who.agent, user)?;
-        let offers = Offers::new(&host.offers(&who.agent, user, who.mode, who.run.as_deref())?);
+        let offers = Door::names(&host, &who)?;
+        Door::open(host, who, Credentials::default(), offers, Calls::default())
+    }
+
+    /// What the functions of a host are called over MCP, which is the same for every caller.
+    pub(crate) fn names(host: &Host, who: &Who) -> Result<Arc<Offers>, Refusal> {
+        let all = host.offers(&who.agent, who.user.as_deref(), who.mode, who.run.as_deref())?;
+        Ok(Arc::new(Offers::new(&all)))
+    }
+
+    /// A door for a caller who showed something, among others of the same host.
+    pub(crate) fn open(
+        host: Host,
+        who: Who,
+        credentials: Credentials,
+        offers: Arc<Offers>,
+        calls: Calls,
+    ) -> Result<Door, Refusal> {
+        let principal = host.principal(&who.agent, who.user.as_deref())?;
         Ok(Door {
             host,
             who: Arc::new(who),
             principal: Arc::new(principal),
-            offers: Arc::new(offers),
-            calls: Calls::default(),
+            credentials: Arc::new(credentials),
+            offers,
+            calls,
             failed: Arc::default(),
         })
+    }
+
+    /// The tool and the function that a name stands for.
+    pub(crate) fn named(&self, name: &str) -> Option<(&str, &str)> {
+        let offer = self.offers.get(name)?;
+        Some((&offer.tool, &offer.function))
+    }
+
+    /// Whose calls it looks at, and at which of them.
+    fn owner(&self) -> Owner<'_> {
+        Owner {
+            principal: &self.principal,
+            narrowing: &self.credentials.narrowing,
+        }
     }
 
     /// The calls that run for it.
@@ -96,9 +139,14 @@ impl Door {
     /// What there is, as policy is now.
     fn all(&self) -> Result<Vec<Offered<'_>>, ErrorData> {
         let Who { agent, user, mode, run } = self.who.as_ref();
-        self.host
-            .offers(agent, user.as_deref(), *mode, run.as_deref())
-            .map_err(|refusal| ErrorData::invalid_request(told::refused(&refusal), None))
+        let all = self.host.offers(agent, user.as_deref(), *mode, run.as_deref());
+        let mut all = all.map_err(|refusal| ErrorData::invalid_request(told::refused(&refusal), None))?;
+        let narrowing = &self.credentials.narrowing;
+        for one in &mut all {
+            let kept = narrowing.keeps_function(one.tool, &one.function.id);
+            one.permitted &= guard!("mcp.narrowed", kept);
+        }
+        Ok(all)
     }
 
     /// Calls a function. One that this caller may not call is refused as any call is, on the ledger and by its rule.
@@ -123,11 +171,13 @@ impl Door {
             mode: self.who.mode,
             run: self.who.run.clone(),
             trace: parent.as_ref().map(|parent| parent.trace.clone()),
-            narrowing: Narrowing::default(),
+            narrowing: self.credentials.narrowing.clone(),
             listener: None,
             cancel: None,
         };
-        match self.calls.make(&self.host, request, context).await {
+        match self.calls
+            .make(&self.host, request, self.credentials.by.clone(), context)
+            .await {
             Ok(made) => Ok(told::result(&made, offer.wrapped, parent.as_ref())),
             Err(Unmade::Fault(fault)) => Err(self.could_not(&fault)),
             Err(Unmade::Panic(panic)) => {
@@ -217,7 +267,7 @@ impl ServerHandler for Door {
             STATUS | RESULT => {
                 let with_result = name == RESULT;
                 let about =
-                    move |door: &Door| status::answer(&door.host, &door.principal, arguments.as_ref(), with_result);
+                    move |door: &Door| status::answer(&door.host, door.owner(), arguments.as_ref(), with_result);
                 self.read(about).await?
             }
             name => self.call(name, arguments, &context).await?,
@@ -252,7 +302,7 @@ impl ServerHandler for Door {
         let none = printable(&uri);
         let contents = self
             .read(move |door| match door.all() {
-                Ok(all) => resources::read(&door.host, &door.principal, &all, &uri),
+                Ok(all) => resources::read(&door.host, door.owner(), &all, &uri),
                 Err(_) => Ok(None),
             })
             .await?;

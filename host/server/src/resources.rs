@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use ambit_core::error::printable;
-use ambit_core::ledger::Principal;
 use ambit_core::ledger::story::Opening;
 use ambit_runtime::host::Host;
 use ambit_runtime::ids::CallId;
-use ambit_runtime::offers::Offered;
+use ambit_runtime::offers::{Offered, Owner};
 use ambit_runtime::store::StoreError;
 use rmcp::model::{Resource, ResourceContents, ResourceTemplate};
 
@@ -82,13 +81,13 @@ pub(crate) fn templates() -> Vec<ResourceTemplate> {
 /// Where the ledger cannot be read.
 pub(crate) fn read(
     host: &Host,
-    principal: &Principal,
+    owner: Owner<'_>,
     all: &[Offered<'_>],
     uri: &str,
 ) -> Result<Option<ResourceContents>, StoreError> {
     let text = match named(uri) {
         Some(Named::Tool(tool)) => contract(all, tool),
-        Some(Named::Receipt(call)) => receipt_of(host, principal, &call)?,
+        Some(Named::Receipt(call)) => receipt_of(host, owner, &call)?,
         None => None,
     };
     Ok(text.map(|text| ResourceContents::text(text, uri).with_mime_type(JSON)))
@@ -102,8 +101,8 @@ fn contract(all: &[Offered<'_>], tool: &str) -> Option<String> {
     serde_json::to_string_pretty(&contract).ok()
 }
 
-fn receipt_of(host: &Host, principal: &Principal, call: &CallId) -> Result<Option<String>, StoreError> {
-    let Some((story, _)) = host.own_call(call.as_str(), principal)? else {
+fn receipt_of(host: &Host, owner: Owner<'_>, call: &CallId) -> Result<Option<String>, StoreError> {
+    let Some((story, _)) = host.own_call(call.as_str(), owner)? else {
         return Ok(None);
     };
     let ended = story.finished.is_some() || matches!(story.opening.what, Opening::Denied(_));

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use ambit_core::error::printable;
-use ambit_core::ledger::Principal;
 use ambit_core::ledger::body::{End, Refused};
 use ambit_core::ledger::story::{CallStory, Opening};
 use ambit_core::ledger::utc;
 use ambit_runtime::approvals;
 use ambit_runtime::host::Host;
+use ambit_runtime::offers::Owner;
 use ambit_runtime::store::{Reader, StoreError};
 use rmcp::model::{CallToolResult, ContentBlock, JsonObject, Tool, ToolAnnotations};
 use serde_json::{Value, json};
@@ -20,13 +20,13 @@ pub(crate) const STATUS: &str = "ambit_call_status";
 /// The tool that says what came of a call.
 pub(crate) const RESULT: &str = "ambit_call_result";
 
-/// Answers one of the two about a call of `principal`. One of somebody else's is not there.
+/// Answers one of the two about a call of `owner`. One of somebody else's is not there.
 ///
 /// # Errors
 /// Where the ledger cannot be read.
 pub(crate) fn answer(
     host: &Host,
-    principal: &Principal,
+    owner: Owner<'_>,
     args: Option<&JsonObject>,
     with_result: bool,
 ) -> Result<CallToolResult, StoreError> {
@@ -34,7 +34,7 @@ pub(crate) fn answer(
         Ok(call) => call,
         Err(why) => return Ok(told::error(why)),
     };
-    let Some((story, runs)) = host.own_call(call, principal)? else {
+    let Some((story, runs)) = host.own_call(call, owner)? else {
         return Ok(told::error(format!("there is no call {} of yours", printable(call))));
     };
     let mut status = standing(&story, runs);
