@@ -12,7 +12,7 @@ use ambit_core::stop;
 use crate::budgets::Budgets;
 use crate::config::Config;
 use crate::host::{Host, OpenError, now_ms};
-use crate::store::{Reader, StoreError};
+use crate::store::{Reader, Since, StoreError};
 
 impl Host {
     /// What this process counted since it opened its home, and how things stand now. Reads the books, and blocks for as long as that takes:
@@ -96,9 +96,14 @@ fn standing(samples: &mut Samples, reader: &Reader, config: &Config) -> Result<(
         let of_kind = stops.iter().filter(|stop| stop.stop.kind == kind).count() as u64;
         samples.set(&names::STOPS, &[kind.as_str()], number(of_kind));
     }
-    for (connection, route) in reader.past(i64::MAX, None)?.open.into_keys() {
-        let route = route.unwrap_or_default();
-        samples.set(&names::BREAKERS_OPEN, &[&connection, &route], 1.0);
+    let nothing_sent = Since {
+        paused_ms: i64::MAX,
+        sent_ms: None,
+        failed_ms: None,
+    };
+    for (connection, route) in reader.past(nothing_sent)?.open() {
+        let route = route.as_deref().unwrap_or_default();
+        samples.set(&names::BREAKERS_OPEN, &[connection, route], 1.0);
     }
     budgets(samples, &Budgets::new(config.budgets(), &reader.accounts()?, now_ms()));
     Ok(())
