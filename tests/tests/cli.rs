@@ -266,7 +266,7 @@ impl Place {
         let text = masked(&text, "c_", |c| c.is_ascii_lowercase() || c.is_ascii_digit());
         let text = masked(&text, "\"s_", |c| c.is_ascii_lowercase() || c.is_ascii_digit());
         let text = masked(&text, "\"trace\": \"", |c| c.is_ascii_hexdigit());
-        let text = masked_runs(&text);
+        let text = masked_ids(&text, "r_", 26);
         let text = masked_ids(&text, "k_", 26);
         let text = masked_ids(&text, "ambit_", 84);
         let text = masked(&text, "ambit-ledger/", |c| c.is_ascii_hexdigit());

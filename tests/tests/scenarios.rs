@@ -23,6 +23,7 @@ use ambit_tests::{raw, scenario};
 
 mod cli;
 mod doubts;
+mod http;
 mod mcp;
 mod traps;
 
@@ -60,6 +61,7 @@ fn trials() -> Vec<Trial> {
             .iter()
             .chain(doubts::TESTS)
             .chain(mcp::TESTS)
+            .chain(http::TESTS)
             .copied()
             .chain(mcp::official())
             .map(|(name, test)| Trial {

@@ -27,6 +27,14 @@ pub struct Offered<'h> {
     pub permitted: bool,
 }
 
+impl Offered<'_> {
+    /// For a caller who can do less than policy permits it: what that leaves out is not offered.
+    pub fn narrow(&mut self, narrowing: &Narrowing) {
+        let kept = narrowing.keeps_function(self.tool, &self.function.id);
+        self.permitted &= ambit_core::guard!("mcp.narrowed", kept);
+    }
+}
+
 /// Whose calls may be looked at.
 #[derive(Debug, Clone, Copy)]
 pub struct Owner<'o> {

@@ -2,11 +2,13 @@
 
 use std::time::Instant;
 
+use ambit_core::ledger::Principal;
 use ambit_core::ledger::body::{Doubt, End, Outcome as EffectOutcome, Stage};
 use ambit_core::ledger::story::{EffectStory, Opening};
 
 use super::*;
 use crate::cancel::Cancel;
+use crate::offers::Owner;
 use crate::replay::By;
 
 /// A guest may compute for longer than it takes to end it.
@@ -160,6 +162,67 @@ fn what_policy_does_not_permit_is_not_offered() {
 }
 
 #[test]
+fn what_a_key_leaves_out_is_not_offered() {
+    let folder = tempfile::tempdir().unwrap();
+    home(folder.path(), &Service::start(), "");
+    let host = open(folder.path()).unwrap();
+    let mut offers = host.offers("assistant", Some("ada"), Mode::Execute, None).unwrap();
+    let before = offers.iter().filter(|offer| offer.permitted).count();
+    assert!(before > 1);
+    let narrowing = Narrowing {
+        functions: Some([format!("{}/get", offers[0].tool)].into()),
+        ..Narrowing::default()
+    };
+    offers.iter_mut().for_each(|offer| offer.narrow(&narrowing));
+    let permitted = offers.iter().filter(|offer| offer.permitted);
+    assert_eq!(
+        permitted.map(|offer| offer.function.id.as_str()).collect::<Vec<_>>(),
+        ["get"]
+    );
+}
+
+fn owner(principal: &Principal) -> Owner<'_> {
+    static WHOLE: std::sync::LazyLock<Narrowing> = std::sync::LazyLock::new(Narrowing::default);
+    Owner {
+        principal,
+        narrowing: &WHOLE,
+    }
+}
+
+/// Who may not call a function is not told what its calls came to, though they are the same agent's.
+#[test]
+fn calls_of_functions_that_a_key_leaves_out_are_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    home(folder.path(), &Service::start(), "");
+    let host = open(folder.path()).unwrap();
+    let answer = host.call(request("get")).unwrap();
+    let principal = host.principal("assistant", Some("ada")).unwrap();
+    let kept = |functions: &[&str]| {
+        let narrowing = Narrowing {
+            functions: Some(functions.iter().map(|id| (*id).to_owned()).collect()),
+            ..Narrowing::default()
+        };
+        let owner = Owner {
+            principal: &principal,
+            narrowing: &narrowing,
+        };
+        host.own_call(answer.call.as_str(), owner).unwrap().is_some()
+    };
+    let story = host
+        .own_call(answer.call.as_str(), owner(&principal))
+        .unwrap()
+        .unwrap()
+        .0;
+    let Opening::Accepted(accepted) = &story.opening.what else {
+        panic!("accepted")
+    };
+    assert!(kept(&[&format!("{}/{}", accepted.asked.tool, accepted.asked.function)]));
+    assert!(kept(&[&format!("{}/*", accepted.asked.tool)]));
+    assert!(!kept(&["other/*"]));
+    assert!(!kept(&[]));
+}
+
+#[test]
 fn a_caller_sees_its_own_calls_and_no_others() {
     let folder = tempfile::tempdir().unwrap();
     home(
@@ -171,16 +234,16 @@ fn a_caller_sees_its_own_calls_and_no_others() {
     let answer = host.call(request("get")).unwrap();
     let call = answer.call.as_str();
     let own = host.principal("assistant", Some("ada")).unwrap();
-    let (story, runs) = host.own_call(call, &own).unwrap().unwrap();
+    let (story, runs) = host.own_call(call, owner(&own)).unwrap().unwrap();
     assert_eq!((story.call.as_str(), runs), (call, false));
     for other in [
         host.principal("assistant", None).unwrap(),
         host.principal("other", None).unwrap(),
     ] {
-        assert!(host.own_call(call, &other).unwrap().is_none());
+        assert!(host.own_call(call, owner(&other)).unwrap().is_none());
     }
     for none in [&format!("c_{}", "a".repeat(26)), "", "c_", &call[..20], "%"] {
-        assert!(host.own_call(none, &own).unwrap().is_none(), "{none}");
+        assert!(host.own_call(none, owner(&own)).unwrap().is_none(), "{none}");
     }
     // The entry that its receipt proves.
     let end = host.end_entry(call).unwrap();

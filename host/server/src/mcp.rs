@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use ambit_core::error::{Refusal, printable};
 use ambit_core::grant::Narrowing;
-use ambit_core::guard;
 use ambit_core::ledger::Principal;
 use ambit_core::ledger::body::ShownBy;
 use ambit_core::policy::Mode;
@@ -143,8 +142,7 @@ impl Door {
         let mut all = all.map_err(|refusal| ErrorData::invalid_request(told::refused(&refusal), None))?;
         let narrowing = &self.credentials.narrowing;
         for one in &mut all {
-            let kept = narrowing.keeps_function(one.tool, &one.function.id);
-            one.permitted &= guard!("mcp.narrowed", kept);
+            one.narrow(narrowing);
         }
         Ok(all)
     }
@@ -175,9 +173,11 @@ impl Door {
             listener: None,
             cancel: None,
         };
-        match self.calls
+        match self
+            .calls
             .make(&self.host, request, self.credentials.by.clone(), context)
-            .await {
+            .await
+        {
             Ok(made) => Ok(told::result(&made, offer.wrapped, parent.as_ref())),
             Err(Unmade::Fault(fault)) => Err(self.could_not(&fault)),
             Err(Unmade::Panic(panic)) => {

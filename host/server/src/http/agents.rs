@@ -157,12 +157,20 @@ async fn whole(body: Body, largest: usize) -> Result<Bytes, Box<Response>> {
         let detail = format!("the body of a request is at most {largest} bytes (`request_bytes` of the server)");
         Box::new(problem(StatusCode::PAYLOAD_TOO_LARGE, &detail))
     };
-    let limit = if guard!("http.body", false) { usize::MAX } else { largest };
+    let limit = if guard!("http.body", false) {
+        usize::MAX
+    } else {
+        largest
+    };
     match timeout(BODY, Limited::new(body, limit).collect()).await {
         Ok(Ok(read)) => Ok(read.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(problem(StatusCode::BAD_REQUEST, "the body of the request ended early").into()),
-        Err(_) => Err(problem(StatusCode::REQUEST_TIMEOUT, "the body of the request did not come in time").into()),
+        Err(_) => Err(problem(
+            StatusCode::REQUEST_TIMEOUT,
+            "the body of the request did not come in time",
+        )
+        .into()),
     }
 }
 

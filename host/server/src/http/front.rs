@@ -43,7 +43,10 @@ pub(super) struct Front {
 impl Front {
     /// `address` is where it listens.
     pub(super) fn new(host: Host, callers: Authenticator, address: SocketAddr, mode: Mode) -> Front {
-        let own = OwnNames::new(address, host.config().server().and_then(|server| server.resource.as_deref()));
+        let own = OwnNames::new(
+            address,
+            host.config().server().and_then(|server| server.resource.as_deref()),
+        );
         Front {
             agents: Agents::new(host, callers, &own.all(), mode),
             own,
@@ -158,7 +161,10 @@ async fn elsewhere(State(front): State<Arc<Front>>, request: Request) -> Respons
         {
             json(StatusCode::OK, metadata)
         }
-        _ => problem(StatusCode::NOT_FOUND, "there is nothing here: agents are served at /mcp"),
+        _ => problem(
+            StatusCode::NOT_FOUND,
+            "there is nothing here: agents are served at /mcp",
+        ),
     }
 }
 
@@ -166,21 +172,34 @@ async fn ready(State(front): State<Arc<Front>>) -> Response {
     let unready = tokio::task::spawn_blocking(move || front.unready()).await;
     match unready {
         Ok(why) if why.is_empty() => json(StatusCode::OK, &json!({ "status": "ready" })),
-        Ok(why) => json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "not-ready", "why": why })),
+        Ok(why) => json(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &json!({ "status": "not-ready", "why": why }),
+        ),
         Err(error) => could_not(&error),
     }
 }
 
 /// For this machine alone: names of tools and connections are in it. What came over another machine is not of this one, though what passed
 /// it on is.
-async fn metrics(State(front): State<Arc<Front>>, Extension(Peer(peer)): Extension<Peer>, request: Request) -> Response {
+async fn metrics(
+    State(front): State<Arc<Front>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    request: Request,
+) -> Response {
     let headers = request.headers();
     let passed_on = [FORWARDED.as_str(), VIA.as_str(), "x-forwarded-for", "x-real-ip"]
         .iter()
         .any(|name| headers.contains_key(*name));
     let near = host_of(request.uri(), headers).is_some_and(|name| front.own.is_near(name));
-    if !guard!("http.metrics", peer.ip().to_canonical().is_loopback() && near && !passed_on) {
-        return problem(StatusCode::FORBIDDEN, "metrics are for processes of the server's own machine");
+    if !guard!(
+        "http.metrics",
+        peer.ip().to_canonical().is_loopback() && near && !passed_on
+    ) {
+        return problem(
+            StatusCode::FORBIDDEN,
+            "metrics are for processes of the server's own machine",
+        );
     }
     let open = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
     let format = match open.is_some_and(|accept| accept.contains("application/openmetrics-text")) {

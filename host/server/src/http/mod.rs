@@ -116,7 +116,7 @@ async fn serve_on(listener: TcpListener, front: Arc<Front>, mut ends: watch::Rec
     let mut served = JoinSet::new();
     loop {
         tokio::select! {
-            _ = ends.wait_for(|count| *count > 0) => break,
+            () = comes(&mut ends, |count| *count > 0) => break,
             () = failed(front.host()) => break,
             Some(_) = served.join_next() => {}
             Some((stream, peer, place)) = accepted(&listener, &places) => {
@@ -131,12 +131,19 @@ async fn serve_on(listener: TcpListener, front: Arc<Front>, mut ends: watch::Rec
     let _ = closing.send(true);
     tokio::select! {
         () = all(&mut served) => return,
-        _ = ends.wait_for(|count| *count > 1) => {}
+        () = comes(&mut ends, |count| *count > 1) => {}
         () = sleep(DRAIN) => {}
     }
     front.calls().stop();
     if timeout(STOP, all(&mut served)).await.is_err() {
         tracing::warn!("not everything ended in time");
+    }
+}
+
+/// Waits until that is so: for ever, where nobody can say so any more.
+async fn comes<T>(said: &mut watch::Receiver<T>, so: impl FnMut(&T) -> bool) {
+    if said.wait_for(so).await.is_err() {
+        std::future::pending().await
     }
 }
 
@@ -187,7 +194,7 @@ async fn connection(
     tokio::pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
-        _ = closes.wait_for(|closes| *closes) => {
+        () = comes(&mut closes, |closes| *closes) => {
             serving.as_mut().graceful_shutdown();
             serving.await
         }

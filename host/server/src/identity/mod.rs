@@ -14,7 +14,7 @@ mod keys;
 mod signature;
 #[cfg(test)]
 #[expect(clippy::disallowed_types, reason = "an issuer on loopback")]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

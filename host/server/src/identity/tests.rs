@@ -174,21 +174,21 @@ fn set(keys: &[Value]) -> String {
     json!({ "keys": keys }).to_string()
 }
 
-const RESOURCE: &str = "https://ambit.example/mcp";
+pub(crate) const RESOURCE: &str = "https://ambit.example/mcp";
 
 /// A home whose issuer is a service of this machine, with the pair of keys it signs with.
-struct Place {
+pub(crate) struct Place {
     folder: tempfile::TempDir,
     service: Service,
     pair: Pair,
     runtime: tokio::runtime::Runtime,
-    host: Host,
-    callers: Authenticator,
+    pub(crate) host: Host,
+    pub(crate) callers: Authenticator,
 }
 
 impl Place {
     /// The issuer signs with ES256 under the name `one`; `more` is what the configuration says of it besides.
-    fn new(more: &str) -> Place {
+    pub(crate) fn new(more: &str) -> Place {
         Place::with(more, Duration::from_secs(60), BETWEEN_MS)
     }
 
@@ -227,7 +227,7 @@ impl Place {
     }
 
     /// A good token with other claims.
-    fn token(&self, changes: Value) -> String {
+    pub(crate) fn token(&self, changes: Value) -> String {
         self.pair.token(
             &json!({ "alg": "ES256", "kid": "one", "typ": "at+jwt" }),
             &merged(self.claims(), changes),
@@ -249,7 +249,7 @@ impl Place {
     }
 
     /// Makes a key, and says what it is.
-    fn key(&self, change: impl FnOnce(&mut Asked)) -> (String, String) {
+    pub(crate) fn key(&self, change: impl FnOnce(&mut Asked)) -> (String, String) {
         let mut asked = Asked {
             agent: "assistant".into(),
             user: None,
@@ -263,13 +263,13 @@ impl Place {
         (new.word.to_string(), new.shown.id)
     }
 
-    fn operator(&self, what: Act) {
+    pub(crate) fn operator(&self, what: Act) {
         let answer = operators::act(self.folder.path(), &Request::Key { what }).unwrap();
         assert!(matches!(answer, Answer::Key(_)), "{answer:?}");
     }
 
     /// Ends the host; what its ledger says has to be sound.
-    fn verified(self) {
+    pub(crate) fn verified(self) {
         let Place {
             folder, host, callers, ..
         } = self;
@@ -329,7 +329,7 @@ fn merged(mut whole: Value, changes: Value) -> Value {
     whole
 }
 
-fn bearer(word: &str) -> HeaderMap {
+pub(crate) fn bearer(word: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {word}")).unwrap());
     headers
