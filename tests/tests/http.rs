@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use ambit_core::ledger::CallStory;
 use ambit_core::ledger::body::End;
 use ambit_runtime::host::now_ms;
+use ambit_runtime::operators::{self, Answer, Request};
 use ambit_runtime::store::{CallFilter, Keys, Reader, verifier};
 use ambit_tests::home::Home;
 use serde_json::{Value, json};
@@ -226,6 +227,14 @@ fn wait_until(what: impl Fn() -> bool) {
     }
 }
 
+/// How many calls run in the process that holds the home.
+fn runs(scene: &Scene) -> usize {
+    match operators::ask(scene.home.folder(), &Request::Status).unwrap() {
+        Some(Answer::Status(status)) => status.calls.len(),
+        other => panic!("{other:?}"),
+    }
+}
+
 fn spin(server: &Server, key: &str) -> TcpStream {
     let params = json!({ "name": "wild_try", "arguments": { "case": "spin" } });
     let message = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params });
@@ -354,11 +363,10 @@ fn a_client_that_goes_takes_its_call_back() {
     let mut took = Vec::new();
     for round in 0..TIMES {
         let stream = spin(&server, &key);
-        wait_until(|| scene.stories().len() == round + 1);
-        thread::sleep(Duration::from_millis(100));
+        wait_until(|| runs(&scene) == 1);
         let at = now_ms();
         drop(stream);
-        wait_until(|| scene.stories()[round].finished.is_some());
+        wait_until(|| scene.stories().get(round).is_some_and(|story| story.finished.is_some()));
         let finished = scene.stories().remove(round).finished.unwrap();
         assert!(
             matches!(&finished.what.outcome, End::Refused(refused) if refused.code.as_str() == "cancelled"),
@@ -381,7 +389,7 @@ fn a_signal_ends_it_and_what_runs() {
     let key = scene.key(&["--as", "assistant"]);
     let server = Server::start(&scene);
     let stream = spin(&server, &key);
-    wait_until(|| scene.stories().len() == 1);
+    wait_until(|| runs(&scene) == 1);
     let (code, took) = server.end();
     assert_eq!(code, Some(0));
     // It may go on for ten seconds, and is then taken back.
