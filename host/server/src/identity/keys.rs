@@ -66,12 +66,13 @@ impl Cached {
             return Plan::Fetch;
         }
         // A key that is not there is refused by whoever looks for it.
-        let kept = now < fresh.saturating_add(KEPT_MS);
-        if guard!("identity.keys-kept", kept) {
-            Plan::Use
-        } else {
-            Plan::Refuse
-        }
+        if self.usable(now) { Plan::Use } else { Plan::Refuse }
+    }
+
+    /// Whether what is kept may be used, if nothing newer can be had.
+    fn usable(&self, now: u64) -> bool {
+        let kept = |fresh: u64| now < fresh.saturating_add(KEPT_MS);
+        guard!("identity.keys-kept", self.fresh.is_some_and(kept))
     }
 }
 
@@ -129,13 +130,15 @@ impl Provider {
         if look().0 == Plan::Fetch {
             self.fetch().await;
         }
-        match look() {
-            (Plan::Use, found) => found,
-            _ => Err(Denied::new(
+        // What was tried just now is not tried again: it counts what there is.
+        let cached = self.cached.lock().clone();
+        if !cached.usable(self.now()) {
+            return Err(Denied::new(
                 Why::Unavailable,
                 "the keys of the token's issuer cannot be had now",
-            )),
+            ));
         }
+        cached.keys.find(algorithm, kid).cloned()
     }
 
     /// Fetches the keys and keeps them. Where that fails the old ones stay.

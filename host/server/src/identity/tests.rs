@@ -108,6 +108,7 @@ enum Pair {
 }
 
 impl Pair {
+    /// ring makes no RSA keys. This one was made for these tests, and is nobody's.
     fn rsa() -> Pair {
         let text = include_str!("test_rsa_key.txt").replace('\n', "");
         let der = BASE64.decode(text.as_bytes()).unwrap();

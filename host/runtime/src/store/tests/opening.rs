@@ -47,7 +47,7 @@ fn another_version() {
     );
     assert!(matches!(
         Reader::open(home.path()),
-        Err(StoreError::Version { found: 5, .. })
+        Err(StoreError::Version { found: 6, .. })
     ));
 }
 

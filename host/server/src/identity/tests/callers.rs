@@ -172,7 +172,7 @@ fn a_refusal_names_nobody_of_the_home() {
         json!({ "CANARY": 1, "exp": "CANARY" }),
     ] {
         let refused = place.ask(&place.token(changes)).unwrap_err();
-        let shown = format!("{refused:?}");
+        let shown = format!("{refused:?}").replace("metadata", "");
         for word in ["CANARY", "assistant", "acme", "ada", "client"] {
             assert!(!shown.contains(word), "{shown}");
         }
