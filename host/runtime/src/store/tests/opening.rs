@@ -38,8 +38,8 @@ fn another_version() {
         matches!(
             error,
             StoreError::Version {
-                found: 5,
-                expected: 4,
+                found: 6,
+                expected: 5,
                 ..
             }
         ),
@@ -47,7 +47,7 @@ fn another_version() {
     );
     assert!(matches!(
         Reader::open(home.path()),
-        Err(StoreError::Version { found: 5, .. })
+        Err(StoreError::Version { found: 6, .. })
     ));
 }
 
