@@ -152,7 +152,7 @@ impl Server {
     }
 
     /// The next message.
-    pub fn next(&mut self) -> Value {
+    pub fn next_message(&mut self) -> Value {
         self.next_within(PATIENCE).expect("a message")
     }
 
@@ -162,7 +162,7 @@ impl Server {
             return self.told.remove(known);
         }
         loop {
-            let message = self.next();
+            let message = self.next_message();
             if message["id"] == id {
                 return message;
             }

@@ -731,7 +731,7 @@ fn malformed_lines_get_their_error_and_end_nothing() {
         ),
     ] {
         server.write(format!("{line}\n").as_bytes());
-        let answer = server.next();
+        let answer = server.next_message();
         assert_eq!(
             (&answer["id"], &answer["error"]["code"]),
             (&id, &json!(code)),
@@ -745,7 +745,7 @@ fn malformed_lines_get_their_error_and_end_nothing() {
         );
     }
     server.write(b"\xff\xfe\n");
-    refused(&server.next(), -32700);
+    refused(&server.next_message(), -32700);
     // What nobody waits for gets nothing.
     for silent in [
         "",
@@ -763,7 +763,7 @@ fn malformed_lines_get_their_error_and_end_nothing() {
         json!({ "name": "wild_try", "arguments": { "case": "spin" } }),
     );
     server.send(&json!({ "jsonrpc": "2.0", "id": id, "method": "ping" }));
-    let answer = server.next();
+    let answer = server.next_message();
     assert!(answer["id"].is_null() && refused(&answer, -32600).contains("an id is used once"));
     server.cancel(id);
     assert_eq!(
@@ -785,7 +785,7 @@ fn a_huge_line_is_not_kept() {
         server.write(&piece);
     }
     server.write(b"\"}\n");
-    let answer = server.next();
+    let answer = server.next_message();
     assert!(
         answer["id"].is_null() && refused(&answer, -32600).contains("at most 4194304 bytes"),
         "{answer}"
@@ -822,7 +822,7 @@ fn trap_02_a_guest_cannot_forge_an_answer_on_the_pipe() {
     for (tool, arguments) in cases {
         // The client holds every line to be a message; what comes is the answer to the one request, and nothing else.
         let id = server.begin("tools/call", json!({ "name": tool, "arguments": arguments }));
-        let answer = server.next();
+        let answer = server.next_message();
         assert_eq!(answer["id"], id, "{answer}");
         assert!(answer["result"]["content"].is_array(), "{answer}");
         assert_eq!(server.next_within(Duration::from_millis(50)), None);
