@@ -1,5 +1,7 @@
 //! `ambit serve` as agents elsewhere have it: many at a port, each by what it shows, and ended by a signal.
 
+#![expect(clippy::panic, reason = "a test fails by panicking")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::Child;
@@ -113,10 +115,20 @@ impl Scene {
 struct Server {
     child: Child,
     address: String,
-    err: Receiver<String>,
+    /// What it says, which it could not if nobody heard.
+    _err: Receiver<String>,
+}
+
+impl Drop for Server {
+    /// One that did not end by itself.
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
 }
 
 impl Server {
+    #[expect(clippy::zombie_processes, reason = "one that does not listen ends the test")]
     fn start(scene: &Scene) -> Self {
         let mut child = scene.home.start(["serve", "--listen", "127.0.0.1:0"]).unwrap();
         let errors = child.stderr.take().unwrap();
@@ -135,7 +147,11 @@ impl Server {
                 .unwrap_or_else(|_| panic!("it does not listen: {before}"));
             if let Some((_, rest)) = line.split_once("http://") {
                 let address = rest.split('/').next().unwrap().to_owned();
-                return Self { child, address, err };
+                return Self {
+                    child,
+                    address,
+                    _err: err,
+                };
             }
             before.push_str(&line);
         }
@@ -191,7 +207,6 @@ impl Server {
                 .success()
         );
         let code = self.child.wait().unwrap().code();
-        drop(self.err);
         (code, began.elapsed())
     }
 }

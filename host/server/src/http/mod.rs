@@ -68,9 +68,7 @@ pub fn serve(host: &Host, listen: SocketAddr, mode: Mode, listens: impl FnOnce(S
         .build()?;
     let (_hears, ends) = signals()?;
     runtime.block_on(async {
-        let listener = TcpListener::bind(listen)
-            .await
-            .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {listen}: {error}")))?;
+        let listener = bound(listen).await?;
         let address = listener.local_addr()?;
         let front = Arc::new(Front::new(host.clone(), callers, address, mode));
         listens(address);
@@ -83,6 +81,12 @@ pub fn serve(host: &Host, listen: SocketAddr, mode: Mode, listens: impl FnOnce(S
         None => Ok(()),
         Some(why) => Err(DoorError::Ledger(why.to_owned())),
     }
+}
+
+#[expect(clippy::disallowed_types, reason = "the server listens")]
+async fn bound(listen: SocketAddr) -> io::Result<TcpListener> {
+    let bound = TcpListener::bind(listen).await;
+    bound.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {listen}: {error}")))
 }
 
 /// Hears signals, until dropped.
