@@ -1594,7 +1594,7 @@ fn operated(place: &mut Place, keys: &[String; 2]) -> Verdict {
         &["dead-letters", "drop", &call, "--because", "unneeded"],
     )?;
     place.run(0, Leaves::Record, &["connections", "reset", "stripe"])?;
-    place.run(1, Leaves::Record, &["connections", "reset", "strip"])?;
+    place.run(2, Leaves::Record, &["connections", "reset", "strip"])?;
     place.run(0, Leaves::Record, &["replay", "--record"])?;
     place.run(0, Leaves::Record, &["erase", "--agent", "assistant", "--yes"])?;
     Ok(())
