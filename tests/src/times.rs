@@ -1,7 +1,7 @@
 //! How times stand in what commands print for programs (`--format json`): one convention for all of it.
 //!
 //! A moment is a text in UTC, `2026-11-21T19:00:00.000Z`, under a name without a unit; a span is a whole number of milliseconds under a
-//! name that ends in `_ms` or is `ms`. What is of the ledger's own format, or a tool's value, stands as it is.
+//! name that ends in `_ms` or is `ms`. What is of the ledger's own format, of another system's, or a tool's value, stands as it is.
 
 use serde_json::Value;
 
@@ -34,6 +34,8 @@ const MOMENTS: &[&str] = &[
 pub fn check(document: &Value) -> Result<(), String> {
     match document {
         Value::Array(elements) => elements.iter().try_for_each(check),
+        // An event of OCSF, which spells its moments itself.
+        Value::Object(members) if members.contains_key("class_uid") => Ok(()),
         Value::Object(members) => members
             .iter()
             .filter(|(name, _)| !AS_THEY_ARE.contains(&name.as_str()))

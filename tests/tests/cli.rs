@@ -1626,7 +1626,7 @@ fn operated(place: &mut Place, keys: &[String; 2]) -> Verdict {
     let to = ["--to", "sam", "--group", "reviewer", "--until", "1h", "--key", &keys[0]];
     let delegate: Vec<&str> = ["person", "delegate"].into_iter().chain(to).collect();
     place.run(1, Leaves::Record, &delegate)?;
-    place.run(1, Leaves::Record, &["person", "revoke", "nobody"])?;
+    place.run(2, Leaves::Record, &["person", "revoke", "nobody"])?;
     place.run(0, Leaves::Record, &["calls"])?;
     place.run(0, Leaves::Record, &["calls", "resume", "--all"])?;
     let listed = place.home.done(["audit", "list", "--limit", "1", "--format", "json"]);
@@ -1644,7 +1644,7 @@ fn operated(place: &mut Place, keys: &[String; 2]) -> Verdict {
         &["dead-letters", "drop", &call, "--because", "unneeded"],
     )?;
     place.run(0, Leaves::Record, &["connections", "reset", "stripe"])?;
-    place.run(1, Leaves::Record, &["connections", "reset", "strip"])?;
+    place.run(2, Leaves::Record, &["connections", "reset", "strip"])?;
     place.run(0, Leaves::Record, &["replay", "--record"])?;
     place.run(0, Leaves::Record, &["erase", "--agent", "assistant", "--yes"])?;
     Ok(())

@@ -1,7 +1,7 @@
 //! Ids and names on the command line: one rule for what they name, and one wording for what they do not.
 //!
 //! An id may be given by a beginning that only one thing has. An id or a name that nothing has, or a beginning that several have, is a slip
-//! in the arguments ([`Exit::Usage`](crate::output::Exit::Usage)), told with the command that lists what there is. What is there, and cannot
+//! in the arguments ([`Exit::Usage`]), told with the command that lists what there is. What is there, and cannot
 //! be done anything about, is a refusal.
 
 use ambit_runtime::config::nearest;

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use crate::error::printable;
 
 /// A page.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Page {
     pub(super) title: Vec<Span>,
     pub(super) parts: Vec<Part>,

@@ -18,11 +18,14 @@ pub fn html(contracts: &[Contract], of: Option<&Party>) -> String {
 }
 
 fn page(contracts: &[Contract], of: Option<&Party>) -> Page {
-    let mut page = Page::default();
-    page.title = match (contracts, of) {
+    let title = match (contracts, of) {
         (_, Some(party)) => vec![say("What agent "), name(&party.agent), say(" can do")],
         ([one], None) => vec![say("Contract of "), name(&one.tool)],
         _ => vec![say("Contracts")],
+    };
+    let mut page = Page {
+        title,
+        parts: Vec::new(),
     };
     if let Some(party) = of {
         let of = [
@@ -444,17 +447,17 @@ fn rules(contract: &Contract) -> Vec<Part> {
 
 fn bytes(bytes: u64) -> String {
     match bytes {
-        whole if whole >= 1 << 20 && whole % (1 << 20) == 0 => format!("{} MiB", whole >> 20),
-        whole if whole >= 1 << 10 && whole % (1 << 10) == 0 => format!("{} KiB", whole >> 10),
+        whole if whole >= 1 << 20 && whole.is_multiple_of(1 << 20) => format!("{} MiB", whole >> 20),
+        whole if whole >= 1 << 10 && whole.is_multiple_of(1 << 10) => format!("{} KiB", whole >> 10),
         other => format!("{} bytes", grouped(other)),
     }
 }
 
 fn time(ms: u64) -> String {
     match ms {
-        ms if ms >= 3_600_000 && ms % 3_600_000 == 0 => format!("{} h", ms / 3_600_000),
-        ms if ms >= 60_000 && ms % 60_000 == 0 => format!("{} min", ms / 60_000),
-        ms if ms >= 1_000 && ms % 1_000 == 0 => format!("{} s", ms / 1_000),
+        ms if ms >= 3_600_000 && ms.is_multiple_of(3_600_000) => format!("{} h", ms / 3_600_000),
+        ms if ms >= 60_000 && ms.is_multiple_of(60_000) => format!("{} min", ms / 60_000),
+        ms if ms >= 1_000 && ms.is_multiple_of(1_000) => format!("{} s", ms / 1_000),
         ms => format!("{ms} ms"),
     }
 }
@@ -464,7 +467,7 @@ fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(c);

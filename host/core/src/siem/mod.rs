@@ -1,7 +1,7 @@
 //! The ledger for other systems: entries as lines of JSON, as they are ([`lines`]) or in the words of OCSF ([`ocsf`]).
 //!
 //! One entry is one line. What an entry leaves to earlier ones of its call, the name of a tool or of a route, is told from
-//! [`Contexts`](crate::ledger::Contexts). Neither form is a proof: an export that anybody can verify has tiles and a signed checkpoint.
+//! [`Contexts`]. Neither form is a proof: an export that anybody can verify has tiles and a signed checkpoint.
 
 pub mod lines;
 pub mod ocsf;

@@ -5,8 +5,8 @@ use ambit_core::effect::{GuestRequest, GuestResponse};
 use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::Admitted;
 use ambit_core::hold::{Bound, Changes, End, Found, Hold, HoldError, Need, Progress as Votes, Standing};
+use ambit_core::ledger::Principal;
 use ambit_core::ledger::body::{Amount, Cause, EffectHeld, Undoes, held_name};
-use ambit_core::ledger::{Principal, utc};
 use ambit_core::money::Spend;
 use ambit_core::object::Image;
 use ambit_core::policy::Mode;
@@ -322,8 +322,21 @@ pub(crate) struct WaitingEffect {
     pub(crate) editing: Option<Editing>,
 }
 
-fn as_utc<S: serde::Serializer>(ms: &u64, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&utc(i64::try_from(*ms).unwrap_or(i64::MAX)))
+/// A moment in milliseconds since 1970, as the text in UTC that programs are told.
+mod as_utc {
+    use ambit_core::ledger::{parse_utc, utc};
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::Serializer;
+
+    pub(super) fn serialize<S: Serializer>(ms: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&utc(i64::try_from(*ms).unwrap_or(i64::MAX)))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let ms = parse_utc(&text).and_then(|ms| u64::try_from(ms).ok());
+        ms.ok_or_else(|| D::Error::custom("that is no moment in UTC"))
+    }
 }
 
 /// An effect that waits for approvals: what a caller is told of it.
@@ -348,7 +361,7 @@ pub struct Held {
     /// The `@id`s of the policies that deny it for now.
     pub rules: Vec<String>,
     /// From then on it is over, in milliseconds since 1970; for programs the time in UTC, as every moment that commands print.
-    #[serde(rename = "expires", serialize_with = "as_utc")]
+    #[serde(rename = "expires", with = "as_utc")]
     pub expires_ms: u64,
     /// What would be sent. Absent where it cannot be made any more.
     pub request: Option<Shown>,

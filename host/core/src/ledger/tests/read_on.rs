@@ -23,6 +23,8 @@ fn every_kind() -> Vec<Entry> {
     log.push(of_call('x', accepted()));
     log.push(of_call('x', intent(1)));
     log.push(of_call('x', retried(1, 2)));
+    log.push(of_call('x', guest_ended(1, 5)));
+    log.push(of_call('x', resumed(2)));
     let Body::EffectOutcome(mut dead) = after(1, 2) else {
         unreachable!()
     };
@@ -34,6 +36,9 @@ fn every_kind() -> Vec<Entry> {
     log.push(of_call('y', redelivered(1, Cause::Operator)));
     log.push(dropped());
     log.push(diverged('a', Some(1)));
+    log.push(of_call('y', guest_ended(1, 700)));
+    log.push(of_call('y', resumed(2)));
+    keys().into_iter().for_each(|draft| log.push(draft));
     log.entries.into_iter().chain(holds.entries).collect()
 }
 
