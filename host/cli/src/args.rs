@@ -83,6 +83,7 @@ pub(crate) enum Command {
     /// Call a tool's function under connections and policy.
     #[command(after_help = exits::OF_A_CALL)]
     Call(Call),
+    #[expect(rustdoc::broken_intra_doc_links, reason = "a section of ambit.toml, in a help text")]
     /// Serve agents over MCP: one over standard input and output (--stdio), or all that show who they are over HTTP.
     ///
     /// Over HTTP an agent shows a token of an issuer in [server], or a key (`ambit keys`), and nothing else says who it is. /mcp is the
@@ -284,6 +285,7 @@ pub(crate) struct Serve {
     /// Over standard input and output, to the process that started this one. It ends when that closes them.
     #[arg(long)]
     pub(crate) stdio: bool,
+    #[expect(rustdoc::broken_intra_doc_links, reason = "a section of ambit.toml, in a help text")]
     /// Over HTTP, at this address and port [default: `listen` of [server] in ambit.toml].
     #[arg(long, value_name = "ADDRESS", conflicts_with = "stdio")]
     pub(crate) listen: Option<SocketAddr>,
