@@ -71,6 +71,8 @@ codes! {
     Cancelled = "cancelled",
     /// An operator lets nothing be changed for now.
     SafeMode = "safe-mode",
+    /// The host ends: what runs goes on when it is back, and what is new can be asked for again then.
+    Suspended = "suspended",
     /// The run is not the caller's, is over, or no longer allows it.
     Run = "run",
     /// Nobody knows whether an effect happened, and an operator has not said.
@@ -209,7 +211,7 @@ pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len().min(QUOTED));
     for c in text.chars() {
         let start = out.len();
-        if c.is_control() || is_format(c) {
+        if is_hidden(c) {
             out.extend(c.escape_unicode());
         } else {
             out.push(c);
@@ -223,11 +225,35 @@ pub fn printable(text: &str) -> String {
     out
 }
 
-/// Characters that show nothing but change how the text around them is shown.
-const fn is_format(c: char) -> bool {
-    matches!(c,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+/// Whether a character shows nothing where it stands, or changes how the text around it is shown: controls, the ends of lines
+/// and paragraphs, all of Unicode's `Default_Ignorable_Code_Point` (16.0), the marks of interlinear notes, and the empty braille cell.
+/// A text can hold another one in such characters, which a model reads and a person does not see.
+#[must_use]
+pub fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// The same JSON, with every character in its texts escaped that shows nothing. Outside of texts JSON has none but the ends of lines and
+/// what indents them, which stay.
+#[must_use]
+pub fn visible_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_hidden(c) && !matches!(c, '\n' | '\r' | '\t') {
+            // As UTF-16: what is beyond the first plane is a pair.
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// Something wrong in a file that an operator wrote: what, where, and the way out.
@@ -373,6 +399,48 @@ mod tests {
             assert!(shown.ends_with('…'));
         }
         assert_eq!(printable(&"x".repeat(256)), "x".repeat(256));
+    }
+
+    #[test]
+    fn what_shows_nothing_is_written_out() {
+        for c in [
+            '\u{ad}',
+            '\u{34f}',
+            '\u{115f}',
+            '\u{1160}',
+            '\u{17b4}',
+            '\u{180b}',
+            '\u{180f}',
+            '\u{200d}',
+            '\u{2066}',
+            '\u{2800}',
+            '\u{3164}',
+            '\u{fe00}',
+            '\u{fe0f}',
+            '\u{ffa0}',
+            '\u{1d173}',
+            '\u{e0001}',
+            '\u{e0100}',
+            '\u{e01ef}',
+            '\u{9f}',
+            '\u{7f}',
+        ] {
+            assert!(is_hidden(c), "{c:?}");
+            assert!(printable(&format!("a{c}b")).is_ascii(), "{c:?}");
+            let json = serde_json::json!({ "text": format!("a{c}b") });
+            let shown = visible_json(&json.to_string());
+            assert!(shown.is_ascii() && !shown.contains('\u{7f}'), "{c:?}: {shown}");
+            assert_eq!(
+                serde_json::from_str::<serde_json::Value>(&shown).unwrap(),
+                json,
+                "{c:?}"
+            );
+        }
+        for c in ['a', ' ', 'é', '漢', '\u{301}', '👍', '\u{a0}'] {
+            assert!(!is_hidden(c), "{c:?}");
+        }
+        let pretty = serde_json::to_string_pretty(&serde_json::json!({ "a": ["é\n", 1] })).unwrap();
+        assert_eq!(visible_json(&pretty), pretty);
     }
 
     #[test]

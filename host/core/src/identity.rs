@@ -1,12 +1,14 @@
 //! Who asks: an agent of a team of a tenant, for itself or for one of the users it may act for.
 //!
 //! How that is shown over HTTP is below: [`token`] reads what an issuer signed, [`jwk`] the keys that it signs with, [`claims`] says
-//! who a token is about, and [`key`] is about the keys that operators give out. Nothing of it is believed beyond what the
+//! who a token is about, and [`key`] is about the keys that operators give out. [`operator`]
+//! is about operators, who are no callers. Nothing of it is believed beyond what the
 //! configuration says: whoever is identified is a [`Caller`] of a [`Directory`], or refused.
 
 pub mod claims;
 pub mod jwk;
 pub mod key;
+pub mod operator;
 pub mod token;
 pub mod why;
 

@@ -13,6 +13,7 @@
 //! - **Each rule has one place**, marked with [`guard!`], so that a test can show what would happen without it.
 
 pub mod contract;
+pub mod credential;
 pub mod digest;
 pub mod effect;
 pub mod error;
@@ -32,6 +33,7 @@ pub mod policy;
 pub mod route;
 pub mod run;
 pub mod scope;
+pub mod search;
 pub mod siem;
 pub mod stop;
 pub mod undo;

@@ -24,12 +24,6 @@ pub const LONGEST_MS: u64 = 31 * 24 * 3_600_000;
 /// How the names of a run's own budgets begin. No configured budget can have such a name.
 const OWN: &str = "run/";
 
-/// Whether a budget of this name is one of a run's own limits.
-#[must_use]
-pub fn is_own_budget(name: &str) -> bool {
-    name.starts_with(OWN)
-}
-
 /// A run, as the entries so far say it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

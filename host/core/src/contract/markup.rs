@@ -225,8 +225,9 @@ fn longest_run(text: &str, of: char) -> usize {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
 
     /// Words of a component that would be markup, if they were let.

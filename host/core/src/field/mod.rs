@@ -28,10 +28,12 @@
 
 mod concrete;
 mod path;
+mod place;
 mod set;
 
 pub use concrete::{ConcretePath, ConcreteStep, leaves};
 pub use path::{FieldError, FieldPath, Step};
+pub use place::{Place, PlaceStep};
 pub use set::FieldSet;
 
 #[cfg(test)]

@@ -107,7 +107,7 @@ impl<'a> Reader<'a> {
         self.text.get(self.at..).unwrap_or("")
     }
 
-    fn fail(&self, message: &'static str) -> FieldError {
+    pub(super) fn fail(&self, message: &'static str) -> FieldError {
         FieldError {
             offset: self.at,
             message,
@@ -122,11 +122,14 @@ impl<'a> Reader<'a> {
 
     pub(super) fn path(&mut self) -> Result<FieldPath, FieldError> {
         let path = self.steps()?;
-        if path.steps.len() > LONGEST {
-            Err(self.fail("a field has at most 64 steps"))
-        } else {
-            Ok(path)
+        self.short_enough(path.steps.len()).map(|()| path)
+    }
+
+    pub(super) fn short_enough(&self, steps: usize) -> Result<(), FieldError> {
+        if steps > LONGEST {
+            return Err(self.fail("a field has at most 64 steps"));
         }
+        Ok(())
     }
 
     fn steps(&mut self) -> Result<FieldPath, FieldError> {
@@ -154,7 +157,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn name(&mut self) -> Result<String, FieldError> {
+    pub(super) fn name(&mut self) -> Result<String, FieldError> {
         if self.rest().starts_with('"') {
             return self.quoted();
         }

@@ -15,7 +15,8 @@ use crate::route::{Connection, Lookup, ObjectQuestion, Route};
 use crate::scope::Tier;
 
 /// A request that scope, route, tier and narrowing let pass. Only [`Grant::admit`](super::Grant::admit) makes one for a guest,
-/// [`Admitted::currency_lookup`] one for the host's own question, and [`Grant::admit_inverse`](super::Grant::admit_inverse) one for what an
+/// [`Admitted::currency_lookup`] one for the host's own question,
+/// [`TokenEndpoint`](crate::credential::TokenEndpoint) one for a token, and [`Grant::admit_inverse`](super::Grant::admit_inverse) one for what an
 /// operator has taken back.
 #[derive(Clone, Debug)]
 pub struct Admitted {
@@ -30,6 +31,25 @@ pub struct Admitted {
 }
 
 impl Admitted {
+    /// A request of the host's own that no guest's words are in, and of whose answer nothing is kept: for a token.
+    pub(crate) fn of_host(
+        connection: &Arc<Connection>,
+        route: &Route,
+        request: HttpRequest,
+        limits: json::Limits,
+    ) -> Admitted {
+        Admitted {
+            connection: Arc::clone(connection),
+            route: route.clone(),
+            tier: Tier::Read,
+            captures: BTreeMap::new(),
+            request,
+            reads: FieldSet::new(),
+            headers: HeaderSet::new(),
+            limits,
+        }
+    }
+
     /// The connection that it goes to.
     #[must_use]
     pub fn connection(&self) -> &Connection {

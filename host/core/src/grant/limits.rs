@@ -84,7 +84,7 @@ impl Limits {
     }
 
     /// The limits of an answer that is JSON.
-    pub(super) fn answer(&self) -> json::Limits {
+    pub fn answer(&self) -> json::Limits {
         json::Limits {
             depth: size(self.json_depth.into()),
             bytes: size(self.response_body_bytes),

@@ -62,6 +62,23 @@ impl Narrowing {
             .is_none_or(|functions| names_function(&id, functions))
     }
 
+    /// Whether a call of a function of this tier that was narrowed to this could reach nothing that `other` leaves out: so that whoever
+    /// is narrowed to `other` may be told what came of it. Which functions either keeps is not looked at, as a call is of one.
+    #[must_use]
+    pub fn reaches_within(&self, tier: Tier, other: &Self) -> bool {
+        let connections = match (&self.connections, &other.connections) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(own), Some(kept)) => own.is_subset(kept),
+        };
+        let most = self.max_tier.map_or(tier, |most| most.min(tier));
+        let scoped = |(label, scope): (&String, &HttpScope)| {
+            let own = self.scopes.get(label);
+            own.is_some_and(|own| own == scope || own.intersect(scope) == *own)
+        };
+        connections && other.max_tier.is_none_or(|kept| most <= kept) && other.scopes.iter().all(scoped)
+    }
+
     pub(super) fn check_function(&self, tool: &str, function: &str) -> Result<(), Refusal> {
         let kept = self.keeps_function(tool, function);
         if !guard!("scope.narrowed-function", kept) {
@@ -159,6 +176,23 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_reaches_no_further_does_nothing_that_is_left_out(one in narrowing(), other in narrowing(), tier in proptest::sample::select(Tier::ALL.to_vec())) {
+            prop_assert!(one.reaches_within(tier, &one) && one.reaches_within(tier, &Narrowing::default()));
+            let unscoped = Narrowing { scopes: BTreeMap::new(), ..other.clone() };
+            prop_assert!(one.and(&unscoped).reaches_within(tier, &unscoped));
+            if one.reaches_within(tier, &other) {
+                for request in requests() {
+                    for connection in ["s", "t", "u"] {
+                        for effect in Tier::ALL.into_iter().filter(|effect| *effect <= tier) {
+                            let passes = |narrowing: &Narrowing| narrowing.check_effect("up", connection, effect, &request).is_ok();
+                            prop_assert!(!passes(&one) || passes(&other));
+                        }
+                    }
+                }
+            }
+        }
+
         #[test]
         fn both_together_let_through_what_each_does(one in narrowing(), other in narrowing()) {
             let both = one.and(&other);

@@ -12,7 +12,7 @@ use super::{Electorate, End, Found, Hold, HoldError, Progress, malformed};
 use crate::digest::Digest;
 use crate::effect::{GuestBody, GuestRequest};
 use crate::error::{Code, Refusal, printable};
-use crate::field::{FieldPath, Step};
+use crate::field::{Place, PlaceStep};
 use crate::guard;
 use crate::json::{Json, Limits, Object};
 use crate::ledger::{LedgerError, SignerKey, VerifierKey};
@@ -158,12 +158,12 @@ impl Changes {
         }
     }
 
-    /// Has a field be `value`.
+    /// Has a field be `value`: a member, or an element of a list that is there.
     ///
     /// # Errors
-    /// [`Code::Field`] where the path is not one of a single member, or the value is a list or an object.
+    /// [`Code::Field`] where the path is not one of a single value, or the value is a list or an object.
     pub fn set(&mut self, path: &str, value: Json) -> Result<(), Refusal> {
-        let path = single(path)?.to_string();
+        let path = place(path)?.to_string();
         if matches!(value, Json::Array(_) | Json::Object(_)) {
             let kind = value.kind();
             return Err(refuse(&path, &format!("an {kind} cannot be set: a field is a scalar")));
@@ -176,9 +176,13 @@ impl Changes {
     /// Has a field not be there.
     ///
     /// # Errors
-    /// [`Code::Field`] where the path is not one of a single member.
+    /// [`Code::Field`] where the path is not one of a single member: an element of a list has others behind it, which would move up.
     pub fn unset(&mut self, path: &str) -> Result<(), Refusal> {
-        let path = single(path)?.to_string();
+        let place = place(path)?;
+        let path = place.to_string();
+        if let Some(PlaceStep::Index(_)) = place.steps().last() {
+            return Err(refuse(&path, "an element of a list can be set, and not taken away"));
+        }
         self.set.remove(&path);
         self.unset.insert(path);
         Ok(())
@@ -295,7 +299,7 @@ impl Changes {
         let body = Json::parse(text, limits);
         let mut body = body.map_err(|error| Refusal::new(Code::Body, format!("the body is not JSON: {error}")))?;
         for (path, value) in self.fields() {
-            put(&mut body, &names(path)?, value).map_err(|why| refuse(path, why))?;
+            put(&mut body, place(path)?.steps(), value).map_err(|why| refuse(path, why))?;
         }
         Ok(body.to_canonical())
     }
@@ -303,16 +307,18 @@ impl Changes {
     fn in_form(&self, pairs: &[(String, String)]) -> Result<Vec<(String, String)>, Refusal> {
         let mut pairs = pairs.to_vec();
         for (path, value) in self.fields() {
-            let name = bracketed(&names(path)?);
-            let there = pairs.iter().any(|(one, _)| *one == name);
-            match value {
-                None if !there => return Err(refuse(path, "it is not there")),
-                None => pairs.retain(|(one, _)| *one != name),
-                Some(value) => {
+            let place = place(path)?;
+            let found = pair_at(&pairs, place.steps()).map_err(|why| refuse(path, why))?;
+            match (value, found) {
+                (None, None) => return Err(refuse(path, NOT_THERE)),
+                (None, Some(found)) => drop(pairs.remove(found)),
+                (Some(value), found) => {
                     let text = form_text(value).ok_or_else(|| refuse(path, "a form has no null"))?;
-                    match pairs.iter_mut().find(|(one, _)| *one == name) {
-                        Some((_, old)) => *old = text,
-                        None => pairs.push((name, text)),
+                    if let Some((_, old)) = found.and_then(|found| pairs.get_mut(found)) {
+                        *old = text;
+                    } else {
+                        elements_are_there(&pairs, place.steps()).map_err(|why| refuse(path, why))?;
+                        pairs.push((bracketed(place.steps()), text));
                     }
                 }
             }
@@ -330,13 +336,12 @@ impl Changes {
         let value = |(path, _): (&str, _)| match &guest.body {
             GuestBody::None => None,
             GuestBody::Json(_) => {
-                let names = names(path).ok()?;
-                let found = names.iter().try_fold(json.as_ref()?, |value, name| value.get(name));
-                found.cloned()
+                let place = place(path).ok()?;
+                place.steps().iter().try_fold(json.as_ref()?, step_down).cloned()
             }
             GuestBody::Form(pairs) => {
-                let name = bracketed(&names(path).ok()?);
-                let (_, value) = pairs.iter().find(|(one, _)| *one == name)?;
+                let found = pair_at(pairs, place(path).ok()?.steps()).ok()??;
+                let (_, value) = pairs.get(found)?;
                 Some(Json::from(value.as_str()))
             }
         };
@@ -361,62 +366,110 @@ fn refuse(path: &str, why: &str) -> Refusal {
     )
 }
 
-/// A path that stands for one member.
-fn single(path: &str) -> Result<FieldPath, Refusal> {
-    let parsed: FieldPath = path
-        .parse()
-        .map_err(|error: crate::field::FieldError| refuse(path, error.message))?;
-    if !parsed.is_single() {
-        return Err(refuse(
-            path,
-            "it stands for more than one value; elements of lists cannot be changed",
-        ));
-    }
-    Ok(parsed)
+/// A path that stands for one value.
+fn place(path: &str) -> Result<Place, Refusal> {
+    path.parse()
+        .map_err(|error: crate::field::FieldError| refuse(path, error.message))
 }
 
-/// The names from the root.
-fn names(path: &str) -> Result<Vec<String>, Refusal> {
-    let path = single(path)?;
-    let name = |step: &Step| match step {
-        Step::Name(name) => Some(name.clone()),
-        Step::Each => None,
-    };
-    Ok(path.steps().iter().filter_map(name).collect())
+fn step_down<'j>(value: &'j Json, step: &PlaceStep) -> Option<&'j Json> {
+    match step {
+        PlaceStep::Name(name) => value.get(name),
+        PlaceStep::Index(index) => value.as_array()?.get(*index),
+    }
 }
 
-/// Sets or takes away the scalar at `names`.
-fn put(root: &mut Json, names: &[String], value: Option<&Json>) -> Result<(), &'static str> {
-    let Json::Object(members) = root else {
-        return Err("what it would be in is no object");
-    };
-    let Some((name, rest)) = names.split_first() else {
-        return Err("it names nothing");
-    };
-    let old = members.remove(name);
-    if old.is_none() && value.is_none() {
-        return Err("it is not there");
-    }
-    if rest.is_empty() {
-        if matches!(old, Some(Json::Array(_) | Json::Object(_))) {
-            return Err("what is there is no scalar");
+/// Sets or takes away the scalar at the end of `steps`. Members are made on the way where they are not there; elements never are.
+fn put(root: &mut Json, steps: &[PlaceStep], value: Option<&Json>) -> Result<(), &'static str> {
+    match (steps.split_first(), root) {
+        (Some((PlaceStep::Name(name), rest)), Json::Object(members)) => {
+            let old = members.remove(name);
+            if old.is_none() && value.is_none() {
+                return Err(NOT_THERE);
+            }
+            if let Some(now) = put_below(old, rest, value)? {
+                members.insert(name.as_str(), now);
+            }
+            Ok(())
         }
-        if let Some(value) = value {
-            members.insert(name.as_str(), value.clone());
+        (Some((PlaceStep::Index(index), rest)), Json::Array(elements)) => {
+            let element = elements.get_mut(*index).ok_or("the list has no such element")?;
+            let old = std::mem::replace(element, Json::Null);
+            *element = put_below(Some(old), rest, value)?.ok_or("an element cannot be taken away")?;
+            Ok(())
         }
-        return Ok(());
+        (Some((PlaceStep::Name(_), _)), _) => Err("what it would be in is no object"),
+        (Some((PlaceStep::Index(_), _)), _) => Err("what it would be in is no list"),
+        (None, _) => Err("it names nothing"),
     }
-    let mut inner = old.unwrap_or_else(|| Json::Object(Object::new()));
-    put(&mut inner, rest, value)?;
-    members.insert(name.as_str(), inner);
+}
+
+/// What stands where `steps` go on from: a scalar at their end.
+fn put_below(old: Option<Json>, rest: &[PlaceStep], value: Option<&Json>) -> Result<Option<Json>, &'static str> {
+    if !rest.is_empty() {
+        let mut inner = old.unwrap_or_else(|| Json::Object(Object::new()));
+        put(&mut inner, rest, value)?;
+        return Ok(Some(inner));
+    }
+    if matches!(old, Some(Json::Array(_) | Json::Object(_))) {
+        return Err("what is there is no scalar");
+    }
+    Ok(value.cloned())
+}
+
+const NOT_THERE: &str = "it is not there";
+
+/// Which pair of a form has the value at that place: one of its name, or of those called `name[]` the one at its index. Two of one
+/// name would leave it open which of them is meant, and so would a name that is spelled as another place is.
+fn pair_at(pairs: &[(String, String)], steps: &[PlaceStep]) -> Result<Option<usize>, &'static str> {
+    let brackets = |step: &PlaceStep| matches!(step, PlaceStep::Name(name) if name.contains(['[', ']']));
+    if steps.iter().any(brackets) {
+        return Err("a form cannot spell a name with brackets");
+    }
+    let name = bracketed(steps);
+    let called = |name: String| {
+        let all = pairs.iter().enumerate();
+        all.filter(move |(_, (one, _))| *one == name).map(|(at, _)| at)
+    };
+    let mut exact = called(name);
+    if let Some(found) = exact.next() {
+        return match exact.next() {
+            Some(_) => Err("the form has it more than once"),
+            None => Ok(Some(found)),
+        };
+    }
+    let Some((PlaceStep::Index(index), list)) = steps.split_last() else {
+        return Ok(None);
+    };
+    let found = called(format!("{}[]", bracketed(list))).nth(*index);
+    Ok(found)
+}
+
+/// As in JSON: an element that a place leads to, or through, has to be there.
+fn elements_are_there(pairs: &[(String, String)], steps: &[PlaceStep]) -> Result<(), &'static str> {
+    let ends = (1..=steps.len()).filter(|end| matches!(steps.get(end - 1), Some(PlaceStep::Index(_))));
+    for end in ends {
+        let element = bracketed(steps.get(..end).unwrap_or_default());
+        let within = |name: &str| name.strip_prefix(&element).is_some_and(|rest| rest.starts_with('['));
+        if !pairs.iter().any(|(name, _)| within(name)) {
+            return Err("the list has no such element");
+        }
+    }
     Ok(())
 }
 
-/// The name of a form's pair: `metadata[order]`.
-fn bracketed(names: &[String]) -> String {
-    let mut names = names.iter();
-    let first = names.next().cloned().unwrap_or_default();
-    names.fold(first, |text, name| format!("{text}[{name}]"))
+/// The name of a form's pair: `metadata[order]`, `items[0][sku]`.
+fn bracketed(steps: &[PlaceStep]) -> String {
+    let mut steps = steps.iter();
+    let first = match steps.next() {
+        Some(PlaceStep::Name(name)) => name.clone(),
+        Some(PlaceStep::Index(index)) => index.to_string(),
+        None => String::new(),
+    };
+    steps.fold(first, |text, step| match step {
+        PlaceStep::Name(name) => format!("{text}[{name}]"),
+        PlaceStep::Index(index) => format!("{text}[{index}]"),
+    })
 }
 
 fn form_text(value: &Json) -> Option<String> {
@@ -572,6 +625,88 @@ mod tests {
         let mut now = changes(&[("gone", Json::from(1_u64))], &[]);
         now.keep(&changes(&[], &["gone"]));
         assert_eq!(now, changes(&[("gone", Json::from(1_u64))], &[]));
+    }
+
+    #[test]
+    fn elements_of_lists_can_be_set() {
+        let set = [
+            ("items[1].price", Json::from(5_u64)),
+            ("items[0].sku", Json::from("new")),
+            ("tags[1]", Json::from("y")),
+        ];
+        let made = changes(&set, &["items[1].note"]);
+        let before = json(r#"{"items":[{"price":1},{"note":"x","price":2}],"tags":["a","b"]}"#);
+        let after = made.apply(&before).unwrap();
+        let GuestBody::Json(text) = &after.body else { panic!() };
+        assert_eq!(
+            text,
+            r#"{"items":[{"price":1,"sku":"new"},{"price":5}],"tags":["a","y"]}"#
+        );
+        let was = [
+            None,
+            Some(Json::from(2_u64)),
+            Some(Json::from("b")),
+            Some(Json::from("x")),
+        ];
+        assert_eq!(made.before(&before), was);
+        let before = [
+            ("items[0][price]", "1"),
+            ("items[1][note]", "x"),
+            ("items[1][price]", "2"),
+            ("tags[]", "a"),
+            ("tags[]", "b"),
+        ];
+        let after = made.apply(&form(&before)).unwrap();
+        let GuestBody::Form(pairs) = &after.body else { panic!() };
+        let shown: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let expected = [
+            "items[0][price]=1",
+            "items[1][price]=5",
+            "tags[]=a",
+            "tags[]=y",
+            "items[0][sku]=new",
+        ];
+        assert_eq!(shown, expected);
+        assert_eq!(made.before(&form(&before)).get(2), Some(&Some(Json::from("b"))));
+        // What is not there is not made.
+        for (path, body) in [
+            ("tags[2]", r#"{"tags":["a","b"]}"#),
+            ("tags[0]", "{}"),
+            ("tags[0]", r#"{"tags":{"0":"a"}}"#),
+            ("items[0]", r#"{"items":[{"price":1}]}"#),
+            ("items[1].price", r#"{"items":[{"price":1}]}"#),
+        ] {
+            assert!(
+                changes(&[(path, Json::from(1_u64))], &[]).apply(&json(body)).is_err(),
+                "{path} {body}"
+            );
+        }
+        for path in ["tags[2]", "items[2].price", "more[0]"] {
+            assert!(
+                changes(&[(path, Json::from(1_u64))], &[])
+                    .apply(&form(&before))
+                    .is_err(),
+                "{path}"
+            );
+        }
+        assert!(Changes::new(&[7; 16]).unset("tags[0]").is_err());
+    }
+
+    #[test]
+    fn what_a_form_says_twice_is_not_changed() {
+        let twice = form(&[("reason", "duplicate"), ("amount", "1"), ("reason", "")]);
+        for made in [
+            changes(&[("reason", Json::from("x"))], &[]),
+            changes(&[], &["reason"]),
+        ] {
+            let refused = made.apply(&twice).unwrap_err();
+            assert!(refused.message.contains("more than once"), "{refused:?}");
+            assert_eq!(made.before(&twice), [None]);
+        }
+        // Another place is spelled the same.
+        let quoted = changes(&[("\"to[name]\"", Json::from("x"))], &[]);
+        assert!(quoted.apply(&form(&[("to[name]", "y")])).is_err());
+        assert!(quoted.apply(&json(r#"{"to[name]":"y"}"#)).is_ok());
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod delegation;
 mod edit;
 pub mod fuzz;
 mod said;
+mod spoken;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -29,6 +30,7 @@ use said::{Lines, Said};
 
 pub use delegation::{Delegation, Electorate, LONGEST_DELEGATION_MS};
 pub use edit::{Changes, Edit, MOST_CHANGES};
+pub use spoken::Spoken;
 
 /// Approvals that policy asks for: at least so many people of each group.
 pub type Need = BTreeMap<String, u32>;
@@ -340,20 +342,54 @@ impl Hold {
         }
     }
 
-    /// Whether some way to its approval asks for no more members of any group than are left once those are taken away whose effect it is.
+    /// Whether there are people enough for some way to its approval, without those whose effect it is. A person says yes once, for one group,
+    /// so whoever is in two of them fills one place.
     #[must_use]
     pub fn can_be_approved(&self, groups: &BTreeMap<String, Vec<String>>) -> bool {
-        let left = |group: &String| {
+        let members = |group: &String| {
             let members = groups.get(group).into_iter().flatten();
-            let others: BTreeSet<&String> = members.filter(|member| !self.is_own(member)).collect();
-            others.len()
+            members.filter(|member| !self.is_own(member)).collect::<BTreeSet<_>>()
         };
         let enough = |need: &Need| {
-            need.iter()
-                .all(|(group, count)| usize::try_from(*count).is_ok_and(|count| left(group) >= count))
+            let places = need.iter().map(|(group, count)| {
+                let members = members(group);
+                // More than there are is too many, however many more.
+                let count = usize::try_from(*count).unwrap_or(usize::MAX).min(members.len() + 1);
+                std::iter::repeat_n(members, count)
+            });
+            can_be_filled(&places.flatten().collect::<Vec<_>>())
         };
         self.needs.iter().any(enough)
     }
+}
+
+/// Whether every place can have a person of its own, of those who may fill it: a matching, by augmenting paths.
+fn can_be_filled(places: &[BTreeSet<&String>]) -> bool {
+    let mut filled: BTreeMap<&String, usize> = BTreeMap::new();
+    (0..places.len()).all(|place| fill(places, place, &mut filled, &mut BTreeSet::new()))
+}
+
+/// Finds somebody for a place; who fills another one makes way where somebody else can fill that.
+fn fill<'p>(
+    places: &[BTreeSet<&'p String>],
+    place: usize,
+    filled: &mut BTreeMap<&'p String, usize>,
+    tried: &mut BTreeSet<&'p String>,
+) -> bool {
+    for person in places.get(place).into_iter().flatten().copied() {
+        if !tried.insert(person) {
+            continue;
+        }
+        let free = match filled.get(person) {
+            Some(other) => fill(places, *other, filled, tried),
+            None => true,
+        };
+        if free {
+            filled.insert(person, place);
+            return true;
+        }
+    }
+    false
 }
 
 /// Where a hold stands.
@@ -420,6 +456,12 @@ pub enum HoldError {
     /// It is over.
     #[error("the hold is over")]
     Ended,
+    /// Its call goes on: what it comes to decides whether anybody can still say anything.
+    #[error("the hold's call goes on right now, by approvals that it had")]
+    GoesOn,
+    /// The component that its call would go on in is gone.
+    #[error("{}", .0.message)]
+    ToolRemoved(Box<Refusal>),
     /// A person has said no: nothing can be added.
     #[error("{by} has rejected the hold")]
     Rejected {
@@ -516,6 +558,8 @@ impl HoldError {
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Ended => "ended",
+            Self::GoesOn => "goes-on",
+            Self::ToolRemoved(_) => "tool-removed",
             Self::Rejected { .. } => "rejected",
             Self::Expired => "expired",
             Self::VoteExpired => "vote-expired",
@@ -546,6 +590,7 @@ impl From<HoldError> for Refusal {
     fn from(error: HoldError) -> Refusal {
         let refusal = Refusal::new(Code::Approval, error.to_string());
         match error {
+            HoldError::ToolRemoved(why) => *why,
             HoldError::EditRefused(why) => Refusal {
                 advice: why.advice,
                 rule: why.rule,
@@ -553,6 +598,9 @@ impl From<HoldError> for Refusal {
             },
             HoldError::NobodyLeft => refusal
                 .advise("reject it, and have the tool called for what it should be; or the groups need more members"),
+            HoldError::GoesOn => {
+                refusal.advise("say it again in a moment; ambit audit show CALL tells what became of it")
+            }
             _ => refusal,
         }
     }

@@ -768,6 +768,24 @@ fn an_effect_can_be_approved_while_enough_others_are_left() {
     // Any way will do, and each of its groups has to have enough.
     assert!(can(&["ann"], &[&[("finance", 2)], &[("legal", 1)]]));
     assert!(!can(&["cleo"], &[&[("finance", 1), ("legal", 1)], &[("tax", 1)]]));
+    // Whoever is in two groups says yes for one of them.
+    let groups = BTreeMap::from([
+        ("finance".to_owned(), ["ann", "ben"].map(str::to_owned).to_vec()),
+        ("legal".to_owned(), ["ann", "cleo"].map(str::to_owned).to_vec()),
+    ]);
+    let can = |authors: &[&str], needs: &[&[(&str, u32)]]| {
+        let hold = Hold {
+            authors: authors.iter().map(|author| (*author).to_owned()).collect(),
+            ..hold(needs)
+        };
+        hold.can_be_approved(&groups)
+    };
+    let both: &[&[(&str, u32)]] = &[&[("finance", 1), ("legal", 1)]];
+    assert!(can(&[], both) && can(&["ben"], both) && can(&["cleo"], both) && can(&["ann"], both));
+    assert!(!can(&["ben", "cleo"], both), "ann alone is left");
+    assert!(can(&[], &[&[("finance", 2), ("legal", 1)]]), "ann makes way for cleo");
+    assert!(!can(&[], &[&[("finance", 2), ("legal", 2)]]));
+    assert!(!can(&[], &[&[("finance", u32::MAX)]]));
 }
 
 #[test]

@@ -94,6 +94,29 @@ impl Default for ClaimNames {
     }
 }
 
+/// Whom a token may be about (`sub`) that names its agent elsewhere, and no user: an issuer gives the same client tokens of its own
+/// and tokens in the name of those who signed in with it, and tells them apart by nothing else.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Subjects {
+    /// The agent, under the name that its claim has.
+    #[default]
+    Own,
+    /// The agent, or one of these: what the issuer calls its clients as subjects.
+    Listed(BTreeSet<String>),
+    /// Anybody: its tokens are of clients alone, as the operator says.
+    Any,
+}
+
+impl Subjects {
+    fn has(&self, subject: &str, agent: &str) -> bool {
+        match self {
+            Self::Own => subject == agent,
+            Self::Listed(listed) => subject == agent || listed.contains(subject),
+            Self::Any => true,
+        }
+    }
+}
+
 /// What the configuration says of one issuer of tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issuer {
@@ -107,7 +130,9 @@ pub struct Issuer {
     pub algorithms: BTreeSet<Algorithm>,
     /// Where it says what.
     pub claims: ClaimNames,
-    /// Which agents its tokens can be of: what the token says, and the agent's name here.
+    /// Whom its tokens may be about where `claims` says where the agent stands, and of no user.
+    pub subjects: Subjects,
+    /// Which agents its tokens can be of, or operators: what the token says, and the name here.
     pub agents: BTreeMap<String, String>,
     /// The same of users; none where a token says their names as they are here.
     pub users: Option<BTreeMap<String, String>>,
@@ -154,20 +179,7 @@ impl Issuer {
     /// # Errors
     /// The first of these that fails: issuer, audience, time, binding to a key, agent, user, team and tenant, scopes.
     pub fn identify(&self, claims: &Json, directory: &Directory, now_s: u64) -> Result<Identified, Denied> {
-        let issuer = claims.get("iss").and_then(Json::as_str);
-        if !guard!("identity.issuer", issuer == Some(self.issuer.as_str())) {
-            return Err(Denied::new(Why::Issuer, "the token is of another issuer"));
-        }
-        if !guard!("identity.audience", is_for(claims.get("aud"), &self.audience)) {
-            return Err(Denied::new(Why::Audience, "the token is for somebody else (`aud`)"));
-        }
-        self.check_time(claims, now_s)?;
-        if !guard!("identity.bound", claims.get("cnf").is_none()) {
-            return Err(Denied::new(
-                Why::Bound,
-                "the token is bound to a key (`cnf`), and proofs of keys are not looked at here",
-            ));
-        }
+        self.check_whose(claims, now_s)?;
         let caller = self.caller(claims, directory)?;
         let scopes = self.scopes_of(claims)?;
         let missing = self.required.iter().any(|scope| !scopes.contains(scope));
@@ -188,6 +200,25 @@ impl Issuer {
             scopes,
             jti,
         })
+    }
+
+    /// That the token is of this issuer, for this host, good now, and nobody's by a key alone.
+    pub(super) fn check_whose(&self, claims: &Json, now_s: u64) -> Result<(), Denied> {
+        let issuer = claims.get("iss").and_then(Json::as_str);
+        if !guard!("identity.issuer", issuer == Some(self.issuer.as_str())) {
+            return Err(Denied::new(Why::Issuer, "the token is of another issuer"));
+        }
+        if !guard!("identity.audience", is_for(claims.get("aud"), &self.audience)) {
+            return Err(Denied::new(Why::Audience, "the token is for somebody else (`aud`)"));
+        }
+        self.check_time(claims, now_s)?;
+        if !guard!("identity.bound", claims.get("cnf").is_none()) {
+            return Err(Denied::new(
+                Why::Bound,
+                "the token is bound to a key (`cnf`), and proofs of keys are not looked at here",
+            ));
+        }
+        Ok(())
     }
 
     /// `exp` must be there; `nbf` and `iat` count where they are.
@@ -252,7 +283,7 @@ impl Issuer {
     }
 
     /// What the token calls the agent, and the user it acts for.
-    fn named<'c>(&self, claims: &'c Json) -> Result<(&'c str, Option<&'c str>), Denied> {
+    pub(super) fn named<'c>(&self, claims: &'c Json) -> Result<(&'c str, Option<&'c str>), Denied> {
         let act = claims.get("act");
         let foreign = act.and_then(|act| act.get("iss"));
         if foreign.is_some_and(|issuer| issuer.as_str() != Some(&self.issuer)) {
@@ -277,11 +308,30 @@ impl Issuer {
             None if !guard!("identity.delegation", act.is_none()) => Err(claim(
                 "is for a user (`act`), and the configuration does not say where its user stands",
             )),
-            None => Ok((agent, None)),
+            None => {
+                self.check_subject(claims, agent)?;
+                Ok((agent, None))
+            }
         }
     }
 
-    fn scopes_of(&self, claims: &Json) -> Result<BTreeSet<String>, Denied> {
+    /// A token that is about somebody else than its agent is that one's, whom nobody here is told of.
+    fn check_subject(&self, claims: &Json, agent: &str) -> Result<(), Denied> {
+        let Some(subject) = claims.get("sub") else {
+            return Ok(());
+        };
+        let fits = subject
+            .as_str()
+            .is_some_and(|subject| self.subjects.has(subject, agent));
+        if !guard!("identity.subject", fits) {
+            return Err(claim(
+                "is about another than its agent (`sub`), and the configuration does not say that it may be",
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn scopes_of(&self, claims: &Json) -> Result<BTreeSet<String>, Denied> {
         let wrong = || claim(&format!("has scopes in `{}` that are no words", self.claims.scopes));
         let words: Vec<&str> = match self.claims.scopes.get(claims) {
             None => Vec::new(),

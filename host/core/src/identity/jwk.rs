@@ -259,6 +259,16 @@ mod tests {
         assert!(keys.find(Algorithm::Rs512, Some("rsa")).is_err());
     }
 
+    /// RFC 9864.
+    #[test]
+    fn a_key_that_says_its_curve_is_for_tokens_of_either_word() {
+        let keys = set(&[&ED25519.replace(r#""kid""#, r#""alg":"Ed25519","kid""#)]);
+        for word in ["EdDSA", "Ed25519"] {
+            assert!(keys.find(word.parse().unwrap(), Some("ed")).is_ok(), "{word}");
+        }
+        assert!(set(&[&ED25519.replace(r#""kid""#, r#""alg":"Ed448","kid""#)]).is_empty());
+    }
+
     #[test]
     fn of_several_keys_a_token_names_one() {
         let keys = set(&[&rsa_key("one"), &rsa_key("two")]);

@@ -18,6 +18,8 @@ use crate::ledger::body::KeyCreated;
 
 /// What each key begins with.
 pub const PREFIX: &str = "ambit_";
+/// What an id begins with.
+pub const ID_PREFIX: &str = "k_";
 /// The longest that a key is good for, in milliseconds: 366 days.
 pub const LONGEST_MS: u64 = 366 * 86_400_000;
 
@@ -83,7 +85,7 @@ pub fn parse(word: &str) -> Result<Shown, Denied> {
 
 fn shown(id: &[u8; ID], secret: &[u8; SECRET]) -> Shown {
     Shown {
-        id: format!("k_{}", BASE32_NOPAD.encode(id).to_ascii_lowercase()),
+        id: format!("{ID_PREFIX}{}", BASE32_NOPAD.encode(id).to_ascii_lowercase()),
         hash: Digest::domain("ambit/key/v1", &[id, secret]),
     }
 }
@@ -97,7 +99,7 @@ fn checksum(key: &[u8]) -> [u8; CHECK] {
 /// Whether this is the form of a key's id.
 #[must_use]
 pub fn is_key_id(text: &str) -> bool {
-    text.strip_prefix("k_").is_some_and(|digits| {
+    text.strip_prefix(ID_PREFIX).is_some_and(|digits| {
         let plain = |byte: u8| byte.is_ascii_lowercase() || (b'2'..=b'7').contains(&byte);
         digits.len() == 26 && digits.bytes().all(plain)
     })
@@ -223,6 +225,7 @@ mod tests {
     fn kept(shown: &Shown) -> ApiKey {
         ApiKey {
             created: KeyCreated {
+                operator: None,
                 agent: "assistant".into(),
                 expires: 1_000,
                 hash: shown.hash,

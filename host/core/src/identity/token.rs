@@ -96,6 +96,10 @@ impl FromStr for Algorithm {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        // RFC 9864 says which of the curves it is; here there is one.
+        if text == "Ed25519" {
+            return Ok(Self::EdDsa);
+        }
         let known = Self::ALL.into_iter().find(|known| known.as_str() == text);
         known.ok_or_else(|| {
             let all = Self::ALL.map(Self::as_str).join(", ");

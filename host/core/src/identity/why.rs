@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Why a request's credentials are refused. The words are part of the ledger's format and hold nothing of what was presented; in
+/// Why a request is refused, for what it shows or for what it is. The words are part of the ledger's format and hold nothing of what was presented; in
 /// the order of their words, which is the order in which an entry prints them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -23,6 +23,8 @@ pub enum Why {
     Expired,
     /// More than one credential, in another place than its own, or of another scheme.
     Header,
+    /// The request is for another host than this one.
+    Host,
     /// No such issuer is configured.
     Issuer,
     /// The token is good for longer than its issuer's may be.
@@ -33,10 +35,14 @@ pub enum Why {
     Missing,
     /// It begins later.
     NotYet,
+    /// The request is of a page in a browser.
+    Origin,
     /// The key was revoked.
     Revoked,
     /// The token has not the scopes that are asked for.
     Scope,
+    /// Its caller has as many requests under way as one may have.
+    Share,
     /// The signature is not that of the key.
     Signature,
     /// Its team or tenant is not that of the agent.
@@ -64,13 +70,16 @@ impl Why {
             Self::Critical => "critical",
             Self::Expired => "expired",
             Self::Header => "header",
+            Self::Host => "host",
             Self::Issuer => "issuer",
             Self::Lifetime => "lifetime",
             Self::Malformed => "malformed",
             Self::Missing => "missing",
             Self::NotYet => "not-yet",
+            Self::Origin => "origin",
             Self::Revoked => "revoked",
             Self::Scope => "scope",
+            Self::Share => "share",
             Self::Signature => "signature",
             Self::Tenant => "tenant",
             Self::Type => "type",
@@ -109,8 +118,8 @@ mod tests {
     #[test]
     fn words_are_what_entries_print_and_in_their_order() {
         let all: Vec<Why> = serde_json::from_str(
-            r#"["agent","algorithm","audience","bound","claims","critical","expired","header","issuer","lifetime","malformed",
-                "missing","not-yet","revoked","scope","signature","tenant","type","unavailable","unknown-key","user"]"#,
+            r#"["agent","algorithm","audience","bound","claims","critical","expired","header","host","issuer","lifetime","malformed",
+                "missing","not-yet","origin","revoked","scope","share","signature","tenant","type","unavailable","unknown-key","user"]"#,
         )
         .unwrap();
         assert!(

@@ -17,6 +17,7 @@ use crate::digest::Digest;
 use crate::error::{Code, Refusal};
 use crate::grant::{Limits, Narrowing};
 use crate::hold::{self, Hold, Need};
+use crate::identity::operator;
 use crate::identity::why::Why;
 use crate::money::{Currency, Over, Spend, Unit};
 use crate::policy::Mode;
@@ -77,6 +78,10 @@ kinds! {
     ConfigChanged = "config-changed",
     /// Another set of policies is in force.
     PolicyChanged = "policy-changed",
+    /// The process that holds the home took its files as they are: configuration, policies and tools.
+    HostReloaded = "host-reloaded",
+    /// It was told to, and they cannot be used: it goes on with those that it had.
+    ReloadRefused = "reload-refused",
     /// The operator accepted a component under a tool's name.
     ToolPinned = "tool-pinned",
     /// The operator removed a tool.
@@ -141,6 +146,8 @@ kinds! {
     EffectResolved = "effect-resolved",
     /// Safe mode keeps a call from a change: it goes on once that is lifted.
     CallPaused = "call-paused",
+    /// The host ends while the call runs: the next one goes on with it.
+    CallSuspended = "call-suspended",
     /// A call goes on with another guest, whose fuel counts.
     CallResumed = "call-resumed",
     /// A guest of a call ended, and its call has not.
@@ -172,12 +179,15 @@ impl Kind {
             | Self::EffectChecked
             | Self::EffectResolved
             | Self::CallPaused
+            | Self::CallSuspended
             | Self::CallResumed
             | Self::GuestEnded
             | Self::CallFinished => true,
             Self::LedgerOpened
             | Self::ConfigChanged
             | Self::PolicyChanged
+            | Self::HostReloaded
+            | Self::ReloadRefused
             | Self::ToolPinned
             | Self::ToolRemoved
             | Self::PersonEnrolled
@@ -257,6 +267,67 @@ pub struct PolicyChanged {
     pub to: Digest,
 }
 
+/// Who had a host take its files anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReloadedBy {
+    /// An operator, over the operators' socket.
+    Operator,
+    /// A signal to the process.
+    Signal,
+}
+
+impl ReloadedBy {
+    /// The word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Signal => "signal",
+        }
+    }
+}
+
+/// From this entry on calls begin under these files. Where configuration or policies are other ones than before, entries of their own say
+/// so in front of this one, in the same transaction. What began before goes on with what it began with, as its entries say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostReloaded {
+    /// Who asked for it.
+    pub by: ReloadedBy,
+    /// The configuration from now on.
+    pub config: Digest,
+    /// The policies from now on.
+    pub policy: Digest,
+    /// The tools that run as another component from now on, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<ToolChanged>,
+}
+
+/// A tool that runs as another component, begins to be there, or is no more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolChanged {
+    /// The component before; none where there was none of that name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Digest>,
+    /// The tool's name in the home.
+    pub name: String,
+    /// The component from now on; none where there is none of that name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Digest>,
+}
+
+/// A host was told to take its files anew, and goes on with those that it had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReloadRefused {
+    /// Who asked for it.
+    pub by: ReloadedBy,
+    /// The kind of rule that refused. Its sentence quotes files, and went to who asked and to the host's log.
+    pub code: Code,
+}
+
 /// The operator accepted a component.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -314,7 +385,8 @@ pub struct PersonDelegated {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyCreated {
-    /// The agent that is known by it.
+    /// The agent that is known by it. Absent, and empty, where it is an operator's.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub agent: String,
     /// From then on it is over, in milliseconds since 1970.
     #[serde(with = "number")]
@@ -329,6 +401,9 @@ pub struct KeyCreated {
     /// What its holder can do less than the agent. Absent where it is nothing.
     #[serde(default, skip_serializing_if = "is_whole")]
     pub narrowing: Narrowing,
+    /// The operator who is known by it, and for what. Absent where it is an agent's: it is good for one of the two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<OperatorKey>,
     /// The key in whose place it is. Absent where it is in none's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<Replaced>,
@@ -339,6 +414,16 @@ pub struct KeyCreated {
 
 fn is_whole(narrowing: &Narrowing) -> bool {
     *narrowing == Narrowing::default()
+}
+
+/// What an operator's key is good for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OperatorKey {
+    /// The operator's name.
+    pub name: String,
+    /// What its holder may do: at least one.
+    pub scopes: BTreeSet<operator::Scope>,
 }
 
 /// A key in whose place another is.
@@ -403,7 +488,28 @@ impl TokenShown {
     }
 }
 
-/// A vote on a hold did not count. It changed nothing.
+/// An operator elsewhere, who was heard over HTTP. An entry of what an operator did in the home itself has none.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OperatorShown {
+    /// The operator's name, as the configuration or the key has it.
+    pub name: String,
+    /// How they showed who they are.
+    pub shown: ShownBy,
+}
+
+/// That a call is made once for a word of its caller (`Idempotency-Key`): both digests are under a key of the home, so that nobody who reads
+/// the ledger can guess the word, or what was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Once {
+    /// Of the caller and the word.
+    pub key: Digest,
+    /// Of what was asked for under it.
+    pub request: Digest,
+}
+
+/// What somebody wanted of a hold did not count: a vote, an edit, or that its call go on. It changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VoteRefused {
@@ -420,6 +526,9 @@ pub struct VoteRefused {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StopSet {
+    /// Who, where that was an operator over HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<OperatorShown>,
     /// The stop's id: `s_` and 26 characters of base32.
     pub id: String,
     /// How much is stopped.
@@ -445,6 +554,9 @@ impl StopSet {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StopLifted {
+    /// Who, where that was an operator over HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<OperatorShown>,
     /// The stop's id.
     pub id: String,
     /// How much was stopped.
@@ -538,6 +650,9 @@ impl fmt::Display for Reason {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunStarted {
+    /// Who, where that was an operator over HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<OperatorShown>,
     /// The most that the run may use up, in the order of the units' names, each once.
     pub caps: Vec<RunCap>,
     /// How much of it may fail before it only reads. Absent where that is not looked at.
@@ -582,6 +697,9 @@ pub struct ErrorBound {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunEnded {
+    /// Who, where that was an operator over HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<OperatorShown>,
     /// Its id.
     pub run: String,
 }
@@ -903,6 +1021,9 @@ pub struct CallDenied {
     /// The mode it was asked in: a fact that policy decided on. Entries of earlier versions have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
+    /// The word of its caller that it is made once for, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub once: Option<Once>,
     /// Why.
     pub refused: Refused,
     /// The `@id`s of all policies that decided.
@@ -932,6 +1053,9 @@ pub struct CallAccepted {
     /// The dead letter that the operator tries again by it: no guest runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub letter: Option<Letter>,
+    /// The word of its caller that it is made once for, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub once: Option<Once>,
     /// What was reserved for the call as a whole.
     pub reserved: Vec<Reservation>,
     /// The `@id`s of the policies that permitted it.
@@ -966,6 +1090,22 @@ pub struct Rollback {
     /// Whether what somebody else changed since is written over too: the operator said so.
     #[serde(default, skip_serializing_if = "is_not")]
     pub over_changes: bool,
+    /// The effects that are left as they are: the operator said so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skip: Vec<u32>,
+}
+
+impl Rollback {
+    /// Which effects are left as they are, at the end of a sentence.
+    #[must_use]
+    pub fn left(&self) -> String {
+        let skip: Vec<String> = self.skip.iter().map(ToString::to_string).collect();
+        match skip.as_slice() {
+            [] => String::new(),
+            [one] => format!(", without effect {one}"),
+            many => format!(", without effects {}", many.join(", ")),
+        }
+    }
 }
 
 /// How a call is undone.
@@ -1576,8 +1716,30 @@ pub struct CallPaused {
     pub stop: String,
 }
 
-/// A call goes on, and another guest of it runs from its beginning: durable before that, where fuel is set aside for the call. One that
-/// has no end on the ledger ended with its host.
+/// The host ends, and the call with it for now: its guest was stopped, and the next host that serves goes on with it by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallSuspended {
+    /// Where the guest had asked for something that was decided about and has no entry of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<BeforeEffect>,
+    /// Fuel that the guest had used by then.
+    #[serde(with = "number")]
+    pub fuel: u64,
+}
+
+/// An effect that a guest asked for, and that nothing is recorded of but the words: its guest asks for it again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BeforeEffect {
+    /// Commitment to what the guest asked for.
+    pub asked: Digest,
+    /// The number that the effect would have had.
+    pub ordinal: u32,
+}
+
+/// A call goes on, and another guest of it runs from its beginning: durable before that, where fuel is set aside for the call or it was
+/// suspended. One that has no end on the ledger ended with its host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CallResumed {
@@ -1651,6 +1813,9 @@ pub struct CallFinished {
     pub edited: Vec<u32>,
     /// What its effects came to. [`Tally`] counts them.
     pub effects: EffectCounts,
+    /// The engine of the guest that ended it, where that was another one than the call began on: fuel is that engine's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
     /// Fuel used.
     #[serde(with = "number")]
     pub fuel: u64,

@@ -7,11 +7,12 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::body::{Body, Kind, MOST_ERASED, StopLifted, StopSet};
+use super::body::{Body, KeyCreated, Kind, MOST_ERASED, OperatorKey, StopLifted, StopSet};
 use super::merkle::{Hash, leaf_hash};
 use super::{FORMAT, LedgerError, MAX_ENTRY, number};
 use crate::digest::Digest;
 use crate::error::printable;
+use crate::grant::Narrowing;
 use crate::guard;
 use crate::identity::Caller;
 use crate::identity::key::is_key_id;
@@ -228,7 +229,8 @@ impl EntryDraft {
         let sound = match &self.body {
             Body::KeyCreated(created) => {
                 let replaced = created.replaces.as_ref().map(|replaced| replaced.key.as_str());
-                is_key_id(&created.key) && replaced.is_none_or(|key| is_key_id(key) && key != created.key)
+                let named = replaced.is_none_or(|key| is_key_id(key) && key != created.key);
+                is_key_id(&created.key) && named && is_of_one(created)
             }
             Body::KeyRevoked(revoked) => is_key_id(&revoked.key),
             Body::CallersRefused(counted) => {
@@ -239,7 +241,7 @@ impl EntryDraft {
         if !guard!("identity.key-entry", sound) {
             let kind = self.body.kind();
             return Err(LedgerError::Entry(format!(
-                "a {kind} entry names keys by their ids, each once, or counts something"
+                "a {kind} entry names keys by their ids, each once, and whose one is, or counts something"
             )));
         }
         Ok(())
@@ -257,6 +259,18 @@ impl EntryDraft {
             )));
         }
         Ok(())
+    }
+}
+
+/// A key is an agent's or an operator's, and never good for both.
+fn is_of_one(created: &KeyCreated) -> bool {
+    let of_operator = |operator: &OperatorKey| {
+        let whole = created.narrowing == Narrowing::default() && created.user.is_none();
+        created.agent.is_empty() && whole && !operator.name.is_empty() && !operator.scopes.is_empty()
+    };
+    match &created.operator {
+        Some(operator) => guard!("operator.key-of-one", of_operator(operator)),
+        None => true,
     }
 }
 

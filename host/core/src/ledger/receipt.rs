@@ -250,7 +250,11 @@ fn undoes(rollback: &Rollback) -> String {
     } else {
         ""
     };
-    format!("rollback: undoes call {}, {how}{over}", printable(&rollback.call))
+    format!(
+        "rollback: undoes call {}, {how}{over}{}",
+        printable(&rollback.call),
+        rollback.left()
+    )
 }
 
 fn ending(end: &End) -> String {

@@ -5,16 +5,16 @@
 use std::collections::BTreeMap;
 
 use super::body::{
-    Amount, Body, By, CallAccepted, CallDenied, CallFinished, CallPaused, Cause, EffectChecked, EffectHeld,
-    EffectIntent, EffectOutcome, EffectRefused, EffectResolved, EffectRetried, End, Found, HoldEdited, HoldVoted, Kind,
-    Letter, Outcome, Rollback, Tally, before_name,
+    Amount, Body, By, CallAccepted, CallDenied, CallFinished, CallPaused, CallSuspended, Cause, EffectChecked,
+    EffectHeld, EffectIntent, EffectOutcome, EffectRefused, EffectResolved, EffectRetried, End, Found, HoldEdited,
+    HoldVoted, Kind, Letter, Outcome, Rollback, Tally, before_name,
 };
 use super::entry::{Entry, Principal};
 use super::guests::Guests;
 use super::{LedgerError, Stamp};
 use crate::digest::Digest;
 use crate::guard;
-use crate::hold::{self, Edit, Found as FoundThen, Hold, Progress, Verdict, Vote};
+use crate::hold::{self, Edit, Found as FoundThen, Hold, Need, Progress, Spoken, Verdict, Vote};
 
 /// What one call's entries say, from the first to the last there is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,10 +41,16 @@ pub struct CallStory {
     pub finished: Option<Told<CallFinished>>,
     /// How often safe mode paused it, in order.
     pub pauses: Vec<Told<CallPaused>>,
+    /// How often its host ended while it ran, and left it to the next, in order.
+    pub suspensions: Vec<Told<CallSuspended>>,
     /// Its guests, one after another.
     pub guests: Guests,
+    /// What the host looked up for effects that were held or in doubt.
+    looked_up: u32,
     /// Whether the last pause is the last that is said of it.
     paused: bool,
+    /// Whether the last suspension is the last that is said of it.
+    suspended: bool,
     tally: Tally,
     /// An edit whose new hold has to follow.
     editing: Option<Told<HoldEdited>>,
@@ -106,9 +112,25 @@ impl HoldStory {
 
     /// The votes that can count: nobody's own.
     fn votes_on(&self, hold: &Hold) -> Progress {
-        let votes = self.votes.iter().filter_map(|vote| Vote::claimed(&vote.what.vote).ok());
-        let votes = votes.filter(|vote| !hold.is_own(&vote.person) && !hold.is_own(vote.seat()));
+        self.votes_that(hold, |_, _| true)
+    }
+
+    fn votes_that(&self, hold: &Hold, count: impl Fn(&Vote, Stamp) -> bool) -> Progress {
+        let votes = self.votes.iter().filter_map(|told| {
+            let vote = Vote::claimed(&told.what.vote).ok()?;
+            let own = hold.is_own(&vote.person) || hold.is_own(vote.seat());
+            (!own && count(&vote, told.stamp)).then_some(vote)
+        });
         Progress::of(votes.collect(), None)
+    }
+
+    /// The approvals that counted for the entry of this stamp, by all that people had said and lost until then.
+    #[must_use]
+    pub fn approvals_at(&self, principal: Principal, people: &Spoken, at: Stamp) -> Need {
+        let hold = self.held.what.hold(principal);
+        let time_ms = u64::try_from(at.time_ms()).unwrap_or_default();
+        let counts = |vote: &Vote, cast: Stamp| people.counts(vote, cast.index(), at.index(), time_ms);
+        self.votes_that(&hold, counts).approvals(&hold, time_ms)
     }
 
     /// When something was said last: of votes that expire, the last moment at which all that were cast counted.
@@ -190,9 +212,12 @@ impl CallStory {
             effects: BTreeMap::new(),
             holds: BTreeMap::new(),
             finished: None,
+            looked_up: 0,
             pauses: Vec::new(),
+            suspensions: Vec::new(),
             guests,
             paused: false,
+            suspended: false,
             tally: Tally::default(),
             editing: None,
         })
@@ -214,6 +239,8 @@ impl CallStory {
         let editing = self.editing.take();
         // How a guest ended says nothing of what its call waits for.
         self.paused &= matches!(entry.body(), Body::GuestEnded(_));
+        // An effect in doubt that somebody found out about leaves the call where it was.
+        self.suspended &= matches!(entry.body(), Body::EffectResolved(_));
         require(
             guard!(
                 "ledger.story-edited",
@@ -221,6 +248,9 @@ impl CallStory {
             ),
             "an edit and what is held by it do not follow each other",
         )?;
+        if is_the_hosts(entry.body()) && (self.waiting().is_some() || self.is_unseen()) {
+            self.looked_up = self.looked_up.saturating_add(1);
+        }
         match entry.body() {
             Body::EffectRefused(refused) => {
                 require(
@@ -415,6 +445,19 @@ impl CallStory {
                 self.pauses.push(told(entry, paused.clone()));
                 self.paused = true;
             }
+            Body::CallSuspended(suspended) => {
+                let nothing = self.open().next().is_none() && self.waiting().is_none();
+                let new = suspended
+                    .before
+                    .as_ref()
+                    .is_none_or(|before| self.is_new(before.ordinal, None));
+                require(
+                    guard!("ledger.story-suspended", nothing && new),
+                    "an effect of the call is under way or waits, or the call had an effect of that number",
+                )?;
+                self.suspensions.push(told(entry, suspended.clone()));
+                self.suspended = true;
+            }
             Body::CallResumed(resumed) => {
                 let nothing = self.open().next().is_none();
                 require(
@@ -489,6 +532,26 @@ impl CallStory {
         })
     }
 
+    /// Whether the host ended while an effect that changes something was under way, and nobody has said what became of it.
+    fn is_unseen(&self) -> bool {
+        self.effects.values().any(|effect| match effect {
+            EffectStory::Intended {
+                intent,
+                outcome: Some(outcome),
+                resolved: None,
+                ..
+            } => outcome.what.is_unseen() && intent.what.changes(),
+            _ => false,
+        })
+    }
+
+    /// How many of its effects the host looked up for itself while another was held or in doubt: they are apart from what its tool may ask
+    /// for, as often as somebody has it go on.
+    #[must_use]
+    pub const fn looked_up(&self) -> u32 {
+        self.looked_up
+    }
+
     /// Whether an effect in doubt is in the list of those that failed for good again, if this is what was found out.
     #[must_use]
     pub fn is_letter_again(&self, ordinal: u32, found: Found) -> bool {
@@ -530,6 +593,12 @@ impl CallStory {
     #[must_use]
     pub fn paused(&self) -> Option<&Told<CallPaused>> {
         self.pauses.last().filter(|_| self.paused)
+    }
+
+    /// Its suspension, where its host ended while it ran and it has not gone on since.
+    #[must_use]
+    pub fn suspended(&self) -> Option<&Told<CallSuspended>> {
+        self.suspensions.last().filter(|_| self.suspended)
     }
 
     /// The run that the call is part of, or, where it was refused, named.
@@ -617,6 +686,9 @@ impl CallStory {
                     }
                 }
             }
+        }
+        for before in self.suspensions.iter().filter_map(|told| told.what.before.as_ref()) {
+            add(&format!("effect/{}/asked", before.ordinal), Some(before.asked));
         }
         for pause in &self.pauses {
             add(&format!("effect/{}/asked", pause.what.ordinal), pause.what.asked);
@@ -818,6 +890,15 @@ impl CallStory {
 
     fn was_asked(&self, finished: &CallFinished) -> bool {
         matches!(&self.opening.what, Opening::Accepted(accepted) if accepted.asked == finished.asked)
+    }
+}
+
+/// Whether it is an effect of the host's own, sent or refused.
+const fn is_the_hosts(body: &Body) -> bool {
+    match body {
+        Body::EffectIntent(intent) => matches!(intent.cause, Cause::Host),
+        Body::EffectRefused(refused) => matches!(refused.cause, Cause::Host),
+        _ => false,
     }
 }
 

@@ -56,6 +56,43 @@ impl Tile {
         format!("tile/{content}/{index}{partial}")
     }
 
+    /// The file of this path, where it is exactly how [`Tile::path`] prints it.
+    #[must_use]
+    pub fn parse(path: &str) -> Option<Self> {
+        let mut parts = path.strip_prefix("tile/")?.split('/').peekable();
+        let content = match parts.next()? {
+            "entries" => Content::Entries,
+            level => Content::Hashes {
+                level: level.parse().ok().filter(|level| *level < 64 / HEIGHT)?,
+            },
+        };
+        let (mut index, mut width) = (0_u64, WIDTH);
+        while let Some(part) = parts.next() {
+            let (digits, partial) = match part.strip_suffix(".p") {
+                Some(digits) => (digits, true),
+                None => (part, false),
+            };
+            let digits: u64 = digits.strip_prefix('x').unwrap_or(digits).parse().ok()?;
+            index = index.checked_mul(1000)?.checked_add(digits)?;
+            if partial {
+                width = parts.next()?.parse().ok()?;
+            }
+        }
+        let tile = Self { content, index, width };
+        // One path for each file: no sign, no zeros that are not its own, nothing behind.
+        ((1..=WIDTH).contains(&width) && tile.index < u64::MAX / WIDTH && tile.path() == path).then_some(tile)
+    }
+
+    /// Whether a ledger of `size` entries has it, whole.
+    #[must_use]
+    pub fn is_within(&self, size: u64) -> bool {
+        let count = match self.content {
+            Content::Entries => size,
+            Content::Hashes { level } => size >> (HEIGHT * level),
+        };
+        self.positions().end <= count
+    }
+
     /// The positions it spans: of nodes in its level of the tree, or of entries.
     fn positions(&self) -> std::ops::Range<u64> {
         let start = self.index * WIDTH;
@@ -107,7 +144,11 @@ pub fn export<E: From<LedgerError>>(
         .chain(std::iter::once(Ok(last)))
 }
 
-fn file<E: From<LedgerError>>(
+/// The bytes of one file.
+///
+/// # Errors
+/// What `node` or `entry` failed with, or [`LedgerError::TooLarge`] for an entry that was never legal.
+pub fn file<E: From<LedgerError>>(
     tile: Tile,
     node: &mut impl FnMut(Node) -> Result<Hash, E>,
     entry: &mut impl FnMut(u64) -> Result<Vec<u8>, E>,

@@ -4,7 +4,9 @@ mod runs;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::body::{Body, BreakerClosed, BreakerOpened, CallDiverged, CallPaused, LedgerOpened, Part, ValuesErased};
+use super::body::{
+    Body, BreakerClosed, BreakerOpened, CallDiverged, CallPaused, HostReloaded, LedgerOpened, Part, ValuesErased,
+};
 use super::entry::{Entry, Stamp};
 use super::merkle::{Frontier, Hash, leaf_hash};
 use super::story::{CallStory, EffectStory, Opening};
@@ -166,6 +168,8 @@ struct Pass<'k> {
     stops: BTreeMap<Stop, String>,
     /// Breakers that are open, by connection and route.
     broken: HashSet<(String, Option<String>)>,
+    /// The configuration and the policies that entries say are in force.
+    in_force: (Option<Digest>, Option<Digest>),
     /// Runs, and what is part of them.
     runs: Runs,
     /// What rollbacks undid.
@@ -204,6 +208,7 @@ impl<'k> Pass<'k> {
             erased: HashSet::new(),
             stops: BTreeMap::new(),
             broken: HashSet::new(),
+            in_force: (None, None),
             runs: Runs::default(),
             undone: Undone::default(),
         })
@@ -375,6 +380,18 @@ impl<'k> Pass<'k> {
         Ok(())
     }
 
+    /// What a host took anew is what the entries before it say is in force.
+    fn reloaded(&self, reloaded: &HostReloaded) -> Result<(), LedgerError> {
+        let said = (Some(reloaded.config), Some(reloaded.policy));
+        if !guard!("ledger.reloaded", self.in_force == said) {
+            return Err(LedgerError::Story(
+                "a host took its files anew: they are not the configuration and policies that the entries before say"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
     /// Holds the entry against all that came before it: its call's entries, and its run's.
     fn tell(&mut self, entry: &Entry) -> Result<(), LedgerError> {
         let over = self.tell_call(entry)?;
@@ -402,6 +419,9 @@ impl<'k> Pass<'k> {
                 self.not_stopped(entry, &again.connection, self.tier_of(entry, again.ordinal))?;
             }
             Body::CallPaused(paused) => self.is_paused(paused)?,
+            Body::ConfigChanged(changed) => self.in_force.0 = Some(changed.to),
+            Body::PolicyChanged(changed) => self.in_force.1 = Some(changed.to),
+            Body::HostReloaded(reloaded) => self.reloaded(reloaded)?,
             _ => {}
         }
         let Some(call) = entry.call() else { return Ok(false) };

@@ -1,6 +1,6 @@
 //! From bytes to the component's type, with every way in which that fails.
 
-use super::docs;
+use super::{docs, words};
 use crate::error::{Code, Refusal, printable};
 use crate::guard;
 use std::fmt::Display;
@@ -20,10 +20,11 @@ pub(super) struct Decoded {
     pub(super) origin: Option<String>,
 }
 
-/// Decodes the type of a component, with its documentation.
+/// Decodes the type of a component, with its documentation, fit to be shown.
 pub(super) fn decode(component: &[u8]) -> Result<Decoded, Refusal> {
     let mut decoded = decode_type(component)?;
     docs::attach(component, &mut decoded)?;
+    words::clean(&mut decoded);
     Ok(decoded)
 }
 

@@ -7,7 +7,7 @@
 //! changes what a component may do, and both are covered by its digest.
 
 use super::decode::{Decoded, decode_type, panic_free};
-use crate::error::{Code, Refusal};
+use crate::error::{Code, Refusal, printable};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use wasmparser::{Parser, Payload};
@@ -95,14 +95,14 @@ pub(super) fn attach(component: &[u8], decoded: &mut Decoded) -> Result<(), Refu
             .iter()
             .find(|(_, package)| package.name.to_string() == *name);
         let Some((id, _)) = package else {
-            return Err(unfit(&format_args!("no package `{name}`")));
+            return Err(unfit(&format_args!("no package `{}`", printable(name))));
         };
         let mut encoded = vec![1];
         serde_json::to_writer(&mut encoded, json).map_err(|error| unfit(&error))?;
         panic_free(|| PackageMetadata::decode(&encoded)?.inject(&mut decoded.resolve, id))
             .map_err(|error| unfit(&error))?;
     }
-    decoded.origin = Some(document.world);
+    decoded.origin = Some(printable(&document.world));
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use super::decode::Decoded;
 use super::imports::{MAX_NAME, mark};
-use super::schema::{NotJson, Schemas, described, plain};
+use super::schema::{NotJson, Schemas, plain};
 use crate::error::{Code, Refusal, printable};
 use crate::guard;
 use crate::json::{Json, Object};
@@ -68,11 +68,28 @@ pub enum Source {
 pub(super) fn read(decoded: &Decoded) -> Result<Vec<Function>, Refusal> {
     let exports = exports(decoded)?;
     let mut schemas = Schemas::new(&decoded.resolve);
-    exports
+    let read = exports.iter().map(|export| export.read(&mut schemas));
+    let mut functions = read.collect::<Result<Vec<_>, _>>()?;
+    // Types are compared once they are known to be of a size that can be.
+    let by_path: ByPath<'_, '_> = exports
         .iter()
-        .map(|export| export.read(&mut schemas, &exports))
-        .collect()
+        .map(|export| {
+            (
+                (export.path.interface.as_deref(), export.path.function.as_str()),
+                export,
+            )
+        })
+        .collect();
+    for (function, export) in functions.iter_mut().zip(&exports) {
+        if let Some(target) = function.declared.undo.as_deref() {
+            function.undo = Some(export.undo(target, &by_path)?);
+        }
+    }
+    Ok(functions)
 }
+
+/// Exports by interface and name.
+type ByPath<'e, 'a> = BTreeMap<(Option<&'e str>, &'e str), &'e Export<'a>>;
 
 struct Export<'a> {
     resolve: &'a Resolve,
@@ -166,7 +183,8 @@ fn check_names(exports: &[Export<'_>]) -> Result<(), Refusal> {
 }
 
 impl Export<'_> {
-    fn read(&self, schemas: &mut Schemas<'_>, all: &[Export<'_>]) -> Result<Function, Refusal> {
+    /// All of it but its way back.
+    fn read(&self, schemas: &mut Schemas<'_>) -> Result<Function, Refusal> {
         if !guard!(
             "sandbox.json-function",
             self.function.kind == FunctionKind::Freestanding
@@ -174,11 +192,6 @@ impl Export<'_> {
             return Err(self.not_json(NotJson("it is asynchronous, or belongs to a resource".into())));
         }
         let declared = self.declared()?;
-        let undo = declared
-            .undo
-            .as_deref()
-            .map(|target| self.undo(target, all))
-            .transpose()?;
         let about = param_docs(self.function.docs.contents.as_deref().unwrap_or_default());
         let params = self.params(schemas, &about).map_err(|why| self.not_json(why))?;
         let input_schema = self.input(schemas, &about).map_err(|why| self.not_json(why))?;
@@ -188,7 +201,7 @@ impl Export<'_> {
             export: self.path.clone(),
             docs: self.function.docs.contents.clone(),
             declared,
-            undo,
+            undo: None,
             params,
             input_schema,
             output_schema,
@@ -221,10 +234,8 @@ impl Export<'_> {
     ) -> Result<Vec<(String, Json)>, NotJson> {
         let schema = |schemas: &mut Schemas<'_>, param: &wit_parser::Param| {
             let schema = schemas.payload(Some(param.ty))?;
-            Ok((
-                param.name.clone(),
-                described(schema, about.get(param.name.as_str()).map(String::as_str)),
-            ))
+            let about = about.get(param.name.as_str()).map(String::as_str);
+            Ok((param.name.clone(), schemas.described(schema, about)?))
         };
         self.function
             .params
@@ -239,7 +250,8 @@ impl Export<'_> {
             .iter()
             .map(|p| (p.name.as_str(), p.ty, about.get(p.name.as_str()).map(String::as_str)));
         let object = schemas.object(members)?;
-        Ok(root(described(object.into(), self.function.docs.contents.as_deref())))
+        let described = schemas.described(object.into(), self.function.docs.contents.as_deref());
+        described.map(root)
     }
 
     fn output(&self, schemas: &mut Schemas<'_>) -> Result<(Json, Option<Json>), NotJson> {
@@ -264,11 +276,9 @@ impl Export<'_> {
     }
 
     /// Finds a function of the same interface, and each of its parameters by name and type.
-    fn undo(&self, target: &str, all: &[Export<'_>]) -> Result<Undo, Refusal> {
-        let found = all.iter().find(|export| {
-            export.path.interface == self.path.interface && export.path.function == target && export.id != self.id
-        });
-        let Some(found) = found else {
+    fn undo(&self, target: &str, all: &ByPath<'_, '_>) -> Result<Undo, Refusal> {
+        let found = all.get(&(self.path.interface.as_deref(), target)).copied();
+        let Some(found) = found.filter(|found| found.id != self.id) else {
             let message = format!(
                 "`{}` says undo({target}), but there is no other function `{target}` beside it",
                 self.id

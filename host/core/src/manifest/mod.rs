@@ -41,6 +41,7 @@ mod functions;
 pub mod fuzz;
 mod imports;
 mod schema;
+mod words;
 
 pub use decode::MAX_COMPONENT_BYTES;
 pub use diff::Change;
@@ -64,7 +65,7 @@ pub struct Manifest {
     pub version: Option<String>,
     /// Name of the world; `root` where the component does not say.
     pub world: String,
-    /// The world's doc comment.
+    /// The world's doc comment. Docs here, and in what is made of this, hide nothing and have 4 KiB at most each.
     pub docs: Option<String>,
     /// What it asks of the host, in the component's order.
     pub imports: Vec<CapabilityImport>,
@@ -78,7 +79,7 @@ impl Manifest {
     /// # Errors
     /// [`Code::Load`] if the file is not a component of at most [`MAX_COMPONENT_BYTES`] that validates, imports what no
     /// host serves, has a capability without label, or without a scope that parses, has a function whose types have no
-    /// JSON form, or promises an undo that could not be called.
+    /// JSON form, or one that is longer than anybody should be shown, or promises an undo that could not be called.
     pub fn read(component: &[u8]) -> Result<Self, Refusal> {
         let decoded = decode::decode(component)?;
         let (package, version, world) = name(&decoded);

@@ -1,11 +1,16 @@
 //! The JSON form of WIT values, as JSON Schema (2020-12). The mapping is described in [the parent](super).
 
+use crate::guard;
 use crate::json::{Json, Object};
 use wit_parser::{Docs, Resolve, Type, TypeDefKind, TypeId};
 
-/// How many schema nodes all functions of a component may have together. Types are written out where they are used, so
-/// a type made of two of another, made of two of another, and so on would otherwise fill the memory.
-const MAX_NODES: usize = 65_536;
+/// How many bytes the schemas of all functions of a component may have together, about. Types are written out where they are used, with
+/// their names and docs, so that a type made of two of another, made of two of another, and so on, or a long text that is used often,
+/// would otherwise fill the memory of whoever reads the component: the operator's command, and then each agent.
+const MAX_BYTES: usize = 1 << 20;
+
+/// What a part of a schema has besides names and docs, in bytes: about as much as the keywords of an integer.
+const PART_BYTES: usize = 64;
 
 /// The deepest nesting of a type. A value of a deeper one would pass no limit on JSON.
 const MAX_DEPTH: usize = 64;
@@ -17,6 +22,7 @@ pub(super) struct NotJson(pub(super) String);
 /// Writes the schemas of one component.
 pub(super) struct Schemas<'a> {
     resolve: &'a Resolve,
+    /// Bytes that there may still be.
     left: usize,
 }
 
@@ -31,7 +37,7 @@ impl<'a> Schemas<'a> {
     pub(super) fn new(resolve: &'a Resolve) -> Self {
         Self {
             resolve,
-            left: MAX_NODES,
+            left: MAX_BYTES,
         }
     }
 
@@ -39,8 +45,38 @@ impl<'a> Schemas<'a> {
     pub(super) fn payload(&mut self, ty: Option<Type>) -> Result<Json, NotJson> {
         match ty {
             Some(ty) => self.value(ty, 0),
-            None => Ok(null()),
+            None => self.part().map(|()| null()),
         }
+    }
+
+    /// With a description. That of a place (a member, a parameter) wins over that of its type.
+    pub(super) fn described(&mut self, schema: Json, docs: Option<&str>) -> Result<Json, NotJson> {
+        match (schema, docs) {
+            (Json::Object(mut object), Some(docs)) => {
+                self.take(docs.len())?;
+                object.insert("description", docs);
+                Ok(object.into())
+            }
+            (schema, _) => Ok(schema),
+        }
+    }
+
+    /// Makes room for one part more.
+    fn part(&mut self) -> Result<(), NotJson> {
+        self.take(PART_BYTES)
+    }
+
+    /// Makes room for so many bytes of names and docs: before they are written.
+    fn take(&mut self, bytes: usize) -> Result<(), NotJson> {
+        let left = self.left.checked_sub(bytes);
+        if !guard!("sandbox.schema-bytes", left.is_some()) {
+            return Err(NotJson(format!(
+                "its types with their names and docs, written out where they are used, and those of the functions before it, have more \
+                 than {MAX_BYTES} bytes"
+            )));
+        }
+        self.left = left.unwrap_or_default();
+        Ok(())
     }
 
     /// The schema of a set of named values, with their descriptions. Those of an `option` type may be left out.
@@ -59,7 +95,10 @@ impl<'a> Schemas<'a> {
         let mut properties = Object::default();
         let mut required = Vec::new();
         for (name, ty, docs) in members {
-            properties.insert(name, described(self.value(ty, depth)?, docs));
+            // Those that have to be there are named twice.
+            self.take(2 * name.len())?;
+            let value = self.value(ty, depth)?;
+            properties.insert(name, self.described(value, docs)?);
             if self.option(ty).is_none() {
                 required.push(name);
             }
@@ -74,10 +113,7 @@ impl<'a> Schemas<'a> {
     }
 
     fn value(&mut self, ty: Type, depth: usize) -> Result<Json, NotJson> {
-        self.left = self
-            .left
-            .checked_sub(1)
-            .ok_or_else(|| NotJson(format!("its types, written out, have more than {MAX_NODES} parts")))?;
+        self.part()?;
         if depth > MAX_DEPTH {
             return Err(NotJson(format!("a type in it nests deeper than {MAX_DEPTH}")));
         }
@@ -136,11 +172,11 @@ impl<'a> Schemas<'a> {
             }
             TypeDefKind::Enum(cases) => {
                 let members = cases.cases.iter().map(|case| (case.name.as_str(), &case.docs));
-                return Ok(words(members, docs, |words| words));
+                return self.words(members, docs, |words| words);
             }
             TypeDefKind::Flags(flags) => {
                 let members = flags.flags.iter().map(|flag| (flag.name.as_str(), &flag.docs));
-                return Ok(words(members, docs, distinct));
+                return self.words(members, docs, distinct);
             }
             TypeDefKind::Resource
             | TypeDefKind::Handle(_)
@@ -154,7 +190,7 @@ impl<'a> Schemas<'a> {
                 return Err(NotJson(format!("it has a {kind}{name}, which has no JSON form")));
             }
         };
-        Ok(described(schema, docs))
+        self.described(schema, docs)
     }
 
     fn list(&mut self, element: Type, depth: usize) -> Result<Json, NotJson> {
@@ -192,12 +228,39 @@ impl<'a> Schemas<'a> {
 
     /// One case of a variant (`wrapped` says whether one without payload is an object as well).
     fn case(&mut self, case: &Member<'_>, depth: usize, wrapped: bool) -> Result<Json, NotJson> {
+        self.part()?;
+        self.take(2 * case.name.len())?;
         let schema = match case.ty {
             None if !wrapped => Object::from([("const", Json::from(case.name))]).into(),
             None => single(case.name, null()),
             Some(ty) => single(case.name, self.value(ty, depth)?),
         };
-        Ok(described(schema, case.docs.contents.as_deref()))
+        self.described(schema, case.docs.contents.as_deref())
+    }
+
+    /// A closed set of words. Their docs go into one description: the keyword `enum` has no place for them.
+    fn words<'b>(
+        &mut self,
+        members: impl Iterator<Item = (&'b str, &'b Docs)>,
+        docs: Option<&str>,
+        shape: impl FnOnce(Json) -> Json,
+    ) -> Result<Json, NotJson> {
+        let mut names = Vec::new();
+        let mut lines: Vec<String> = docs.map(str::to_owned).into_iter().collect();
+        for (name, docs) in members {
+            let docs = docs.contents.as_deref();
+            // Here, and in the description again: that it is described as one text is counted once more below.
+            self.take(name.len() + docs.map_or(0, |docs| docs.len() + name.len()) + 8)?;
+            names.push(name);
+            lines.extend(docs.map(|docs| format!("- `{name}`: {docs}")));
+        }
+        let mut schema = typed("string");
+        schema.insert("enum", names);
+        let lines = lines.join("\n");
+        self.described(
+            shape(schema.into()),
+            Some(lines.as_str()).filter(|lines| !lines.is_empty()),
+        )
     }
 
     /// What is optional, if the type is an `option`, by whatever name.
@@ -221,11 +284,13 @@ impl<'a> Schemas<'a> {
     }
 }
 
-/// The type behind all other names for it.
+/// The type behind all other names for it; behind more of them than a type may nest it is not looked for.
 pub(super) fn plain(resolve: &Resolve, mut ty: Type) -> Type {
-    while let Type::Id(id) = ty
-        && let TypeDefKind::Type(other) = &resolve.types[id].kind
-    {
+    for _ in 0..=MAX_DEPTH {
+        let Type::Id(id) = ty else { break };
+        let TypeDefKind::Type(other) = &resolve.types[id].kind else {
+            break;
+        };
         ty = *other;
     }
     ty
@@ -298,36 +363,4 @@ fn distinct(items: Json) -> Json {
     schema.insert("items", items);
     schema.insert("uniqueItems", true);
     schema.into()
-}
-
-/// A closed set of words. Their docs go into one description: the keyword `enum` has no place for them.
-fn words<'a>(
-    members: impl Iterator<Item = (&'a str, &'a Docs)>,
-    docs: Option<&str>,
-    shape: impl FnOnce(Json) -> Json,
-) -> Json {
-    let mut names = Vec::new();
-    let mut lines: Vec<String> = docs.map(str::to_owned).into_iter().collect();
-    for (name, docs) in members {
-        names.push(name);
-        lines.extend(docs.contents.as_ref().map(|docs| format!("- `{name}`: {docs}")));
-    }
-    let mut schema = typed("string");
-    schema.insert("enum", names);
-    let lines = lines.join("\n");
-    described(
-        shape(schema.into()),
-        Some(lines.as_str()).filter(|lines| !lines.is_empty()),
-    )
-}
-
-/// With a description. That of a place (a member, a parameter) wins over that of its type.
-pub(super) fn described(schema: Json, docs: Option<&str>) -> Json {
-    match (schema, docs) {
-        (Json::Object(mut object), Some(docs)) => {
-            object.insert("description", docs);
-            object.into()
-        }
-        (schema, _) => schema,
-    }
 }

@@ -122,6 +122,9 @@ impl Metrics {
             // What these say is that they were written, which is counted.
             Body::EffectHeld(_)
             | Body::CallResumed(_)
+            | Body::CallSuspended(_)
+            | Body::HostReloaded(_)
+            | Body::ReloadRefused(_)
             | Body::LedgerOpened(_)
             | Body::ConfigChanged(_)
             | Body::PolicyChanged(_)

@@ -20,6 +20,7 @@
 //! breaker = { failures = 5, within = "60s", open = "30s" }
 //! retries = { most = 3, backoff = "200ms" }
 //! dead_letter = true
+//! scopes = ["refunds:write"]          # of its token, where the connection has tokens asked for
 //! undo = { route = "refunds.cancel" } # or "write-back": how what it did is taken back
 //! object = { read = "refunds.get", answer = "id" }    # how to read what it changes; `id` names what is there before
 //!
@@ -36,9 +37,10 @@ mod spec;
 mod undo;
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use crate::credential::ScopeWord;
 use crate::effect::{
     BodyKind, GuestBody, GuestRequest, HeaderSet, HttpRequest, Method, Methods, Origin, PathPattern, WireLimits,
     is_free,
@@ -54,7 +56,9 @@ use condition::Condition;
 pub use money::Lookup;
 use money::Money;
 pub use object::{Object, ObjectQuestion, ObjectSpec};
-pub use spec::{BodySpec, ConditionalTier, CurrencySpec, IdempotencySpec, MoneySpec, RouteSpec, TierSpec, duration};
+pub use spec::{
+    BodySpec, ConditionalTier, CurrencySpec, IdempotencySpec, MoneySpec, OfAllRoutes, RouteSpec, TierSpec, duration,
+};
 pub use undo::{Undo, UndoRoute, UndoSpec, UndoWord};
 
 /// An operator's way to one service, as far as decisions need it. The rest of it (address, credential) is the gate's.
@@ -88,6 +92,7 @@ pub struct Route {
     object: Option<Object>,
     fresh_ms: Option<u64>,
     undo: Option<Undo>,
+    scopes: BTreeSet<ScopeWord>,
 }
 
 /// How the service recognises a request that it has seen before.
@@ -97,6 +102,20 @@ pub struct Idempotency {
     pub header: String,
     /// For how long the service remembers a key, in seconds.
     pub lifetime_s: u64,
+}
+
+impl Idempotency {
+    /// Until when the service knows what it was first sent at `first_ms`; both in milliseconds since 1970.
+    #[must_use]
+    pub const fn known_until_ms(&self, first_ms: u64) -> u64 {
+        first_ms.saturating_add(self.lifetime_s.saturating_mul(1_000))
+    }
+
+    /// Whether it does at a time, in milliseconds since 1970.
+    #[must_use]
+    pub const fn knows(&self, first_ms: u64, at_ms: u64) -> bool {
+        at_ms < self.known_until_ms(first_ms)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -313,6 +332,12 @@ impl Route {
     #[must_use]
     pub const fn object(&self) -> Option<&Object> {
         self.object.as_ref()
+    }
+
+    /// The scopes that the token of a request through it needs.
+    #[must_use]
+    pub const fn scopes(&self) -> &BTreeSet<ScopeWord> {
+        &self.scopes
     }
 
     /// How old what was read through it may be when an effect that waited goes on, in milliseconds.

@@ -9,9 +9,11 @@ use super::money::Money;
 use super::object::{Object, ObjectSpec};
 use super::undo::{Undo, UndoSpec};
 use super::{Idempotency, Route, RouteTier};
+use crate::credential::ScopeWord;
 use crate::effect::{BodyKind, HeaderSet, Method, Methods, PathPattern};
+use crate::error::printable;
 use crate::field::{FieldPath, FieldSet};
-use crate::flow::{BreakerSpec, RateSpec, RetrySpec};
+use crate::flow::{BreakerSpec, RateSpec, Retries, RetrySpec};
 use crate::guard;
 use crate::scope::Tier;
 
@@ -51,15 +53,29 @@ pub struct RouteSpec {
     pub breaker: Option<BreakerSpec>,
     /// What is sent again. Needs `idempotency`, unless it only reads.
     pub retries: Option<RetrySpec>,
-    /// Whether what failed for good is kept in a list, for a person to retry or drop.
-    #[serde(default)]
-    pub dead_letter: bool,
+    /// Whether what failed for good is kept in a list, for a person to retry or drop. Where it does not say, its connection does.
+    pub dead_letter: Option<bool>,
     /// How to read what it changes, before and after.
     pub object: Option<ObjectSpec>,
     /// How old what was read through it may be when an effect that waited goes on: a number and `s`, `m`, `h` or `d`.
     pub fresh: Option<String>,
     /// How what it did is taken back, when an operator undoes a call.
     pub undo: Option<UndoSpec>,
+    /// Scopes that the token of a request through it needs, where its connection has tokens asked for.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    /// What its connection says of all its routes.
+    #[serde(skip)]
+    pub of_connection: OfAllRoutes,
+}
+
+/// What a connection says of its routes, where they say nothing themselves.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OfAllRoutes {
+    /// What is sent again, through each route where that can be: it only reads, or its service knows a key again.
+    pub retries: Option<Retries>,
+    /// Whether what failed for good is kept in a list.
+    pub dead_letter: bool,
 }
 
 /// A form of bodies.
@@ -180,11 +196,10 @@ impl RouteSpec {
         }
         let tier = tier(self.tier, methods, &fields)?;
         let only_reads = methods.iter().all(Method::is_safe) && matches!(tier, RouteTier::Fixed(Tier::Read));
-        let retries = self.retries.as_ref().map(RetrySpec::check).transpose()?;
-        if !guard!(
-            "route.retries-key",
-            retries.is_none() || idempotency.is_some() || only_reads
-        ) {
+        let own = self.retries.as_ref().map(RetrySpec::check).transpose()?;
+        let can_repeat = idempotency.is_some() || only_reads;
+        let retries = own.or(self.of_connection.retries.filter(|_| can_repeat));
+        if !guard!("route.retries-key", own.is_none() || can_repeat) {
             return Err(
                 "`retries` needs `idempotency`: without a key the service would do twice what was sent twice"
                     .to_owned(),
@@ -215,8 +230,9 @@ impl RouteSpec {
             rate: self.rate.as_ref().map(RateSpec::check).transpose()?,
             breaker: self.breaker.as_ref().map(BreakerSpec::check).transpose()?,
             retries,
-            dead_letter: self.dead_letter,
+            dead_letter: self.dead_letter.unwrap_or(self.of_connection.dead_letter),
             undo: self.undo.map(Undo::from),
+            scopes: scopes(&self.scopes)?,
             body,
             required,
             query: field_set("query", &self.query)?,
@@ -313,6 +329,14 @@ fn headers(texts: &[String]) -> Result<HeaderSet, String> {
         set.insert(text).map_err(|e| format!("`headers`: {e}"))?;
     }
     Ok(set)
+}
+
+fn scopes(texts: &[String]) -> Result<BTreeSet<ScopeWord>, String> {
+    let scope = |text: &String| {
+        let parsed = text.parse::<ScopeWord>();
+        parsed.map_err(|why| format!("`scopes` has `{}`: {why}", printable(text)))
+    };
+    texts.iter().map(scope).collect()
 }
 
 /// The key's header is the host's own: no guest may set it.

@@ -19,6 +19,7 @@ fn principal() -> Principal {
 
 fn started(mode: Mode) -> RunStarted {
     RunStarted {
+        by: None,
         caps: vec![],
         errors: Some(ErrorBound { least: 4, percent: 50 }),
         expires: u64::try_from(END).unwrap(),

@@ -13,24 +13,24 @@ use crate::scope::Tier;
 
 /// What an entry says, in the words that both forms share.
 #[derive(Debug, Default)]
-struct Facts<'e> {
+pub(crate) struct Facts<'e> {
     /// What was decided: `permitted`, `denied` or `held`.
-    decision: Option<&'static str>,
+    pub(crate) decision: Option<&'static str>,
     /// What came of it, in a word.
     outcome: Option<&'static str>,
     /// The status of a service's answer.
     status: Option<u16>,
     /// Why it was refused.
-    code: Option<Code>,
+    pub(crate) code: Option<Code>,
     /// The `@id`s of the policies that decided.
-    rules: Vec<&'e str>,
+    pub(crate) rules: Vec<&'e str>,
     /// The money that it would move, moves or moved.
     money: Option<&'e Amount>,
-    tool: Option<&'e str>,
-    function: Option<&'e str>,
-    run: Option<&'e str>,
-    connection: Option<&'e str>,
-    route: Option<&'e str>,
+    pub(crate) tool: Option<&'e str>,
+    pub(crate) function: Option<&'e str>,
+    pub(crate) run: Option<&'e str>,
+    pub(crate) connection: Option<&'e str>,
+    pub(crate) route: Option<&'e str>,
     tier: Option<Tier>,
     /// What the operator's act was about.
     about: Option<(&'static str, &'e str)>,
@@ -38,7 +38,7 @@ struct Facts<'e> {
 
 impl<'e> Facts<'e> {
     /// What an entry says by itself and by what came before it.
-    fn of(entry: &'e Entry, calls: &'e Contexts) -> Self {
+    pub(crate) fn of(entry: &'e Entry, calls: &'e Contexts) -> Self {
         let mut facts = Self::default();
         if let Some(call) = calls.of(entry) {
             facts.tool = Some(&call.tool);
@@ -87,6 +87,8 @@ impl<'e> Facts<'e> {
                 }
             }
             Body::CallPaused(_) => self.outcome = Some("paused"),
+            Body::CallSuspended(_) => self.outcome = Some("suspended"),
+            Body::ReloadRefused(refused) => self.code = Some(refused.code),
             Body::EffectRefused(refused) => {
                 self.decided("denied", &refused.rules);
                 self.refused(&refused.refused);
@@ -146,6 +148,7 @@ impl<'e> Facts<'e> {
             Body::LedgerOpened(_)
             | Body::ConfigChanged(_)
             | Body::PolicyChanged(_)
+            | Body::HostReloaded(_)
             | Body::PersonDelegated(_)
             | Body::CallersRefused(_)
             | Body::VoteRefused(_)

@@ -303,6 +303,8 @@ fn activity(entry: &Entry, facts: &Facts<'_>) -> Activity {
         | Body::PersonDelegated(_) => Activity::Create,
         Body::ConfigChanged(_)
         | Body::PolicyChanged(_)
+        | Body::HostReloaded(_)
+        | Body::ReloadRefused(_)
         | Body::RunEnded(_)
         | Body::RunDegraded(_)
         | Body::BreakerOpened(_)
@@ -321,6 +323,7 @@ fn activity(entry: &Entry, facts: &Facts<'_>) -> Activity {
         Body::CallDenied(_)
         | Body::CallAccepted(_)
         | Body::CallPaused(_)
+        | Body::CallSuspended(_)
         | Body::CallResumed(_)
         | Body::GuestEnded(_)
         | Body::CallFinished(_)
@@ -346,7 +349,11 @@ fn severity(body: &Body) -> Severity {
         Body::EffectOutcome(ended) if ended.is_in_doubt() || ended.dead => Severity::Medium,
         Body::EffectChecked(checked) if checked.shown == Shown::Missing => Severity::High,
         Body::EffectChecked(checked) if checked.shown.is_unverified() => Severity::Medium,
-        Body::RunDegraded(_) | Body::BreakerOpened(_) | Body::StopSet(_) | Body::VoteRefused(_) => Severity::Medium,
+        Body::RunDegraded(_)
+        | Body::BreakerOpened(_)
+        | Body::StopSet(_)
+        | Body::VoteRefused(_)
+        | Body::ReloadRefused(_) => Severity::Medium,
         Body::CallDenied(_)
         | Body::EffectRefused(_)
         | Body::EffectHeld(_)
@@ -354,6 +361,7 @@ fn severity(body: &Body) -> Severity {
         | Body::CallPaused(_)
         | Body::ServicePaused(_)
         | Body::StopLifted(_)
+        | Body::HostReloaded(_)
         | Body::ConfigChanged(_)
         | Body::PolicyChanged(_)
         | Body::ToolPinned(_)
@@ -381,8 +389,9 @@ fn status(body: &Body) -> Status {
         | Body::VoteRefused(_)
         | Body::CallDiverged(_)
         | Body::RunDegraded(_)
+        | Body::ReloadRefused(_)
         | Body::BreakerOpened(_) => Status::Failure,
-        Body::EffectHeld(_) | Body::CallPaused(_) => Status::Unknown,
+        Body::EffectHeld(_) | Body::CallPaused(_) | Body::CallSuspended(_) => Status::Unknown,
         Body::CallFinished(finished) => match finished.outcome {
             End::Ok(_) => Status::Success,
             End::ToolError(_) | End::Refused(_) | End::Trapped(_) => Status::Failure,

@@ -33,6 +33,7 @@ fn issuer() -> Issuer {
             .map(|(said, agent)| (said.to_owned(), agent.to_owned()))
             .into(),
         users: None,
+        subjects: Subjects::Own,
         scopes: BTreeMap::new(),
         required: BTreeSet::new(),
         leeway_s: 30,
@@ -193,11 +194,7 @@ fn an_actor_acts_for_the_subject() {
 fn an_issuer_can_say_it_elsewhere() {
     let mut issuer = issuer();
     issuer.claims.agent = Some("client_id".parse().unwrap());
-    check(
-        &issuer,
-        r#"{"client_id":"client-1","sub":"whoever"}"#,
-        Ok(("assistant", None)),
-    );
+    check(&issuer, r#"{"client_id":"client-1"}"#, Ok(("assistant", None)));
     check(&issuer, "{}", Err(Why::Claims));
     // Somebody is acted for, and where they stand is not configured.
     check(
@@ -221,6 +218,38 @@ fn an_issuer_can_say_it_elsewhere() {
         Ok(("assistant", Some("ada"))),
     );
     check(&issuer, r#"{"client_id":"client-1","sub":"ada"}"#, Err(Why::User));
+}
+
+/// Who signs in with an agent's program gets a token with the agent's name in it, and is not the agent.
+#[test]
+fn a_token_that_is_about_somebody_is_not_its_agent_s_own() {
+    let mut issuer = issuer();
+    issuer.claims.agent = Some("azp".parse().unwrap());
+    let own = r#"{"azp":"client-1","sub":"client-1"}"#;
+    let (user, service) = (
+        r#"{"azp":"client-1","sub":"ada"}"#,
+        r#"{"azp":"client-1","sub":"svc-7"}"#,
+    );
+    let nobody = r#"{"azp":"client-1","sub":null}"#;
+    check(&issuer, own, Ok(("assistant", None)));
+    check(&issuer, nobody, Ok(("assistant", None)));
+    for other in [
+        user,
+        service,
+        r#"{"azp":"client-1","sub":7}"#,
+        r#"{"azp":"client-1","sub":["client-1"]}"#,
+    ] {
+        check(&issuer, other, Err(Why::Claims));
+    }
+    issuer.subjects = Subjects::Listed(["svc-7".to_owned()].into());
+    check(&issuer, own, Ok(("assistant", None)));
+    check(&issuer, service, Ok(("assistant", None)));
+    check(&issuer, user, Err(Why::Claims));
+    issuer.subjects = Subjects::Any;
+    check(&issuer, user, Ok(("assistant", None)));
+    // A user who is named counts, whatever may be left out.
+    issuer.claims.user = Some("sub".parse().unwrap());
+    check(&issuer, user, Ok(("assistant", Some("ada"))));
 }
 
 #[test]

@@ -38,6 +38,8 @@ fn every_kind_reads_back_and_is_canonical() {
     log.push(of_call('x', guest_ended(1, 123)));
     log.push(of_call('x', resumed(2)));
     log.push(of_call('x', checked(1, Shown::Missing)));
+    log.push(of_call('x', suspended(9)));
+    reloads().into_iter().for_each(|draft| log.push(draft));
     log.push(of_call('y', retry_accepted()));
     log.push(of_call('y', redelivered(1, Cause::Operator)));
     log.push(dropped());
@@ -134,6 +136,7 @@ fn an_erasure_names_its_calls() {
 #[test]
 fn absent_values_are_left_out() {
     let bare = CallDenied {
+        once: None,
         args: None,
         by: None,
         function: None,
@@ -420,6 +423,7 @@ proptest! {
 fn a_stop_reads_back_and_has_an_id() {
     let set = |id: &str| {
         EntryDraft::of_ledger(StopSet {
+            by: None,
             id: id.into(),
             kind: crate::stop::Kind::SafeMode,
             reason: digest("reason"),
@@ -457,6 +461,26 @@ fn entries_about_keys_name_keys_and_count_something() {
         change(&mut body);
         Body::KeyCreated(body)
     };
+    let operator = |name: &str, scopes: &[operator::Scope]| {
+        Some(OperatorKey {
+            name: name.into(),
+            scopes: scopes.iter().copied().collect(),
+        })
+    };
+    // It is an agent's already.
+    refused(created(&|body| {
+        body.operator = operator("ivy", &[operator::Scope::Read])
+    }));
+    let operator_s = |change: &dyn Fn(&mut KeyCreated)| {
+        created(&|body| {
+            (body.agent, body.user, body.narrowing) = (String::new(), None, Narrowing::default());
+            change(body);
+        })
+    };
+    refused(operator_s(&|body| {
+        body.operator = operator("", &[operator::Scope::Read])
+    }));
+    refused(operator_s(&|body| body.operator = operator("ivy", &[])));
     let own = format!("k_{}", "b".repeat(26));
     refused(created(&|body| body.key = "k_".into()));
     refused(created(&|body| {
@@ -490,11 +514,12 @@ fn entries_about_keys_name_keys_and_count_something() {
 
 #[test]
 fn how_a_caller_showed_itself_stays() {
-    let [created, _, counted] = <[EntryDraft; 3]>::try_from(keys()).unwrap();
+    let [created, of_operator, _, counted] = <[EntryDraft; 4]>::try_from(keys()).unwrap();
     expect![[
         r#"{"body":{"agent":"support-bot","expires":1803004800000,"hash":"sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b","key":"k_bbbbbbbbbbbbbbbbbbbbbbbbbb","name":"ci","narrowing":{"functions":["refunds/*"],"max-tier":"read"},"replaces":{"key":"k_aaaaaaaaaaaaaaaaaaaaaaaaaa","until":1795232400000},"user":"alice"},"index":0,"kind":"key-created","time":1795228800000}"#
     ]]
     .assert_eq(&text(created));
+    expect![[r#"{"body":{"expires":1803004800000,"hash":"sha256:d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa","key":"k_cccccccccccccccccccccccccc","operator":{"name":"ivy","scopes":["ambit:approve","ambit:read"]}},"index":0,"kind":"key-created","time":1795228800000}"#]].assert_eq(&text(of_operator));
     expect![[
         r#"{"body":{"from":1795228700000,"refused":{"expired":2,"not-yet":1,"unknown-key":40000}},"index":0,"kind":"callers-refused","time":1795228800000}"#
     ]]

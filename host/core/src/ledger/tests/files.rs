@@ -106,3 +106,44 @@ fn bundles_that_are_cut() {
     assert!(bundle_entries(&[0; 512]).is_ok());
     assert!(bundle_entries(&[0; 514]).is_err(), "more than a bundle holds");
 }
+
+proptest::proptest! {
+    #[test]
+    fn a_file_has_one_path(level in 0..8_u8, entries: bool, index in 0..5_000_000_u64, width in 1..=256_u64) {
+        let content = if entries { Content::Entries } else { Content::Hashes { level } };
+        let tile = Tile { content, index, width };
+        proptest::prop_assert_eq!(Tile::parse(&tile.path()), Some(tile));
+    }
+}
+
+#[test]
+fn what_is_no_path_is_no_file() {
+    for none in [
+        "",
+        "tile/",
+        "tile/0",
+        "tile/0/",
+        "tile/8/000",
+        "tile/00/000",
+        "tile/0/0",
+        "tile/0/0000",
+        "tile/0/1000",
+        "tile/0/000/",
+        "tile/0/x000/000",
+        "tile/0/000.p/0",
+        "tile/0/000.p/256",
+        "tile/0/000.p/257",
+        "tile/0/000.p",
+        "tile/0/+01",
+        "tile/entries/-01",
+        "tile/0/000.p/1/000",
+        "tile/0/../0/000",
+        "tile/0/x999/x999/x999/x999/x999/x999/x999/999",
+        "checkpoint",
+    ] {
+        assert_eq!(Tile::parse(none), None, "{none}");
+    }
+    let tile = Tile::parse("tile/entries/x001/002.p/3").unwrap();
+    assert_eq!((tile.index, tile.width), (1_002, 3));
+    assert!(tile.is_within(1_002 * 256 + 3) && !tile.is_within(1_002 * 256 + 2));
+}

@@ -29,6 +29,7 @@ use crate::digest::Digest;
 use crate::error::Code;
 use crate::grant::{Limits, Narrowing};
 use crate::hold::{Verdict, Vote};
+use crate::identity::operator;
 use crate::identity::why::Why;
 use crate::policy::Mode;
 use crate::scope::Tier;
@@ -151,12 +152,14 @@ impl Log {
             crate::stop::Scope::Everything,
         );
         log.push(EntryDraft::of_ledger(StopSet {
+            by: None,
             id: id.clone(),
             kind,
             reason: digest("reason"),
             scope: scope.clone(),
         }));
         log.push(EntryDraft::of_ledger(StopLifted {
+            by: None,
             id,
             kind,
             reason: Some(digest("reason")),
@@ -311,6 +314,7 @@ fn run() -> Vec<EntryDraft> {
     };
     vec![
         EntryDraft::of_ledger(RunStarted {
+            by: None,
             caps: vec![cap(100, "calls"), cap(50_000, "usd")],
             errors: Some(ErrorBound { least: 20, percent: 50 }),
             expires: 1_795_257_600_000,
@@ -323,7 +327,7 @@ fn run() -> Vec<EntryDraft> {
             finished: 21,
             run: run.clone(),
         }),
-        EntryDraft::of_ledger(RunEnded { run }),
+        EntryDraft::of_ledger(RunEnded { by: None, run }),
     ]
 }
 
@@ -332,6 +336,7 @@ fn keys() -> Vec<EntryDraft> {
     let id = |letter: &str| format!("k_{}", letter.repeat(26));
     vec![
         EntryDraft::of_ledger(KeyCreated {
+            operator: None,
             agent: "support-bot".into(),
             expires: 1_803_004_800_000,
             hash: digest("secret"),
@@ -347,6 +352,20 @@ fn keys() -> Vec<EntryDraft> {
                 until: 1_795_232_400_000,
             }),
             user: Some("alice".into()),
+        }),
+        EntryDraft::of_ledger(KeyCreated {
+            agent: String::new(),
+            expires: 1_803_004_800_000,
+            hash: digest("other"),
+            key: id("c"),
+            name: None,
+            narrowing: Narrowing::default(),
+            operator: Some(OperatorKey {
+                name: "ivy".into(),
+                scopes: [operator::Scope::Read, operator::Scope::Approve].into(),
+            }),
+            replaces: None,
+            user: None,
         }),
         EntryDraft::of_ledger(KeyRevoked { key: id("b") }),
         EntryDraft::of_ledger(CallersRefused {
@@ -379,6 +398,7 @@ fn accepted() -> Body {
         window: "day 2026-11-21".into(),
     }];
     CallAccepted {
+        once: None,
         asked: asked(),
         by: Some(ShownBy::Token(TokenShown::new("acme", Some("jti-1")))),
         letter: None,
@@ -393,6 +413,7 @@ fn accepted() -> Body {
 
 fn denied() -> Body {
     CallDenied {
+        once: None,
         args: Some(digest("args")),
         by: Some(ShownBy::Key(format!("k_{}", "a".repeat(26)))),
         function: Some("refunds.create".into()),
@@ -534,6 +555,34 @@ fn paused_by(stop: &str) -> Body {
     .into()
 }
 
+fn suspended(fuel: u64) -> Body {
+    CallSuspended { before: None, fuel }.into()
+}
+
+/// One that is taken, and one that is refused.
+fn reloads() -> [EntryDraft; 2] {
+    let changed = |name: &str, from: Option<&str>, to: Option<&str>| ToolChanged {
+        from: from.map(digest),
+        name: name.into(),
+        to: to.map(digest),
+    };
+    let taken = HostReloaded {
+        by: ReloadedBy::Operator,
+        config: digest("config"),
+        policy: digest("policy"),
+        tools: vec![
+            changed("accounts", None, Some("accounts")),
+            changed("mail", Some("mail"), None),
+            changed("refunds", Some("tool"), Some("newer tool")),
+        ],
+    };
+    let refused = ReloadRefused {
+        by: ReloadedBy::Signal,
+        code: Code::Config,
+    };
+    [EntryDraft::of_ledger(taken), EntryDraft::of_ledger(refused)]
+}
+
 fn voted(ordinal: u32) -> Body {
     HoldVoted {
         hold: digest("hold"),
@@ -673,6 +722,7 @@ fn finished(sums: &[(u32, u64)]) -> Body {
             refused: sums.len() as u32,
             ..EffectCounts::default()
         },
+        engine: None,
         fuel: 123_456,
         log: Some(digest("log")),
         memory: 1_179_648,

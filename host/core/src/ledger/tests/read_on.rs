@@ -32,6 +32,8 @@ fn every_kind() -> Vec<Entry> {
     log.push(of_call('x', dead));
     log.push(of_call('x', paused_by("s_a")));
     log.push(of_call('x', checked(1, Shown::Missing)));
+    log.push(of_call('x', suspended(9)));
+    reloads().into_iter().for_each(|draft| log.push(draft));
     log.push(of_call('y', retry_accepted()));
     log.push(of_call('y', redelivered(1, Cause::Operator)));
     log.push(dropped());

@@ -14,6 +14,7 @@ fn cap(cap: u64, unit: &str) -> RunCap {
 
 fn started(change: &dyn Fn(&mut RunStarted)) -> EntryDraft {
     let mut started = RunStarted {
+        by: None,
         caps: vec![],
         errors: None,
         expires: BEGAN + 3_600_000,
@@ -30,7 +31,10 @@ fn capped(caps: &[RunCap]) -> EntryDraft {
 }
 
 fn ended() -> EntryDraft {
-    EntryDraft::of_ledger(RunEnded { run: RUN.into() })
+    EntryDraft::of_ledger(RunEnded {
+        by: None,
+        run: RUN.into(),
+    })
 }
 
 fn of_run(budget: &str, unit: &str, amount: u64, cap: u64) -> Reservation {

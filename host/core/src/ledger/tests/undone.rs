@@ -50,6 +50,7 @@ fn rolls_back(by: By) -> Body {
         by,
         call: call_id('a'),
         over_changes: false,
+        skip: Vec::new(),
     });
     body.into()
 }
@@ -416,6 +417,7 @@ fn a_rollback_s_end_and_its_receipt_say_what_it_undoes() {
         by: By::Routes,
         call: call_id('c'),
         over_changes: false,
+        skip: Vec::new(),
     });
     refuses(other, "which call it undoes");
 }

@@ -889,6 +889,7 @@ fn stop_id(letter: char) -> String {
 
 fn set(letter: char, kind: crate::stop::Kind, scope: &str) -> EntryDraft {
     EntryDraft::of_ledger(StopSet {
+        by: None,
         id: stop_id(letter),
         kind,
         reason: digest("reason"),
@@ -898,6 +899,7 @@ fn set(letter: char, kind: crate::stop::Kind, scope: &str) -> EntryDraft {
 
 fn lifted(letter: char, kind: crate::stop::Kind, scope: &str) -> EntryDraft {
     EntryDraft::of_ledger(StopLifted {
+        by: None,
         id: stop_id(letter),
         kind,
         reason: None,
@@ -972,6 +974,61 @@ fn nothing_is_sent_again_under_a_stop() {
     }
     with(SafeMode, "everything", Tier::Read).unwrap();
     with(Kill, "connection:slack", Tier::Commit).unwrap();
+}
+
+#[test]
+fn a_host_takes_what_the_entries_before_say() {
+    let [taken, refused] = reloads();
+    let mut log = Log::of_everything();
+    log.push(taken.clone());
+    log.push(refused);
+    assert!(log.verify().is_ok());
+    for body in [
+        Body::from(ConfigChanged {
+            from: Some(digest("config")),
+            to: digest("another"),
+        }),
+        Body::from(PolicyChanged {
+            from: Some(digest("policy")),
+            rules: 1,
+            to: digest("another"),
+        }),
+    ] {
+        let mut log = Log::of_everything();
+        log.push(EntryDraft::of_ledger(body));
+        log.push(taken.clone());
+        let why = log.verify().unwrap_err().to_string();
+        assert!(why.contains("a host took its files anew"), "{why}");
+    }
+    let mut log = Log::new();
+    log.push(taken);
+    assert!(log.verify().is_err(), "of what is in force nothing was said");
+}
+
+#[test]
+fn a_call_is_suspended_where_nothing_of_it_is_under_way() {
+    let of_a = |bodies: Vec<Body>| {
+        let mut log = Log::new();
+        log.push(of_call('a', accepted()));
+        bodies.into_iter().for_each(|body| log.push(of_call('a', body)));
+        log
+    };
+    for under_way in [intent(1), held(1)] {
+        let bad = of_a(vec![under_way, suspended(9)]).verify().unwrap_err().to_string();
+        assert!(bad.contains("is under way or waits"), "{bad}");
+    }
+    let answered = || outcome(1, Outcome::Answered(Answered { status: 200 }));
+    let told = |bodies: Vec<Body>| {
+        let log = of_a(bodies);
+        log.verify().unwrap();
+        let ours = log.entries.iter().filter(|entry| entry.call().is_some());
+        story(&ours.cloned().collect::<Vec<_>>()).unwrap()
+    };
+    let waits = told(vec![intent(1), answered(), guest_ended(1, 9), suspended(9)]);
+    assert_eq!(waits.suspended().map(|told| told.what.fuel), Some(9));
+    let on = told(vec![intent(1), answered(), guest_ended(1, 9), suspended(9), resumed(2)]);
+    assert!(on.suspended().is_none(), "it went on");
+    assert_eq!(on.suspensions.len(), 1);
 }
 
 #[test]

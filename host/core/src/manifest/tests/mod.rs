@@ -727,7 +727,7 @@ fn a_type_that_grows_without_end_is_refused() {
     refused(
         &wit,
         &expect![[r#"
-        the function `i.f` cannot be called with JSON: its types, written out, have more than 65536 parts
+        the function `i.f` cannot be called with JSON: its types with their names and docs, written out where they are used, and those of the functions before it, have more than 1048576 bytes
         use records, variants, lists and plain values, and leave resources and streams inside the component
     "#]],
     );
@@ -741,6 +741,89 @@ fn a_type_that_grows_without_end_is_refused() {
         use records, variants, lists and plain values, and leave resources and streams inside the component
     "#]],
     );
+}
+
+/// One text of 3 KiB, or one long name, used ten thousand times would be tens of megabytes for whoever reads the component.
+#[test]
+fn what_is_used_often_does_not_fill_the_memory() {
+    let text = "word ".repeat(600);
+    let long = format!("n{}", "x".repeat(3_000));
+    let repeated = |item: &str| (0..500).map(|n| format!("fn{n}: func(v: {item});")).collect::<String>();
+    for (types, item) in [
+        (format!("/// {text}\n type t = u32;"), "tuple<t, t, t, t, t, t, t, t>"),
+        (format!("record r {{ {long}: u8 }}"), "tuple<r, r, r, r, r, r, r, r>"),
+        (format!("enum e {{ {long}, b }}"), "tuple<e, e, e, e, e, e, e, e>"),
+        (format!("flags e {{ {long}, b }}"), "tuple<e, e, e, e, e, e, e, e>"),
+        (
+            format!("variant e {{ {long}(u8), b }}"),
+            "tuple<e, e, e, e, e, e, e, e>",
+        ),
+        (
+            format!("enum e {{ /// {text}\n a, b }}"),
+            "tuple<e, e, e, e, e, e, e, e>",
+        ),
+    ] {
+        let wit = format!(
+            "package a:b; world w {{ export i; }} interface i {{ {types} {} }}",
+            repeated(item)
+        );
+        let refusal = Manifest::read(&documented(&wit)).expect_err("too much");
+        assert!(
+            refusal.message.contains("have more than 1048576 bytes"),
+            "{}",
+            refusal.message
+        );
+    }
+    // As much as anybody needs is taken.
+    let wit = format!(
+        "package a:b; world w {{ export i; }} interface i {{ /// {text}\n type t = u32; {} }}",
+        (0..50).map(|n| format!("fn{n}: func(v: t);")).collect::<String>()
+    );
+    assert_eq!(manifest(&wit).functions.len(), 50);
+}
+
+/// Whoever shows docs shows these: the contract, schemas, and what they are made into elsewhere.
+#[test]
+fn docs_hide_nothing_wherever_they_are() {
+    let hidden: Vec<char> = "\u{e0041}\u{fe01}\u{e0100}\u{34f}\u{3164}\u{2800}\u{1d173}\u{200b}\u{180b}"
+        .chars()
+        .collect();
+    let words = |n: usize| format!("/// a{}b\n", hidden[n % hidden.len()]);
+    let wit = format!(
+        "package acme:things@1.0.0;
+        {} world tool {{ {} @external-id(\"{SCOPE}\") import stripe: ambit:capability/http@0.1.0; export things; }}
+        {} interface things {{
+            {} record r {{ {} a: u8 }}
+            {} variant v {{ {} a, {} b(u8) }}
+            {} enum e {{ {} a, b }}
+            {} flags f {{ {} a, b }}
+            {} type t = string;
+            {}
+            /// - `x`: one \u{e0042}
+            go: func(x: r, y: v, z: e, f: f, t: t) -> result<r, e>;
+        }}",
+        words(0),
+        words(1),
+        words(2),
+        words(3),
+        words(4),
+        words(5),
+        words(6),
+        words(7),
+        words(8),
+        words(0),
+        words(1),
+        words(2),
+        words(3),
+        words(4),
+    );
+    let manifest = manifest(&wit);
+    let contract = manifest.contract(|_| true).to_string();
+    assert!(!contract.contains(crate::error::is_hidden), "{contract}");
+    assert!(contract.contains("a\\\\u{e0041}b"), "{contract}");
+    assert!(contract.contains("one \\\\u{e0042}"), "{contract}");
+    let shown = format!("{manifest}{:?}", manifest.functions);
+    assert!(hidden.iter().all(|c| !shown.contains(*c)), "{shown}");
 }
 
 #[test]
