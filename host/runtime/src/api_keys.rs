@@ -5,23 +5,25 @@
 
 use ambit_core::error::{Code, Refusal, printable};
 use ambit_core::grant::Narrowing;
+use ambit_core::guard;
 use ambit_core::identity::key::{self, ApiKey, LONGEST_MS, NewKey, Shown, Standing};
-use ambit_core::identity::why::Denied;
+use ambit_core::identity::why::{Denied, Why};
 use ambit_core::identity::{Caller, Directory};
 use ambit_core::ledger::EntryDraft;
-use ambit_core::ledger::body::{KeyCreated, KeyRevoked, Replaced, ShownBy};
+use ambit_core::ledger::body::{KeyCreated, KeyRevoked, OperatorKey, Replaced, ShownBy};
 use serde::{Deserialize, Serialize};
 
+use crate::clock::clock;
 use crate::config::{Config, is_name};
-use crate::host::{Host, OpenError, now_ms};
+use crate::host::{Host, OpenError};
 use crate::random;
-use crate::store::{Batch, Store, StoreError};
+use crate::store::{Batch, Store};
 
 /// What a key is made with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Asked {
-    /// The agent that is known by it.
+    /// The agent that is known by it; empty of an operator's.
     pub agent: String,
     /// The user that it acts for with it.
     pub user: Option<String>,
@@ -29,6 +31,9 @@ pub struct Asked {
     pub name: Option<String>,
     /// What its holder can do less than the agent.
     pub narrowing: Narrowing,
+    /// The operator who is known by it, in an agent's place.
+    #[serde(default)]
+    pub operator: Option<OperatorKey>,
     /// For how long it is good, in milliseconds: at most 366 days.
     pub good_for_ms: u64,
 }
@@ -73,6 +78,7 @@ pub(crate) fn perform(store: &Store, act: Act) -> Result<ApiKey, OpenError> {
                 user: before.created.user,
                 name: before.created.name,
                 narrowing: before.created.narrowing,
+                operator: before.created.operator,
                 good_for_ms: rotation
                     .good_for_ms
                     .unwrap_or_else(|| before.created.expires.saturating_sub(made_for)),
@@ -102,10 +108,13 @@ fn created(shown: Shown, asked: Asked, now: u64, replaces: Option<Replaced>) -> 
         let message = "a key is good for some time, and for 366 days at most";
         return Err(Refusal::new(Code::Arguments, message).advise("say for how long: --expires-in 90d"));
     }
-    if let Some(name) = asked.name.as_ref().filter(|name| !is_name(name)) {
+    // What begins as an id is taken for one where a key is named.
+    let fits = |name: &String| is_name(name) && guard!("identity.key-name", !name.starts_with(key::ID_PREFIX));
+    if let Some(name) = asked.name.as_ref().filter(|name| !fits(name)) {
         let message = format!("`{}` cannot be the name of a key", printable(name));
-        return Err(Refusal::new(Code::Arguments, message)
-            .advise("1 to 64 letters, digits, `-` and `_`, a letter or digit first"));
+        return Err(Refusal::new(Code::Arguments, message).advise(
+            "1 to 64 letters, digits, `-` and `_`, a letter or digit first, and not `k_`, as ids begin with it",
+        ));
     }
     Ok(KeyCreated {
         agent: asked.agent,
@@ -114,6 +123,7 @@ fn created(shown: Shown, asked: Asked, now: u64, replaces: Option<Replaced>) -> 
         key: shown.id,
         name: asked.name,
         narrowing: asked.narrowing,
+        operator: asked.operator,
         replaces,
         user: asked.user,
     })
@@ -154,6 +164,9 @@ pub fn random_key() -> Result<NewKey, OpenError> {
 /// # Errors
 /// [`Code::Caller`] for the agent and its user, [`Code::Config`] for a tool that was not accepted or a connection that is not there.
 pub fn check(config: &Config, asked: &Asked) -> Result<(), Refusal> {
+    if let Some(operator) = &asked.operator {
+        return check_operator(config, asked, operator);
+    }
     let directory = Directory::new(config.agents().clone())?;
     directory.caller(&asked.agent, asked.user.as_deref())?;
     let accepted: Vec<&str> = config.lock().iter().map(|(name, _)| name).collect();
@@ -179,57 +192,82 @@ pub fn check(config: &Config, asked: &Asked) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Why a key that is shown is not taken.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyError {
-    /// It is not known, or not good.
-    #[error(transparent)]
-    Denied(#[from] Denied),
-    /// The ledger cannot be read.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+/// The same of a key for an operator, who is no agent and has nothing of one.
+fn check_operator(config: &Config, asked: &Asked, operator: &OperatorKey) -> Result<(), Refusal> {
+    if !is_name(&operator.name) {
+        let message = format!("`{}` cannot be the name of an operator", printable(&operator.name));
+        return Err(Refusal::new(Code::Arguments, message)
+            .advise("1 to 64 letters, digits, `-` and `_`, a letter or digit first"));
+    }
+    if operator.scopes.is_empty()
+        || !asked.agent.is_empty()
+        || asked.user.is_some()
+        || asked.narrowing != Narrowing::default()
+    {
+        let message = "an operator's key has scopes, and no agent, user or tool";
+        return Err(Refusal::new(Code::Arguments, message).advise("say what it is for: --scope read"));
+    }
+    if config.server().is_none_or(|server| server.operators.is_none()) {
+        let message = "the configuration has no [server.operators]: the key would be good for nothing";
+        return Err(Refusal::new(Code::Config, message).advise("add [server.operators] to ambit.toml"));
+    }
+    Ok(())
 }
 
 impl Host {
-    /// Whose key is shown, where it is good now: the caller, and what the key leaves of what that one could do.
+    /// Whose key is shown, where it is good now: the caller, and what the key leaves of what that one could do. Looks at no disk.
     ///
     /// # Errors
-    /// [`KeyError::Denied`] for one that is not known, revoked or over, or whose agent the configuration no longer has.
-    pub fn known_key(&self, shown: &Shown) -> Result<(Caller, ApiKey), KeyError> {
-        let known = self.reader()?.api_key(&shown.id)?.ok_or_else(key::unknown)?;
+    /// For one that is not known, revoked or over, or whose agent the configuration no longer has.
+    pub fn known_key(&self, shown: &Shown) -> Result<(Caller, ApiKey), Denied> {
+        let known = self.shared.store.api_key(&shown.id).ok_or_else(key::unknown)?;
         known.verify(shown, clock())?;
+        if !ambit_core::guard!("operator.key-apart", known.created.operator.is_none()) {
+            return Err(Denied::new(
+                Why::Audience,
+                "the key is an operator's, and no agent is known by it",
+            ));
+        }
         let created = &known.created;
         let caller = self
             .shared
             .directory
             .caller(&created.agent, created.user.as_deref())
-            .map_err(|_| {
-                Denied::new(
-                    ambit_core::identity::why::Why::Agent,
-                    "the key's agent is not known any more",
-                )
-            })?;
+            .map_err(|_| Denied::new(Why::Agent, "the key's agent is not known any more"))?;
         Ok((caller, known))
     }
 
-    /// Looks once more at what a caller showed: a key that was revoked lets no call begin, and none go on.
+    /// Which operator's key is shown, where it is good now, and what it is for. Looks at no disk.
     ///
     /// # Errors
-    /// [`Code::Caller`] for a key that is not good any more, or another's; [`Code::Ledger`] where the ledger cannot be read.
+    /// For one that is not known, revoked, over, or an agent's.
+    pub fn known_operator(&self, shown: &Shown) -> Result<OperatorKey, Denied> {
+        let known = self.shared.store.api_key(&shown.id).ok_or_else(key::unknown)?;
+        known.verify(shown, clock())?;
+        let apart = || Denied::new(Why::Audience, "the key is an agent's, and no operator is known by it");
+        known.created.operator.ok_or_else(apart)
+    }
+
+    /// Looks once more at what a caller showed: a key that was revoked, or that is over, lets no call begin, and none go on.
+    ///
+    /// # Errors
+    /// [`Code::Caller`] for a key that is not good any more, or another's.
     pub(crate) fn check_shown(&self, by: Option<&ShownBy>, caller: &Caller) -> Result<(), Refusal> {
         let Some(ShownBy::Key(id)) = by else { return Ok(()) };
-        let known = self
-            .reader()
-            .and_then(|reader| reader.api_key(id))
-            .map_err(|error| Refusal::new(Code::Ledger, error.to_string()))?;
-        let known = known.ok_or_else(|| unknown(id))?;
+        let known = self.shared.store.api_key(id).ok_or_else(|| unknown(id))?;
+        let refused = |why: &str| {
+            Refusal::new(Code::Caller, format!("the key that this call was made with {why}"))
+                .advise("call the tool again with another key")
+        };
         let own = known.created.agent == caller.agent() && known.created.user.as_deref() == caller.user();
-        let good = known.revoked.is_none() && own;
-        if !ambit_core::guard!("identity.key-again", good) {
-            return Err(
-                Refusal::new(Code::Caller, "the key that this call was made with was revoked")
-                    .advise("call the tool again with another key"),
-            );
+        let revoked = !own || known.revoked.is_some();
+        if !ambit_core::guard!("identity.key-again", !revoked) {
+            return Err(refused("was revoked"));
+        }
+        // Also one in whose place another came: its time is over then, whatever it was made for.
+        let over = self.standing(&known) == Standing::Expired;
+        if !ambit_core::guard!("identity.key-over", !over) {
+            return Err(refused("is over"));
         }
         Ok(())
     }
@@ -239,8 +277,4 @@ impl Host {
     pub fn standing(&self, key: &ApiKey) -> Standing {
         key.standing(clock())
     }
-}
-
-fn clock() -> u64 {
-    u64::try_from(now_ms()).unwrap_or_default()
 }

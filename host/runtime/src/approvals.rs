@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Refusal};
@@ -28,18 +28,27 @@ use rand_chacha::rand_core::SeedableRng;
 use zeroize::Zeroizing;
 
 use crate::call::{Accepted, Answer, Asking, CallRequest, Cost, Decided, Fault, Listener, Outcome};
+use crate::clock::{at_least, clock};
 use crate::config::Config;
 use crate::doubts::{LetterAgain, Unseen};
+use crate::edits::changes;
 use crate::effects::{
     Beginning, Edited, Editing, Heading, Held, Resumption, WaitingEffect, ended, is_a_stop, not_approved, refusal_json,
     refused,
 };
-use crate::host::{Host, ended_without_its_guest, now_ms};
+use crate::host::{Host, ended_without_its_guest};
 use crate::ids::{CallId, TraceId};
 use crate::objects::{self, Seen};
+use crate::offers::EndEntry;
 use crate::random;
+use crate::running::Alone;
 use crate::store::{Batch, Delegated, Held as HeldRow, Payload, Reader, StoreError, Work};
 use crate::transcript::{self, AskedFor, Record, Transcript, Unreadable, tampered};
+
+/// How long whoever says something of a hold waits for its call, where that goes on just then.
+const SAYING_WAITS: Duration = Duration::from_secs(30);
+/// How often they look whether the hold is over.
+const LOOKS_EVERY: Duration = Duration::from_millis(100);
 
 /// A held effect with what people decide on, and without the story of its call: what a list needs.
 #[derive(Debug, Clone)]
@@ -56,6 +65,8 @@ pub struct Pending {
     pub hold: Hold,
     /// The votes that count, by the people and groups of today.
     pub votes: Progress,
+    /// The ledger's time when it was read, in milliseconds since 1970.
+    ledger_ms: u64,
 }
 
 impl Pending {
@@ -111,7 +122,8 @@ impl Pending {
         let votes = voted.into_iter().filter_map(|vote| people.signed(&vote.vote)).collect();
         let hold = held.hold(principal);
         Pending {
-            votes: Progress::of(votes, None).among(&people.electorate, clock()),
+            votes: Progress::of(votes, None).among(&people.electorate, at_least(people.ledger_ms)),
+            ledger_ms: people.ledger_ms,
             call,
             index,
             accepted,
@@ -123,13 +135,20 @@ impl Pending {
     /// Where it stands now.
     #[must_use]
     pub fn standing(&self) -> Standing {
-        self.votes.standing(&self.hold, clock())
+        self.votes.standing(&self.hold, self.now_ms())
+    }
+
+    /// Now, in milliseconds since 1970, and no earlier than the ledger was when it was read: what had expired by its time counts for no clock
+    /// that is behind it.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        at_least(self.ledger_ms)
     }
 
     /// Who broke the glass for it, if somebody did.
     #[must_use]
     pub fn broken_by(&self) -> Option<&Vote> {
-        self.votes.broken_by(clock())
+        self.votes.broken_by(self.now_ms())
     }
 }
 
@@ -198,6 +217,8 @@ pub(crate) fn approvals_of_intent(
 pub struct People<'c> {
     keys: BTreeMap<String, VerifierKey>,
     electorate: Electorate<'c>,
+    /// The time of the ledger's last entry, in milliseconds since 1970.
+    ledger_ms: u64,
 }
 
 impl<'c> People<'c> {
@@ -219,6 +240,7 @@ impl<'c> People<'c> {
         };
         let delegations = said.iter().filter_map(|said| given(said, &keys, &ledger)).collect();
         Ok(People {
+            ledger_ms: reader.time_ms()?,
             keys,
             electorate: Electorate {
                 groups: Some(config.groups()),
@@ -265,10 +287,6 @@ fn given(said: &Delegated, keys: &BTreeMap<String, VerifierKey>, ledger: &str) -
     })
 }
 
-pub(crate) fn clock() -> u64 {
-    u64::try_from(now_ms()).unwrap_or_default()
-}
-
 /// Why a vote or a resumption does not happen.
 #[derive(Debug, thiserror::Error)]
 pub enum ApprovalError {
@@ -308,12 +326,20 @@ impl Host {
         let Some((work, _)) = reader.hold(&claimed.hold)? else {
             return Err(self.uncounted(claimed.hold, None, HoldError::NoSuchHold)?);
         };
-        // One thing at a time about a call: what is read from here on still holds when it is written.
-        let Some(_alone) = self.shared.alone(&work.call) else {
-            return Err(self.uncounted(claimed.hold, None, HoldError::Ended)?);
+        let Some(vote) = People::of(&reader, &self.shared.config)?.opened(note, &claimed) else {
+            return Err(self.uncounted(claimed.hold, None, HoldError::Unsigned)?);
         };
+        // A no stops what goes on by approvals that it had, up to its intent, and is counted once it has stopped.
+        let objects = self.is_a_no(&reader, &work.call, vote)?;
+        let _objection = objects.then(|| self.shared.running.object(claimed.hold));
+        // One thing at a time about a call: what is read from here on still holds when it is written.
+        let _alone = match self.alone_to_say(&work.call, &claimed.hold)? {
+            Ok(alone) => alone,
+            Err(why) => return Err(self.uncounted(claimed.hold, None, why)?),
+        };
+        let reader = self.reader()?;
         let Some(waiting) = Waiting::of(&reader, &self.shared.config, &work.call)? else {
-            return Err(self.uncounted(claimed.hold, None, HoldError::NoSuchHold)?);
+            return Err(self.uncounted(claimed.hold, None, HoldError::Ended)?);
         };
         let people = People::of(&reader, &self.shared.config)?;
         let Some(vote) = people.opened(note, &claimed) else {
@@ -326,7 +352,10 @@ impl Host {
         if !ambit_core::guard!("hold.glass-reason", said || !breaks) {
             return Err(self.uncounted(claimed.hold, person, HoldError::NoReason)?);
         }
-        let votes = match pending.votes.cast(&pending.hold, vote, clock(), people.electorate()) {
+        let votes = match pending
+            .votes
+            .cast(&pending.hold, vote, pending.now_ms(), people.electorate())
+        {
             Ok(votes) => votes,
             Err(error) => return Err(self.uncounted(claimed.hold, person, error)?),
         };
@@ -347,6 +376,42 @@ impl Host {
         let waiting = Waiting { pending, ..waiting };
         let standing = waiting.standing();
         Ok((waiting, standing))
+    }
+
+    /// Whether it is a no that counts, as far as can be said while its call runs.
+    fn is_a_no(&self, reader: &Reader, call: &str, vote: Vote) -> Result<bool, ApprovalError> {
+        if vote.verdict != Verdict::Reject {
+            return Ok(false);
+        }
+        let Some(Waiting { pending, .. }) = Waiting::of(reader, &self.shared.config, call)? else {
+            return Ok(false);
+        };
+        let people = People::of(reader, &self.shared.config)?;
+        let cast = pending
+            .votes
+            .cast(&pending.hold, vote, pending.now_ms(), people.electorate());
+        Ok(cast.is_ok())
+    }
+
+    /// The right to write about a call that waits for people, once it does not run: until then it may go on by what was said before, and
+    /// end the hold.
+    pub(crate) fn alone_to_say(
+        &self,
+        call: &str,
+        hold: &Digest,
+    ) -> Result<Result<Alone<'_>, HoldError>, ApprovalError> {
+        let until = Instant::now() + SAYING_WAITS;
+        loop {
+            if let Some(alone) = self.shared.running.alone_within(call, LOOKS_EVERY) {
+                return Ok(Ok(alone));
+            }
+            if self.reader()?.hold(hold)?.is_none() {
+                return Ok(Err(HoldError::Ended));
+            }
+            if Instant::now() >= until {
+                return Ok(Err(HoldError::GoesOn));
+            }
+        }
     }
 
     fn write_vote(
@@ -381,7 +446,17 @@ impl Host {
         Ok(())
     }
 
-    /// Writes down that a vote or an edit does not count, and says why. `person` is whose signature it has.
+    /// Writes down that a call which waits for people cannot go on without its component: once for each hold, as a timer may try it again and
+    /// again.
+    fn tool_removed(&self, stopped: &Stopped, refusal: Refusal) -> Result<ApprovalError, ApprovalError> {
+        let hold = stopped.waiting().map(|waiting| waiting.pending.hold.id);
+        match hold.filter(|hold| self.shared.running.is_news(*hold)) {
+            Some(hold) => self.uncounted(hold, None, HoldError::ToolRemoved(Box::new(refusal))),
+            None => Ok(refusal.into()),
+        }
+    }
+
+    /// Writes down that a vote or an edit does not count, or nobody goes on by them, and says why. `person` is whose signature it has.
     pub(crate) fn uncounted(
         &self,
         hold: Digest,
@@ -513,6 +588,8 @@ impl Host {
             letter: None,
             undoes: accepted.undoes.clone(),
             by: accepted.by.clone(),
+            once: None,
+            began: None,
             started,
             heading: self.heading_of(story)?,
             args: Payload::new(call.as_str(), "args", recorded.args.clone().into_bytes())?,
@@ -521,7 +598,7 @@ impl Host {
         };
         let decided = match self.decide(&asking) {
             Ok(decided) if story.tool != Some(decided.tool.digest) => return Ok(Err(another_component())),
-            Ok(decided) if !is_same_caller(&decided, story) => return Ok(Err(another_caller())),
+            Ok(decided) if !decided.is_of(story.principal.as_ref()) => return Ok(Err(another_caller())),
             Ok(decided) => decided,
             // A stop voids nothing: the call stays as it is.
             Err(denied) if denied.stage == Stage::Stopped => return Err(denied.refusal.into()),
@@ -534,7 +611,8 @@ impl Host {
                 if denied.stage == Stage::Tool
                     && !ambit_core::guard!("hold.tool-removed", stopped.is_decided_against()) =>
             {
-                return Err(removed_tool(story, &accepted.asked.tool).into());
+                let refusal = removed_tool(story, &accepted.asked.tool);
+                return Err(self.tool_removed(stopped, refusal)?);
             }
             // Nor does a failure of the host's own.
             Err(denied) if denied.refusal.code == Code::Ledger => return Err(denied.refusal.into()),
@@ -591,8 +669,9 @@ impl Host {
         let of_call = Payload::new(call, "refused", text())?;
         let mut tally = stopped.story().tally().clone();
         let mut batch = Batch::default();
-        if let Some(Pending { held, hold, votes, .. }) = stopped.waiting().map(|waiting| &waiting.pending) {
-            let end = ended(votes, hold, &Refusal::new(Code::Stale, ""));
+        if let Some(pending) = stopped.waiting().map(|waiting| &waiting.pending) {
+            let Pending { held, hold, votes, .. } = pending;
+            let end = ended(votes, hold, &Refusal::new(Code::Stale, ""), pending.now_ms());
             let of_effect = Payload::new(call, format!("effect/{}/refused", held.ordinal), text())?;
             tally.refused();
             batch
@@ -605,7 +684,7 @@ impl Host {
             .entries
             .push(heading.entry(ended_without_its_guest(accepted, &stopped.story().guests, &tally, end)));
         batch.payloads.push(of_call);
-        self.shared.store.commit(batch)?;
+        let committed = self.shared.store.commit(batch)?;
         Ok(Answer {
             call: heading.call,
             trace: heading.trace,
@@ -614,6 +693,7 @@ impl Host {
             checked: tally.checks().to_vec(),
             edited: Vec::new(),
             cost: Cost::default(),
+            end: EndEntry::of(&committed),
         })
     }
 
@@ -781,16 +861,6 @@ fn edited_effects(reader: &Reader, story: &CallStory) -> Result<Vec<Edited>, App
     Ok(edited)
 }
 
-/// What people changed of what the guest asked for, if they did.
-pub(crate) fn changes(record: &Record<'_>, hold: &HoldStory) -> Result<Option<Changes>, Unreadable> {
-    let Some(edit) = hold.last_edit() else { return Ok(None) };
-    let name = edit.changes_name();
-    let text = record.text(&name)?;
-    let text = text.ok_or_else(|| Unreadable::value(format!("its value `{name}` is gone")))?;
-    let changes = Changes::parse(&text).map_err(|refusal| Unreadable::value(refusal.message))?;
-    Ok(Some(changes))
-}
-
 /// A call that can go on.
 pub(crate) struct Ready<'h> {
     asking: Asking,
@@ -843,12 +913,6 @@ impl Recorded {
             changes,
         })
     }
-}
-
-/// Whether today's caller is the one that the call began for, and that approvals were for.
-fn is_same_caller(decided: &Decided<'_>, story: &CallStory) -> bool {
-    let today = Principal::from(decided.grant.caller());
-    ambit_core::guard!("hold.same-caller", Some(&today) == story.principal.as_ref())
 }
 
 fn another_caller() -> Refusal {
@@ -906,9 +970,11 @@ pub(crate) fn going_on<'h>(
     } = recorded;
     let random = ChaCha20Rng::from_seed(transcript.start.seed()?);
     let last = stopped.story().effects.keys().next_back().copied();
+    let apart = stopped.story().looked_up();
     let tally = stopped.story().tally().clone();
     let call = stopped.story().call.clone();
     let (guest, used_before) = (stopped.story().guests.next(), stopped.story().guests.used());
+    let suspended = stopped.story().suspended().is_some();
     let (waiting, unseen) = match stopped {
         Stopped::Held(waiting) => {
             let asked = transcript.held.zip(wire).ok_or_else(|| not_waiting(&call))?;
@@ -935,9 +1001,12 @@ pub(crate) fn going_on<'h>(
         unseen,
         steps: u32::try_from(steps).unwrap_or(u32::MAX),
         ordinal: last.unwrap_or_default(),
+        apart,
         tally,
         guest,
         used_before,
+        suspended,
+        began_on: Some(transcript.start.engine),
     };
     let beginning = Beginning {
         entered: decided.entered,
@@ -967,8 +1036,15 @@ fn waiting_effect(waiting: Waiting, (asked, wire): (AskedFor, String), clock_ms:
         Standing::Waiting(missing) => missing,
         _ => Vec::new(),
     };
-    let Pending { held, hold, votes, .. } = waiting.pending;
+    let Pending {
+        held,
+        hold,
+        votes,
+        ledger_ms,
+        ..
+    } = waiting.pending;
     WaitingEffect {
+        ledger_ms,
         changes: None,
         editing: None,
         asked,

@@ -4,7 +4,7 @@ use ambit_core::ledger::body::Reservation;
 use ambit_core::money::{Account, Budget, Period, Window};
 use ambit_core::run;
 
-use crate::store::{Accounts, BudgetState, Slice};
+use crate::store::{Accounts, BudgetState, Slice, Window as Named};
 
 /// All budgets at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,17 +76,22 @@ impl Budgets {
 
     /// Whether what would be reserved at this moment fits.
     pub(crate) fn have_room(&self, reserved: &Reservation) -> bool {
-        let window = reserved.window.parse::<Period>();
-        let window = window.map_or_else(
-            |_| reserved.window.clone(),
-            |period| period.at(self.time_ms).to_string(),
-        );
+        let window = window_at(reserved, self.time_ms).window;
         let standing = self.configured.iter().find(|one| one.budget.name == reserved.budget);
         let mut counted = standing.into_iter().flat_map(|one| &one.current);
         let account = counted
             .find(|one| one.window == window)
             .map_or_else(Account::default, |one| one.account);
         account.reserve(reserved.amount, reserved.cap).is_ok()
+    }
+}
+
+/// The budget and the window in which something would be reserved at a time, in milliseconds since 1970.
+pub(crate) fn window_at(reserved: &Reservation, time_ms: i64) -> Named {
+    let period = reserved.window.parse::<Period>();
+    Named {
+        budget: reserved.budget.clone(),
+        window: period.map_or_else(|_| reserved.window.clone(), |period| period.at(time_ms).to_string()),
     }
 }
 
@@ -176,7 +181,6 @@ mod tests {
     use ambit_core::money::{Match, Unit};
 
     use super::*;
-    use crate::store::Window as Named;
 
     const NOON: i64 = 1_795_262_400_000;
     const HOUR: i64 = 3_600_000;

@@ -16,7 +16,7 @@ use ambit_core::identity::Caller;
 use ambit_core::json::Json;
 use ambit_core::ledger::Principal;
 use ambit_core::ledger::body::{
-    Asked, CallAccepted, CallDenied, CallFinished, EffectChecked, End, Letter, Reservation, Returned, Rollback,
+    Asked, CallAccepted, CallDenied, CallFinished, EffectChecked, End, Letter, Once, Reservation, Returned, Rollback,
     ShownBy, Stage,
 };
 use ambit_core::manifest::Function;
@@ -29,15 +29,17 @@ use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 
 use crate::cancel::Cancel;
+use crate::clock::{clock, now_ms};
 use crate::config::Config;
 use crate::effects::{Beginning, CallEffects, Heading, Remains, no_room, refusal_json, refused};
 pub use crate::effects::{Edited, FirstWrite, Held, Paused, Shown, Would};
 use crate::guests::settled;
-use crate::host::{Host, Shared, Tool, now_ms};
+use crate::host::{Host, Shared, Tool};
 use crate::ids::{CallId, TraceId};
+use crate::offers::EndEntry;
 use crate::random;
 use crate::sandbox::{self, Effects, Ended};
-use crate::store::{Batch, Entered, Payload, StoreError, place_one};
+use crate::store::{Batch, Entered, Payload, StoreError, place_one, unread};
 use crate::transcript::Start;
 
 /// What a caller asks for. Nothing in it is believed before it was checked.
@@ -117,6 +119,9 @@ pub struct Answer {
     pub edited: Vec<Edited>,
     /// What it cost.
     pub cost: Cost,
+    /// Where its end stands on the ledger, for whoever made it in this process; none of what has not ended.
+    #[serde(skip)]
+    pub end: Option<EndEntry>,
 }
 
 /// What came of a call.
@@ -190,6 +195,49 @@ pub(crate) struct Asking {
     pub(crate) undoes: Option<Rollback>,
     /// How its caller showed over HTTP who it is.
     pub(crate) by: Option<ShownBy>,
+    /// The word of its caller that it is made once for.
+    pub(crate) once: Option<Once>,
+    /// Who is told once it is on the ledger, before its guest runs.
+    pub(crate) began: Option<Began>,
+}
+
+/// How a call comes to the host, beside what it asks for.
+#[derive(Debug, Default)]
+pub struct Coming {
+    /// What its caller showed over HTTP.
+    pub by: Option<ShownBy>,
+    /// The word of its caller that it is made once for: [`Host::once`].
+    pub once: Option<Once>,
+    /// Who is told of it: it is durable then before its guest runs.
+    pub began: Option<Began>,
+}
+
+/// Is told the id of a call that is permitted, once it is on the ledger and before its guest runs. It must not wait for anything.
+pub struct Began(Box<dyn FnOnce(&CallId) + Send>);
+
+impl Began {
+    /// That does this.
+    #[must_use]
+    pub fn new(told: impl FnOnce(&CallId) + Send + 'static) -> Began {
+        Began(Box::new(told))
+    }
+}
+
+impl fmt::Debug for Began {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Began")
+    }
+}
+
+/// Whether a call was made already for a word of its caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Known {
+    /// No.
+    No,
+    /// This one, for the same request.
+    Same(String),
+    /// This one, for another request.
+    Other(String),
 }
 
 /// A call that everything permits, on the ledger or about to be.
@@ -256,10 +304,32 @@ impl Host {
     /// # Errors
     /// As [`Host::call`].
     pub fn call_shown(&self, request: CallRequest, by: Option<ShownBy>) -> Result<Answer, Fault> {
+        // Whatever its door was made by: from here on to its end it is this.
+        self.current().call_now(request, by)
+    }
+
+    fn call_now(&self, request: CallRequest, by: Option<ShownBy>) -> Result<Answer, Fault> {
+        self.call_coming(
+            request,
+            Coming {
+                by,
+                ..Coming::default()
+            },
+        )
+    }
+
+    /// The same, for one that is made once for a word of its caller, or of which somebody is told before it is over.
+    ///
+    /// # Errors
+    /// As [`Host::call`]; [`StoreError::Repeated`] where another call was made for the word: nothing was done.
+    pub fn call_coming(&self, request: CallRequest, coming: Coming) -> Result<Answer, Fault> {
         let mut asking = self.ask(request)?;
-        asking.by = by;
+        let Coming { by, once, began } = coming;
+        (asking.by, asking.once, asking.began) = (by, once, began);
         let _alone = self.shared.alone(asking.heading.call.as_str());
-        let place = match self.shared.place_unless(asking.request.cancel.as_ref()) {
+        // Who showed over HTTP who it is has others beside it.
+        let sharing = asking.by.as_ref().map(|_| asking.request.agent.as_str());
+        let place = match self.shared.place_unless(sharing, asking.request.cancel.as_ref()) {
             Ok(place) => place,
             Err(refusal) => {
                 return self.deny(
@@ -281,6 +351,48 @@ impl Host {
         };
         drop(place);
         answer
+    }
+
+    /// Writes down a call that does not begin as what its caller showed leaves it out, where that is found before it is made.
+    ///
+    /// # Errors
+    /// As [`Host::call`].
+    pub fn refuse_left_out(
+        &self,
+        request: CallRequest,
+        by: Option<ShownBy>,
+        refusal: Refusal,
+    ) -> Result<Answer, Fault> {
+        let mut asking = self.ask(request)?;
+        asking.by = by;
+        self.deny(asking, Denied::at_stage(Stage::Grant, refusal))
+    }
+
+    /// What stands on the ledger for a word of a caller, and for what is asked for under it.
+    #[must_use]
+    pub fn once(&self, principal: &Principal, word: &str, request: &[u8]) -> Once {
+        let user = principal.user.as_deref().unwrap_or_default();
+        let who = [&principal.tenant, &principal.agent].map(|name| name.as_bytes());
+        let parts: [&[u8]; 4] = [who[0], who[1], user.as_bytes(), word.as_bytes()];
+        Once {
+            key: self.shared.words.mark(&Digest::domain("ambit/word/v1", &parts)),
+            request: self
+                .shared
+                .words
+                .mark(&Digest::domain("ambit/word-request/v1", &[request])),
+        }
+    }
+
+    /// Whether a call was made already for a word of its caller.
+    ///
+    /// # Errors
+    /// Where the ledger cannot be read.
+    pub fn known(&self, once: &Once) -> Result<Known, StoreError> {
+        Ok(match self.reader()?.once(&once.key)? {
+            None => Known::No,
+            Some((request, call)) if ambit_core::guard!("call.once-same", request == once.request) => Known::Same(call),
+            Some((_, call)) => Known::Other(call),
+        })
     }
 
     /// Names the call.
@@ -314,6 +426,8 @@ impl Host {
             letter: None,
             undoes: None,
             by: None,
+            once: None,
+            began: None,
         })
     }
 
@@ -339,7 +453,7 @@ impl Host {
             .ok_or_else(|| no_tool(shared, &request.tool))
             .at(Stage::Tool)?;
         let subject = subject(&shared.config, &caller, name, run.as_ref());
-        let began_ms = u64::try_from(now_ms()).unwrap_or_default();
+        let began_ms = clock();
         let board = shared.store.board();
         let entered = board
             .enter(asking.heading.call.as_str(), subject, began_ms)
@@ -392,7 +506,10 @@ impl Host {
     /// The run that a call names, where the call may be part of it now. Asked again in the transaction of each entry.
     fn run_for(&self, request: &CallRequest, caller: &Caller) -> Result<Option<Run>, Refusal> {
         let Some(id) = &request.run else { return Ok(None) };
-        let run = self.known_run(id)?.ok_or_else(|| RunError::Unknown.refusal(id))?;
+        let run = self
+            .known_run(id)
+            .map_err(unread)?
+            .ok_or_else(|| RunError::Unknown.refusal(id))?;
         run.admits_call(&Principal::from(caller), request.mode, now_ms())
             .map_err(|why| why.refusal(id))?;
         Ok(Some(run))
@@ -406,11 +523,11 @@ impl Host {
         self.reader()?.run(id)
     }
 
-    /// Makes the record that the call begins with. Where it is part of a run, or a budget counts calls or fuel, it is durable before the guest runs, else it
-    /// goes with the first intent or the end.
+    /// Makes the record that the call begins with. Where it is part of a run, a budget counts calls or fuel, it is made once for a word
+    /// of its caller, or somebody is told of it, it is durable before the guest runs, else it goes with the first intent or the end.
     pub(crate) fn accept<'h>(
         &self,
-        asking: Asking,
+        mut asking: Asking,
         decided: Decided<'h>,
     ) -> Result<Result<Accepted<'h>, (Asking, Denied)>, Fault> {
         let Decided {
@@ -428,7 +545,7 @@ impl Host {
         heading.run = run.as_ref().map(|run| run.id().to_owned());
         let mut seed = [0_u8; 32];
         random::fill(&mut seed)?;
-        let clock_ms = u64::try_from(now_ms()).unwrap_or_default();
+        let clock_ms = clock();
         let start = Payload::new(
             heading.call.as_str(),
             "start",
@@ -456,6 +573,7 @@ impl Host {
             asked: asked.clone(),
             by: asking.by.clone(),
             letter: asking.letter.clone(),
+            once: asking.once,
             reserved: reserved.clone(),
             rules,
             run: heading.run.clone(),
@@ -467,7 +585,8 @@ impl Host {
             payloads: vec![asking.args.clone(), start],
             ..Batch::default()
         };
-        if run.is_some() || !reserved.is_empty() {
+        let early = asking.once.is_some() || asking.began.is_some();
+        if early || run.is_some() || !reserved.is_empty() {
             match self.shared.store.commit(std::mem::take(&mut pending)) {
                 Ok(committed) => reserved.iter_mut().for_each(|one| place_one(one, committed.time_ms)),
                 Err(ref error @ StoreError::Budget { ref name, .. }) => {
@@ -494,6 +613,9 @@ impl Host {
                 }
                 Err(error) => return Err(error.into()),
             }
+        }
+        if let Some(Began(tell)) = asking.began.take() {
+            tell(&heading.call);
         }
         let mode = asking.request.mode;
         let random = ChaCha20Rng::from_seed(seed);
@@ -559,6 +681,11 @@ impl Host {
             self.guest_ended(&guest, fuel_used)?;
             return Ok(effects.into_still_held(refusal, started));
         }
+        if let sandbox::Outcome::Stopped(refusal) = &outcome
+            && refusal.code == Code::Suspended
+        {
+            return self.suspended(&guest, *effects, refusal, fuel_used, started);
+        }
         let left_over = effects.left_over()?;
         let mut remains = effects.into_remains();
         if let Some(fault) = remains.fault.take() {
@@ -588,6 +715,7 @@ impl Host {
                 checked: remains.tally.checks().to_vec(),
                 edited: Vec::new(),
                 cost,
+                end: None,
             });
         }
         let outcome = match (outcome, left_over) {
@@ -652,6 +780,7 @@ impl Host {
             checked: remains.tally.checks().to_vec(),
             edited: remains.tally.edited(),
             effects: remains.tally.counts(),
+            engine: another_engine(remains.began_on.as_deref(), self.shared.sandbox.engine_id(), &cost),
             fuel: cost.fuel,
             log,
             memory: cost.memory_bytes,
@@ -663,7 +792,7 @@ impl Host {
             upstream: cost.upstream_ms,
         });
         remains.pending.entries.push(entry);
-        self.shared.store.commit(remains.pending)?;
+        let committed = self.shared.store.commit(remains.pending)?;
         let Heading { call, trace, .. } = remains.heading;
         Ok(Answer {
             call,
@@ -673,6 +802,7 @@ impl Host {
             checked: remains.tally.checks().to_vec(),
             edited: Vec::new(),
             cost,
+            end: EndEntry::of(&committed),
         })
     }
 
@@ -684,6 +814,7 @@ impl Host {
             request,
             undoes,
             by,
+            once,
             ..
         } = asking;
         let Denied { stage, refusal, rules } = denied;
@@ -712,6 +843,7 @@ impl Host {
             by,
             function: function.map(|function| function.id.clone()),
             mode: Some(request.mode),
+            once,
             refused: refused(&refusal, Some(detail.commitment())),
             rules,
             run,
@@ -719,7 +851,7 @@ impl Host {
             tool: tool.map(|_| request.tool.clone()),
             undoes,
         });
-        self.shared.store.commit(Batch {
+        let committed = self.shared.store.commit(Batch {
             entries: vec![entry],
             payloads: vec![args, detail],
             ..Batch::default()
@@ -734,6 +866,7 @@ impl Host {
             checked: Vec::new(),
             edited: Vec::new(),
             cost: Cost::default(),
+            end: EndEntry::of(&committed),
         })
     }
 
@@ -758,6 +891,15 @@ pub(crate) struct Decided<'h> {
     rules: Vec<String>,
     /// That the call is among those that run, where stops find it.
     pub(crate) entered: Entered,
+}
+
+impl Decided<'_> {
+    /// Whether today's caller is the one whose call it was, in the team and tenant of then: a call goes on, is undone, or has an effect
+    /// retried for nobody else.
+    pub(crate) fn is_of(&self, principal: Option<&Principal>) -> bool {
+        let today = Principal::from(self.grant.caller());
+        ambit_core::guard!("call.same-caller", Some(&today) == principal)
+    }
 }
 
 /// Who and what a call is of, as stops look at it.
@@ -859,6 +1001,13 @@ fn bound_imports(shared: &Shared, name: &str, tool: &Tool) -> Vec<BoundImport> {
             })
         })
         .collect()
+}
+
+/// The engine that a call's last guest ran on, where that is another one than it began on.
+fn another_engine(began_on: Option<&str>, engine: &str, cost: &Cost) -> Option<String> {
+    // Where no guest ran there is no fuel to tell.
+    let another = began_on.is_some_and(|began_on| began_on != engine) && cost.fuel > 0;
+    another.then(|| engine.to_owned())
 }
 
 /// Whether the guest itself failed, rather than a rule of the host ending it.

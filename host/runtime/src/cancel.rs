@@ -10,6 +10,7 @@ use ambit_core::error::{Code, Refusal};
 use ambit_core::guard;
 use parking_lot::Mutex;
 
+use crate::host::Host;
 use crate::store::Running;
 
 /// A caller's way to take its call back. Cheap to clone: all clones are one, and what is taken back stays so.
@@ -68,6 +69,19 @@ impl Cancel {
         state.running.retain(|running| running.strong_count() > 0);
         state.running.push(Arc::downgrade(running));
         Ok(())
+    }
+}
+
+impl Host {
+    /// Takes back a call that runs in this process, for its caller; whoever asks has found that it is theirs. False where it does not run:
+    /// it is over, waits, or has no place yet.
+    #[must_use]
+    pub fn take_back(&self, call: &str) -> bool {
+        let running = self.shared.store.board().call(call);
+        if let Some(running) = &running {
+            running.stop(taken_back());
+        }
+        running.is_some()
     }
 }
 

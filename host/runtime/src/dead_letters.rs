@@ -16,11 +16,10 @@ use ambit_core::ledger::body::{Asked, EffectIntent, EffectOutcome, Found, Letter
 use ambit_core::ledger::story::{EffectStory, Opening, Told};
 use ambit_core::ledger::{CallStory, Principal};
 
-use crate::approvals::changes;
-use crate::call::{Accepted, Answer, CallRequest, Cost, Decided, Denied, Fault, Outcome, millis};
+use crate::call::{Accepted, Answer, CallRequest, Cost, Denied, Fault, Outcome, millis};
 use crate::config::Config;
-use crate::effects::{CallEffects, Redelivery};
-use crate::flow;
+use crate::edits::changes;
+use crate::effects::{CallEffects, Redelivery, Repeated, forgotten, is_known, known_until};
 use crate::host::Host;
 use crate::sandbox::{GuestHttpError, Stop};
 use crate::store::{Reader, StoreError};
@@ -101,8 +100,15 @@ impl DeadLetter {
     pub fn key_until_ms(&self, config: &Config) -> Option<u64> {
         let intent = &self.intent.what;
         let route = config.connection(&intent.connection)?.route(&intent.route)?;
-        let lifetime = route.idempotency()?.lifetime_s.saturating_mul(1_000);
-        Some(self.key.2.saturating_add(lifetime))
+        known_until(route, self.key.2)
+    }
+
+    /// Whether it does now.
+    fn is_known(&self, config: &Config) -> bool {
+        let intent = &self.intent.what;
+        let connection = config.connection(&intent.connection);
+        let route = connection.and_then(|connection| connection.route(&intent.route));
+        route.is_some_and(|route| is_known(route, self.key.2, 0))
     }
 }
 
@@ -182,15 +188,15 @@ impl Host {
         if !letters.iter().any(|(work, _)| there(work)) {
             return Err(none(call, ordinal).into());
         }
+        let _place = self.shared.place()?;
         let letter = DeadLetter::read(&reader, call, ordinal)?;
         if !ambit_core::guard!("flow.letter-found", letter.found != Some(Found::Done)) {
             return Err(happened(call, ordinal).into());
         }
-        let known = letter
-            .key_until_ms(&self.shared.config)
-            .is_some_and(|until| flow::clock() < until);
+        let known = letter.is_known(&self.shared.config);
         if !ambit_core::guard!("flow.letter-lifetime", new_key || known) {
-            return Err(forgotten(&letter).into());
+            let intent = &letter.intent.what;
+            return Err(forgotten(&intent.connection, &intent.route, Repeated::Letter).into());
         }
         let story = reader.story(call)?;
         let record = Record::new(&reader, &story);
@@ -247,7 +253,7 @@ impl Host {
         asking.letter = Some(redelivery.letter.clone());
         let _running = self.shared.alone(asking.heading.call.as_str());
         let decided = match self.decide(&asking) {
-            Ok(decided) if !is_of(&decided, letter) => {
+            Ok(decided) if !decided.is_of(Some(&letter.principal)) => {
                 let why = "the agent is in another team or tenant than when the effect failed";
                 let denied = Denied::of_caller(Refusal::new(Code::Stale, why));
                 return self.deny(asking, denied);
@@ -317,14 +323,6 @@ impl Host {
     }
 }
 
-/// Whether today's caller is the one whose effect it was.
-fn is_of(decided: &Decided<'_>, letter: &DeadLetter) -> bool {
-    ambit_core::guard!(
-        "flow.letter-caller",
-        Principal::from(decided.grant.caller()) == letter.principal
-    )
-}
-
 /// What came of it, in place of a function's result.
 fn told(outcome: Result<Result<GuestResponse, GuestHttpError>, Refusal>) -> Outcome {
     let one = |name: &str, value: Json| Json::Object([(name, value)].into_iter().collect());
@@ -334,14 +332,4 @@ fn told(outcome: Result<Result<GuestResponse, GuestHttpError>, Refusal>) -> Outc
         Ok(Err(GuestHttpError::Failed(why))) => Outcome::ToolError(one("in-doubt", Json::from(why.as_str()))),
         Ok(Err(GuestHttpError::Refused(refusal))) | Err(refusal) => Outcome::Stopped(refusal),
     }
-}
-
-fn forgotten(letter: &DeadLetter) -> Refusal {
-    let intent = &letter.intent.what;
-    let (connection, route) = (&intent.connection, &intent.route);
-    Refusal::new(
-        Code::Stale,
-        format!("`{connection}/{route}` does not recognise the effect any more: its idempotency key is too old, or its route has none"),
-    )
-    .advise("find out whether it happened; if it did not, retry it under another key: --new-key")
 }

@@ -15,12 +15,12 @@ use ambit_core::ledger::CallStory;
 use ambit_core::ledger::body::{EffectIntent, EffectOutcome, Reservation};
 use ambit_core::ledger::story::{EffectStory, Told};
 
-use crate::approvals::{ApprovalError, Stopped, approvals_of_intent, changes};
+use crate::approvals::{ApprovalError, Stopped, approvals_of_intent};
 use crate::call::{Accepted, Answer, Fault, Listener};
 use crate::config::Config;
 use crate::dead_letters;
-use crate::effects::{Redelivery, UnseenEffect, forgotten, same_way};
-use crate::flow;
+use crate::edits::changes;
+use crate::effects::{Redelivery, Repeated, UnseenEffect, forgotten, is_known, known_until, same_way};
 use crate::host::Host;
 use crate::objects;
 use crate::recovery::{in_doubt, runs};
@@ -103,15 +103,13 @@ fn unseen(story: &CallStory, ordinal: u32) -> Result<(&Told<EffectIntent>, &Effe
 /// sent, of the route that it goes through then.
 fn recognised(config: &Config, intent: &EffectIntent, first_ms: u64) -> Result<u64, Refusal> {
     let (connection, route) = (&intent.connection, &intent.route);
-    let key = config
-        .connection(connection)
-        .and_then(|connection| connection.route(route))
-        .and_then(|route| route.idempotency());
-    let until = key.map(|key| first_ms.saturating_add(key.lifetime_s.saturating_mul(1_000)));
-    match until {
-        Some(until) if flow::clock() < until => Ok(until),
-        _ => Err(forgotten(connection, route)),
-    }
+    let found = config.connection(connection);
+    let found = found.and_then(|connection| connection.route(route));
+    let until = found.and_then(|route| known_until(route, first_ms));
+    let known = found.is_some_and(|route| is_known(route, first_ms, 0));
+    until
+        .filter(|_| known)
+        .ok_or_else(|| forgotten(connection, route, Repeated::Doubt))
 }
 
 /// A call that goes on with an effect in doubt.

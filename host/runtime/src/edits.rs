@@ -9,16 +9,16 @@ use std::time::Instant;
 
 use ambit_core::error::{Code, Refusal};
 use ambit_core::hold::{Changes, Edit, HoldError};
-use ambit_core::ledger::body::HoldEdited;
 use ambit_core::ledger::story::HoldStory;
 
-use crate::approvals::{ApprovalError, People, Stopped, Waiting, accepted, clock, going_on, not_waiting};
+use crate::approvals::{ApprovalError, People, Stopped, Waiting, accepted, going_on, not_waiting};
 use crate::call::{Accepted, Fault};
 use crate::effects::{CallEffects, Editing};
 use crate::host::Host;
 use crate::random;
 use crate::sandbox::{self, Effects, Ended};
 use crate::store::Reader;
+use crate::transcript::{Record, Unreadable, tampered};
 
 /// Changes that say nothing yet, with a salt of their own.
 ///
@@ -45,9 +45,11 @@ impl Host {
             return Err(self.uncounted(claimed.hold, None, HoldError::NoSuchHold)?);
         };
         // One thing at a time about a call: what is read from here on still holds when it is written.
-        let Some(_alone) = self.shared.alone(&work.call) else {
-            return Err(self.uncounted(claimed.hold, None, HoldError::Ended)?);
+        let _alone = match self.alone_to_say(&work.call, &claimed.hold)? {
+            Ok(alone) => alone,
+            Err(why) => return Err(self.uncounted(claimed.hold, None, why)?),
         };
+        let reader = self.reader()?;
         let Some(waiting) = Waiting::of(&reader, &self.shared.config, &work.call)? else {
             return Err(self.uncounted(claimed.hold, None, HoldError::NoSuchHold)?);
         };
@@ -57,9 +59,13 @@ impl Host {
         };
         let person = Some(edit.person.clone());
         let pending = &waiting.pending;
-        let may = pending
-            .votes
-            .edit(&pending.hold, &edit, &changes.digest(), clock(), people.electorate());
+        let may = pending.votes.edit(
+            &pending.hold,
+            &edit,
+            &changes.digest(),
+            pending.now_ms(),
+            people.electorate(),
+        );
         if let Err(why) = may {
             return Err(self.uncounted(claimed.hold, person, why)?);
         }
@@ -149,21 +155,20 @@ impl Host {
 /// # Errors
 /// Where they cannot be read, or are not what the ledger commits to.
 pub fn changes_of(reader: &Reader, hold: &HoldStory, call: &str) -> Result<Option<Changes>, Refusal> {
-    let Some(edit) = hold.last_edit() else { return Ok(None) };
-    recorded(reader, edit, call).map(Some)
+    let said = hold.last_edit().map(|edit| (edit.changes_name(), edit.changes));
+    changes(&Record::of_values(reader, call, said), hold).map_err(|error| match error {
+        Unreadable::Store(error) => error.into(),
+        Unreadable::Value(_) => Refusal::new(Code::Ledger, error.to_string()),
+        Unreadable::Tampered(_) => tampered(&error),
+    })
 }
 
-/// The changes of one edit.
-///
-/// # Errors
-/// As [`changes_of`].
-pub fn recorded(reader: &Reader, edit: &HoldEdited, call: &str) -> Result<Changes, Refusal> {
+/// The same, from the values of the call: what people changed of what the guest asked for, if they did.
+pub(crate) fn changes(record: &Record<'_>, hold: &HoldStory) -> Result<Option<Changes>, Unreadable> {
+    let Some(edit) = hold.last_edit() else { return Ok(None) };
     let name = edit.changes_name();
-    let gone = |why: &str| Refusal::new(Code::Ledger, format!("its value `{name}` {why}"));
-    let value = reader.payload(call, &name)?.ok_or_else(|| gone("is gone"))?;
-    if !ambit_core::guard!("hold.edit-shown", value.commitment() == edit.changes) {
-        return Err(gone("is not the one that the ledger commits to"));
-    }
-    let text = std::str::from_utf8(value.bytes()).map_err(|_| gone("is no text"))?;
-    Changes::parse(text)
+    let text = record.text(&name)?;
+    let text = text.ok_or_else(|| Unreadable::value(format!("its value `{name}` is gone")))?;
+    let changes = Changes::parse(&text).map_err(|refusal| Unreadable::value(refusal.message))?;
+    Ok(Some(changes))
 }

@@ -6,33 +6,32 @@
 //! [`How::of`] alone, of a sending that ends here as of one that is read back.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
+use ambit_core::credential::ROUTE;
 use ambit_core::error::{Code, Refusal};
 use ambit_core::flow::{Attempt, Blocked, Breaker, Bucket, Change, How, Jitter, Pass, Standing, is_unreached};
 use ambit_core::ledger::EntryDraft;
 use ambit_core::ledger::body::{BreakerClosed, BreakerOpened, ClosedBy};
 use ambit_core::scope::Tier;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
+use crate::clock::clock;
 use crate::config::Config;
 use crate::effects::one_outcome;
-use crate::gate::{SendError, Sent};
-use crate::host::now_ms;
+use crate::gate::{LONGEST_PAUSE, SendError, Sent};
 use crate::random;
 use crate::store::{Batch, Past, Reader, Since, Store, StoreError};
 
 /// How long an effect waits for its turn at most.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a service's own word is taken for at most, in milliseconds.
-const LONGEST_PAUSE_MS: u64 = 3_600_000;
-
 /// The state of every connection.
 #[derive(Debug)]
 pub struct Flow {
-    connections: BTreeMap<String, Mutex<State>>,
-    paused: BTreeMap<String, u64>,
+    connections: RwLock<BTreeMap<String, Arc<Mutex<State>>>>,
+    paused: RwLock<BTreeMap<String, u64>>,
 }
 
 /// The state of one connection. What is of a route has its name.
@@ -69,38 +68,56 @@ impl Flow {
     /// Where the ledger cannot be read.
     pub fn open(config: &Config, reader: &Reader) -> Result<Flow, StoreError> {
         let now = clock();
-        let mut connections: BTreeMap<String, State> = BTreeMap::new();
-        for (name, connection) in config.connections() {
-            connections.insert(name.to_owned(), State::of(config, name, connection));
-        }
-        let rates = connections.values().flat_map(|state| state.rates.values());
-        let memory = rates.map(|bucket| bucket.rate().memory_ms()).max();
-        let ago = |ms: u64| i64::try_from(now.saturating_sub(ms)).unwrap_or(i64::MAX);
-        let circuits = connections.values().flat_map(|state| state.circuits.values());
-        let within = circuits.map(|circuit| circuit.breaker.rule().within_ms).max();
-        let since = Since {
-            paused_ms: ago(LONGEST_PAUSE_MS),
-            sent_ms: memory.map(ago),
-            failed_ms: within.map(ago),
-        };
-        let past = reader.past(since)?;
+        let mut connections = states(config);
+        let past = reader.past(since(now, connections.values()))?;
         for (name, state) in &mut connections {
             state.go_on(name, &past);
         }
-        let latest = now.saturating_add(LONGEST_PAUSE_MS);
-        let paused = past.paused.into_iter().map(|(name, until)| (name, until.min(latest)));
         Ok(Flow {
-            connections: connections
-                .into_iter()
-                .map(|(name, state)| (name, Mutex::new(state)))
-                .collect(),
-            paused: paused.collect(),
+            connections: RwLock::new(
+                connections
+                    .into_iter()
+                    .map(|(name, state)| (name, Arc::new(Mutex::new(state))))
+                    .collect(),
+            ),
+            paused: RwLock::new(paused(now, past)),
         })
+    }
+
+    /// Goes by another configuration from here on, while effects go on. What is under the rules that it was under keeps what it counted;
+    /// what is new or under other rules goes on from the ledger. What the configuration has no more stays, for what is under way.
+    ///
+    /// # Errors
+    /// Where the ledger cannot be read: what was not done by then stays as it was.
+    pub(crate) fn take(&self, config: &Config, reader: &Reader) -> Result<(), StoreError> {
+        let now = clock();
+        for (name, mut fresh) in states(config) {
+            let known = {
+                let mut connections = self.connections.write();
+                Arc::clone(connections.entry(name.clone()).or_default())
+            };
+            let mut known = known.lock();
+            if known.rules() == fresh.rules() {
+                continue;
+            }
+            // A breaker's changes are written while it is locked: this sees all of them.
+            let past = reader.past(since(now, [&fresh]))?;
+            fresh.go_on(&name, &past);
+            *known = fresh;
+        }
+        let past = reader.past(since(now, []))?;
+        *self.paused.write() = paused(now, past);
+        Ok(())
+    }
+
+    /// The state of a connection; none of one without rates and breakers.
+    fn of(&self, connection: &str) -> Option<Arc<Mutex<State>>> {
+        self.connections.read().get(connection).cloned()
     }
 
     /// How long a connection still wants to be left alone, by what it said to an earlier process.
     pub(crate) fn rest(&self, connection: &str) -> Duration {
-        let until = self.paused.get(connection).copied().unwrap_or_default();
+        let until = self.paused.read().get(connection).copied().unwrap_or_default();
         Duration::from_millis(until.saturating_sub(clock()))
     }
 
@@ -109,7 +126,7 @@ impl Flow {
     /// # Errors
     /// [`Code::Breaker`].
     pub(crate) fn check(&self, connection: &str, route: &str, tier: Tier) -> Result<(), Refusal> {
-        let Some(state) = self.connections.get(connection) else {
+        let Some(state) = self.of(connection) else {
             return Ok(());
         };
         let mut state = state.lock();
@@ -128,7 +145,7 @@ impl Flow {
     /// # Errors
     /// [`Code::Rate`]: which rate, and when there is room.
     pub(crate) fn turn(&self, connection: &str, route: &str, most: Duration) -> Result<Duration, Refusal> {
-        let Some(state) = self.connections.get(connection) else {
+        let Some(state) = self.of(connection) else {
             return Ok(Duration::ZERO);
         };
         let mut state = state.lock();
@@ -160,19 +177,22 @@ impl Flow {
             connection: connection.to_owned(),
             passes: Vec::new(),
         };
-        let Some(state) = self.connections.get(connection) else {
+        let Some(state) = self.of(connection) else {
             return Ok(leave);
         };
         let mut state = state.lock();
         let now = clock();
         let reads = tier == Tier::Read;
         let own = state.circuit_of(route);
+        // Whoever gives out tokens is another service: it shows nothing of this one.
+        let reads_here = reads && route != ROUTE;
         for (of, circuit) in &mut state.circuits {
             if *of == own {
                 let pass = circuit.breaker.ask(now, reads);
                 let pass = pass.map_err(|blocked| blocked_refusal(connection, of.as_deref(), blocked))?;
                 leave.passes.push((of.clone(), pass));
-            } else if reads && !circuit.reads && matches!(circuit.breaker.standing(now), Standing::HalfOpen { .. }) {
+            } else if reads_here && !circuit.reads && matches!(circuit.breaker.standing(now), Standing::HalfOpen { .. })
+            {
                 leave
                     .passes
                     .extend(circuit.breaker.ask(now, reads).ok().map(|pass| (of.clone(), pass)));
@@ -185,11 +205,12 @@ impl Flow {
     #[must_use]
     pub fn standing(&self) -> Vec<Connection> {
         let now = clock();
-        let of = |(name, state): (&String, &Mutex<State>)| {
+        let paused = self.paused.read().clone();
+        let of = |(name, state): (&String, &Arc<Mutex<State>>)| {
             let mut state = state.lock();
             Connection {
                 name: name.clone(),
-                paused_until_ms: self.paused.get(name).copied().filter(|until| *until > now),
+                paused_until_ms: paused.get(name).copied().filter(|until| *until > now),
                 breakers: state
                     .circuits
                     .iter_mut()
@@ -202,7 +223,7 @@ impl Flow {
                     .collect(),
             }
         };
-        self.connections.iter().map(of).collect()
+        self.connections.read().iter().map(of).collect()
     }
 
     /// Closes breakers of a connection that are open: those that `reset` has written down, while nothing about them changes.
@@ -214,7 +235,7 @@ impl Flow {
         connection: &str,
         reset: impl FnOnce() -> Result<Vec<Option<String>>, E>,
     ) -> Result<Vec<Option<String>>, E> {
-        let Some(state) = self.connections.get(connection) else {
+        let Some(state) = self.of(connection) else {
             return reset();
         };
         let mut state = state.lock();
@@ -235,7 +256,7 @@ impl Flow {
         how: How,
         store: Option<&Store>,
     ) -> Result<(), StoreError> {
-        let Some(state) = self.connections.get(connection) else {
+        let Some(state) = self.of(connection) else {
             return Ok(());
         };
         let mut state = state.lock();
@@ -257,7 +278,55 @@ impl Flow {
     }
 }
 
+/// What is said of every connection, as if none was ever used.
+fn states(config: &Config) -> BTreeMap<String, State> {
+    let connections = config.connections();
+    connections
+        .map(|(name, connection)| (name.to_owned(), State::of(config, name, connection)))
+        .collect()
+}
+
+/// From when on these go on from what the ledger says.
+fn since<'s>(now_ms: u64, states: impl IntoIterator<Item = &'s State>) -> Since {
+    let ago = |ms: u64| i64::try_from(now_ms.saturating_sub(ms)).unwrap_or(i64::MAX);
+    let (mut memory, mut within) = (None, None);
+    for state in states {
+        memory = memory.max(state.rates.values().map(|bucket| bucket.rate().memory_ms()).max());
+        let rules = state.circuits.values().map(|circuit| circuit.breaker.rule());
+        within = within.max(rules.map(|rule| rule.within_ms).max());
+    }
+    Since {
+        paused_ms: ago(longest_pause_ms()),
+        sent_ms: memory.map(ago),
+        failed_ms: within.map(ago),
+    }
+}
+
+/// How long a service's own word is taken for at most, in milliseconds.
+fn longest_pause_ms() -> u64 {
+    u64::try_from(LONGEST_PAUSE.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn paused(now_ms: u64, past: Past) -> BTreeMap<String, u64> {
+    let latest = now_ms.saturating_add(longest_pause_ms());
+    let paused = past.paused.into_iter();
+    paused.map(|(name, until)| (name, until.min(latest))).collect()
+}
+
+/// What a connection or a route is held to; and of a breaker, whether a read of its own shows that its service works.
+type Rules = (
+    BTreeMap<Option<String>, ambit_core::flow::Rate>,
+    BTreeMap<Option<String>, (ambit_core::flow::BreakerRule, bool)>,
+);
+
 impl State {
+    fn rules(&self) -> Rules {
+        let rates = self.rates.iter().map(|(of, bucket)| (of.clone(), bucket.rate()));
+        let circuits = self.circuits.iter();
+        let circuits = circuits.map(|(of, circuit)| (of.clone(), (circuit.breaker.rule(), circuit.reads)));
+        (rates.collect(), circuits.collect())
+    }
+
     fn of(config: &Config, name: &str, connection: &ambit_core::route::Connection) -> State {
         let (rate, breaker) = config.flow(name);
         let reads: BTreeSet<Option<String>> = connection
@@ -268,6 +337,9 @@ impl State {
         let routes = || connection.routes().map(|route| (Some(route.name().to_owned()), route));
         let rates = routes().filter_map(|(of, route)| Some((of, route.rate()?)));
         let breakers = routes().filter_map(|(of, route)| Some((of, route.breaker()?)));
+        // Whoever gives out tokens fails by itself, and is asked again by itself.
+        let tokens = breaker.filter(|_| config.has_tokens(name));
+        let tokens = tokens.map(|rule| (Some(ROUTE.to_owned()), rule));
         State {
             rates: rate
                 .map(|rate| (None, rate))
@@ -278,11 +350,12 @@ impl State {
             circuits: breaker
                 .map(|rule| (None, rule))
                 .into_iter()
+                .chain(tokens)
                 .chain(breakers)
                 .map(|(of, rule)| {
                     let circuit = Circuit {
                         breaker: Breaker::closed(rule),
-                        reads: reads.contains(&of),
+                        reads: reads.contains(&of) || of.as_deref() == Some(ROUTE),
                     };
                     (of, circuit)
                 })
@@ -297,7 +370,8 @@ impl State {
             let changed = past.changed.get(&(name.to_owned(), of.clone())).copied();
             let failures = past.failed.iter().filter(|(_, connection, route)| {
                 let route = Some(route.clone());
-                let under = if own.contains(&route) { route } else { None };
+                let of_tokens = route.as_deref() == Some(ROUTE);
+                let under = if of_tokens || own.contains(&route) { route } else { None };
                 connection == name && under == *of
             });
             let failures = failures.map(|(failure, ..)| *failure);
@@ -306,7 +380,9 @@ impl State {
         for (of, bucket) in &mut self.rates {
             past.sent
                 .iter()
-                .filter(|(_, connection, route)| connection == name && of.as_ref().is_none_or(|of| of == route))
+                .filter(|(_, connection, route)| {
+                    connection == name && route != ROUTE && of.as_ref().is_none_or(|of| of == route)
+                })
                 .for_each(|(at, ..)| bucket.remember(*at));
         }
     }
@@ -314,7 +390,7 @@ impl State {
     /// Whose breaker a route's effects are under.
     fn circuit_of(&self, route: &str) -> Option<String> {
         let own = Some(route.to_owned());
-        own.filter(|_| self.circuits.contains_key(&Some(route.to_owned())))
+        own.filter(|_| route == ROUTE || self.circuits.contains_key(&Some(route.to_owned())))
     }
 }
 
@@ -379,10 +455,6 @@ pub(crate) fn later(sent: &Result<Sent, SendError>) -> Option<Duration> {
 }
 
 /// Milliseconds since 1970.
-pub(crate) fn clock() -> u64 {
-    u64::try_from(now_ms()).unwrap_or_default()
-}
-
 /// Where the operating system gives no randomness nothing is spread: nothing is at stake but load.
 pub(crate) fn jitter() -> Jitter {
     let mut bytes = [0; 8];

@@ -3,7 +3,7 @@
 //! A call that waits and goes on is computed anew by a guest of its own each time, and the fuel of each is burnt. The call's end settles
 //! the sum, up to what was set aside. Of a guest that ended with its host nobody knows what it used: then all that was set aside is.
 
-use ambit_core::ledger::Body;
+use ambit_core::ledger::EntryDraft;
 use ambit_core::ledger::body::{CallResumed, GuestEnded, Reservation, Settlement};
 use ambit_core::ledger::guests::counts_fuel;
 use ambit_core::money::{Period, Unit};
@@ -17,21 +17,29 @@ pub(crate) struct Guest {
     heading: Heading,
     number: u32,
     counts: bool,
+    /// Whether the ledger has, or will have, that it began.
+    told: bool,
 }
 
 impl Host {
-    /// Notes that a guest of a call runs from here on: of one that goes on. That of a call that begins is in its first entry.
+    /// Notes that a guest of a call runs from here on: of one that goes on, where fuel is counted or it was suspended. That of a call that begins is in its first entry.
     ///
     /// # Errors
     /// As [`Store::commit`](crate::store::Store::commit): it does not run then.
     pub(crate) fn guest_begins(&self, beginning: &Beginning, reserved: &[Reservation]) -> Result<Guest, StoreError> {
+        let on = beginning.resumption.as_ref();
+        let counts = reserved.iter().any(counts_fuel);
         let guest = Guest {
             heading: beginning.heading.clone(),
-            number: beginning.resumption.as_ref().map_or(1, |on| on.guest),
-            counts: reserved.iter().any(counts_fuel),
+            number: on.map_or(1, |on| on.guest),
+            counts,
+            told: counts || on.is_none_or(|on| on.suspended),
         };
-        if beginning.resumption.is_some() {
-            self.say_of(&guest, CallResumed { guest: guest.number }.into())?;
+        if on.is_some() && guest.told {
+            self.shared.store.commit(Batch {
+                entries: vec![guest.heading.entry(CallResumed { guest: guest.number })],
+                ..Batch::default()
+            })?;
         }
         Ok(guest)
     }
@@ -41,19 +49,34 @@ impl Host {
     /// # Errors
     /// As [`Store::commit`](crate::store::Store::commit).
     pub(crate) fn guest_ended(&self, guest: &Guest, fuel: u64) -> Result<(), StoreError> {
-        let number = guest.number;
-        self.say_of(guest, GuestEnded { fuel, guest: number }.into())
-    }
-
-    fn say_of(&self, guest: &Guest, body: Body) -> Result<(), StoreError> {
         if !guest.counts {
             return Ok(());
         }
+        let ended = GuestEnded {
+            fuel,
+            guest: guest.number,
+        };
         self.shared.store.commit(Batch {
-            entries: vec![guest.heading.entry(body)],
+            entries: vec![guest.heading.entry(ended)],
             ..Batch::default()
         })?;
         Ok(())
+    }
+}
+
+impl Guest {
+    /// What says what it used, where the ledger knows of it.
+    pub(crate) fn end(&self, fuel: u64) -> Option<EntryDraft> {
+        let ended = GuestEnded {
+            fuel,
+            guest: self.number,
+        };
+        self.told.then(|| self.heading.entry(ended))
+    }
+
+    /// What the call's entries say of it.
+    pub(crate) const fn heading(&self) -> &Heading {
+        &self.heading
     }
 }
 

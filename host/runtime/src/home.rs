@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::lock::{Lock, Pin};
 use crate::config::{self, Config};
 use crate::host::{self, OpenError};
+use crate::operators::{self, Answer, Request};
 use crate::runs::{self, NewRun};
 use crate::store::{Batch, Erasure, Faults, Keys, Person, Since, Store};
 
@@ -141,14 +142,16 @@ fn no_such_tool(lock: &Lock, name: &str) -> OpenError {
 /// # Errors
 /// Where the name is taken or no name, or the home cannot be written. The home is then as it was.
 pub fn add_tool(home: &Path, name: &str, component: &[u8], manifest: &Manifest) -> Result<(), OpenError> {
-    let lock = Lock::read(home)?;
-    if let Some(pin) = lock.get(name) {
-        let message = format!("the home has a tool `{name}` already ({})", pin.digest);
-        return Err(Refusal::new(Code::Tool, message)
-            .advise("choose another name, or accept another component for it: ambit tools accept NAME COMPONENT.wasm")
-            .into());
-    }
-    pin(home, lock, name, component, manifest)
+    free(&Lock::read(home)?, name)?;
+    pin(home, name, component, manifest, false)
+}
+
+/// That the home has no tool of that name.
+fn free(lock: &Lock, name: &str) -> Result<(), Refusal> {
+    let Some(pin) = lock.get(name) else { return Ok(()) };
+    let message = format!("the home has a tool `{name}` already ({})", pin.digest);
+    Err(Refusal::new(Code::Tool, message)
+        .advise("choose another name, or accept another component for it: ambit tools accept NAME COMPONENT.wasm"))
 }
 
 /// Accepts another component for a tool that is there.
@@ -160,29 +163,43 @@ pub fn accept_tool(home: &Path, name: &str, component: &[u8], manifest: &Manifes
     if lock.get(name).is_none() {
         return Err(no_such_tool(&lock, name));
     }
-    pin(home, lock, name, component, manifest)
+    pin(home, name, component, manifest, true)
 }
 
 /// Component, then ledger, then lock: a crash in between leaves a component that nothing names, or an entry that the next
 /// acceptance repeats, and never a tool that the ledger does not know.
-fn pin(home: &Path, mut lock: Lock, name: &str, component: &[u8], manifest: &Manifest) -> Result<(), OpenError> {
-    let now = host::now_ms();
-    let world = manifest.world.clone();
-    let pin = Pin {
-        digest: manifest.digest,
-        world: world.clone(),
-        accepted_ms: u64::try_from(now).unwrap_or_default(),
-    };
-    let previous = lock
-        .accept(name, pin)
-        .map_err(|e| Refusal::new(Code::Tool, e.to_string()).advise("choose another name"))?;
-    let store = open_store(home)?;
+fn pin(home: &Path, name: &str, component: &[u8], manifest: &Manifest, again: bool) -> Result<(), OpenError> {
+    accepted(&mut Lock::read(home)?, name, manifest)?;
     write_component(home, &manifest.digest, component)?;
+    let request = Request::PinTool {
+        name: name.to_owned(),
+        digest: manifest.digest,
+        again,
+    };
+    operators::act(home, &request).map(drop)
+}
+
+/// Accepts a component that was written: by the process that holds the home. It is looked at again here, as whoever asks says which one.
+pub(crate) fn pin_written(
+    store: &Store,
+    home: &Path,
+    name: &str,
+    digest: &Digest,
+    again: bool,
+) -> Result<(), OpenError> {
+    let mut lock = Lock::read(home)?;
+    if again {
+        lock.get(name).ok_or_else(|| no_such_tool(&lock, name))?;
+    } else {
+        free(&lock, name)?;
+    }
+    let manifest = Manifest::read(&read_component_of(home, name, digest)?)?;
+    let previous = accepted(&mut lock, name, &manifest)?;
     let body = ToolPinned {
         digest: manifest.digest,
         name: name.to_owned(),
         previous: previous.map(|p| p.digest),
-        world,
+        world: manifest.world,
     };
     store.commit(Batch {
         entries: vec![EntryDraft::of_ledger(body)],
@@ -191,12 +208,24 @@ fn pin(home: &Path, mut lock: Lock, name: &str, component: &[u8], manifest: &Man
     write_lock(home, &lock)
 }
 
+/// Puts a component under a tool's name; returns the one before.
+fn accepted(lock: &mut Lock, name: &str, manifest: &Manifest) -> Result<Option<Pin>, Refusal> {
+    let pin = Pin {
+        digest: manifest.digest,
+        world: manifest.world.clone(),
+        accepted_ms: u64::try_from(host::now_ms()).unwrap_or_default(),
+    };
+    lock.accept(name, pin)
+        .map_err(|e| Refusal::new(Code::Tool, e.to_string()).advise("choose another name"))
+}
+
 fn write_component(home: &Path, digest: &Digest, component: &[u8]) -> Result<(), OpenError> {
     let path = component_path(home, digest);
     let folder = home.join("tools");
     let write = || -> io::Result<()> {
         fs::create_dir_all(&folder)?;
-        let temporary = path.with_extension("new");
+        // Of this process alone: whoever accepts the same elsewhere writes another.
+        let temporary = path.with_extension(format!("{}.new", std::process::id()));
         match fs::remove_file(&temporary) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
@@ -218,9 +247,19 @@ fn write_lock(home: &Path, lock: &Lock) -> Result<(), OpenError> {
 /// # Errors
 /// Where there is no such tool, or the home cannot be written.
 pub fn remove_tool(home: &Path, name: &str) -> Result<Digest, OpenError> {
+    let lock = Lock::read(home)?;
+    lock.get(name).ok_or_else(|| no_such_tool(&lock, name))?;
+    let request = Request::RemoveTool { name: name.to_owned() };
+    match operators::act(home, &request)? {
+        Answer::Tool { digest } => Ok(digest),
+        other => Err(OpenError::Home(format!("the host answered something else: {other:?}"))),
+    }
+}
+
+/// Removes a tool: by the process that holds the home.
+pub(crate) fn unpin(store: &Store, home: &Path, name: &str) -> Result<Digest, OpenError> {
     let mut lock = Lock::read(home)?;
     let pin = lock.remove(name).ok_or_else(|| no_such_tool(&lock, name))?;
-    let store = open_store(home)?;
     let body = ToolRemoved {
         digest: pin.digest,
         name: name.to_owned(),
@@ -304,7 +343,7 @@ pub(crate) fn revoke(store: &Store, name: &str) -> Result<(), OpenError> {
 /// Where it cannot be started as asked, or the home cannot be written.
 pub fn start_run(home: &Path, asked: &NewRun) -> Result<Run, OpenError> {
     let config = Config::load(home)?;
-    runs::start(&open_store(home)?, &config, asked)
+    runs::start(&open_store(home)?, &config, asked, None)
 }
 
 /// Ends a run: what is under way in it finishes, and nothing more begins.
@@ -312,7 +351,7 @@ pub fn start_run(home: &Path, asked: &NewRun) -> Result<Run, OpenError> {
 /// # Errors
 /// Where there is no such run, it is over already, or the home cannot be written.
 pub fn end_run(home: &Path, id: &str) -> Result<Run, OpenError> {
-    runs::end(&open_store(home)?, id)
+    runs::end(&open_store(home)?, id, None)
 }
 
 /// Enters what a person signed about who votes in their stead; returns what it says.

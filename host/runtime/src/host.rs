@@ -1,9 +1,9 @@
 //! A host: one home opened, with its configuration, policy, tools, ledger and the way out, ready to make calls.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Problem, Refusal};
@@ -15,21 +15,25 @@ use ambit_core::ledger::{EntryDraft, Tally};
 use ambit_core::manifest::Manifest;
 use ambit_core::money::{Budget, Unit};
 use ambit_core::policy::{EntityKind, PolicySet};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
 
 use crate::approvals::ApprovalError;
 use crate::call::Fault;
 use crate::cancel::Cancel;
+pub use crate::clock::now_ms;
 use crate::config::{Config, LedgerConfig};
 use crate::flow::Flow;
 use crate::gate::{Bounds, Document, Sent, Upstream, Wire, most_received};
 use crate::guests::settled;
 use crate::home;
 use crate::operators::Operators;
+use crate::places::{Place, Places};
 use crate::recovery;
+use crate::running::{Alone, Running};
 use crate::sandbox::{CompileCache, Compiler, LoadedTool, Sandbox, SandboxOptions};
 use crate::secret::Process;
-use crate::store::{Batch, Faults, HighWaterOptions, Keys, Reader, Store, StoreError, StoreOptions};
+use crate::store::{Batch, Faults, HighWaterOptions, Keys, Reader, Store, StoreError, StoreOptions, WordKey};
 
 /// Why a home does not open, or an operator's act on it fails. Nothing was changed unless it says so.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +62,9 @@ impl From<ApprovalError> for OpenError {
     }
 }
 
+/// How often a host looks for holds that have expired.
+const EXPIRED_EVERY: Duration = Duration::from_secs(30);
+
 impl From<Vec<Problem>> for OpenError {
     fn from(problems: Vec<Problem>) -> OpenError {
         OpenError::Problems(problems)
@@ -79,6 +86,8 @@ pub struct HostOptions {
     pub compiler: Option<Compiler>,
     /// The way to the network, where it is not the system's. For tests.
     pub wire: Option<Wire>,
+    /// How the ledger is kept, where it is not as the configuration says. For tests.
+    pub store: Option<StoreOptions>,
     /// Where the ledger fails, for tests.
     pub faults: Faults,
     /// Keep the ledger in memory, for measuring what the rest of a call costs. Nothing is durable then.
@@ -114,7 +123,8 @@ impl Tool {
     }
 }
 
-/// What all calls of a host share.
+/// What calls are made by: configuration, policies and tools, as they were read at one time, which never change; with what stays while a
+/// host runs, whatever it reads anew. A call has one of these from its beginning to its end.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: Config,
@@ -125,22 +135,83 @@ pub(crate) struct Shared {
     pub(crate) upstreams: BTreeMap<String, Upstream>,
     pub(crate) wire: Wire,
     /// How often connections are used, and which are left alone.
-    pub(crate) flow: Flow,
-    pub(crate) sandbox: Sandbox,
+    pub(crate) flow: Arc<Flow>,
+    pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) store: Arc<Store>,
-    pub(crate) io: tokio::runtime::Runtime,
-    places: Places,
-    /// Calls that run right now: each once.
-    running: Mutex<BTreeSet<String>>,
+    /// Under which words of callers stand on the ledger.
+    pub(crate) words: Arc<WordKey>,
+    pub(crate) io: Arc<tokio::runtime::Runtime>,
+    places: Arc<Places>,
+    pub(crate) running: Arc<Running>,
     warnings: Vec<Problem>,
 }
 
-/// One opened home. Cheap to share; calls are made from any thread that may block.
+/// What a host has read last, for all that have it.
+#[derive(Debug)]
+pub(crate) struct Live {
+    /// None until it reads anything anew: then it is what it was opened with.
+    now: RwLock<Option<Arc<Shared>>>,
+    /// How often it has read anew.
+    pub(crate) changes: watch::Sender<u64>,
+    /// Whether it ends, and begins nothing more.
+    pub(crate) closed: watch::Sender<bool>,
+    /// Held by whoever changes what is read, or reads it: one at a time.
+    pub(crate) changing: Mutex<()>,
+    /// The tools that it loads; all, where there are none.
+    only: Vec<String>,
+    without_memo: bool,
+}
+
+/// One opened home, as it was read at one time. Cheap to share; calls are made from any thread that may block.
+///
+/// What is asked of it is answered by that reading, and so whoever has a host for longer asks [`Host::current`] first. A call that begins
+/// always begins under the last one.
 #[derive(Debug, Clone)]
 pub struct Host {
     /// How operators are heard while this host runs; none for what they have it do. Before all that it also has: it goes first.
-    pub(crate) _operators: Option<Arc<Operators>>,
+    pub(crate) operators: Option<Arc<Operators>>,
+    pub(crate) live: Arc<Live>,
     pub(crate) shared: Arc<Shared>,
+}
+
+/// Configuration, policies and tools that can be used together.
+pub(crate) struct Readied {
+    config: Config,
+    policy: PolicySet,
+    directory: Directory,
+    tools: BTreeMap<String, Tool>,
+    upstreams: BTreeMap<String, Upstream>,
+    warnings: Vec<Problem>,
+}
+
+fn policies(config: &Config, without_memo: bool) -> Result<PolicySet, OpenError> {
+    let policy = PolicySet::load(config.policies(), &config.group_sizes())?;
+    Ok(if without_memo { policy.without_memo() } else { policy })
+}
+
+impl Readied {
+    /// Checks and loads all that a configuration names. Nothing is changed by it.
+    fn of(config: Config, sandbox: &Sandbox, only: &[String], without_memo: bool) -> Result<Readied, OpenError> {
+        let policy = policies(&config, without_memo)?;
+        Readied::under(policy, config, sandbox, only)
+    }
+
+    /// The same under policies that are loaded.
+    fn under(policy: PolicySet, config: Config, sandbox: &Sandbox, only: &[String]) -> Result<Readied, OpenError> {
+        let directory = Directory::new(config.agents().clone())?;
+        home_limits(&config)?;
+        let tools = load_tools(&config, sandbox, only)?;
+        let upstreams = upstreams(&config, &tools)?;
+        let warnings = warnings(&config, &policy, &tools);
+        Ok(Readied {
+            config,
+            policy,
+            directory,
+            tools,
+            upstreams,
+            warnings,
+        })
+    }
 }
 
 impl Host {
@@ -150,39 +221,49 @@ impl Host {
     /// Every problem of configuration and policy; a tool that is not the accepted one; a ledger that another process holds,
     /// that fails, or is shorter than it was.
     pub fn open(config: Config, options: HostOptions) -> Result<Host, OpenError> {
-        let policy = PolicySet::load(config.policies(), &config.group_sizes())?;
-        let policy = if options.without_memo {
-            policy.without_memo()
-        } else {
-            policy
-        };
-        let directory = Directory::new(config.agents().clone())?;
+        // First of all: a slip in a policy leaves nothing behind.
+        let policy = policies(&config, options.without_memo)?;
         let keys = Keys::load(config.home())?;
         let sandbox = sandbox(&config, &keys, options.compiler)?;
-        let tools = load_tools(&config, &sandbox, &options.tools)?;
-        let upstreams = upstreams(&config, &tools)?;
+        let Readied {
+            config,
+            policy,
+            directory,
+            tools,
+            upstreams,
+            warnings,
+        } = Readied::under(policy, config, &sandbox, &options.tools)?;
         let io = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("ambit-io")
             .enable_all()
             .build()
             .map_err(|e| OpenError::Home(format!("no thread for input and output: {e}")))?;
-        let store_options = store_options(Some(config.ledger()))?;
+        let words = keys.words();
+        let store_options = match options.store {
+            Some(options) => options,
+            None => store_options(Some(config.ledger()))?,
+        };
         let store = if options.memory_ledger {
             Store::memory(keys, store_options)?
         } else {
             Store::open(config.home(), keys, store_options, options.faults)?
         };
         recovery::note_doubts(&store)?;
-        note_changes(&store, &config, &policy)?;
+        let changed = changes(&store, &config, &policy)?;
+        if !changed.is_empty() {
+            store.commit(Batch {
+                entries: changed,
+                ..Batch::default()
+            })?;
+        }
         let store = Arc::new(store);
         let flow = Flow::open(&config, &store.reader()?)?;
         upstreams
             .iter()
             .for_each(|(name, upstream)| upstream.rest(flow.rest(name)));
         let wire = options.wire.unwrap_or_default();
-        let places = Places::new(config.limits());
-        let warnings = warnings(&config, &policy, &tools);
+        let places = Arc::new(places(&config));
         let shared = Shared {
             config,
             policy,
@@ -190,21 +271,31 @@ impl Host {
             tools,
             upstreams,
             wire,
-            flow,
-            sandbox,
+            flow: Arc::new(flow),
+            sandbox: Arc::new(sandbox),
             store,
-            io,
+            words: Arc::new(words),
+            io: Arc::new(io),
             places,
-            running: Mutex::default(),
+            running: Arc::default(),
             warnings,
         };
+        let live = Live {
+            now: RwLock::new(None),
+            changes: watch::Sender::new(0),
+            closed: watch::Sender::new(false),
+            changing: Mutex::new(()),
+            only: options.tools,
+            without_memo: options.without_memo,
+        };
         let mut host = Host {
-            _operators: None,
+            operators: None,
+            live: Arc::new(live),
             shared: Arc::new(shared),
         };
         if !options.memory_ledger {
             let operators = Operators::serve(host.shared.config.home(), host.clone())?;
-            host._operators = Some(Arc::new(operators));
+            host.operators = Some(Arc::new(operators));
         }
         host.begin_counting();
         match host.end_expired(recovery::MOST_EXPIRED) {
@@ -214,7 +305,107 @@ impl Host {
             }
             ended => drop(ended.map_err(OpenError::from)?),
         }
+        host.end_expired_from_now_on()?;
         Ok(host)
+    }
+
+    /// The same home as it was read last.
+    #[must_use]
+    pub fn current(&self) -> Host {
+        let now = self.live.now.read().clone();
+        Host {
+            shared: now.unwrap_or_else(|| Arc::clone(&self.shared)),
+            ..self.clone()
+        }
+    }
+
+    /// Whether this is the same reading of the same home as another.
+    #[must_use]
+    pub fn is_as_read(&self, other: &Host) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    /// Says how often this host has read its files anew, now and whenever it does.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.live.changes.subscribe()
+    }
+
+    /// Loads what a configuration names beside what is in use. Nothing is changed by it.
+    pub(crate) fn readied(&self, config: Config) -> Result<Readied, OpenError> {
+        let Live { only, without_memo, .. } = &*self.live;
+        Readied::of(config, &self.shared.sandbox, only, *without_memo)
+    }
+
+    /// What calls begin under from now on. What runs keeps what it has.
+    pub(crate) fn take(&self, readied: Readied) -> Host {
+        let Readied {
+            config,
+            policy,
+            directory,
+            tools,
+            mut upstreams,
+            warnings,
+        } = readied;
+        let old = &self.shared;
+        for (name, upstream) in &mut upstreams {
+            match old.upstreams.get(name) {
+                Some(older) => upstream.rest_as(older),
+                None => upstream.rest(old.flow.rest(name)),
+            }
+        }
+        let shared = Arc::new(Shared {
+            config,
+            policy,
+            directory,
+            tools,
+            upstreams,
+            wire: old.wire.clone(),
+            flow: Arc::clone(&old.flow),
+            sandbox: Arc::clone(&old.sandbox),
+            store: Arc::clone(&old.store),
+            words: Arc::clone(&old.words),
+            io: Arc::clone(&old.io),
+            places: Arc::clone(&old.places),
+            running: Arc::clone(&old.running),
+            warnings,
+        });
+        *self.live.now.write() = Some(Arc::clone(&shared));
+        self.live.changes.send_modify(|changes| *changes += 1);
+        Host { shared, ..self.clone() }
+    }
+
+    /// Looks every half minute for holds that nobody decided about in time, for as long as this host is there: each holds a place of its
+    /// agent, and whoever waits for it learns how it ended.
+    ///
+    /// # Errors
+    /// Where there is no thread for it.
+    fn end_expired_from_now_on(&self) -> Result<(), OpenError> {
+        let (live, shared) = (Arc::downgrade(&self.live), Arc::downgrade(&self.shared));
+        let look = move || {
+            loop {
+                std::thread::sleep(EXPIRED_EVERY);
+                let (Some(live), Some(shared)) = (live.upgrade(), shared.upgrade()) else {
+                    return;
+                };
+                let began = Host {
+                    operators: None,
+                    live,
+                    shared,
+                };
+                // By what was taken last.
+                let host = began.current();
+                // What fails now is tried again, and a ledger that fails ends the process elsewhere.
+                if let Err(error) = host.end_expired(recovery::MOST_EXPIRED) {
+                    tracing::warn!(%error, "holds that expired are not ended yet");
+                }
+            }
+        };
+        // A thread of its own: what it drops last may be the runtime, which none of the runtime's own threads can.
+        let begun = std::thread::Builder::new().name("ambit-expiry".to_owned()).spawn(look);
+        begun
+            .map(drop)
+            .map_err(|error| OpenError::Home(format!("no thread to end what expires: {error}")))
     }
 
     /// The tools that are loaded, by name.
@@ -349,12 +540,6 @@ fn idle(budget: &Budget, tools: &BTreeMap<String, Tool>, all: bool) -> Option<Pr
     ))
 }
 
-/// Milliseconds since 1970, of the system's clock.
-pub fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
 /// The store's options from the configuration.
 pub(crate) fn store_options(ledger: Option<&LedgerConfig>) -> Result<StoreOptions, OpenError> {
     /// A power failure may lose this much of the protection against a restored ledger, never of the ledger.
@@ -403,9 +588,7 @@ pub(crate) fn sandbox(config: &Config, keys: &Keys, compiler: Option<Compiler>) 
         why: e.to_string(),
     })?;
     options.cache = Some(CompileCache::new(cache, *keys.cache_key()));
-    of_the_home(config, "stack_bytes", |limits| limits.stack_bytes)?;
-    of_the_home(config, "concurrent_calls", |limits| limits.concurrent_calls.into())?;
-    of_the_home(config, "open_holds", |limits| limits.open_holds.into())?;
+    home_limits(config)?;
     options.slots = config.limits().concurrent_calls;
     options.stack_bytes = stack_bytes(config.limits())?;
     Ok(Sandbox::new(options)?)
@@ -455,6 +638,13 @@ fn of_the_home(config: &Config, name: &str, limit: impl Fn(&Limits) -> u64) -> R
         )
         .advise("set it in [limits]")),
     }
+}
+
+/// That no tool has a limit of its own which is the home's.
+fn home_limits(config: &Config) -> Result<(), Refusal> {
+    of_the_home(config, "stack_bytes", |limits| limits.stack_bytes)?;
+    of_the_home(config, "concurrent_calls", |limits| limits.concurrent_calls.into())?;
+    of_the_home(config, "open_holds", |limits| limits.open_holds.into())
 }
 
 fn load_tools(config: &Config, sandbox: &Sandbox, only: &[String]) -> Result<BTreeMap<String, Tool>, OpenError> {
@@ -544,6 +734,7 @@ pub(crate) fn ended_without_its_guest(
         checked: tally.checks().to_vec(),
         edited: tally.edited(),
         effects: tally.counts(),
+        engine: None,
         fuel: 0,
         log: None,
         memory: 0,
@@ -556,8 +747,27 @@ pub(crate) fn ended_without_its_guest(
     }
 }
 
-/// Writes down that configuration or policy are other ones than the last on the ledger.
-fn note_changes(store: &Store, config: &Config, policy: &PolicySet) -> Result<(), OpenError> {
+impl Readied {
+    /// What the ledger is to say of it before it is used.
+    pub(crate) fn changes(&self, store: &Store) -> Result<Vec<EntryDraft>, OpenError> {
+        changes(store, &self.config, &self.policy)
+    }
+
+    pub(crate) const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) const fn policy(&self) -> &PolicySet {
+        &self.policy
+    }
+
+    pub(crate) const fn tools(&self) -> &BTreeMap<String, Tool> {
+        &self.tools
+    }
+}
+
+/// Entries that say that configuration or policy are other ones than the last on the ledger.
+fn changes(store: &Store, config: &Config, policy: &PolicySet) -> Result<Vec<EntryDraft>, OpenError> {
     let reader = store.reader()?;
     let (last_config, last_policy) = reader.in_force()?;
     let mut entries = Vec::new();
@@ -575,98 +785,26 @@ fn note_changes(store: &Store, config: &Config, policy: &PolicySet) -> Result<()
             to: policy.digest(),
         }));
     }
-    if !entries.is_empty() {
-        store.commit(Batch {
-            entries,
-            ..Batch::default()
-        })?;
-    }
-    Ok(())
+    Ok(entries)
 }
 
-/// How often a call that waits for a place looks whether it was taken back.
-const CANCEL_LOOK: Duration = Duration::from_millis(20);
-
-/// Places for calls that run at once.
-#[derive(Debug)]
-struct Places {
-    all: u32,
-    free: Mutex<u32>,
-    freed: Condvar,
-    /// How long a call waits for a place: as long as one may compute, so that a refusal means that calls pile up.
-    wait: Duration,
-}
-
-/// One of the places, given back when dropped.
-pub(crate) struct Place<'a>(&'a Places);
-
-impl Places {
-    fn new(limits: &Limits) -> Places {
-        Places {
-            all: limits.concurrent_calls,
-            free: Mutex::new(limits.concurrent_calls),
-            freed: Condvar::new(),
-            wait: Duration::from_millis(limits.wall_ms),
-        }
-    }
-
-    fn take(&self, cancel: Option<&Cancel>) -> Result<Place<'_>, Refusal> {
-        let until = Instant::now() + self.wait;
-        let mut free = self.free.lock();
-        while *free == 0 && Instant::now() < until {
-            cancel.map_or(Ok(()), Cancel::check)?;
-            // Only who can be taken back has anything to look at meanwhile.
-            let left = until.saturating_duration_since(Instant::now());
-            let wait = if cancel.is_some() { left.min(CANCEL_LOOK) } else { left };
-            self.freed.wait_for(&mut free, wait);
-        }
-        if !ambit_core::guard!("sandbox.places", *free > 0) {
-            let all = self.all;
-            return Err(Refusal::new(
-                Code::Limit,
-                format!(
-                    "the host runs {all} calls at once, and none ended in {} ms",
-                    self.wait.as_millis()
-                ),
-            )
-            .advise("call again later, or ask the operator to raise `concurrent_calls` in [limits]"));
-        }
-        *free = free.saturating_sub(1);
-        Ok(Place(self))
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        *self.0.free.lock() += 1;
-        self.0.freed.notify_one();
-    }
-}
-
-/// A call that runs, until dropped.
-pub(crate) struct Alone<'a> {
-    running: &'a Mutex<BTreeSet<String>>,
-    call: String,
-}
-
-impl Drop for Alone<'_> {
-    fn drop(&mut self) {
-        self.running.lock().remove(&self.call);
-    }
+/// As many places as the configuration says, with the share of an agent over HTTP.
+fn places(config: &Config) -> Places {
+    let limits = config.limits();
+    let all = limits.concurrent_calls;
+    let share = config.server().map_or(all, |server| server.calls_per_agent);
+    Places::new(all, share, Duration::from_millis(limits.wall_ms))
 }
 
 impl Shared {
     /// The right to run a call, or to write about one that does not run; none where it runs already.
     pub(crate) fn alone(&self, call: &str) -> Option<Alone<'_>> {
-        self.running.lock().insert(call.to_owned()).then(|| Alone {
-            running: &self.running,
-            call: call.to_owned(),
-        })
+        self.running.alone(call)
     }
 
     /// Whether a call runs right now.
     pub(crate) fn is_running(&self, call: &str) -> bool {
-        self.running.lock().contains(call)
+        self.running.has(call)
     }
 
     /// A place to run in, waited for.
@@ -674,14 +812,14 @@ impl Shared {
     /// # Errors
     /// [`Code::Limit`] where none is free in time.
     pub(crate) fn place(&self) -> Result<Place<'_>, Refusal> {
-        self.places.take(None)
+        self.places.take(None, None)
     }
 
-    /// The same for a call that can be taken back.
+    /// The same for a call that can be taken back, of the share of this agent.
     ///
     /// # Errors
     /// Also [`Code::Cancelled`], where that happened meanwhile.
-    pub(crate) fn place_unless(&self, cancel: Option<&Cancel>) -> Result<Place<'_>, Refusal> {
-        self.places.take(cancel)
+    pub(crate) fn place_unless(&self, agent: Option<&str>, cancel: Option<&Cancel>) -> Result<Place<'_>, Refusal> {
+        self.places.take(agent, cancel)
     }
 }

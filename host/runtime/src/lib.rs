@@ -4,7 +4,8 @@
 //! nothing without a [`store::Durable`]; [`store`] is the ledger and what stands beside it; [`config`] turns the
 //! operator's text into checked values. [`budgets`] says how budgets stand, [`flow`] how services do, [`runs`] starts and ends agents'
 //! sessions, [`stops`] what operators stopped, [`metrics`] what it all comes to in numbers, [`export`] gives entries to other systems; [`operators`] is how they are heard while a host runs. [`api_keys`] are what agents over HTTP are given,
-//! and [`refused_callers`] what the ledger says of those who were not let in.
+//! and [`refused_callers`] what the ledger says of those who were not let in. [`reload`] takes the home's files anew under a running host,
+//! [`suspend`] leaves calls to the next one.
 
 #[cfg(windows)]
 compile_error!("Ambit does not run on Windows yet: build it on Linux or macOS, or in WSL.");
@@ -14,9 +15,11 @@ pub mod approvals;
 pub mod budgets;
 pub mod call;
 pub mod cancel;
+pub mod clock;
 pub mod config;
 pub mod contract;
 pub mod dead_letters;
+pub mod documents;
 pub mod doubts;
 pub mod edits;
 mod effects;
@@ -31,16 +34,21 @@ pub mod metrics;
 pub mod objects;
 pub mod offers;
 pub mod operators;
+mod places;
 mod random;
 pub mod recovery;
 pub mod refused_callers;
+pub mod reload;
 pub mod replay;
 pub mod rollback;
+mod running;
 pub mod runs;
 pub mod sandbox;
+pub mod search;
 pub mod secret;
 pub mod stops;
 pub mod store;
+pub mod suspend;
 pub mod transcript;
 pub mod whatif;
 

@@ -10,8 +10,9 @@ use ambit_core::money::Window;
 use ambit_core::stop;
 
 use crate::budgets::Budgets;
+use crate::clock::now_ms;
 use crate::config::Config;
-use crate::host::{Host, OpenError, now_ms};
+use crate::host::{Host, OpenError};
 use crate::store::{Reader, Since, StoreError};
 
 impl Host {

@@ -5,6 +5,7 @@
 use ambit_core::digest::Digest;
 use ambit_core::error::Refusal;
 use ambit_core::grant::Narrowing;
+use ambit_core::ledger::body::{CallAccepted, ShownBy};
 use ambit_core::ledger::story::Opening;
 use ambit_core::ledger::{CallStory, Principal};
 use ambit_core::manifest::{Function, Manifest};
@@ -12,7 +13,8 @@ use ambit_core::policy::{CallFacts, Mode};
 
 use crate::host::Host;
 use crate::ids::CallId;
-use crate::store::StoreError;
+use crate::store::{Committed, Reader, StoreError};
+use crate::transcript::{Record, Start, Unreadable};
 
 /// A function of a loaded tool.
 #[derive(Debug, Clone, Copy)]
@@ -28,10 +30,14 @@ pub struct Offered<'h> {
 }
 
 impl Offered<'_> {
-    /// For a caller who can do less than policy permits it: what that leaves out is not offered.
+    /// For a caller who can do less than policy permits it: what that leaves out is not offered, and neither is a function that is there
+    /// to do more than the caller may.
     pub fn narrow(&mut self, narrowing: &Narrowing) {
         let kept = narrowing.keeps_function(self.tool, &self.function.id);
         self.permitted &= ambit_core::guard!("mcp.narrowed", kept);
+        let tier = self.function.declared.tier;
+        let fits = narrowing.max_tier.is_none_or(|most| tier <= most);
+        self.permitted &= ambit_core::guard!("mcp.narrowed-tier", fits);
     }
 }
 
@@ -40,12 +46,15 @@ impl Offered<'_> {
 pub struct Owner<'o> {
     /// Whose.
     pub principal: &'o Principal,
-    /// Only those of functions that this keeps: who may not call one is not told what calls of it came to.
+    /// Only those of functions that this keeps, and that could reach nothing that this leaves out: who may not do it is not told what
+    /// it came to.
     pub narrowing: &'o Narrowing,
+    /// What they show of themselves: what was called with a key can be looked at with it.
+    pub by: Option<&'o ShownBy>,
 }
 
 impl Owner<'_> {
-    fn owns(&self, story: &CallStory) -> bool {
+    fn owns(&self, story: &CallStory, reader: &Reader) -> Result<bool, StoreError> {
         let own = ambit_core::guard!("mcp.own-call", story.principal.as_ref() == Some(self.principal));
         let named = match &story.opening.what {
             Opening::Accepted(accepted) => Some((accepted.asked.tool.as_str(), accepted.asked.function.as_str())),
@@ -56,7 +65,33 @@ impl Owner<'_> {
             // It named no function that there is, so there is nothing of it but that.
             None => true,
         };
-        own && ambit_core::guard!("mcp.narrowed-call", kept)
+        if !own || !ambit_core::guard!("mcp.narrowed-call", kept) {
+            return Ok(false);
+        }
+        match &story.opening.what {
+            Opening::Accepted(accepted) => {
+                let within = self.reaches_all_of(accepted, story, reader)?;
+                Ok(ambit_core::guard!("mcp.narrowed-result", within))
+            }
+            // It reached nothing.
+            Opening::Denied(_) => Ok(true),
+        }
+    }
+
+    /// Whether a call could reach nothing that its owner cannot.
+    fn reaches_all_of(&self, accepted: &CallAccepted, story: &CallStory, reader: &Reader) -> Result<bool, StoreError> {
+        let same_key = matches!(self.by, Some(ShownBy::Key(_))) && accepted.by.as_ref() == self.by;
+        let tier = accepted.asked.tier;
+        if same_key || Narrowing::default().reaches_within(tier, self.narrowing) {
+            return Ok(true);
+        }
+        match Record::new(reader, story).read::<Start>("start") {
+            Ok(Some(start)) => Ok(start.narrowing.reaches_within(tier, self.narrowing)),
+            // What it was narrowed to nobody knows any more.
+            Ok(None) | Err(Unreadable::Value(_) | Unreadable::Store(StoreError::Erased { .. })) => Ok(false),
+            Err(Unreadable::Tampered(what)) => Err(StoreError::Damaged { what }),
+            Err(Unreadable::Store(error)) => Err(error),
+        }
     }
 }
 
@@ -67,6 +102,13 @@ pub struct EndEntry {
     pub index: u64,
     /// The digest of the entry's bytes: a receipt of the call proves just these, against whatever checkpoint.
     pub digest: Digest,
+}
+
+impl EndEntry {
+    /// What was written last is the end.
+    pub(crate) fn of(committed: &Committed) -> Option<EndEntry> {
+        committed.last.map(|(index, digest)| EndEntry { index, digest })
+    }
 }
 
 impl Host {
@@ -129,7 +171,8 @@ impl Host {
             return Ok(None);
         }
         let story = reader.story(call)?;
-        Ok(owner.owns(&story).then(|| (story, self.shared.is_running(call))))
+        let own = owner.owns(&story, &reader)?;
+        Ok(own.then(|| (story, self.shared.is_running(call))))
     }
 
     /// Where a call's end stands on the ledger, for whoever is to recognise its receipt.

@@ -97,10 +97,10 @@ impl<'d> Desk<'d> {
             }
         }
         match &self.host {
-            Some(host) => perform(Seat::Host(host), request.clone(), listener.cloned()),
+            Some(host) => perform(Seat::Host(host), request.clone(), None, listener.cloned()),
             None => {
                 let store = home::open_store(&self.home)?;
-                perform(Seat::Ledger(&store, &self.home), request.clone(), None)
+                perform(Seat::Ledger(&store, &self.home), request.clone(), None, None)
             }
         }
     }

@@ -13,10 +13,11 @@ use ambit_core::ledger::{CallStory, EntryDraft};
 use ambit_core::money::{Became, Period};
 
 use crate::approvals::{ApprovalError, accepted};
+use crate::clock::clock;
 use crate::doubts::still_reserved;
 use crate::effects::settled;
 use crate::gate::Traffic;
-use crate::host::{Host, ended_without_its_guest, now_ms};
+use crate::host::{Host, ended_without_its_guest};
 use crate::store::{Batch, Payload, Reader, Store, StoreError, TranscriptRow, Window, Work};
 use crate::transcript::found_answer;
 
@@ -149,7 +150,7 @@ impl Host {
         let answer = if story.is_over() || outcome.what.answer.is_some() {
             None
         } else {
-            let clock_ms = u64::try_from(now_ms()).unwrap_or_default();
+            let clock_ms = clock();
             let text = found_answer(clock_ms, found).to_canonical().into_bytes();
             let step = reader.transcript(call)?.len() + 1;
             Some(told(&mut batch, call, ordinal, step, text)?)

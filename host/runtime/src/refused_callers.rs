@@ -14,7 +14,8 @@ use ambit_core::ledger::body::CallersRefused;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use crate::host::{Host, now_ms};
+use crate::clock::clock;
+use crate::host::Host;
 use crate::store::{Batch, Store, StoreError};
 
 /// For how long refusals are counted into one entry.
@@ -61,7 +62,7 @@ impl RefusedCallers {
             let mut counted = self.0.counted.lock();
             let first = counted.refused.is_empty();
             if first {
-                counted.from = u64::try_from(now_ms()).unwrap_or_default();
+                counted.from = clock();
             }
             let count = counted.refused.entry(why).or_default();
             *count = count.saturating_add(1);

@@ -337,7 +337,9 @@ fn again(
         Extent::Whole(_) => Transcript::read(record, story)?,
         Extent::UpTo(..) => Transcript::so_far(record, story)?,
     };
-    let same_engine = transcript.start.engine == sandbox.engine_id();
+    let ended_on = extent.finished().and_then(|finished| finished.engine.as_ref());
+    let ended_on = ended_on.filter(|_| !ambit_core::guard!("replay.engine", false));
+    let same_engine = ended_on.unwrap_or(&transcript.start.engine) == sandbox.engine_id();
     let limits = limits_again(transcript::limits(asked)?, &extent, same_engine);
     let count = transcript.answers.len();
     let last = transcript.last_ordinal();

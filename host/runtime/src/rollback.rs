@@ -7,12 +7,12 @@
 
 mod plan;
 
-pub use plan::{Fate, Item, Plan};
+pub use plan::{Fate, Item, Plan, RollbackOptions};
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use ambit_core::effect::GuestResponse;
+use ambit_core::effect::{GuestResponse, Method};
 use ambit_core::error::{Code, Refusal};
 use ambit_core::json::Json;
 use ambit_core::ledger::body::{Asked, By, Rollback, Stage, Undoes};
@@ -22,7 +22,7 @@ use ambit_core::policy::Mode;
 use ambit_core::undo::{self, Inverse, Obstacle};
 
 use crate::approvals::ApprovalError;
-use crate::call::{Accepted, Answer, CallRequest, Cost, Decided, Denied, Fault, Listener, Outcome, millis};
+use crate::call::{Accepted, Answer, CallRequest, Cost, Denied, Fault, Listener, Outcome, millis};
 use crate::effects::CallEffects;
 use crate::host::Host;
 use crate::sandbox::GuestHttpError;
@@ -95,23 +95,25 @@ impl Host {
     ///
     /// # Errors
     /// Where the call cannot be undone, or not now.
-    pub fn plan_rollback(&self, call: &str) -> Result<Plan, RollbackError> {
+    pub fn plan_rollback(&self, call: &str, options: &RollbackOptions) -> Result<Plan, RollbackError> {
         let reader = self.reader()?;
         let past = Past::read(&reader, call)?;
         past.ready(self)?;
-        Ok(self.plan(&reader, &past.story, &past.rollbacks)?)
+        Ok(self
+            .plan(&reader, &past.story, &past.rollbacks)?
+            .without(&options.skip)?)
     }
 
     /// Undoes a call: all of it that can be undone, the last effect first, up to the first that is refused or fails. Every answer is on the
     /// ledger, and so is a refusal. What an earlier rollback did is not done again. What would be written back over what somebody else
-    /// changed since is refused, unless `over_changes` says so. Blocks as [`Host::call`] does.
+    /// changed since is refused, unless `options` says so. Blocks as [`Host::call`] does.
     ///
     /// # Errors
     /// Where the ledger cannot be read or written, has no such call, or a rollback by function that was interrupted cannot go on.
     pub fn roll_back(
         &self,
         call: &str,
-        over_changes: bool,
+        options: &RollbackOptions,
         listener: Option<Listener>,
     ) -> Result<Answer, RollbackError> {
         let reader = self.reader()?;
@@ -136,13 +138,14 @@ impl Host {
                 }
             }
         }
-        let plan = match self.plan(&reader, &past.story, &past.rollbacks) {
+        let plan = self.plan(&reader, &past.story, &past.rollbacks);
+        let plan = match plan.and_then(|plan| plan.without(&options.skip)) {
             Ok(plan) => plan,
             Err(refusal) => return self.not_undone(&reader, &past.story, refusal),
         };
         match plan.refusal() {
             Some(refusal) => self.not_undone(&reader, &past.story, refusal),
-            None => Ok(self.undo(&reader, &past.story, (plan, over_changes), listener)?),
+            None => Ok(self.undo(&reader, &past.story, (plan, options), listener)?),
         }
     }
 
@@ -153,6 +156,7 @@ impl Host {
             by: By::Routes,
             call: story.call.clone(),
             over_changes: false,
+            skip: Vec::new(),
         });
         Ok(self.deny(asking, Denied::at_stage(Stage::Undo, refusal))?)
     }
@@ -161,7 +165,7 @@ impl Host {
         &self,
         reader: &Reader,
         story: &CallStory,
-        (plan, over_changes): (Plan, bool),
+        (plan, options): (Plan, &RollbackOptions),
         listener: Option<Listener>,
     ) -> Result<Answer, Fault> {
         let mut request = of_story(reader, story);
@@ -174,7 +178,8 @@ impl Host {
         let undoes = Rollback {
             by: plan.by(),
             call: story.call.clone(),
-            over_changes: over_changes && plan.by() == By::Routes,
+            over_changes: options.over_changes && plan.by() == By::Routes,
+            skip: options.skip.iter().copied().collect(),
         };
         asking.undoes = Some(undoes.clone());
         let _running = self.shared.alone(asking.heading.call.as_str());
@@ -183,7 +188,7 @@ impl Host {
             Err(refusal) => return self.deny(asking, Denied::at_stage(Stage::Grant, refusal)),
         };
         let decided = match self.decide(&asking) {
-            Ok(decided) if !is_of(&decided, story) => {
+            Ok(decided) if !decided.is_of(story.principal.as_ref()) => {
                 let why = "the agent is in another team or tenant than when the call was made";
                 return self.deny(asking, Denied::of_caller(Refusal::new(Code::Stale, why)));
             }
@@ -215,6 +220,7 @@ impl Host {
         let own = accepted.beginning.heading.call.as_str();
         past.rollbacks.retain(|rollback| rollback.call != own);
         let plan = self.plan(reader, &past.story, &past.rollbacks)?;
+        let plan = plan.without(&undoes.skip.iter().copied().collect())?;
         Ok(self.run_rollback(accepted, undoes.clone(), &plan)?)
     }
 
@@ -252,6 +258,7 @@ impl Host {
                 checked: remains.tally.checks().to_vec(),
                 edited: Vec::new(),
                 cost,
+                end: None,
             });
         }
         let outcome = match (done, left_over) {
@@ -284,7 +291,11 @@ fn take_back(effects: &mut CallEffects, plan: &Plan, over_changes: bool) -> Resu
                     wrote: inverse.wrote.clone().filter(|_| !over_changes),
                     ..inverse.clone()
                 };
-                let fate = fate(effects.take_back(&item.connection, &inverse, &undoes)?);
+                let fate = fate(
+                    effects.take_back(&item.connection, &inverse, &undoes)?,
+                    &inverse,
+                    item.ordinal,
+                );
                 if !ambit_core::guard!("undo.stops", fate.is_undone()) {
                     failed = Some(item.ordinal);
                 }
@@ -296,9 +307,16 @@ fn take_back(effects: &mut CallEffects, plan: &Plan, over_changes: bool) -> Resu
     Ok(done)
 }
 
-fn fate(outcome: Result<GuestResponse, GuestHttpError>) -> Fate {
+fn fate(outcome: Result<GuestResponse, GuestHttpError>, inverse: &Inverse, ordinal: u32) -> Fate {
     match outcome {
         Ok(answer) if (200..300).contains(&answer.status) => Fate::Undone,
+        // Perhaps somebody did it by hand; perhaps it is hidden from this credential.
+        Ok(answer) if matches!(answer.status, 404 | 410) && inverse.words.method == Method::Delete => {
+            Fate::Not(format!(
+                "the service answered {}: if it is gone already, leave it out with --skip {ordinal}",
+                answer.status
+            ))
+        }
         Ok(answer) => Fate::Not(format!("the service answered {}", answer.status)),
         Err(GuestHttpError::Failed(why)) => Fate::Not(format!("in doubt: {why}")),
         Err(GuestHttpError::Refused(refusal)) => Fate::Not(refusal.message),
@@ -360,10 +378,4 @@ fn of_story(reader: &Reader, story: &CallStory) -> CallRequest {
         listener: None,
         cancel: None,
     }
-}
-
-/// Whether today's caller is the one whose call it was.
-fn is_of(decided: &Decided<'_>, story: &CallStory) -> bool {
-    let today = Principal::from(decided.grant.caller());
-    ambit_core::guard!("undo.caller", Some(&today) == story.principal.as_ref())
 }

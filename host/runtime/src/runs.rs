@@ -2,15 +2,16 @@
 
 use ambit_core::error::{Code, Refusal, printable};
 use ambit_core::identity::Directory;
-use ambit_core::ledger::body::{ErrorBound, RunCap, RunEnded, RunStarted};
+use ambit_core::ledger::body::{ErrorBound, OperatorShown, RunCap, RunEnded, RunStarted};
 use ambit_core::ledger::{EntryDraft, Principal};
 use ambit_core::money::Unit;
 use ambit_core::policy::Mode;
 use ambit_core::run::{LONGEST_MS, Run, RunError};
 use serde::{Deserialize, Serialize};
 
+use crate::clock::clock;
 use crate::config::Config;
-use crate::host::{Host, OpenError, now_ms};
+use crate::host::{Host, OpenError};
 use crate::ids;
 use crate::store::{Batch, Store, StoreError};
 
@@ -38,7 +39,7 @@ impl Host {
     /// # Errors
     /// Where it cannot be started as asked, or the ledger takes no more.
     pub fn start_run(&self, asked: &NewRun) -> Result<Run, OpenError> {
-        start(&self.shared.store, &self.shared.config, asked)
+        start(&self.shared.store, &self.shared.config, asked, None)
     }
 
     /// Ends a run: what is under way in it finishes, and nothing more begins.
@@ -46,11 +47,17 @@ impl Host {
     /// # Errors
     /// Where there is no such run, it is over already, or the ledger takes no more.
     pub fn end_run(&self, id: &str) -> Result<Run, OpenError> {
-        end(&self.shared.store, id)
+        end(&self.shared.store, id, None)
     }
 }
 
-pub(crate) fn start(store: &Store, config: &Config, asked: &NewRun) -> Result<Run, OpenError> {
+/// `by` is who starts it, where that is an operator over HTTP.
+pub(crate) fn start(
+    store: &Store,
+    config: &Config,
+    asked: &NewRun,
+    by: Option<&OperatorShown>,
+) -> Result<Run, OpenError> {
     let directory = Directory::new(config.agents().clone())?;
     let caller = directory.caller(&asked.agent, asked.user.as_deref())?;
     if !ambit_core::guard!("run.length", (1..=LONGEST_MS).contains(&asked.length_ms)) {
@@ -64,8 +71,9 @@ pub(crate) fn start(store: &Store, config: &Config, asked: &NewRun) -> Result<Ru
     }
     let mut caps = asked.caps.clone();
     caps.sort_by_key(|cap| cap.unit.to_string());
-    let now = u64::try_from(now_ms()).unwrap_or_default();
+    let now = clock();
     let started = RunStarted {
+        by: by.cloned(),
         caps,
         errors: asked.errors,
         expires: now.saturating_add(asked.length_ms),
@@ -125,11 +133,15 @@ fn check_over(config: &Config, cap: &RunCap) -> Result<(), OpenError> {
         .into())
 }
 
-pub(crate) fn end(store: &Store, id: &str) -> Result<Run, OpenError> {
+pub(crate) fn end(store: &Store, id: &str, by: Option<&OperatorShown>) -> Result<Run, OpenError> {
     if store.reader()?.run(id)?.is_none() {
         return Err(RunError::Unknown.refusal(id).into());
     }
-    written(store, id, EntryDraft::of_ledger(RunEnded { run: id.to_owned() }))
+    let ended = RunEnded {
+        by: by.cloned(),
+        run: id.to_owned(),
+    };
+    written(store, id, EntryDraft::of_ledger(ended))
 }
 
 /// The run as an entry about it leaves it.

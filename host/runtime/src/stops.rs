@@ -5,7 +5,7 @@
 
 use ambit_core::error::{Code, Refusal};
 use ambit_core::ledger::EntryDraft;
-use ambit_core::ledger::body::{StopLifted, StopSet};
+use ambit_core::ledger::body::{OperatorShown, StopLifted, StopSet};
 use ambit_core::stop::{self, Kind, Stop};
 use serde::{Deserialize, Serialize};
 
@@ -81,11 +81,11 @@ impl From<&Running> for Runs {
 }
 
 /// Puts a stop into force. When it returns, the stop is on the ledger, whatever it covers is told to end, and nothing begins that it
-/// forbids. One that is in force stays as it is.
+/// forbids. One that is in force stays as it is. `by` is who, where that was an operator over HTTP.
 ///
 /// # Errors
 /// [`Code::Arguments`] without a reason; where the ledger takes no entry.
-pub fn set(store: &Store, stop: &Stop, reason: &str) -> Result<Done, OpenError> {
+pub fn set(store: &Store, stop: &Stop, reason: &str, by: Option<&OperatorShown>) -> Result<Done, OpenError> {
     let reason = stop::reason(reason)?;
     if let Some(known) = in_force(store, stop)? {
         return Ok(done(&known, true, Vec::new()));
@@ -96,6 +96,7 @@ pub fn set(store: &Store, stop: &Stop, reason: &str) -> Result<Done, OpenError> 
     let running = store.board().running();
     let committed = store.commit(Batch {
         entries: vec![EntryDraft::of_ledger(StopSet {
+            by: by.cloned(),
             id: id.clone(),
             kind: stop.kind,
             reason: reason.commitment(),
@@ -104,11 +105,14 @@ pub fn set(store: &Store, stop: &Stop, reason: &str) -> Result<Done, OpenError> 
         payloads: vec![reason],
         ..Batch::default()
     });
-    let committed = match (committed, in_force(store, stop)?) {
-        (Ok(committed), _) => committed,
-        // Somebody else was quicker.
-        (Err(StoreError::Batch { .. }), Some(known)) => return Ok(done(&known, true, Vec::new())),
-        (Err(error), _) => return Err(error.into()),
+    let committed = match committed {
+        Ok(committed) => committed,
+        Err(error @ StoreError::Batch { .. }) => {
+            // Somebody else was quicker.
+            let known = in_force(store, stop)?.ok_or(error)?;
+            return Ok(done(&known, true, Vec::new()));
+        }
+        Err(error) => return Err(error.into()),
     };
     let ended = running.iter().filter(|running| stop.forbids_call(running.subject()));
     let known = InForce {
@@ -123,11 +127,11 @@ pub fn set(store: &Store, stop: &Stop, reason: &str) -> Result<Done, OpenError> 
     ))
 }
 
-/// Lifts a stop that is in force. Calls that it ended do not come back.
+/// Lifts a stop that is in force. Calls that it ended do not come back. `by` is who, where that was an operator over HTTP.
 ///
 /// # Errors
 /// [`Code::Arguments`] where it is not in force, with what is; where the ledger takes no entry.
-pub fn lift(store: &Store, stop: &Stop, reason: Option<&str>) -> Result<Done, OpenError> {
+pub fn lift(store: &Store, stop: &Stop, reason: Option<&str>, by: Option<&OperatorShown>) -> Result<Done, OpenError> {
     let reason = reason.map(stop::reason).transpose()?;
     let Some(known) = in_force(store, stop)? else {
         return Err(not_in_force(&store.reader()?, stop)?.into());
@@ -138,6 +142,7 @@ pub fn lift(store: &Store, stop: &Stop, reason: Option<&str>) -> Result<Done, Op
         .transpose()?;
     let committed = store.commit(Batch {
         entries: vec![EntryDraft::of_ledger(StopLifted {
+            by: by.cloned(),
             id: known.id.clone(),
             kind: stop.kind,
             reason: reason.as_ref().map(Payload::commitment),
@@ -213,7 +218,7 @@ impl Host {
     /// # Errors
     /// As [`set`].
     pub fn stop(&self, stop: &Stop, reason: &str) -> Result<Done, OpenError> {
-        set(&self.shared.store, stop, reason)
+        set(&self.shared.store, stop, reason, None)
     }
 
     /// Lifts a stop: [`lift`].
@@ -221,6 +226,6 @@ impl Host {
     /// # Errors
     /// As [`lift`].
     pub fn lift(&self, stop: &Stop, reason: Option<&str>) -> Result<Done, OpenError> {
-        lift(&self.shared.store, stop, reason)
+        lift(&self.shared.store, stop, reason, None)
     }
 }

@@ -155,10 +155,14 @@ fn source(port: u16) -> (String, String) {
     (world, module)
 }
 
+#[path = "tests_api.rs"]
+mod api;
 #[path = "tests_api_keys.rs"]
 mod api_keys;
 #[path = "tests_cancel.rs"]
 mod cancel;
+#[path = "tests_credentials.rs"]
+mod credentials;
 #[path = "tests_doubts.rs"]
 mod doubts;
 #[path = "tests_edits.rs"]
@@ -171,6 +175,8 @@ mod flow;
 mod guests;
 #[path = "tests_holds.rs"]
 mod holds;
+#[path = "tests_later.rs"]
+mod later;
 #[path = "tests_metrics.rs"]
 mod metrics;
 #[path = "tests_objects.rs"]
@@ -181,6 +187,8 @@ mod operators;
 mod random;
 #[path = "tests_recovery.rs"]
 mod recovery;
+#[path = "tests_reload.rs"]
+mod reload;
 #[path = "tests_replay.rs"]
 mod replayed;
 #[path = "tests_rollback.rs"]
@@ -189,6 +197,8 @@ mod rollback;
 mod runs;
 #[path = "tests_stops.rs"]
 mod stops;
+#[path = "tests_suspend.rs"]
+mod suspend;
 #[path = "tests_whatif.rs"]
 mod whatif;
 

@@ -3,11 +3,14 @@
 use std::time::Instant;
 
 use ambit_core::ledger::Principal;
-use ambit_core::ledger::body::{Doubt, End, Outcome as EffectOutcome, Stage};
+use ambit_core::ledger::body::{Doubt, End, Outcome as EffectOutcome, ShownBy, Stage};
 use ambit_core::ledger::story::{EffectStory, Opening};
+use ambit_core::scope::Tier;
 
 use super::*;
+use crate::api_keys::random_key;
 use crate::cancel::Cancel;
+use crate::ids::CallId;
 use crate::offers::Owner;
 use crate::replay::By;
 
@@ -44,10 +47,17 @@ fn taken_back(host: &Host, function: &str, under_way: impl Fn() -> bool) -> (Ans
     })
 }
 
-/// The best of a few: a machine that is busy with something else says nothing about this one.
+/// The best of many, in not too long a time: a machine that is busy with something else says nothing about this one.
 fn at_once(mut measure: impl FnMut() -> Duration) {
-    let took: Vec<Duration> = (0..8).map(|_| measure()).take_while(|took| *took >= AT_ONCE).collect();
-    assert!(took.len() < 8, "{took:?}");
+    let began = Instant::now();
+    let mut took = Vec::new();
+    while began.elapsed() < Duration::from_secs(15) {
+        took.push(measure());
+        if took.last().is_some_and(|took| *took < AT_ONCE) {
+            return;
+        }
+    }
+    panic!("{took:?}");
 }
 
 #[test]
@@ -181,11 +191,33 @@ fn what_a_key_leaves_out_is_not_offered() {
     );
 }
 
+/// What can change things is nothing for a key that can only read.
+#[test]
+fn functions_above_a_key_s_tier_are_not_offered() {
+    let folder = tempfile::tempdir().unwrap();
+    home(folder.path(), &Service::start(), "");
+    let host = open(folder.path()).unwrap();
+    let offered = |max_tier| {
+        let mut offers = host.offers("assistant", Some("ada"), Mode::Execute, None).unwrap();
+        let narrowing = Narrowing {
+            max_tier,
+            ..Narrowing::default()
+        };
+        offers.iter_mut().for_each(|offer| offer.narrow(&narrowing));
+        offers.iter().filter(|offer| offer.permitted).count()
+    };
+    // None of them says that it only reads.
+    assert_eq!((offered(Some(Tier::Read)), offered(Some(Tier::Draft))), (0, 0));
+    assert_eq!(offered(Some(Tier::Commit)), offered(None));
+    assert!(offered(None) > 1);
+}
+
 fn owner(principal: &Principal) -> Owner<'_> {
     static WHOLE: std::sync::LazyLock<Narrowing> = std::sync::LazyLock::new(Narrowing::default);
     Owner {
         principal,
         narrowing: &WHOLE,
+        by: None,
     }
 }
 
@@ -205,6 +237,7 @@ fn calls_of_functions_that_a_key_leaves_out_are_not_there() {
         let owner = Owner {
             principal: &principal,
             narrowing: &narrowing,
+            by: None,
         };
         host.own_call(answer.call.as_str(), owner).unwrap().is_some()
     };
@@ -220,6 +253,57 @@ fn calls_of_functions_that_a_key_leaves_out_are_not_there() {
     assert!(kept(&[&format!("{}/*", accepted.asked.tool)]));
     assert!(!kept(&["other/*"]));
     assert!(!kept(&[]));
+}
+
+/// A key for less than its agent may do is not shown what was read by way of what it leaves out.
+#[test]
+fn what_calls_came_to_that_reached_further_is_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    home(folder.path(), &Service::start(), "");
+    let host = open(folder.path()).unwrap();
+    let principal = host.principal("assistant", Some("ada")).unwrap();
+    let names = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+    let over = |connections: &[&str]| Narrowing {
+        connections: names(connections),
+        ..Narrowing::default()
+    };
+    let up_to = |tier| Narrowing {
+        max_tier: Some(tier),
+        ..Narrowing::default()
+    };
+    let made = |narrowing: &Narrowing, key: Option<&str>| {
+        let asked = CallRequest {
+            narrowing: narrowing.clone(),
+            ..request("get")
+        };
+        let by = key.map(|key| ShownBy::Key(key.to_owned()));
+        let mut asking = host.ask(asked).unwrap();
+        // Whether there is such a key is looked at elsewhere.
+        let decided = host.decide(&asking).unwrap_or_else(|_| panic!("permitted"));
+        asking.by = by;
+        let accepted = host.accept(asking, decided).unwrap().unwrap_or_else(|_| panic!("room"));
+        host.run(accepted).unwrap().call
+    };
+    let sees = |narrowing: &Narrowing, key: Option<&str>, call: &CallId| {
+        let by = key.map(|key| ShownBy::Key(key.to_owned()));
+        let owner = Owner {
+            principal: &principal,
+            narrowing,
+            by: by.as_ref(),
+        };
+        host.own_call(call.as_str(), owner).unwrap().is_some()
+    };
+    let (whole, narrow) = (made(&Narrowing::default(), None), made(&over(&["things"]), None));
+    assert!(sees(&Narrowing::default(), None, &whole) && sees(&Narrowing::default(), None, &narrow));
+    for key in [over(&[]), over(&["other"]), over(&["things"]), up_to(Tier::Read)] {
+        assert!(!sees(&key, None, &whole), "{key:?}");
+    }
+    let (one, two) = (random_key().unwrap().shown.id, random_key().unwrap().shown.id);
+    assert!(sees(&over(&["things", "other"]), None, &narrow) && !sees(&over(&["other"]), None, &narrow));
+    let read = made(&up_to(Tier::Read), Some(&one));
+    assert!(sees(&up_to(Tier::Draft), None, &read) && !sees(&over(&["things"]), None, &read));
+    // What was called with a key can be looked at with it.
+    assert!(sees(&over(&["things"]), Some(&one), &read) && !sees(&over(&["things"]), Some(&two), &read));
 }
 
 #[test]
@@ -247,6 +331,7 @@ fn a_caller_sees_its_own_calls_and_no_others() {
     }
     // The entry that its receipt proves.
     let end = host.end_entry(call).unwrap();
+    assert_eq!(answer.end, Some(end));
     assert_eq!(end.index, story.finished.unwrap().stamp.index());
     let entry = host.reader().unwrap().entry(end.index).unwrap();
     assert_eq!(end.digest, ambit_core::digest::Digest::of(entry.bytes()));

@@ -430,7 +430,13 @@ fn who_is_revoked_while_a_doubt_waits_for_its_turn_does_not_count() {
     let folder = tempfile::tempdir().unwrap();
     let service = Scripted::start([]);
     let call = approved_and_unseen(folder.path(), &service);
-    say(folder.path(), "rate = { per = \"second\", most = 1 }", "", "");
+    // Every three seconds one: long enough for a busy machine to revoke in.
+    say(
+        folder.path(),
+        "rate = { per = \"minute\", most = 20, burst = 1 }",
+        "",
+        "",
+    );
     let host = open(folder.path()).unwrap();
     host.call(request("get")).unwrap();
     let sent = service.requests();

@@ -536,15 +536,24 @@ fn a_call_that_goes_on_and_asks_for_something_else_is_stopped() {
     let first = held(&answer);
     approve(&host, &first, "sam").unwrap();
     drop(host);
-    let mut host = open(folder.path()).unwrap();
-    host._operators = None;
+    let Host {
+        operators,
+        live,
+        shared,
+    } = open(folder.path()).unwrap();
+    drop(operators);
     // Of the same name and digest, as if its engine were not deterministic.
-    let shared = Arc::get_mut(&mut host.shared).unwrap();
+    let mut shared = Arc::into_inner(shared).unwrap();
     let other = shared
         .sandbox
         .load(&paying(service.port, &BODY.replace("9000", "9001")))
         .unwrap();
     shared.tools.get_mut("things").unwrap().loaded = other;
+    let host = Host {
+        operators: None,
+        live,
+        shared: Arc::new(shared),
+    };
     // An edit of it changes nothing.
     assert!(refused(edit(&host, &first, "rita", &amount(4000))).contains("effect 2 is not as recorded"));
     let ended = host.resume(answer.call.as_str(), None).unwrap();

@@ -44,16 +44,19 @@ pub(super) fn held(answer: &Answer) -> crate::call::Held {
     }
 }
 
-pub(super) fn vote(held: &crate::call::Held, person: &str, verdict: Verdict) -> String {
-    let vote = Vote {
+fn vote_of(held: &crate::call::Held, person: &str, verdict: Verdict) -> Vote {
+    Vote {
         person: person.to_owned(),
         hold: held.hold,
         verdict,
         group: "reviewer".to_owned(),
         expires_ms: held.expires_ms,
         in_stead_of: None,
-    };
-    vote.sign(&key(person)).unwrap()
+    }
+}
+
+pub(super) fn vote(held: &crate::call::Held, person: &str, verdict: Verdict) -> String {
+    vote_of(held, person, verdict).sign(&key(person)).unwrap()
 }
 
 pub(super) fn approve(host: &Host, held: &crate::call::Held, person: &str) -> Result<Standing, ApprovalError> {
@@ -327,6 +330,8 @@ fn a_removed_tool_ends_nothing_that_waits() {
     };
     assert_eq!(left.code, Code::Tool);
     assert!(left.advice.unwrap().contains("ambit tools add things"));
+    assert!(host.resume(answer.call.as_str(), None).is_err());
+    assert_eq!(uncounted(&host), ["tool-removed"], "on the ledger, once");
     let waiting = host.reader().unwrap().holds(None, 9).unwrap();
     assert_eq!(waiting.len(), 2);
     // Nothing is lost with one that was rejected.
@@ -388,7 +393,7 @@ fn nothing_waits_in_a_dry_run() {
 }
 
 /// What `person` says about `delegate`, in force for an hour from now, or taken back.
-fn delegate(folder: &Path, person: &str, delegate: &str, takes_back: bool) -> Result<Delegation, OpenError> {
+pub(super) fn delegate(folder: &Path, person: &str, delegate: &str, takes_back: bool) -> Result<Delegation, OpenError> {
     let made_ms = u64::try_from(crate::host::now_ms()).unwrap();
     let said = Delegation {
         ledger: Reader::open(folder).unwrap().origin().unwrap(),
@@ -401,7 +406,7 @@ fn delegate(folder: &Path, person: &str, delegate: &str, takes_back: bool) -> Re
     home::delegate(folder, &said.sign(&key(person)).unwrap())
 }
 
-fn in_stead_of(held: &crate::call::Held, member: &str, person: &str) -> String {
+pub(super) fn in_stead_of(held: &crate::call::Held, member: &str, person: &str) -> String {
     let vote = Vote {
         person: person.to_owned(),
         hold: held.hold,
@@ -639,34 +644,111 @@ fn a_broken_glass_passes_no_cap_that_people_could_pass() {
     assert_eq!(service.requests(), 2);
 }
 
+/// Has the service take a request every three seconds.
+fn rate(folder: &Path) {
+    let path = folder.join("ambit.toml");
+    let rated = std::fs::read_to_string(&path).unwrap().replace(
+        "allow_private = true\n",
+        "allow_private = true\nrate = { per = \"minute\", most = 20, burst = 1 }\n",
+    );
+    std::fs::write(path, rated).unwrap();
+}
+
+/// A host of which an effect is held, and a service that takes a request every three seconds and has just had one.
+fn held_and_its_turn_is_later(folder: &Path, service: &Service, policy: &str) -> (Host, Answer) {
+    drop(reviewed(folder, service, policy, ""));
+    rate(folder);
+    let host = open(folder).unwrap();
+    let answer = host.call(request("post")).unwrap();
+    host.call(request("get")).unwrap();
+    (host, answer)
+}
+
+/// Revokes somebody's key a moment later, from beside the host.
+fn revoked_soon(folder: &Path, name: &'static str) -> thread::JoinHandle<()> {
+    let home = folder.to_owned();
+    thread::spawn(move || {
+        thread::sleep(Duration::from_millis(200));
+        let revoke = crate::operators::Request::Revoke { name: name.to_owned() };
+        crate::operators::act(&home, &revoke).unwrap();
+    })
+}
+
+/// A no stands until the effect has its intent, also where its call goes on already.
+#[test]
+fn a_no_stops_an_approved_effect_that_waits_for_its_turn() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    let (host, answer) = held_and_its_turn_is_later(folder.path(), &service, ONE);
+    let hold = held(&answer);
+    assert_eq!(approve(&host, &hold, "rita").unwrap(), Standing::Approved);
+    thread::scope(|scope| {
+        let going_on = scope.spawn(|| host.resume(answer.call.as_str(), None).unwrap());
+        thread::sleep(Duration::from_millis(200));
+        // What is no vote of anybody's stops nothing.
+        let no = vote(&hold, "sam", Verdict::Reject);
+        let forged = no.replace("sam", "sim");
+        assert!(host.vote(&forged, None).is_err());
+        let standing = host.vote(&no, Some("not this month")).unwrap().1;
+        assert_eq!(standing, Standing::Rejected { by: "sam".to_owned() });
+        let waits = going_on.join().unwrap();
+        assert!(matches!(waits.outcome, Outcome::Held(_)), "{waits:?}");
+        assert_eq!(waits.refused_effects[0].code, Code::Held);
+    });
+    let ended = host.resume(answer.call.as_str(), None).unwrap();
+    assert_eq!(ended.refused_effects[0].code, Code::Approval, "{ended:?}");
+    assert_eq!(service.requests(), 1, "the read alone");
+    drop(host);
+    in_order(folder.path(), answer.call.as_str());
+}
+
 /// An approved effect waits for its turn under a rate, and meanwhile its approver's key is revoked.
 #[test]
 fn who_is_revoked_while_an_effect_waits_for_its_turn_does_not_count() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start();
-    drop(reviewed(folder.path(), &service, ONE, ""));
-    let path = folder.path().join("ambit.toml");
-    let rated = std::fs::read_to_string(&path).unwrap().replace(
-        "allow_private = true\n",
-        "allow_private = true\nrate = { per = \"second\", most = 1 }\n",
-    );
-    std::fs::write(path, rated).unwrap();
-    let host = open(folder.path()).unwrap();
-    let answer = host.call(request("post")).unwrap();
+    let (host, answer) = held_and_its_turn_is_later(folder.path(), &service, ONE);
     assert_eq!(approve(&host, &held(&answer), "rita").unwrap(), Standing::Approved);
-    host.call(request("get")).unwrap();
-    let home = folder.path().to_owned();
-    let revoking = thread::spawn(move || {
-        thread::sleep(Duration::from_millis(200));
-        let revoke = crate::operators::Request::Revoke {
-            name: "rita".to_owned(),
-        };
-        crate::operators::act(&home, &revoke).unwrap();
-    });
+    let revoking = revoked_soon(folder.path(), "rita");
     let ended = host.resume(answer.call.as_str(), None).unwrap();
     revoking.join().unwrap();
     assert_eq!(ended.refused_effects[0].code, Code::Approval, "{ended:?}");
     assert_eq!(service.requests(), 1, "the read alone");
+}
+
+/// The hold would have taken either group's word; policy of today takes one's alone.
+#[test]
+fn approvals_that_policy_decided_with_have_to_stand_until_the_intent() {
+    let either = ONE.replace(
+        "{ context.approvals.reviewer >= 1 }",
+        "{ context.approvals.reviewer >= 1 || context.approvals.incident >= 1 }",
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    drop(reviewed(folder.path(), &service, &either, GLASS));
+    home::enrol_person(folder.path(), &key("ivy").verifier().to_string()).unwrap();
+    rate(folder.path());
+    let host = open(folder.path()).unwrap();
+    let answer = host.call(request("post")).unwrap();
+    let hold = held(&answer);
+    let mut ivys = vote_of(&hold, "ivy", Verdict::Approve);
+    ivys.group = "incident".to_owned();
+    assert_eq!(approve(&host, &hold, "rita").unwrap(), Standing::Approved);
+    assert_eq!(
+        say(&host, &ivys.sign(&key("ivy")).unwrap()).unwrap(),
+        Standing::Approved
+    );
+    drop(host);
+    std::fs::write(folder.path().join("policy/main.cedar"), ONE).unwrap();
+    let host = open(folder.path()).unwrap();
+    host.call(request("get")).unwrap();
+    let revoking = revoked_soon(folder.path(), "rita");
+    let ended = host.resume(answer.call.as_str(), None).unwrap();
+    revoking.join().unwrap();
+    assert_eq!(ended.refused_effects[0].code, Code::Approval, "{ended:?}");
+    assert_eq!(service.requests(), 1, "the read alone");
+    drop(host);
+    in_order(folder.path(), answer.call.as_str());
 }
 
 #[test]

@@ -11,18 +11,19 @@ use serde_json::{Value, json};
 
 use super::holds::{ONE, approve, held, in_order, key};
 use super::*;
+use crate::rollback::RollbackOptions;
 use crate::runs::NewRun;
 
 /// What the service has, and how it behaves.
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     things: BTreeMap<String, Value>,
     /// What the version of each thing is; how often it was written.
     versions: BTreeMap<String, u32>,
     /// It says that it did what it did not.
     lies: bool,
     /// The answer to reads, in place of the thing.
-    instead: Option<(u16, String)>,
+    pub(super) instead: Option<(u16, String)>,
     /// What it gives out as a version, in place of a strong one.
     etag: Option<String>,
     /// Changes fail.
@@ -39,7 +40,7 @@ impl State {
     }
 
     /// Somebody else changes a thing.
-    fn put(&mut self, id: &str, thing: Value) {
+    pub(super) fn put(&mut self, id: &str, thing: Value) {
         self.things.insert(id.to_owned(), thing);
         *self.versions.entry(id.to_owned()).or_default() += 1;
     }
@@ -118,13 +119,13 @@ impl State {
 }
 
 /// The service, with its state in reach.
-struct Things {
+pub(super) struct Things {
     service: Service,
-    state: Arc<Mutex<State>>,
+    pub(super) state: Arc<Mutex<State>>,
 }
 
 impl Things {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let state = Arc::new(Mutex::new(State::default()));
         state.lock().put(
             "1",
@@ -136,7 +137,7 @@ impl Things {
     }
 
     /// What arrived, in words: `GET /things/1`.
-    fn seen(&self) -> Vec<String> {
+    pub(super) fn seen(&self) -> Vec<String> {
         let state = self.state.lock();
         state
             .seen
@@ -217,10 +218,10 @@ fn component(port: u16) -> Vec<u8> {
     crate::sandbox::tests::component(&world, &module)
 }
 
-const BY_PATH: &str = r#"read = "things.get", id = "{id}""#;
+pub(super) const BY_PATH: &str = r#"read = "things.get", id = "{id}""#;
 
 /// A home with the tool, where `object` says how what is changed is read, `fresh` how old reads may be, and with `more` beside.
-fn set_up(folder: &Path, things: &Things, policy: &str, object: &str, more: &str) -> Host {
+pub(super) fn set_up(folder: &Path, things: &Things, policy: &str, object: &str, more: &str) -> Host {
     home::init(folder).unwrap();
     std::fs::write(folder.join("policy/main.cedar"), policy).unwrap();
     std::fs::write(folder.join("ambit.toml"), written(things, object, more)).unwrap();
@@ -233,7 +234,7 @@ fn set_up(folder: &Path, things: &Things, policy: &str, object: &str, more: &str
     open(folder).unwrap()
 }
 
-fn written(things: &Things, object: &str, more: &str) -> String {
+pub(super) fn written(things: &Things, object: &str, more: &str) -> String {
     let port = things.service.port;
     format!(
         r#"
@@ -279,7 +280,7 @@ fn ask(function: &str, path: &str, body: &str) -> CallRequest {
     }
 }
 
-fn put(body: &str) -> CallRequest {
+pub(super) fn put(body: &str) -> CallRequest {
     ask("put", "/things/1", body)
 }
 
@@ -991,9 +992,9 @@ fn what_somebody_changed_since_is_not_written_over() {
     let (things, host, call) = written_once(folder.path(), POLICY);
     let theirs = json!({ "id": "1", "email": "theirs@x", "name": "Ann" });
     things.state.lock().put("1", theirs.clone());
-    let plan = host.plan_rollback(&call).unwrap();
+    let plan = host.plan_rollback(&call, &over(false)).unwrap();
     assert!(plan.items[0].inverse.as_ref().unwrap().wrote.is_some());
-    let answer = host.roll_back(&call, false, None).unwrap();
+    let answer = host.roll_back(&call, &over(false), None).unwrap();
     let Outcome::ToolError(told) = &answer.outcome else {
         panic!("{answer:?}")
     };
@@ -1012,14 +1013,14 @@ fn what_somebody_changed_since_is_not_written_over() {
     assert_eq!(thing(&things), theirs);
     // Gone is another change.
     things.state.lock().things.clear();
-    let answer = host.roll_back(&call, false, None).unwrap();
+    let answer = host.roll_back(&call, &over(false), None).unwrap();
     assert!(
         answer.refused_effects[0].message.contains("not there any more"),
         "{answer:?}"
     );
     things.state.lock().put("1", theirs);
     // The operator says so: it is on the ledger.
-    let answer = host.roll_back(&call, true, None).unwrap();
+    let answer = host.roll_back(&call, &over(true), None).unwrap();
     assert!(matches!(answer.outcome, Outcome::Ok(_)), "{answer:?}");
     assert_eq!(thing(&things)["email"], "a@x");
     let story = host.reader().unwrap().story(answer.call.as_str()).unwrap();
@@ -1034,7 +1035,7 @@ fn what_somebody_changed_beside_it_is_left_alone() {
     let (things, host, call) = written_once(folder.path(), POLICY);
     let beside = json!({ "id": "1", "email": "b@x", "name": "Beth" });
     things.state.lock().put("1", beside);
-    let answer = host.roll_back(&call, false, None).unwrap();
+    let answer = host.roll_back(&call, &over(false), None).unwrap();
     assert!(matches!(answer.outcome, Outcome::Ok(_)), "{answer:?}");
     assert_eq!(thing(&things), json!({ "id": "1", "email": "a@x", "name": "Beth" }));
     let story = host.reader().unwrap().story(answer.call.as_str()).unwrap();
@@ -1043,24 +1044,31 @@ fn what_somebody_changed_beside_it_is_left_alone() {
     recovery::in_order(folder.path());
 }
 
+fn over(over_changes: bool) -> RollbackOptions {
+    RollbackOptions {
+        over_changes,
+        ..RollbackOptions::default()
+    }
+}
+
 /// Also what people approved: it is read again when it goes on.
 #[test]
 fn an_approved_writing_back_is_for_what_the_effect_wrote() {
-    for over in [false, true] {
+    for writes_over in [false, true] {
         let folder = tempfile::tempdir().unwrap();
         let (things, host, call) = written_once(folder.path(), POLICY);
         drop(host);
         std::fs::write(folder.path().join("policy/main.cedar"), ONE).unwrap();
         let host = open(folder.path()).unwrap();
-        let answer = host.roll_back(&call, over, None).unwrap();
+        let answer = host.roll_back(&call, &over(writes_over), None).unwrap();
         assert_eq!(approve(&host, &held(&answer), "rita").unwrap(), Standing::Approved);
-        if !over {
+        if !writes_over {
             let theirs = json!({ "id": "1", "email": "theirs@x", "name": "Ann" });
             things.state.lock().put("1", theirs);
         }
         let ended = host.resume(answer.call.as_str(), None).unwrap();
-        assert_eq!(matches!(ended.outcome, Outcome::Ok(_)), over, "{ended:?}");
-        assert_eq!(thing(&things)["email"], if over { "a@x" } else { "theirs@x" });
+        assert_eq!(matches!(ended.outcome, Outcome::Ok(_)), writes_over, "{ended:?}");
+        assert_eq!(thing(&things)["email"], if writes_over { "a@x" } else { "theirs@x" });
         drop(host);
         recovery::in_order(folder.path());
     }

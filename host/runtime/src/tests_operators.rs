@@ -435,13 +435,16 @@ fn a_rollback_is_planned_and_refused_while_a_host_runs() {
         let call = host.call(request("post")).unwrap().call.to_string();
         drop(host);
         let mut at = At::new(folder, runs);
-        let Said::Plan(plan) = at.act(&Request::PlanRollback { call: call.clone() }) else {
+        let Said::Plan(plan) = at.act(&Request::PlanRollback {
+            call: call.clone(),
+            options: crate::rollback::RollbackOptions::default(),
+        }) else {
             panic!("no plan");
         };
         assert_eq!((plan.items.len(), plan.refusal().is_some()), (1, true));
         let answer = at.called(&Request::RollBack {
             call: call.clone(),
-            over_changes: false,
+            options: crate::rollback::RollbackOptions::default(),
         });
         assert_eq!(stopped(&answer).map(|refusal| refusal.code), Some(Code::Undo));
         assert_eq!(service.requests(), 1);
@@ -597,7 +600,8 @@ fn answers_are_told_as_they_are() {
         answers.push(Answer { outcome, ..answer });
     }
     for answer in answers {
-        let said = Said::Called(Box::new(answer));
+        // Where its end stands is for doors of the same process.
+        let said = Said::Called(Box::new(Answer { end: None, ..answer }));
         let text = serde_json::to_string(&said).unwrap();
         assert_eq!(serde_json::from_str::<Said>(&text).unwrap(), said, "{text}");
     }

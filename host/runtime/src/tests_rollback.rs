@@ -12,6 +12,7 @@ use ambit_core::stop;
 
 use super::holds::{approve, held, key, vote};
 use super::*;
+use crate::rollback::RollbackOptions;
 use crate::whatif::{Changed, WhatIf};
 
 /// What deleting is answered with: a status, or nothing.
@@ -154,7 +155,7 @@ fn called(host: &Host, request: CallRequest) -> String {
 }
 
 fn roll_back(host: &Host, call: &str) -> Answer {
-    host.roll_back(call, false, None).unwrap()
+    host.roll_back(call, &RollbackOptions::default(), None).unwrap()
 }
 
 fn code(answer: &Answer) -> Option<Code> {
@@ -222,7 +223,7 @@ fn a_call_is_undone_in_reverse_once() {
     let call = called(&host, pair());
     let mut changed = changes(&host, &call);
     assert_eq!(changed.len(), 2);
-    let plan = host.plan_rollback(&call).unwrap();
+    let plan = host.plan_rollback(&call, &RollbackOptions::default()).unwrap();
     assert_eq!((plan.by(), plan.items.len()), (By::Routes, 2));
     assert!(service.deletes().is_empty(), "a plan does nothing");
     let answer = roll_back(&host, &call);
@@ -299,6 +300,50 @@ fn what_cannot_be_undone_is_told_with_why() {
         "{told}"
     );
     assert_eq!(service.deletes().len(), 1);
+    drop(host);
+    verifies(folder.path());
+}
+
+/// Somebody took the later effect back by hand, so the service has nothing to take back any more.
+#[test]
+fn what_the_operator_leaves_out_holds_nothing_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Kept::start();
+    let host = set(folder.path(), &service, UNDO);
+    let call = called(&host, pair());
+    let plan = host.plan_rollback(&call, &RollbackOptions::default()).unwrap();
+    let [last, first] = [0, 1].map(|nth: usize| plan.items[nth].ordinal);
+    service.will([Some(404)]);
+    let Outcome::ToolError(told) = roll_back(&host, &call).outcome else {
+        panic!("it is not undone");
+    };
+    assert!(
+        told.to_canonical()
+            .contains(&format!("leave it out with --skip {last}")),
+        "{told:?}"
+    );
+    let skipping = |skip: &[u32]| RollbackOptions {
+        skip: skip.iter().copied().collect(),
+        ..RollbackOptions::default()
+    };
+    for wrong in [last + 1, 0] {
+        let why = host.plan_rollback(&call, &skipping(&[wrong])).unwrap_err();
+        assert!(why.to_string().contains("is not one that would be undone"), "{why}");
+        let answer = host.roll_back(&call, &skipping(&[wrong]), None).unwrap();
+        assert_eq!(code(&answer), Some(Code::Arguments));
+    }
+    let answer = host.roll_back(&call, &skipping(&[first, last]), None).unwrap();
+    assert_eq!(code(&answer), Some(Code::Undo), "nothing is left to do");
+    assert_eq!(service.deletes().len(), 1);
+    let answer = host.roll_back(&call, &skipping(&[last]), None).unwrap();
+    let Outcome::ToolError(told) = &answer.outcome else {
+        panic!("{answer:?}")
+    };
+    assert!(told.to_canonical().contains("left as it is"), "{told:?}");
+    assert_eq!(undid(&host, &answer).len(), 1);
+    assert_eq!(service.deletes().len(), 2);
+    let story = host.reader().unwrap().story(answer.call.as_str()).unwrap();
+    assert_eq!(story.undoes().unwrap().skip, [last]);
     drop(host);
     verifies(folder.path());
 }
@@ -565,7 +610,7 @@ fn a_rollback_goes_on_from_wherever_the_host_ended() {
             ..HostOptions::default()
         };
         let failing = Host::open(Config::load(folder.path()).unwrap(), options);
-        let whole = failing.is_ok_and(|host| host.roll_back(&call, false, None).is_ok());
+        let whole = failing.is_ok_and(|host| host.roll_back(&call, &RollbackOptions::default(), None).is_ok());
         let host = open(folder.path()).unwrap();
         if !whole {
             ended += 1;
@@ -611,7 +656,7 @@ fn no_guest_goes_on_with_a_rollback_that_was_interrupted() {
             ..HostOptions::default()
         };
         let host = Host::open(Config::load(folder.path()).unwrap(), options).ok()?;
-        host.roll_back(&call, false, None).err()?;
+        host.roll_back(&call, &RollbackOptions::default(), None).err()?;
         drop(host);
         let host = open(folder.path()).unwrap();
         let unended = host.unended().unwrap();

@@ -98,6 +98,18 @@ impl<'r> Record<'r> {
         }
     }
 
+    /// Some of what is stored beside the ledger, with what entries say of it.
+    pub(crate) fn of_values(
+        reader: &'r Reader,
+        call: &'r str,
+        commitments: impl IntoIterator<Item = (String, Digest)>,
+    ) -> Self {
+        Self {
+            from: Kept::Ledger(reader, call),
+            commitments: commitments.into_iter().collect(),
+        }
+    }
+
     /// What came in a bundle.
     pub(crate) fn of_bundle(opened: &'r Opened) -> Self {
         Self {
@@ -382,16 +394,18 @@ impl Transcript {
     }
 }
 
-/// Whether the host ended in it, and nobody answered it since: the guest asked again.
+/// Whether the host ended in it, and nobody answered it since: the guest asks again.
 fn unanswered(effect: &EffectStory) -> bool {
     let EffectStory::Intended { outcome, resolved, .. } = effect else {
         return false;
     };
     let told = outcome.as_ref().and_then(|outcome| outcome.what.answer);
     let found = resolved.as_ref().and_then(|resolved| resolved.what.answer);
-    let ended = outcome
-        .as_ref()
-        .is_some_and(|outcome| outcome.what.outcome == Outcome::InDoubt(Doubt::Restart));
+    let ended = outcome.as_ref().is_some_and(|outcome| match &outcome.what.outcome {
+        Outcome::InDoubt(doubt) => *doubt == Doubt::Restart,
+        Outcome::NotSent(refused) => refused.code == Code::Suspended,
+        Outcome::Answered(_) => false,
+    });
     ended && told.or(found).is_none()
 }
 

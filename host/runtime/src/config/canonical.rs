@@ -1,5 +1,7 @@
 //! One text for each meaning of a configuration, for its digest: comments, layout and the order of keys don't count.
 
+use std::collections::BTreeMap;
+
 use ambit_core::digest::Digest;
 use toml::de::{DeArray, DeTable, DeValue};
 
@@ -12,6 +14,30 @@ pub(super) fn digest(document: &DeTable<'_>, named: &[Digest], defaults: &str) -
     let mut parts = vec![text.as_bytes(), defaults.as_bytes()];
     parts.extend(named.iter().map(|digest| digest.as_bytes().as_slice()));
     Digest::domain("ambit/config/v1", &parts)
+}
+
+/// The digests of a file's parts: of each `[section]`, or, where a section has named parts alone, of each of these.
+pub(super) fn sections(document: &DeTable<'_>) -> BTreeMap<String, Digest> {
+    let of = |item: &DeValue<'_>| {
+        let mut text = String::new();
+        value(item, &mut text);
+        Digest::domain("ambit/config-section/v1", &[text.as_bytes()])
+    };
+    let mut sections = BTreeMap::new();
+    for (key, item) in document {
+        let name = key.get_ref();
+        let parts = match item.get_ref() {
+            DeValue::Table(inner) if inner.values().all(|part| matches!(part.get_ref(), DeValue::Table(_))) => inner,
+            other => {
+                sections.insert(name.to_string(), of(other));
+                continue;
+            }
+        };
+        for (part, item) in parts {
+            sections.insert(format!("{name}.{}", part.get_ref()), of(item.get_ref()));
+        }
+    }
+    sections
 }
 
 /// As JSON. Tables are sorted already; strings cannot be mistaken for other values.

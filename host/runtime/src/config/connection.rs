@@ -7,27 +7,28 @@ use ambit_core::digest::Digest;
 use ambit_core::effect::{Origin, Scheme};
 use ambit_core::flow::{BreakerRule, BreakerSpec, Rate, RateSpec};
 use ambit_core::guard;
-use http::HeaderName;
 use serde::de::DeserializeOwned;
-use toml::Spanned;
 use toml::de::DeValue;
 
+use super::credential::{Credential, Near, credential, source};
 use super::reader::{Located, Table};
 use super::routes;
 use crate::gate::resolve::Endpoint;
-use crate::gate::{Authorities, Base, Presented, Upstream, UpstreamParts, check_base, is_framing, is_hosts_own};
+use crate::gate::{Authorities, Base, Upstream, UpstreamParts, check_base, is_framing, is_hosts_own};
 use crate::secret::{Ambient, Source};
 
 /// How a connection's service is reached. Names where its secrets are; holds none.
 #[derive(Clone, Debug)]
 pub(super) struct Way {
     pub(super) name: String,
+    /// What paths of files start from.
+    home: PathBuf,
     pub(super) origin: Origin,
     connect_to: Option<Endpoint>,
     authorities: Authorities,
     allow_private: bool,
     base: BaseText,
-    credential: Option<(Presented, Source)>,
+    pub(super) credential: Option<Credential>,
     /// Of the file named by `ca`.
     pub(super) ca_digest: Option<Digest>,
     /// Of all that decides where requests go and in whose name, the values of secrets excepted: of these, where they are read.
@@ -67,7 +68,12 @@ impl Way {
         };
         let credential = match &self.credential {
             None => None,
-            Some((presented, source)) => Some((presented.clone(), read(source, &self.credential_place, "credential")?)),
+            Some(credential) => Some(credential.open(&self.name, &self.home, ambient).map_err(|why| {
+                (
+                    self.credential_place.clone(),
+                    format!("the credential of connection `{}`: {why}", self.name),
+                )
+            })?),
         };
         Upstream::new(UpstreamParts {
             name: self.name.clone(),
@@ -91,26 +97,26 @@ impl Way {
         self.is_credentials(name) || is_hosts_own(name)
     }
 
+    /// Whether tokens are asked for, so that its routes have scopes.
+    pub(super) fn takes_scopes(&self) -> bool {
+        self.credential.as_ref().is_some_and(Credential::is_minted)
+    }
+
     /// Whether an idempotency key cannot stand in a header.
     pub(super) fn cannot_hold_key(&self, name: &str) -> bool {
         self.is_credentials(name) || is_framing(name)
     }
 
     fn is_credentials(&self, name: &str) -> bool {
-        let own = match &self.credential {
-            Some((Presented::Header(own), _)) => own.as_str(),
-            Some((Presented::Bearer | Presented::Basic(_), _)) => "authorization",
-            Some((Presented::Query(_), _)) | None => return false,
-        };
-        own.eq_ignore_ascii_case(name)
+        let name = name.to_ascii_lowercase();
+        self.credential
+            .as_ref()
+            .is_some_and(|credential| credential.sets(&name))
     }
 
     /// The query parameter that the credential stands in, if it stands in one.
     pub(super) fn query_name(&self) -> Option<&str> {
-        match &self.credential {
-            Some((Presented::Query(name), _)) => Some(name),
-            _ => None,
-        }
+        self.credential.as_ref().and_then(Credential::query_name)
     }
 }
 
@@ -121,7 +127,14 @@ pub(super) fn way(name: &Located<String>, table: &Table<'_>, home: &Path, ambien
     let (authorities, ca_digest) = authorities(table, home, ambient);
     let allow_private = table.bool("allow_private").unwrap_or_default();
     let base = base(table, home);
-    let credential = credential(table, home);
+    let near = Near {
+        origin: origin.clone(),
+        connect_to: connect_to.clone(),
+        authorities: authorities.clone(),
+        ca_digest,
+        allow_private,
+    };
+    let credential = credential(&name.value, table, home, ambient, &near);
     let rate = checked(table, "rate", RateSpec::check);
     let breaker = checked(table, "breaker", BreakerSpec::check);
     if let Some(origin) = &origin
@@ -138,13 +151,12 @@ pub(super) fn way(name: &Located<String>, table: &Table<'_>, home: &Path, ambien
         ("base", Some(base.told(home))),
         (
             "credential",
-            credential
-                .as_ref()
-                .map(|(shown, from)| format!("{} {}", as_text(shown), place(from, home))),
+            credential.as_ref().map(|credential| credential.told(home)),
         ),
     ]);
     Some(Way {
         name: name.value.clone(),
+        home: home.to_owned(),
         origin,
         connect_to,
         authorities,
@@ -181,7 +193,7 @@ impl BaseText {
 }
 
 /// Where a secret is read from. A home that moved reads its own files as before.
-fn place(source: &Source, home: &Path) -> String {
+pub(super) fn place(source: &Source, home: &Path) -> String {
     match source {
         Source::Env(name) => format!("env {name}"),
         Source::File(path) => format!("file {}", path.strip_prefix(home).unwrap_or(path).display()),
@@ -189,17 +201,8 @@ fn place(source: &Source, home: &Path) -> String {
     }
 }
 
-fn as_text(presented: &Presented) -> String {
-    match presented {
-        Presented::Bearer => "bearer".to_owned(),
-        Presented::Header(name) => format!("header {name}"),
-        Presented::Basic(user) => format!("basic {user}"),
-        Presented::Query(name) => format!("query {name}"),
-    }
-}
-
 /// A small table of a connection, as routes have it too.
-fn checked<S: DeserializeOwned, T>(
+pub(super) fn checked<S: DeserializeOwned, T>(
     table: &Table<'_>,
     key: &str,
     check: impl FnOnce(&S) -> Result<T, String>,
@@ -304,123 +307,4 @@ fn base(table: &Table<'_>, home: &Path) -> BaseText {
             BaseText::Plain(text.map(|text| text.value).unwrap_or_default())
         }
     }
-}
-
-const CREDENTIAL_HELP: &str = "say where to read it and how to show it: { env = \"API_KEY\", as = \"bearer\" }";
-
-fn credential(table: &Table<'_>, home: &Path) -> Option<(Presented, Source)> {
-    let value = table.value("credential")?;
-    if !matches!(value.get_ref(), DeValue::Table(_)) {
-        // Most likely the secret itself: it must not be shown.
-        table.source().cover(value.span());
-        let message = format!("`credential` of {} is not the secret itself", table.what());
-        table
-            .source()
-            .problem(value.span(), message, "expected a table", Some(CREDENTIAL_HELP.into()));
-        return None;
-    }
-    let inner = table.table("credential", format!("the credential of {}", table.what()))?;
-    let source = source(&inner, home);
-    let presented = presented(&inner);
-    inner.done();
-    Some((presented?, source?))
-}
-
-/// `env`, `file` or `command`: exactly one.
-fn source(table: &Table<'_>, home: &Path) -> Option<Source> {
-    let env = table.string("env").map(|name| Source::Env(name.value));
-    let file = table
-        .string("file")
-        .map(|path| Source::File(home.join(PathBuf::from(path.value))));
-    let command = table
-        .strings("command")
-        .map(|words| Source::Command(words.into_iter().map(|word| word.value).collect()));
-    if matches!(&command, Some(Source::Command(words)) if words.is_empty()) {
-        let message = format!("`command` of {} names no program", table.what());
-        table
-            .source()
-            .problem(table.key_span("command"), message, "empty", None);
-    }
-    let mut named = [env, file, command].into_iter().flatten();
-    match (named.next(), named.next()) {
-        (Some(source), None) => Some(source),
-        (None, _) => {
-            if !["env", "file", "command"].into_iter().any(|key| table.has(key)) {
-                table.missing(
-                    "env",
-                    "one of: env = \"NAME\", file = \"path\", command = [\"program\", \"argument\"]",
-                );
-            }
-            None
-        }
-        (Some(_), Some(_)) => {
-            let message = format!("{} is read from two places", table.what());
-            table
-                .source()
-                .problem(table.span(), message, "one of these is enough", None);
-            None
-        }
-    }
-}
-
-const AS_HELP: &str = "\"bearer\", { header = \"X-Api-Key\" }, { basic = \"user name\" } or { query = \"parameter\" }";
-
-fn presented(table: &Table<'_>) -> Option<Presented> {
-    let Some(value) = table.value("as") else {
-        table.missing("as", &format!("how the service wants to see it: {AS_HELP}"));
-        return None;
-    };
-    match value.get_ref() {
-        DeValue::String(word) if word == "bearer" => Some(Presented::Bearer),
-        DeValue::Table(_) => {
-            let inner = table.table("as", "`as`")?;
-            let presented = presented_in(&inner, value);
-            inner.done();
-            presented
-        }
-        _ => {
-            wrong_as(table, value);
-            None
-        }
-    }
-}
-
-fn presented_in(table: &Table<'_>, value: &Spanned<DeValue<'_>>) -> Option<Presented> {
-    let header = table.string("header");
-    let basic = table.string("basic").map(|user| Presented::Basic(user.value));
-    let query = table.string("query").map(|name| Presented::Query(name.value));
-    let header = header.and_then(|name| {
-        let parsed = HeaderName::from_bytes(name.value.as_bytes()).ok();
-        let usable = parsed.filter(|name| !is_framing(name.as_str()));
-        if usable.is_none() {
-            let message = format!("`{}` cannot be a credential's header", name.value.escape_debug());
-            table
-                .source()
-                .problem(name.span, message, "not a header that can be set", None);
-        }
-        usable.map(Presented::Header)
-    });
-    let mut named = [header, basic, query].into_iter().flatten();
-    let first = named.next();
-    if named.next().is_some() || (first.is_none() && !table.has("header")) {
-        wrong_as(table, value);
-        return None;
-    }
-    if let Some(Presented::Basic(user)) = &first
-        && user.contains([':', '\r', '\n'])
-    {
-        let message = "a user name of Basic authentication has no colon and no line end";
-        table.source().problem(value.span(), message, "not a user name", None);
-    }
-    first
-}
-
-fn wrong_as(table: &Table<'_>, value: &Spanned<DeValue<'_>>) {
-    let help = format!("one of: {AS_HELP}");
-    table.source().problem(
-        value.span(),
-        "`as` does not say how the credential is shown",
-        "not known",
-        Some(help),
-    );
 }

@@ -6,6 +6,7 @@
 mod budgets;
 mod canonical;
 mod connection;
+mod credential;
 mod limits;
 pub mod lock;
 mod reader;
@@ -28,12 +29,14 @@ use ambit_core::flow::{BreakerRule, Rate};
 use ambit_core::grant::Limits;
 use ambit_core::guard;
 use ambit_core::identity::AgentSpec;
+use ambit_core::json::Json;
 use ambit_core::money::{Budget, Currency};
 use ambit_core::policy::EntityKind;
 use ambit_core::route::Connection;
 use toml::de::DeTable;
 
 use self::connection::Way;
+use self::credential::Credential;
 use self::lock::Lock;
 use self::reader::{Located, Source, Table};
 use crate::gate::Upstream;
@@ -42,7 +45,7 @@ use crate::secret::{Ambient, Process};
 pub(crate) use self::limits::out_of_range as limit_out_of_range;
 pub use self::reader::nearest;
 pub use self::sections::{LedgerConfig, days};
-pub use self::server::{IssuerConfig, KeysAt, ServerConfig};
+pub use self::server::{DRAIN_S, IssuerConfig, KeysAt, OperatorsConfig, ServerConfig};
 pub use self::template::TEMPLATE;
 
 /// The configuration's name in a home.
@@ -54,6 +57,7 @@ pub struct Config {
     home: PathBuf,
     shown: Arc<str>,
     digest: Digest,
+    sections: BTreeMap<String, Digest>,
     connections: BTreeMap<String, Connected>,
     tools: BTreeMap<String, ToolConfig>,
     agents: BTreeMap<String, AgentSpec>,
@@ -136,6 +140,15 @@ impl Config {
         self.digest
     }
 
+    /// The parts of the file that say something else here than in `older`, as they stand in it: `limits`, `connection.stripe`.
+    pub fn changed_since(&self, older: &Config) -> Vec<String> {
+        let names: BTreeSet<&String> = self.sections.keys().chain(older.sections.keys()).collect();
+        let changed = names
+            .into_iter()
+            .filter(|name| self.sections.get(*name) != older.sections.get(*name));
+        changed.cloned().collect()
+    }
+
     /// A connection's routes.
     pub fn connection(&self, name: &str) -> Option<&Arc<Connection>> {
         self.connections.get(name)?.routes.as_ref()
@@ -152,6 +165,12 @@ impl Config {
     pub fn flow(&self, name: &str) -> (Option<Rate>, Option<BreakerRule>) {
         let way = self.connections.get(name).map(|connected| &connected.way);
         way.map_or((None, None), |way| (way.rate, way.breaker))
+    }
+
+    /// Whether tokens are asked for to use a connection.
+    pub fn has_tokens(&self, name: &str) -> bool {
+        let way = self.connections.get(name).map(|connected| &connected.way);
+        way.is_some_and(Way::takes_scopes)
     }
 
     /// The digest of what decides where a connection's requests go and in whose name: origin, address, authorities, base, and where its
@@ -175,6 +194,23 @@ impl Config {
             let help = "the host reads it when it starts; nothing was sent".to_owned();
             Problem::in_file(FILE, &self.shown, Some(place.into()), why, "read here", Some(help))
         })
+    }
+
+    /// The public half of the key with which the home says to a connection's token service who calls (RFC 7517); none where it says nothing.
+    ///
+    /// # Errors
+    /// No such connection, or the key cannot be read.
+    pub fn jwks(&self, name: &str, ambient: &dyn Ambient) -> Result<Option<Json>, Problem> {
+        let Some(connected) = self.connections.get(name) else {
+            return Err(Problem::without_source(
+                format!("there is no connection `{}`", printable(name)),
+                None,
+            ));
+        };
+        let credential = connected.way.credential.as_ref();
+        credential
+            .map_or(Ok(None), |credential| credential.jwks(&self.home, ambient))
+            .map_err(|why| Problem::without_source(format!("the credential of connection `{name}`: {why}"), None))
     }
 
     /// What is said of a tool; `None` where nothing is: it has no bindings then and the limits of every call.
@@ -294,14 +330,18 @@ fn check(home: &Path, source: &Source, document: &DeTable<'_>, ambient: &dyn Amb
     };
     let budgets = budgets::budgets(&root, &names);
     let ledger = sections::ledger(&root, home);
-    let (server, authorities) = server::server(&root, &agents, home, ambient);
+    let (server, authorities) = server::server(&root, &agents, limits.concurrent_calls, home, ambient);
     let retention = sections::retention(&root);
     let policy_dir = sections::policy_dir(&root, home);
     root.done();
 
     let named: Vec<Digest> = connections
         .values()
-        .filter_map(|connected| connected.way.ca_digest)
+        .flat_map(|connected| {
+            let credential = connected.way.credential.as_ref();
+            [connected.way.ca_digest, credential.and_then(Credential::ca_digest)]
+        })
+        .flatten()
         .chain(authorities)
         .collect();
     let digest = canonical::digest(document, &named, &limits::text(&Limits::default()));
@@ -309,6 +349,7 @@ fn check(home: &Path, source: &Source, document: &DeTable<'_>, ambient: &dyn Amb
         home: home.to_owned(),
         shown: source.shown().into(),
         digest,
+        sections: canonical::sections(document),
         connections,
         tools,
         agents,

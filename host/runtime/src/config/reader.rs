@@ -96,23 +96,27 @@ impl Source {
     }
 }
 
-/// Whatever follows `credential =` and is no table, also where the text is not TOML.
+/// Whatever follows a key that says where a secret is and is no table, to the end of its line, also where the text is not TOML.
 fn bare_credentials(text: &str) -> Vec<Range<usize>> {
+    const KEYS: [&str; 4] = ["credential", "secret", "secret_access_key", "session_token"];
     let mut start: usize = 0;
     let lines = text.split_inclusive('\n').map(|line| {
         let at = start;
         start = start.saturating_add(line.len());
         (at, line)
     });
-    lines
-        .filter_map(|(at, line)| {
-            let (key, value) = line.split_once('=')?;
-            let bare =
-                key.trim().trim_matches(['"', '\'']).ends_with("credential") && !value.trim_start().starts_with('{');
-            let from = at.saturating_add(key.len()).saturating_add(1);
-            bare.then(|| from..at.saturating_add(line.len()))
-        })
-        .collect()
+    let bare = |(at, line): (usize, &str)| {
+        let values = KEYS.into_iter().flat_map(|key| line.match_indices(key));
+        let values = values.filter_map(|(found, key)| {
+            let after = line.get(found.saturating_add(key.len())..)?;
+            let value = after.trim_start_matches([' ', '\t', '"', '\'']).strip_prefix('=')?;
+            let from = line.len().saturating_sub(value.len());
+            (!value.trim_start().starts_with('{')).then_some(from)
+        });
+        let first = values.min()?;
+        Some(at.saturating_add(first)..at.saturating_add(line.len()))
+    };
+    lines.filter_map(bare).collect()
 }
 
 /// A value and where it stands.

@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::connection::Way;
 use ambit_core::error::printable;
 use ambit_core::field::FieldPath;
+use ambit_core::flow::RetrySpec;
 use ambit_core::guard;
-use ambit_core::route::{Connection, Object, RouteSpec, UndoSpec};
+use ambit_core::route::{Connection, Object, OfAllRoutes, RouteSpec, UndoSpec};
 use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Error, ValueDeserializer};
 
+use super::connection::{Way, checked};
 use super::reader::{Located, Source, Table, nearest};
 
 /// Routes as they stand in the file, and where.
@@ -25,9 +26,14 @@ pub(super) struct Specs {
 /// Reads the routes of a connection, without looking at what they mean together.
 pub(super) fn specs(table: &Table<'_>) -> Specs {
     let mut specs = Specs::default();
+    let of_connection = OfAllRoutes {
+        retries: checked(table, "retries", RetrySpec::check),
+        dead_letter: table.bool("dead_letter").unwrap_or_default(),
+    };
     for (name, route) in table.named("route", "route") {
         check_name(route.source(), &name);
         if let Some(spec) = spec(&route) {
+            let spec = RouteSpec { of_connection, ..spec };
             specs.specs.insert(name.value.clone(), spec);
         }
         specs.places.insert(name.value, name.span);
@@ -166,6 +172,17 @@ fn check_hosts_own(connection: &Connection, way: &Way, places: &BTreeMap<String,
             ("version header", version),
             ("query parameter", query),
         ];
+        let scoped = route.scopes().is_empty() || way.takes_scopes();
+        if !guard!("config.scopes", scoped) {
+            let place = places.get(route.name()).cloned().unwrap_or_default();
+            let message = format!(
+                "route `{}` of connection `{}` has `scopes`, and no token is asked for there",
+                route.name(),
+                connection.name()
+            );
+            let help = "scopes are of the tokens of `credential = { oauth2 = … }` and `{ exchange = … }`".to_owned();
+            source.problem(place, message, "this route", Some(help));
+        }
         for (kind, name) in clash {
             if let Some(name) = name
                 && !guard!("config.hosts-own", false)

@@ -1,16 +1,19 @@
 //! `[server]`: how agents are served over HTTP, and who may say who they are.
 
+mod operators;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::Path;
+use std::time::Duration;
 
 use ambit_core::digest::Digest;
 use ambit_core::effect::Scheme;
 use ambit_core::error::printable;
 use ambit_core::guard;
 use ambit_core::identity::AgentSpec;
-use ambit_core::identity::claims::{ClaimNames, Issuer, MOST_LEEWAY_S, Pointer, USUAL_LIFETIME_S};
+use ambit_core::identity::claims::{ClaimNames, Issuer, MOST_LEEWAY_S, Pointer, Subjects, USUAL_LIFETIME_S};
 use ambit_core::identity::token::Algorithm;
 use ambit_core::route::duration;
 
@@ -21,12 +24,22 @@ use super::{check_name, is_name};
 use crate::gate::{Document, DocumentWay, split_url};
 use crate::secret::Ambient;
 
+pub use operators::OperatorsConfig;
+
 /// Where agents are served, if nothing else is said: on this machine alone.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8787);
 /// The largest body of a request, if nothing else is said: arguments of 1 MiB with what is around them.
 const REQUEST_BYTES: u64 = 2 << 20;
 /// The most that a body of a request may be set to.
 const MOST_REQUEST_BYTES: u64 = 16 << 20;
+/// How long calls go on once the process is told to end, if nothing else is said, in seconds.
+pub const DRAIN_S: u64 = 10;
+/// The most that this may be set to: whoever runs the process waits no longer either.
+const MOST_DRAIN_S: u64 = 600;
+/// Connections at a time, if nothing else is said.
+const CONNECTIONS: u64 = 512;
+/// The most that they may be set to: each has a file descriptor and some 50 KiB.
+const MOST_CONNECTIONS: u64 = 16_384;
 /// How far a clock may be off, if nothing else is said, in seconds.
 const LEEWAY_S: u64 = 30;
 /// The longest that a token may be good for, in seconds: a week.
@@ -41,8 +54,20 @@ pub struct ServerConfig {
     pub resource: Option<String>,
     /// The largest body of a request, in bytes.
     pub request_bytes: u64,
+    /// How long calls go on once the process is told to end, before they are suspended: 10 seconds, unless named.
+    pub drain: Duration,
+    /// Connections at a time, of whomever.
+    pub connections: usize,
+    /// Requests of one agent that are under way at a time.
+    pub requests_per_agent: usize,
+    /// Calls of one agent that run at a time, of those that the home runs at once.
+    pub calls_per_agent: u32,
+    /// Where metrics are served, which is not where agents are; none where nobody asked for them.
+    pub metrics: Option<SocketAddr>,
     /// Who may say who an agent is, by name.
     pub issuers: Vec<IssuerConfig>,
+    /// How operators are served beside agents; none where they are not.
+    pub operators: Option<OperatorsConfig>,
 }
 
 /// An issuer of tokens, and where its keys are.
@@ -79,15 +104,23 @@ impl IssuerConfig {
 pub(super) fn server(
     root: &Table<'_>,
     agents: &BTreeMap<String, AgentSpec>,
+    concurrent_calls: u32,
     home: &Path,
     ambient: &dyn Ambient,
 ) -> (Option<ServerConfig>, Vec<Digest>) {
     let Some(table) = root.table("server", "the server's settings") else {
         return (None, Vec::new());
     };
-    let listen = listen(&table);
+    let listen = address(&table, "listen").unwrap_or(LISTEN);
+    let metrics = metrics(&table, listen);
+    let connections = within(&table, "connections", CONNECTIONS, 16..=MOST_CONNECTIONS);
+    // Half of them: the other half is for the others.
+    let requests_per_agent = within(&table, "requests_per_agent", connections / 2, 1..=connections);
+    let places = u64::from(concurrent_calls);
+    let calls_per_agent = within(&table, "calls_per_agent", (places * 3).div_ceil(4), 1..=places);
     let resource = table.string("resource").and_then(|text| resource(&table, text));
-    let request_bytes = request_bytes(&table);
+    let request_bytes = within(&table, "request_bytes", REQUEST_BYTES, 1_024..=MOST_REQUEST_BYTES);
+    let drain = seconds(&table, "drain", DRAIN_S, MOST_DRAIN_S, "at most ten minutes");
     let mut files = Vec::new();
     let mut issuers: Vec<IssuerConfig> = Vec::new();
     for (name, inner) in table.named("issuer", "issuer") {
@@ -116,41 +149,60 @@ pub(super) fn server(
             "what this host is to its issuers: resource = \"https://ambit.example.com/mcp\"",
         );
     }
+    let (operators, more) = operators::operators(&table, resource.as_deref(), &issuers, home, ambient);
+    files.extend(more);
     table.done();
     let server = ServerConfig {
         listen,
         resource,
         request_bytes,
+        drain: Duration::from_secs(drain),
+        connections: usize::try_from(connections).unwrap_or(usize::MAX),
+        requests_per_agent: usize::try_from(requests_per_agent).unwrap_or(usize::MAX),
+        calls_per_agent: u32::try_from(calls_per_agent).unwrap_or(concurrent_calls),
+        metrics,
         issuers,
+        operators,
     };
     (Some(server), files)
 }
 
-fn listen(table: &Table<'_>) -> SocketAddr {
-    let Some(text) = table.string("listen") else {
-        return LISTEN;
-    };
-    text.value.parse().unwrap_or_else(|_| {
+fn address(table: &Table<'_>, key: &str) -> Option<SocketAddr> {
+    let text = table.string(key)?;
+    let read: Result<SocketAddr, _> = text.value.parse();
+    if read.is_err() {
         let help = "an address and a port, as in \"127.0.0.1:8787\" or \"[::1]:8787\"".to_owned();
-        let message = "`listen` of the server is not an address and a port";
+        let message = format!("`{key}` of the server is not an address and a port");
         table.source().problem(text.span, message, "not an address", Some(help));
-        LISTEN
-    })
+    }
+    read.ok()
 }
 
-fn request_bytes(table: &Table<'_>) -> u64 {
-    let Some(bytes) = table.number("request_bytes") else {
-        return REQUEST_BYTES;
-    };
-    if !guard!(
-        "identity.request-bytes",
-        (1_024..=MOST_REQUEST_BYTES).contains(&bytes.value)
-    ) {
-        let message = format!("`request_bytes` of the server is {}", bytes.value);
-        let label = format!("1024 to {MOST_REQUEST_BYTES}");
-        table.source().problem(bytes.span, message, &label, None);
+/// Names of tools and connections are in metrics: whoever reaches the port of agents, as what stands in front of it does, is not to have them.
+fn metrics(table: &Table<'_>, listen: SocketAddr) -> Option<SocketAddr> {
+    let metrics = address(table, "metrics")?;
+    if !guard!("http.metrics-apart", metrics != listen || metrics.port() == 0) {
+        let help = "another port, as in \"127.0.0.1:9478\", which only what collects metrics reaches".to_owned();
+        let message = "`metrics` of the server is where agents are served";
+        let place = table.key_span("metrics");
+        table
+            .source()
+            .problem(place, message, "the same as `listen`", Some(help));
     }
-    bytes.value
+    Some(metrics)
+}
+
+/// A number in a range, or what it is where nothing is said.
+fn within(table: &Table<'_>, key: &str, usual: u64, range: RangeInclusive<u64>) -> u64 {
+    let Some(number) = table.number(key) else {
+        return usual;
+    };
+    if !guard!("identity.server-range", range.contains(&number.value)) {
+        let message = format!("`{key}` of the server is {}", number.value);
+        let label = format!("{} to {}", range.start(), range.end());
+        table.source().problem(number.span, message, &label, None);
+    }
+    number.value
 }
 
 /// RFC 8707: an absolute URL without a fragment. In the clear only on this machine, where a token goes over no network.
@@ -188,59 +240,87 @@ fn issuer(
     ambient: &dyn Ambient,
     files: &mut Vec<Digest>,
 ) -> Option<IssuerConfig> {
-    let connect_to = connect_to(table);
-    let (authorities, file) = authorities(table, home, ambient);
-    files.extend(file);
-    let way = DocumentWay {
-        connect_to,
-        authorities,
-        allow_private: table.bool("allow_private").unwrap_or_default(),
-    };
-    let issuer = table.string("issuer");
-    table.missing(
-        "issuer",
-        "its `iss`, to the letter: issuer = \"https://id.example.com\"",
-    );
-    let jwks = table.string("jwks");
-    let audience = table.string("audience").map(|text| text.value);
-    let algorithms = algorithms(table);
+    let any = AnyIssuer::read(table, home, ambient, files);
+    let audience = audience(table);
     let claims = claim_names(table);
+    let subjects = subjects(table, &claims);
     let mapped = mapped_agents(table, agents);
     let users = mapped_users(table, agents);
     let scopes = scopes(table);
-    let required = table.strings("required_scopes").unwrap_or_default();
-    let required = required
-        .into_iter()
-        .filter_map(|word| scope_word(table, word))
-        .collect();
-    let leeway_s = seconds(table, "leeway", LEEWAY_S, MOST_LEEWAY_S, "at most a minute");
-    let longest_s = seconds(table, "longest", USUAL_LIFETIME_S, LONGEST_S, "at most a week");
-    let issuer = issuer?;
-    let keys = keys_at(table, &issuer, jwks, &way);
+    let (issuer, keys) = any.keys(table)?;
     Some(IssuerConfig {
         rules: Issuer {
             name: name.value.clone(),
             audience: audience.or_else(|| resource.map(str::to_owned)).unwrap_or_default(),
-            issuer: issuer.value,
-            algorithms,
+            issuer,
+            algorithms: any.algorithms,
             claims,
+            subjects,
             agents: mapped,
             users,
             scopes,
-            required,
-            leeway_s,
-            longest_s,
+            required: any.required,
+            leeway_s: any.leeway_s,
+            longest_s: any.longest_s,
         },
-        keys: keys?,
-        way,
+        keys,
+        way: any.way,
     })
+}
+
+/// What is said alike of every issuer, whoever its tokens are for: where it is, how it signs, and what its tokens have to be.
+struct AnyIssuer {
+    way: DocumentWay,
+    issuer: Option<Located<String>>,
+    jwks: Option<Located<String>>,
+    algorithms: BTreeSet<Algorithm>,
+    required: BTreeSet<String>,
+    leeway_s: u64,
+    longest_s: u64,
+}
+
+impl AnyIssuer {
+    fn read(table: &Table<'_>, home: &Path, ambient: &dyn Ambient, files: &mut Vec<Digest>) -> AnyIssuer {
+        let connect_to = connect_to(table);
+        let (authorities, file) = authorities(table, home, ambient);
+        files.extend(file);
+        let issuer = table.string("issuer");
+        table.missing(
+            "issuer",
+            "its `iss`, to the letter: issuer = \"https://id.example.com\"",
+        );
+        let required = table.strings("required_scopes").unwrap_or_default();
+        AnyIssuer {
+            way: DocumentWay {
+                connect_to,
+                authorities,
+                allow_private: table.bool("allow_private").unwrap_or_default(),
+            },
+            issuer,
+            jwks: table.string("jwks"),
+            algorithms: algorithms(table),
+            required: required
+                .into_iter()
+                .filter_map(|word| scope_word(table, word))
+                .collect(),
+            leeway_s: seconds(table, "leeway", LEEWAY_S, MOST_LEEWAY_S, "at most a minute"),
+            longest_s: seconds(table, "longest", USUAL_LIFETIME_S, LONGEST_S, "at most a week"),
+        }
+    }
+
+    /// Its name in tokens, and where its keys are; nothing where one of them cannot be, which is told.
+    fn keys(&self, table: &Table<'_>) -> Option<(String, KeysAt)> {
+        let issuer = self.issuer.as_ref()?;
+        let keys = keys_at(table, issuer, self.jwks.as_ref(), &self.way)?;
+        Some((issuer.value.clone(), keys))
+    }
 }
 
 /// Where the keys are, with each address looked at now: a slip is found at the start and not at the first token.
 fn keys_at(
     table: &Table<'_>,
     issuer: &Located<String>,
-    jwks: Option<Located<String>>,
+    jwks: Option<&Located<String>>,
     way: &DocumentWay,
 ) -> Option<KeysAt> {
     let check = |url: &str, place: &Range<usize>, key: &str| {
@@ -257,7 +337,7 @@ fn keys_at(
     };
     if let Some(url) = jwks {
         check(&url.value, &url.span, "jwks")?;
-        return Some(KeysAt::Url(url.value));
+        return Some(KeysAt::Url(url.value.clone()));
     }
     let base = issuer.value.trim_end_matches('/');
     let (origin, path) = split_url(base).ok().unzip();
@@ -270,6 +350,57 @@ fn keys_at(
     urls.iter()
         .try_for_each(|url| check(url, &issuer.span, "issuer"))
         .map(|()| KeysAt::Discovery(urls))
+}
+
+/// For whom tokens have to be, where it is not `resource`.
+fn audience(table: &Table<'_>) -> Option<String> {
+    let text = table.string("audience")?;
+    if guard!("identity.audience-some", !text.value.is_empty()) {
+        return Some(text.value);
+    }
+    let message = format!("`audience` of {} is empty", table.what());
+    let help = "what its tokens say in `aud`; without it that is `resource` of the server".to_owned();
+    table.source().problem(
+        text.span,
+        message,
+        "tokens for nobody would be for this host",
+        Some(help),
+    );
+    None
+}
+
+/// `subjects = ["svc-7"]`, or `any_subject = true`
+fn subjects(table: &Table<'_>, claims: &ClaimNames) -> Subjects {
+    let listed = table.strings("subjects");
+    let any = table.bool("any_subject").unwrap_or_default();
+    let key = if listed.is_some() { "subjects" } else { "any_subject" };
+    let problem = |message: String, label: &str, help: &str| {
+        table
+            .source()
+            .problem(table.key_span(key), message, label, Some(help.to_owned()));
+    };
+    let said = listed.is_some() || table.has("any_subject");
+    if said && (claims.agent.is_none() || claims.user.is_some()) {
+        problem(
+            format!("`{key}` of {} means nothing here", table.what()),
+            "of no token",
+            "it is for tokens whose agent is named by a claim and whose user by none: claims = { agent = \"client_id\" }",
+        );
+    }
+    match (listed, any) {
+        (Some(_), true) => {
+            let message = format!("{} has both `subjects` and `any_subject`", table.what());
+            problem(
+                message,
+                "one of them",
+                "`any_subject` is for tokens of whomever: leave it out",
+            );
+            Subjects::Own
+        }
+        (Some(listed), false) => Subjects::Listed(listed.into_iter().map(|subject| subject.value).collect()),
+        (None, true) => Subjects::Any,
+        (None, false) => Subjects::Own,
+    }
 }
 
 fn algorithms(table: &Table<'_>) -> BTreeSet<Algorithm> {
@@ -378,6 +509,7 @@ fn scopes(table: &Table<'_>) -> BTreeMap<String, BTreeSet<String>> {
             span: key.span(),
         })
         .collect();
+    let none = words.is_empty();
     let mut scopes = BTreeMap::new();
     for word in words {
         let functions = inner.strings(&word.value).unwrap_or_default();
@@ -390,12 +522,23 @@ fn scopes(table: &Table<'_>) -> BTreeMap<String, BTreeSet<String>> {
         }
     }
     inner.done();
+    if !guard!("identity.scopes-some", !none) {
+        let message = format!("`scopes` of {} is empty", table.what());
+        let help = "say what each scope is for; where scopes are to narrow nothing, leave the table out".to_owned();
+        table
+            .source()
+            .problem(table.key_span("scopes"), message, "would narrow nothing", Some(help));
+    }
     scopes
 }
 
 fn scope_function(table: &Table<'_>, function: Located<String>) -> Option<String> {
     let named = function.value.split_once('/');
-    let sound = named.is_some_and(|(tool, function)| is_name(tool) && !function.is_empty() && function.len() <= 256);
+    // A `*` stands for all of a tool. In another place it would look as if it stood for some, and be for none.
+    let whole = |function: &str| function == "*" || !function.contains('*');
+    let sound = named.is_some_and(|(tool, function)| {
+        is_name(tool) && !function.is_empty() && function.len() <= 256 && whole(function)
+    });
     if !sound {
         let message = format!("`{}` is no function of a tool", printable(&function.value));
         let help =

@@ -34,7 +34,7 @@ impl Ambient for World {
     }
 }
 
-fn render(problems: &[Problem]) -> String {
+pub(super) fn render(problems: &[Problem]) -> String {
     let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor()).with_width(110);
     let mut text = format!("problems: {}\n", problems.len());
     for problem in problems {
@@ -243,7 +243,8 @@ tennant = "x"
                ·    ╰── not known
              7 │
                ╰────
-              help: known here: origin, connect_to, ca, allow_private, base, credential, rate, breaker, route
+              help: known here: origin, connect_to, ca, allow_private, base, credential, rate, breaker, retries,
+                    dead_letter, route
               × unknown key `fual` in the limits
                 ╭─[ambit.toml:9:1]
               8 │ [limits]
@@ -1495,4 +1496,32 @@ proptest::proptest! {
     fn no_text_panics(text in r#"([a-z]+|\[|\]|=|"|\{|\}|\.|,|\n|[0-9]|origin|connection|tool|bind|budget|limits|fuel|credential|route|match| |\PC){0,40}"#) {
         let _ = fuzz(text.as_bytes());
     }
+}
+
+/// What a connection says of its routes is for those that say nothing, and where it can be.
+#[test]
+fn what_is_sent_again_is_said_once_for_a_connection() {
+    let text = r#"
+[connection.c]
+origin = "https://c.example"
+retries = { most = 3, backoff = "200ms" }
+dead_letter = true
+route.read = { match = "GET /a" }
+route.keyed = { match = "POST /b", idempotency = { header = "Idempotency-Key", lifetime = "1h" } }
+route.bare = { match = "POST /c", dead_letter = false }
+route.own = { match = "GET /d", retries = { most = 1, backoff = "1s" } }
+"#;
+    let config = Config::parse(Path::new("/home/ambit"), text, &World::default()).unwrap();
+    let connection = config.connection("c").unwrap();
+    let of = |name: &str| {
+        let route = connection.route(name).unwrap();
+        (route.retries().map(|retries| retries.most), route.dead_letter())
+    };
+    assert_eq!(of("read"), (Some(3), true));
+    assert_eq!(of("keyed"), (Some(3), true));
+    assert_eq!(of("bare"), (None, false));
+    assert_eq!(of("own"), (Some(1), true));
+    let bad = text.replace("most = 3", "most = 11");
+    let problems = Config::parse(Path::new("/home/ambit"), &bad, &World::default()).unwrap_err();
+    assert!(format!("{problems:?}").contains("retries.most"), "{problems:?}");
 }

@@ -16,11 +16,11 @@ use ambit_core::object::Image;
 
 use crate::approvals::{ApprovalError, approvals_of_intent};
 use crate::call::Fault;
-use crate::flow;
 use crate::sandbox::{GuestHttpError, Stop};
 use crate::store::{Again, Payload, StoreError};
 use crate::transcript::{AskedFor, Divergence};
 
+use super::key::{Repeated, forgotten, is_known};
 use super::object::Before;
 use super::send::{Delivered, Way, borrowed, open_upstream};
 use super::shown::changed;
@@ -100,7 +100,7 @@ impl CallEffects {
         };
         let mut known = unseen.known();
         let outcome = self
-            .permitted(&mut known, import, &guest)
+            .permitted_again(&mut known, import, &guest)
             .and_then(|permitted| unseen.still(permitted))
             .and_then(|permitted| self.send_again(&mut known, permitted, unseen));
         match outcome {
@@ -170,18 +170,18 @@ impl CallEffects {
         let mut bounds = self.bounds();
         bounds.time = bounds.time.saturating_sub(waited);
         let own = self.own_headers(known, &admitted);
-        let lifetime = route.idempotency().map(|key| key.lifetime_s.saturating_mul(1_000));
-        let age = flow::clock().saturating_sub(unseen.first_ms);
-        let known_there = admitted.idempotency_header().is_some() && lifetime.is_some_and(|lifetime| age < lifetime);
+        let known_there = admitted.idempotency_header().is_some() && is_known(route, unseen.first_ms, 0);
         if !ambit_core::guard!("flow.doubt-key", known_there) {
-            return Err(forgotten(connection, route.name()).into());
+            return Err(forgotten(connection, route.name(), Repeated::Doubt).into());
         }
+        let pass = self.token(&admitted, upstream)?;
         self.approved_then(&unseen)?;
         let leave = shared.flow.enter(connection, route.name(), admitted.tier())?;
         let way = Way {
             ordinal: known.ordinal,
             admitted: &admitted,
             upstream,
+            pass,
             own: &borrowed(&own),
             answer_bytes: bounds.answer_bytes,
             deadline: Instant::now() + bounds.time,
@@ -208,15 +208,4 @@ impl CallEffects {
         let response = self.settle(known, &admitted, unseen.reserved, spend, delivered)?;
         self.check(known, admitted.changed_object().map(|_| admitted.clone()), response)
     }
-}
-
-/// Why an effect in doubt is not sent again: its service would take it for another one.
-pub(crate) fn forgotten(connection: &str, route: &str) -> Refusal {
-    Refusal::new(
-        Code::Stale,
-        format!(
-            "`{connection}/{route}` does not recognise the effect: its idempotency key is too old, or its route has none"
-        ),
-    )
-    .advise("find out at the service whether it happened, and say so: --done or --not-done")
 }

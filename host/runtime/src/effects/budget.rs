@@ -2,15 +2,17 @@
 
 use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::Admitted;
-use ambit_core::hold::{self, Need};
+use ambit_core::hold::{self, Need, Standing};
 use ambit_core::ledger::body::{Cause, Reservation};
 use ambit_core::money::{Budget, Over, Spend, Unit};
 use ambit_core::run;
 
-use crate::budgets::Budgets;
-use crate::host::now_ms;
+use crate::budgets::{Budgets, window_at};
+use crate::clock::now_ms;
+use crate::gate::{Bounds, Upstream};
 use crate::store::{Durable, StoreError};
 
+use super::hold::not_approved;
 use super::send::{borrowed, open_upstream};
 use super::{CallEffects, Known, Missed, stopped};
 
@@ -56,9 +58,15 @@ impl CallEffects {
     /// The names of the budgets that have no room now for what would be reserved. It promises nothing: the transaction of the intent
     /// decides.
     pub(super) fn without_room(&self, reserved: &[Reservation]) -> Result<Vec<String>, StoreError> {
+        if reserved.is_empty() {
+            return Ok(Vec::new());
+        }
         let configured: Vec<Budget> = self.budgets().cloned().collect();
-        let accounts = self.shared.store.reader()?.accounts()?;
-        let budgets = Budgets::new(&configured, &accounts, now_ms());
+        let clock_ms = now_ms();
+        let windows = |time_ms| reserved.iter().map(|one| window_at(one, time_ms)).collect();
+        let (call, run) = (self.heading.call.as_str(), self.heading.run.as_deref());
+        let accounts = self.shared.store.reader()?.accounts_in(windows, clock_ms, call, run)?;
+        let budgets = Budgets::new(&configured, &accounts, clock_ms);
         let lacks = reserved.iter().filter(|one| !budgets.have_room(one));
         let mut names: Vec<String> = lacks.map(|one| one.budget.clone()).collect();
         names.sort();
@@ -87,6 +95,8 @@ impl CallEffects {
                 }
                 StoreError::Run { run, why } => return Err(why.refusal(&run).into()),
                 StoreError::Stopped(stop) => return Err(stopped(stop.refusal())),
+                // By the entry's time, which nobody could know before: the hold ends by that, and the ledger goes on.
+                StoreError::HoldExpired => return Err(not_approved(&Standing::Expired).into()),
                 StoreError::NoRoom { .. } => {
                     return Err(Refusal::new(Code::Ledger, "the ledger has no room for another effect")
                         .advise("free disk space, or raise the ledger's quota")
@@ -160,14 +170,26 @@ impl CallEffects {
         admitted: &Admitted,
         spend: Spend,
     ) -> Result<Vec<Reservation>, Refusal> {
+        let upstream = open_upstream(&self.shared, admitted.connection().name());
+        self.reservations_over(upstream, self.bounds(), known, admitted, spend)
+    }
+
+    /// The same of a request over another way than its connection's own.
+    pub(super) fn reservations_over(
+        &self,
+        upstream: Result<&Upstream, Refusal>,
+        bounds: Bounds,
+        known: &Known,
+        admitted: &Admitted,
+        spend: Spend,
+    ) -> Result<Vec<Reservation>, Refusal> {
         let route = Some((admitted.connection().name(), admitted.route().name()));
         let (call, run) = (self.heading.call.as_str(), self.heading.run.as_deref());
         let used = self.grant.used(call, run, route);
         let counted = |budget: &Budget| budget.unit == Unit::Bytes && budget.covers.covers(&used);
         let bytes = if self.budgets().any(counted) {
-            let upstream = open_upstream(&self.shared, admitted.connection().name())?;
             let own = self.own_headers(known, admitted);
-            let once = upstream.most_bytes(admitted.request(), &borrowed(&own), self.bounds().answer_bytes)?;
+            let once = upstream?.most_bytes(admitted.request(), &borrowed(&own), bounds.answer_bytes)?;
             let retries = admitted.route().retries().map_or(0, |retries| retries.most);
             once.saturating_mul(u64::from(retries) + 1)
         } else {
@@ -196,7 +218,7 @@ pub(super) struct Asks {
 
 /// That a budget has no room, and what to do: a run's own limit stays as it is for as long as the run does.
 pub(crate) fn no_room(name: &str, error: &StoreError) -> Refusal {
-    let advice = if run::is_own_budget(name) {
+    let advice = if run::is_own(name) {
         "a run's limit stays: the operator starts another run".to_owned()
     } else {
         format!("wait until budget `{name}` has room again, or ask the operator to raise its cap")

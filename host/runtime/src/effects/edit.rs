@@ -93,7 +93,7 @@ impl CallEffects {
         let mut known = Known::new(waiting.asked.ordinal, Cause::Guest);
         known.import.clone_from(&waiting.asked.label);
         known.asked = waiting.commitment;
-        let (admitted, spend) = self.considered(&mut known, import, &edited)?;
+        let (admitted, spend) = self.going_on(|effects| effects.considered(&mut known, import, &edited))?;
         let changed = admitted.request().wire().to_canonical() != waiting.wire;
         if !guard!("hold.edit-differs", changed) {
             return Err(Refusal::from(HoldError::Unchanged).into());
@@ -109,7 +109,7 @@ impl CallEffects {
                 ways => ways,
             },
         };
-        self.read_before(&mut known, &admitted)?;
+        self.going_on(|effects| effects.read_before(&mut known, &admitted))?;
         let Asks { needs, over } = self.asks_too(&admitted, spend, &known, ways)?;
         let asks = Asks {
             needs: if guard!("hold.edit-asks", false) {

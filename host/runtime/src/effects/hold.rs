@@ -14,6 +14,7 @@ use ambit_core::scope::Tier;
 use serde::{Deserialize, Serialize};
 
 use crate::approvals::Waiting;
+use crate::clock::at_least;
 use crate::config::Config;
 use crate::host::now_ms;
 use crate::objects::Seen;
@@ -51,7 +52,7 @@ impl CallEffects {
             Ok(guest) => guest,
             Err(refusal) => return self.recorded(waiting.refused(&refusal), Err(refusal.into())),
         };
-        let now_ms = u64::try_from(now_ms()).unwrap_or_default();
+        let now_ms = at_least(waiting.ledger_ms);
         let outcome = match waiting.votes.standing(&waiting.hold, now_ms) {
             Standing::Approved => {
                 known.approvals = waiting.votes.approvals(&waiting.hold, now_ms);
@@ -67,7 +68,7 @@ impl CallEffects {
                 }
                 self.same_way(&waiting)
                     .and_then(|()| fresh_still(&waiting.reads).map_err(Missed::from))
-                    .and_then(|()| self.permitted(&mut known, import, &guest))
+                    .and_then(|()| self.permitted_again(&mut known, import, &guest))
                     .and_then(|permitted| waiting.still(&mut known, permitted))
                     .and_then(|permitted| self.send_and_check(&mut known, permitted))
             }
@@ -124,12 +125,6 @@ impl CallEffects {
         spend: Spend,
         asks: Asks,
     ) -> Result<Missed, StoreError> {
-        // What goes on is looked up and read once more, and read back: approvals for what cannot be had would be for nothing.
-        if known.before.is_some()
-            && let Err(full) = self.room_to_read(2 + u32::from(matches!(admitted.currency_lookup(), Ok(Some(_)))))
-        {
-            return Ok(Missed::Refused(full));
-        }
         self.hold_as(known, admitted, spend, asks, None)
     }
 
@@ -163,7 +158,8 @@ impl CallEffects {
             way: way.as_ref(),
             before: before.as_ref(),
         };
-        let now_ms = u64::try_from(now_ms()).unwrap_or_default();
+        // What waits is over by the entries' time.
+        let now_ms = at_least(self.shared.store.time_ms()?);
         let held = Held {
             hold: bound.id(),
             ordinal,
@@ -232,6 +228,8 @@ impl CallEffects {
         match self.shared.store.commit(batch) {
             Ok(_) => {}
             Err(full @ StoreError::Holds { .. }) => return Ok(Missed::Refused(full.into())),
+            // What was edited is over by the entry's time.
+            Err(StoreError::HoldExpired) => return Ok(Missed::Refused(HoldError::Expired.into())),
             Err(error) => return Err(error),
         }
         self.pending = Batch::default();
@@ -268,8 +266,11 @@ impl CallEffects {
 
     /// That what was approved still is, by the people of now: a look-up and a wait for the effect's turn have passed since that was asked.
     pub(super) fn approved_still(&self, known: &Known) -> Result<(), Missed> {
-        if known.hold.is_none() {
+        let Some(id) = known.hold else {
             return Ok(());
+        };
+        if !ambit_core::guard!("hold.objected", !self.shared.running.is_objected(&id)) {
+            return Err(Refusal::new(Code::Held, "a person is saying no to it").into());
         }
         let reader = self.shared.store.reader()?;
         let Some(waiting) = Waiting::of(&reader, &self.shared.config, self.heading.call.as_str())? else {
@@ -278,7 +279,13 @@ impl CallEffects {
         let now_ms = u64::try_from(now_ms()).unwrap_or_default();
         let (hold, votes) = (&waiting.pending.hold, &waiting.pending.votes);
         let passes = matches!(votes.end(hold, now_ms, Found::Permitted), Ok((_, End::Passed)));
-        if !ambit_core::guard!("hold.approved-still", passes) {
+        // Policy of today may need others of them than the hold did: those that it decided with stand.
+        let now = votes.approvals(hold, now_ms);
+        let as_decided = known
+            .approvals
+            .iter()
+            .all(|(group, count)| now.get(group) >= Some(count));
+        if !ambit_core::guard!("hold.approved-still", passes && as_decided) {
             return Err(not_approved(&votes.standing(hold, now_ms)).into());
         }
         Ok(fresh_still(&known.reads)?)
@@ -296,6 +303,8 @@ pub(crate) struct WaitingEffect {
     pub(crate) asked: AskedFor,
     pub(crate) hold: Hold,
     pub(crate) votes: Votes,
+    /// The ledger's time when it was read, in milliseconds since 1970: no time before that counts for it any more.
+    pub(crate) ledger_ms: u64,
     /// The call's clock when it was held: after the host's own look-up for it.
     pub(crate) clock_ms: u64,
     /// The request as it was approved, word for word.
@@ -406,7 +415,7 @@ impl WaitingEffect {
 
     /// How the hold ends where its effect is refused like this.
     fn end(&self, refusal: &Refusal) -> Option<End> {
-        ended(&self.votes, &self.hold, refusal)
+        ended(&self.votes, &self.hold, refusal, at_least(self.ledger_ms))
     }
 
     /// That what is permitted now is what was approved, to the byte, and would change what was shown to whoever approved it.
@@ -432,10 +441,9 @@ impl WaitingEffect {
     }
 }
 
-/// How a hold ends where its effect is refused: denied anew, or because something that it stood on is no longer so. Where votes have
-/// expired since, it is that.
-pub(crate) fn ended(votes: &Votes, hold: &Hold, refusal: &Refusal) -> Option<End> {
-    let now_ms = u64::try_from(now_ms()).unwrap_or_default();
+/// How a hold ends where its effect is refused at a time: denied anew, or because something that it stood on is no longer so. Where votes
+/// have expired since, it is that.
+pub(crate) fn ended(votes: &Votes, hold: &Hold, refusal: &Refusal, now_ms: u64) -> Option<End> {
     let ended = match votes.end(hold, now_ms, found(refusal)) {
         Err(HoldError::Waiting) => votes.end(hold, now_ms, Found::Changed),
         ended => ended,
@@ -480,6 +488,7 @@ const fn passes(refusal: &Refusal) -> bool {
             | Code::Money
             | Code::Object
             | Code::Effects
+            | Code::Held
     )
 }
 

@@ -8,10 +8,13 @@ mod again;
 mod budget;
 mod edit;
 mod hold;
+mod key;
 mod object;
 mod pause;
 mod send;
 mod shown;
+mod suspend;
+mod token;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -23,7 +26,7 @@ use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::{Admitted, CurrencyLookup, Grant};
 use ambit_core::hold::End;
 use ambit_core::json::Json;
-use ambit_core::ledger::body::{Amount, Cause, EffectRefused, Letter, Refused, Undoes};
+use ambit_core::ledger::body::{Amount, BeforeEffect, Cause, EffectRefused, Letter, Refused, Undoes};
 use ambit_core::ledger::{Body, EntryDraft, Principal, Tally};
 use ambit_core::money::{Budget, Spend};
 use ambit_core::policy::{CallFacts, EffectFacts, Mode};
@@ -43,16 +46,21 @@ use crate::transcript::{self, Divergence, Recalled};
 
 use object::Before;
 
-pub(crate) use again::{UnseenEffect, forgotten};
+pub(crate) use again::UnseenEffect;
 pub(crate) use budget::no_room;
 pub use edit::Edited;
 pub(crate) use edit::Editing;
 pub use hold::Held;
 pub(crate) use hold::{WaitingEffect, ended, not_approved, same_way};
+pub(crate) use key::{Repeated, forgotten, is_known, known_until};
 use object::not_changed_since;
 pub use pause::Paused;
 pub(crate) use send::{one_outcome, settled};
 pub use shown::{FirstWrite, Shown, Would};
+
+/// How often the host looks something up, in all of a call, for effects that are held or in doubt: two for each time that one is tried.
+/// Whoever tries it every minute of the 72 hours that a hold waits by default stays below.
+const MOST_APART: u32 = if cfg!(test) { 12 } else { 10_000 };
 
 /// What every entry of one call says about it.
 #[derive(Debug, Clone)]
@@ -98,6 +106,10 @@ pub(crate) struct CallEffects {
     steps: u32,
     /// Effects so far: refused, intended, the host's own.
     ordinal: u32,
+    /// What the host looked up of them to go on with one that has its number: apart from what the call may ask for.
+    apart: u32,
+    /// Whether it looks something up for such a one now.
+    goes_on: bool,
     log: String,
     clock_ms: u64,
     random: ChaCha20Rng,
@@ -121,11 +133,15 @@ pub(crate) struct CallEffects {
     first_write: Option<FirstWrite>,
     /// The stop that ended this guest before a change.
     paused: Option<Paused>,
+    /// What the guest had asked for when its host ended, where nothing but that is on the ledger.
+    not_asked: Option<BeforeEffect>,
     /// Why it went no further and stays as it was: a stop came before the held effect had its intent, or the effect in doubt was not sent
     /// again.
     still_held: Option<Refusal>,
     /// Fuel of the call's guests before this one; none where nobody knows.
     used_before: Option<u64>,
+    /// The engine that the call's first guest ran on, where this is another one.
+    began_on: Option<String>,
     /// The dead letter that is tried again, in place of a guest's run.
     letter: Option<Redelivery>,
 }
@@ -152,11 +168,17 @@ pub(crate) struct Resumption {
     pub(crate) unseen: Option<UnseenEffect>,
     pub(crate) steps: u32,
     pub(crate) ordinal: u32,
+    /// What the host looked up for effects that were held or in doubt.
+    pub(crate) apart: u32,
     pub(crate) tally: Tally,
     /// Which guest of the call goes on with it.
     pub(crate) guest: u32,
     /// Fuel of those before; none where nobody knows.
     pub(crate) used_before: Option<u64>,
+    /// Whether its host had ended, and left it to this one.
+    pub(crate) suspended: bool,
+    /// The engine that the first of them ran on.
+    pub(crate) began_on: Option<String>,
 }
 
 /// What is left of a call's effects when its guest is done.
@@ -179,6 +201,8 @@ pub(crate) struct Remains {
     pub(crate) paused: Option<Paused>,
     /// Fuel of the call's guests before the last; none where nobody knows.
     pub(crate) used_before: Option<u64>,
+    /// The engine that the call's first guest ran on, where its last is another one.
+    pub(crate) began_on: Option<String>,
 }
 
 /// What a call begins with.
@@ -359,6 +383,8 @@ impl CallEffects {
             pending,
             steps: on.steps,
             ordinal: on.ordinal,
+            apart: on.apart,
+            goes_on: false,
             log: String::new(),
             clock_ms,
             random,
@@ -374,8 +400,10 @@ impl CallEffects {
             edited: None,
             first_write: None,
             paused: None,
+            not_asked: None,
             still_held: None,
             used_before,
+            began_on: on.began_on,
             letter: None,
         }
     }
@@ -475,6 +503,7 @@ impl CallEffects {
             first_write: self.first_write,
             paused: self.paused,
             used_before: self.used_before,
+            began_on: self.began_on,
         }
     }
 
@@ -501,6 +530,7 @@ impl CallEffects {
                 ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
                 ..Cost::default()
             },
+            end: None,
         }
     }
 
@@ -538,6 +568,7 @@ impl CallEffects {
             .and_then(|permitted| self.send_and_check(&mut known, permitted));
         let outcome = match outcome {
             Err(Missed::Paused(refusal)) => Err(self.pause(&known, refusal)?),
+            Err(Missed::Killed(refusal)) if self.suspends(&known, &refusal) => Err(self.not_asked_yet(&known, refusal)),
             outcome => outcome,
         };
         self.recorded(known, outcome)
@@ -708,6 +739,7 @@ impl CallEffects {
                 self.refuse(known, &refusal)?;
                 Err(Missed::Refused(refusal))
             }
+            Err(Missed::Killed(refusal)) if self.suspends(&known, &refusal) => Err(Missed::Killed(refusal)),
             Err(Missed::Killed(refusal)) => {
                 self.refuse(known, &refusal)?;
                 Err(Missed::Killed(refusal))
@@ -811,16 +843,58 @@ impl CallEffects {
         Ok(())
     }
 
+    /// All that going on with an effect takes before it is sent: what the host looks up for that is apart from what the call may ask for,
+    /// as often as it is tried.
+    fn permitted_again(
+        &mut self,
+        known: &mut Known,
+        import: Through<'_>,
+        guest: &GuestRequest,
+    ) -> Result<Permitted, Missed> {
+        self.going_on(|effects| effects.permitted(known, import, guest))
+    }
+
+    fn going_on<T>(&mut self, looks_up: impl FnOnce(&mut Self) -> T) -> T {
+        self.goes_on = !ambit_core::guard!("hold.reads-apart", false);
+        let found = looks_up(self);
+        self.goes_on = false;
+        found
+    }
+
+    /// The number of something that is looked up to go on with an effect: one more of those that are apart.
+    fn next_apart(&mut self) -> Result<u32, Refusal> {
+        if !ambit_core::guard!("hold.reads-most", self.apart < MOST_APART) {
+            return Err(Refusal::new(
+                Code::Stale,
+                format!("what an effect of the call needs was looked up {MOST_APART} times, and it was never sent"),
+            )
+            .advise(
+                "call the tool again; of an effect in doubt, find out at the service what became of it, and say so",
+            ));
+        }
+        self.apart += 1;
+        self.ordinal = self.ordinal.saturating_add(1);
+        Ok(self.ordinal)
+    }
+
+    /// Effects that count towards what the call may ask for.
+    const fn counted(&self) -> u32 {
+        self.ordinal.saturating_sub(self.apart)
+    }
+
     /// The number of the next effect.
     fn next_ordinal(&mut self) -> Result<u32, Refusal> {
+        if self.goes_on {
+            return self.next_apart();
+        }
         let limit = self.grant.limits().effects;
-        if !ambit_core::guard!("sandbox.effects", self.ordinal < limit) {
+        if !ambit_core::guard!("sandbox.effects", self.counted() < limit) {
             return Err(
                 Refusal::new(Code::Effects, format!("the call asked for more than {limit} effects"))
                     .advise("raise `effects` in the tool's limits, or let the tool do less in one call"),
             );
         }
-        self.ordinal += 1;
+        self.ordinal = self.ordinal.saturating_add(1);
         Ok(self.ordinal)
     }
 
@@ -887,15 +961,18 @@ fn effect_digest(admitted: &Admitted, spend: Spend, commitment: &Digest) -> Dige
 /// A stop's refusal: a kill ends the call, and so does its caller; safe mode pauses it.
 fn stopped(refusal: Refusal) -> Missed {
     match refusal.code {
-        Code::Killed | Code::Cancelled => Missed::Killed(refusal),
+        Code::Killed | Code::Cancelled | Code::Suspended => Missed::Killed(refusal),
         Code::SafeMode => Missed::Paused(refusal),
         _ => Missed::Refused(refusal),
     }
 }
 
-/// Whether a stop refused, an operator's or the caller's, and no rule about the effect itself.
+/// Whether a stop refused, an operator's, the caller's or the host's own, and no rule about the effect itself.
 pub(crate) const fn is_a_stop(refusal: &Refusal) -> bool {
-    matches!(refusal.code, Code::Killed | Code::Cancelled | Code::SafeMode)
+    matches!(
+        refusal.code,
+        Code::Killed | Code::Cancelled | Code::SafeMode | Code::Suspended
+    )
 }
 
 fn amount(spend: Spend) -> Option<Amount> {

@@ -10,7 +10,7 @@ use ambit_core::grant::Admitted;
 use ambit_core::ledger::body::{EffectChecked, before_name};
 use ambit_core::object::{Check, Image};
 
-use crate::host::now_ms;
+use crate::clock::clock;
 use crate::objects::Seen;
 use crate::store::StoreError;
 
@@ -34,7 +34,8 @@ impl CallEffects {
             return Ok(self.room_to_read(1)?);
         }
         let question = admitted.object()?;
-        self.room_to_read(1 + u32::from(question.is_some()))?;
+        // Room to read it back; and to read it now, unless that is apart from the call's effects.
+        self.room_to_read(1 + u32::from(question.is_some() && !self.goes_on))?;
         let Some(question) = question else {
             return Ok(());
         };
@@ -57,7 +58,7 @@ impl CallEffects {
     /// A guest that uses up its call's effects does not get one past being read back.
     pub(super) fn room_to_read(&self, needed: u32) -> Result<(), Refusal> {
         let limit = self.grant.limits().effects;
-        if !ambit_core::guard!("object.room", self.ordinal.saturating_add(needed) <= limit) {
+        if !ambit_core::guard!("object.room", self.counted().saturating_add(needed) <= limit) {
             return Err(Refusal::new(
                 Code::Effects,
                 format!("the call has not enough of its {limit} effects left to read what this one changes"),
@@ -189,7 +190,7 @@ pub(super) fn not_changed_since(known: &Known, import: Through<'_>, admitted: &A
 
 /// That what a call had read is still young enough for its held effect.
 pub(super) fn fresh_still(reads: &[Seen]) -> Result<(), Refusal> {
-    let now_ms = u64::try_from(now_ms()).unwrap_or_default();
+    let now_ms = clock();
     let old = reads.iter().find(|seen| seen.is_too_old(now_ms));
     if let Some(old) = old
         && !ambit_core::guard!("object.fresh", false)

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ambit_core::credential::ROUTE;
 use ambit_core::digest::Digest;
 use ambit_core::effect::GuestResponse;
 use ambit_core::error::{Code, Refusal};
@@ -19,11 +20,13 @@ use ambit_core::money::{Became, Period, Spend};
 use ambit_core::route::ObjectQuestion;
 use ambit_core::scope::Tier;
 
+use crate::clock::clock;
 use crate::flow;
-use crate::gate::{Bounds, Failed, SendError, Sent, Traffic, Upstream};
-use crate::host::{Shared, now_ms};
+use crate::gate::{Bounds, Failed, Pass, SendError, Sent, Traffic, Upstream};
+use crate::host::Shared;
 use crate::store::{Again, Batch, Durable, Intent, StoreError, place_one};
 
+use super::key::{Repeated, forgotten, is_known};
 use super::{CallEffects, Known, Missed, Permitted, amount, effect_digest, refusal_json, refused, stopped};
 
 impl CallEffects {
@@ -38,8 +41,10 @@ impl CallEffects {
         let mut bounds = self.bounds();
         bounds.time = bounds.time.saturating_sub(waited);
         let own = self.own_headers(known, &admitted);
+        let pass = self.token(&admitted, upstream)?;
         let reserved = self.reservations(known, &admitted, spend)?;
         self.approved_still(known)?;
+        self.letter_known(known, &admitted)?;
         let leave = shared
             .flow
             .enter(&connection, admitted.route().name(), admitted.tier())?;
@@ -48,20 +53,32 @@ impl CallEffects {
             ordinal: known.ordinal,
             admitted: &admitted,
             upstream,
+            pass,
             own: &borrowed(&own),
             answer_bytes: bounds.answer_bytes,
             deadline: Instant::now() + bounds.time,
             first_ms: self
                 .redelivered(known)
                 .and_then(|letter| letter.key.as_ref())
-                .map_or_else(flow::clock, |(.., first)| *first),
+                .map_or_else(clock, |(.., first)| *first),
         };
         let delivered = self.deliver(&shared, &way, durable, leave)?;
         self.settle(known, &admitted, reserved, spend, delivered)
     }
 
+    /// That the service still knows the key of a dead letter: a look-up, a reading and a wait for its turn have passed since that was asked.
+    fn letter_known(&self, known: &Known, admitted: &Admitted) -> Result<(), Refusal> {
+        let key = self.redelivered(known).and_then(|letter| letter.key.as_ref());
+        let Some((.., first_ms)) = key else { return Ok(()) };
+        let (connection, route) = (admitted.connection().name(), admitted.route());
+        if !ambit_core::guard!("flow.letter-turn", is_known(route, *first_ms, 0)) {
+            return Err(forgotten(connection, route.name(), Repeated::Letter));
+        }
+        Ok(())
+    }
+
     /// Sends what is durable, and again as its route says, each time with an entry of its own that is durable before it leaves.
-    fn deliver<'s>(
+    pub(super) fn deliver<'s>(
         &mut self,
         shared: &'s Shared,
         way: &Way<'_>,
@@ -85,10 +102,14 @@ impl CallEffects {
         while let Some((durable, leave)) = next.take() {
             let bounds = way.bounds(delivered.attempts);
             let started = Instant::now();
-            let sending = shared.wire.send(way.upstream, durable, way.own, bounds);
+            let pass = way.pass.as_deref();
+            let sending = shared.wire.send_with(way.upstream, durable, way.own, pass, bounds);
             let sent = shared.io.block_on(sending);
             self.upstream += started.elapsed();
-            self.note_pause(way.admitted.connection().name(), flow::later(&sent));
+            way.note_declined(&sent);
+            if way.admitted.route().name() != ROUTE {
+                self.note_pause(way.admitted.connection().name(), flow::later(&sent));
+            }
             leave.end(flow::how(&sent), &shared.store)?;
             let attempt = flow::attempt(&sent);
             let after = one_outcome(&sent);
@@ -112,6 +133,9 @@ impl CallEffects {
     ) -> Result<Option<(Durable, flow::Leave<'s>)>, Missed> {
         let (connection, route) = (way.admitted.connection().name(), way.admitted.route().name());
         let tier = way.admitted.tier();
+        if way.pass.as_ref().is_some_and(|pass| !pass.is_usable()) {
+            return Ok(None);
+        }
         if way.upstream.ready().is_err() || shared.flow.check(connection, route, tier).is_err() {
             return Ok(None);
         }
@@ -197,7 +221,7 @@ impl CallEffects {
         let later = u64::try_from(later.as_millis()).unwrap_or(u64::MAX);
         let entry = EntryDraft::of_ledger(ServicePaused {
             connection: connection.to_owned(),
-            until: flow::clock().saturating_add(later),
+            until: clock().saturating_add(later),
         });
         self.pending.entries.push(entry);
     }
@@ -300,11 +324,14 @@ impl CallEffects {
     ) -> Result<GuestResponse, Missed> {
         let attempts = delivered.attempts;
         let last = delivered.ended.clone();
-        let ended = Ended::of(delivered, admitted)?;
+        let mut ended = Ended::of(delivered, admitted)?;
+        if let Some(refusal) = self.suspended(known) {
+            ended.with_its_host(refusal);
+        }
         known.created.clone_from(&ended.created);
         let answer = match &ended.what {
             // Nobody is told anything: it stays as it was.
-            What::StillUnseen(_) => None,
+            What::StillUnseen(_) | What::Unseen(_) | What::Unasked(_) => None,
             _ => Some(self.keep_answer(known.ordinal, &ended)?),
         };
         let outcome = match &ended.what {
@@ -316,7 +343,8 @@ impl CallEffects {
                 Outcome::NotSent(refused(refusal, Some(detail)))
             }
             What::InDoubt(doubt, _) => Outcome::InDoubt(*doubt),
-            What::StillUnseen(_) => Outcome::InDoubt(Doubt::Restart),
+            What::Unasked(refusal) => Outcome::NotSent(refused(refusal, None)),
+            What::StillUnseen(_) | What::Unseen(_) => Outcome::InDoubt(Doubt::Restart),
         };
         // What a read in doubt used, it used: nobody will ask whether it happened.
         let became = match ended.became() {
@@ -354,7 +382,7 @@ impl CallEffects {
             What::NotSent(refusal) => {
                 self.refusals.push(refusal.clone());
                 Err(match refusal.code {
-                    Code::Killed | Code::Cancelled => Missed::Over(refusal),
+                    Code::Killed | Code::Cancelled | Code::Suspended => Missed::Over(refusal),
                     _ => Missed::NotSent(refusal),
                 })
             }
@@ -366,12 +394,13 @@ impl CallEffects {
             }
             What::InDoubt(_, why) => Err(Missed::Failed(why)),
             What::StillUnseen(refusal) => Err(self.stays(refusal)),
+            What::Unseen(refusal) | What::Unasked(refusal) => Err(Missed::Over(refusal)),
         }
     }
 
     /// What the guest is told, and when.
     fn keep_answer(&mut self, ordinal: u32, ended: &Ended) -> Result<Digest, StoreError> {
-        self.clock_ms = u64::try_from(now_ms()).unwrap_or_default().max(self.clock_ms);
+        self.clock_ms = clock().max(self.clock_ms);
         let name = format!("effect/{ordinal}/answer");
         let answer = self.keep(name.clone(), &ended.recorded(self.clock_ms))?;
         self.step("answer", None, name);
@@ -384,6 +413,8 @@ pub(super) struct Way<'a> {
     pub(super) ordinal: u32,
     pub(super) admitted: &'a Admitted,
     pub(super) upstream: &'a Upstream,
+    /// What it shows beside what every request there does.
+    pub(super) pass: Option<Arc<Pass>>,
     /// The headers that the host sets for it.
     pub(super) own: &'a [(&'a str, &'a str)],
     pub(super) answer_bytes: usize,
@@ -394,6 +425,18 @@ pub(super) struct Way<'a> {
 }
 
 impl Way<'_> {
+    /// A token that its service did not take is not used again. The answer is the guest's: whoever asks once more has another token.
+    fn note_declined(&self, sent: &Result<Sent, SendError>) {
+        let status = match sent {
+            Ok(sent) => sent.status,
+            Err(SendError::Unusable { status, .. }) => *status,
+            Err(_) => return,
+        };
+        if let (401, Some(minter), Some(pass)) = (status, self.upstream.minter(), &self.pass) {
+            minter.declined(pass);
+        }
+    }
+
     fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
@@ -417,10 +460,8 @@ impl Way<'_> {
             return None;
         }
         let wait = Duration::from_millis(retries.after(attempts, last, flow::jitter())?);
-        let lifetime = route.idempotency().map(|key| key.lifetime_s.saturating_mul(1_000));
-        let age = flow::clock().saturating_sub(self.first_ms);
-        let age = age.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-        let remembered = safe || lifetime.is_some_and(|lifetime| age < lifetime);
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let remembered = safe || is_known(route, self.first_ms, wait_ms);
         (ambit_core::guard!("gate.retry-lifetime", remembered) && wait < self.left()).then_some(wait)
     }
 }
@@ -445,6 +486,14 @@ impl Delivered {
             attempts,
             doubted: true,
             ..Self::default()
+        }
+    }
+
+    /// The body of the last answer, before anything is left out of it: for the host alone.
+    pub(super) fn body(&self) -> Option<Vec<u8>> {
+        match &self.last {
+            Some(Ok(sent)) => Some(sent.body.to_vec()),
+            _ => None,
         }
     }
 
@@ -496,6 +545,10 @@ enum What {
     InDoubt(Doubt, String),
     /// Nothing left now, and nobody knows what became of what left before the host ended.
     StillUnseen(Refusal),
+    /// The host ends, and what left is as after its crash: nobody is told anything.
+    Unseen(Refusal),
+    /// The host ends, and nothing left: its guest asks again.
+    Unasked(Refusal),
 }
 
 impl Ended {
@@ -525,6 +578,15 @@ impl Ended {
         })
     }
 
+    /// As the host ends, and another goes on with the call: nobody waits for the answer, and its guest is told nothing.
+    fn with_its_host(&mut self, refusal: Refusal) {
+        match &self.what {
+            What::InDoubt(Doubt::Stopped, _) => self.what = What::Unseen(refusal),
+            What::NotSent(why) if why.code == Code::Suspended => self.what = What::Unasked(refusal),
+            _ => {}
+        }
+    }
+
     /// What budgets take it for. A service that answers with 4xx says that it did not do it, except for 408, which says
     /// nothing of the kind, and except where it was sent before and may have been done then. Everything else, redirects and 5xx
     /// included, may have happened.
@@ -534,8 +596,8 @@ impl Ended {
             What::Answered(_) if self.doubted => Became::Done,
             What::Answered(response) if (400..500).contains(&response.status) => Became::Declined,
             What::Answered(_) => Became::Done,
-            What::NotSent(_) => Became::NotSent,
-            What::InDoubt(..) | What::StillUnseen(_) => Became::InDoubt,
+            What::NotSent(_) | What::Unasked(_) => Became::NotSent,
+            What::InDoubt(..) | What::StillUnseen(_) | What::Unseen(_) => Became::InDoubt,
         }
     }
 
@@ -553,7 +615,9 @@ impl Ended {
     fn recorded(&self, clock_ms: u64) -> Json {
         let (name, value) = match &self.what {
             What::Answered(response) => ("answered", response.to_json()),
-            What::NotSent(refusal) | What::StillUnseen(refusal) => ("refused", refusal_json(refusal)),
+            What::NotSent(refusal) | What::StillUnseen(refusal) | What::Unseen(refusal) | What::Unasked(refusal) => {
+                ("refused", refusal_json(refusal))
+            }
             What::InDoubt(_, why) => ("failed", Json::from(why.as_str())),
         };
         Json::Object([("clock", Json::from(clock_ms)), (name, value)].into_iter().collect())

@@ -95,7 +95,8 @@ impl Wire {
     /// # Errors
     /// As [`Wire::send`].
     pub async fn read(&self, document: &Document, bounds: Bounds) -> Result<Sent, SendError> {
-        self.exchange(&document.up, &document.request, &[], bounds, None).await
+        self.exchange(&document.up, &document.request, (&[], None), bounds, None)
+            .await
     }
 }
 

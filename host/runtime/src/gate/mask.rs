@@ -84,6 +84,7 @@ impl Masker {
     }
 
     /// As [`Masker::mask`], for text.
+    #[cfg(test)]
     pub(super) fn mask_str(&self, text: &str) -> String {
         let masked = self.mask(Bytes::copy_from_slice(text.as_bytes()));
         String::from_utf8_lossy(&masked).into_owned()

@@ -15,6 +15,7 @@
 //! No other module of Ambit opens a socket.
 
 pub mod address;
+mod assert;
 mod document;
 #[expect(
     clippy::disallowed_types,
@@ -23,20 +24,27 @@ mod document;
 mod line;
 mod mask;
 mod meter;
+mod mint;
 mod pause;
 mod pool;
 mod request;
 pub mod resolve;
 mod send;
+mod sign;
 #[cfg(test)]
 #[expect(clippy::disallowed_types, reason = "a service on loopback")]
 mod tests;
 mod tls;
 mod upstream;
 
+pub use assert::{Assertor, SigningKey};
 pub use document::{Document, DocumentWay, split_url};
 pub(crate) use line::most_received;
+pub use mint::{ClientAuth, Minter, MinterParts};
+pub(crate) use mint::{Holder, Pass};
+pub(crate) use pause::LONGEST_PAUSE;
 pub use request::{Presented, check_base, is_framing, is_hosts_own};
 pub use send::{Bounds, Failed, SendError, Sent, Traffic, Wire};
+pub use sign::{SharedSecret, SigV4, is_aws_header};
 pub use tls::Authorities;
-pub use upstream::{Base, Upstream, UpstreamParts};
+pub use upstream::{Base, Shown, Upstream, UpstreamParts};

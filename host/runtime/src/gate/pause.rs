@@ -8,7 +8,7 @@ use http::{HeaderValue, StatusCode};
 use parking_lot::Mutex;
 
 /// Longest time a service's word is taken for, so that one answer cannot close a connection for good.
-const LONGEST: Duration = Duration::from_secs(60 * 60);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
 
 /// Until when a connection rests.
 #[derive(Debug, Default)]
@@ -36,14 +36,14 @@ impl Pause {
         if !matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             return None;
         }
-        let asked = duration(later?.to_str().ok()?, SystemTime::now())?.min(LONGEST);
+        let asked = duration(later?.to_str().ok()?, SystemTime::now())?.min(LONGEST_PAUSE);
         self.rest(asked);
         Some(asked)
     }
 
     /// Rests for so long from now on, or longer if it does already.
     pub(super) fn rest(&self, asked: Duration) {
-        let until = Instant::now().checked_add(asked.min(LONGEST));
+        let until = Instant::now().checked_add(asked.min(LONGEST_PAUSE));
         let mut noted = self.0.lock();
         *noted = (*noted).max(until);
     }

@@ -1,6 +1,6 @@
 //! The bytes of a request, beyond what was checked: the connection's base, the host's headers, and the credential, last.
 
-use ambit_core::effect::{HeaderSet, HttpRequest, NotAHeader};
+use ambit_core::effect::{BodyKind, HeaderSet, HttpRequest, NotAHeader};
 use ambit_core::error::{Code, Refusal};
 use ambit_core::guard;
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use http_body_util::Full;
 use hyper::body::Body as _;
 use zeroize::Zeroizing;
 
+use super::sign::Signer;
 use crate::secret::Secret;
 
 /// What the service sees of us.
@@ -30,6 +31,8 @@ pub enum Presented {
     Basic(String),
     /// A query parameter of this name.
     Query(String),
+    /// A field of this name of the form that the host sends to whoever gives out tokens.
+    Form(String),
 }
 
 /// A credential, ready to be put on requests.
@@ -37,6 +40,10 @@ pub(super) enum Credential {
     Header(HeaderName, HeaderValue),
     /// `name=value`, encoded.
     Query(String, Zeroizing<String>),
+    /// `name=value`, encoded, after the last field of a form.
+    Form(Zeroizing<String>),
+    /// What is made of the request itself.
+    Signed(Signer),
 }
 
 impl Credential {
@@ -44,12 +51,8 @@ impl Credential {
     /// One clause: the value cannot stand where it should.
     pub(super) fn new(presented: &Presented, secret: &Secret) -> Result<Credential, String> {
         let value = match presented {
-            Presented::Query(name) => {
-                let mut pair = Zeroizing::new(encode(name.as_bytes()));
-                pair.push('=');
-                pair.push_str(&Zeroizing::new(encode(secret.expose())));
-                return Ok(Credential::Query(name.clone(), pair));
-            }
+            Presented::Query(name) => return Ok(Credential::Query(name.clone(), pair(name, secret))),
+            Presented::Form(name) => return Ok(Credential::Form(pair(name, secret))),
             Presented::Bearer => Zeroizing::new([b"Bearer ", secret.expose()].concat()),
             Presented::Header(_) => Zeroizing::new(secret.expose().to_vec()),
             Presented::Basic(user) => {
@@ -69,6 +72,22 @@ impl Credential {
         value.set_sensitive(true);
         Ok(Credential::Header(name, value))
     }
+
+    /// Whether it sets a header of this name.
+    fn sets(&self, name: &HeaderName) -> bool {
+        match self {
+            Credential::Header(own, _) => own == name,
+            Credential::Signed(signer) => signer.sets(name.as_str()),
+            Credential::Query(..) | Credential::Form(_) => false,
+        }
+    }
+}
+
+fn pair(name: &str, secret: &Secret) -> Zeroizing<String> {
+    let mut pair = Zeroizing::new(encode(name.as_bytes()));
+    pair.push('=');
+    pair.push_str(&Zeroizing::new(encode(secret.expose())));
+    pair
 }
 
 /// What one connection adds to every request.
@@ -78,6 +97,16 @@ pub(super) struct Frame<'a> {
     /// Path before the guest's, without a `/` at its end. May be secret.
     pub(super) base: &'a str,
     pub(super) credential: Option<&'a Credential>,
+    /// What this one request shows beside that.
+    pub(super) pass: Option<&'a Credential>,
+    /// The moment, in seconds since 1970, for what is signed.
+    pub(super) time_s: u64,
+}
+
+impl Frame<'_> {
+    fn credentials(&self) -> impl Iterator<Item = &Credential> {
+        [self.credential, self.pass].into_iter().flatten()
+    }
 }
 
 /// Builds the request as it is sent.
@@ -91,11 +120,11 @@ pub(super) fn build(
 ) -> Result<Request<Full<Bytes>>, Refusal> {
     let method = Method::from_bytes(request.method().as_str().as_bytes())
         .map_err(|_| Refusal::new(Code::Internal, "the method cannot be sent"))?;
-    let body = request.body_bytes();
+    let body = body(frame, request)?;
     let mut built = Request::builder()
         .method(method.clone())
         .uri(target(frame, request)?)
-        .body(Full::new(body.map(Bytes::copy_from_slice).unwrap_or_default()))
+        .body(Full::new(body.clone().unwrap_or_default()))
         .map_err(|_| Refusal::new(Code::Internal, "the request cannot be put together"))?;
 
     let mut put = |name: HeaderName, value: &str| {
@@ -115,15 +144,45 @@ pub(super) fn build(
     }
     let sends_body = matches!(method, Method::POST | Method::PUT | Method::PATCH);
     if body.is_some() || sends_body {
-        put(CONTENT_LENGTH, &body.map_or(0, <[u8]>::len).to_string())?;
+        put(CONTENT_LENGTH, &body.as_ref().map_or(0, Bytes::len).to_string())?;
     }
     for (name, value) in own {
         put(header_name(name)?, value)?;
     }
-    if let Some(Credential::Header(name, value)) = frame.credential {
-        built.headers_mut().append(name.clone(), value.clone());
+    for credential in frame.credentials() {
+        match credential {
+            Credential::Header(name, value) => {
+                built.headers_mut().append(name.clone(), value.clone());
+            }
+            // Over all that is sent: nothing but its own headers comes after it.
+            Credential::Signed(signer) => signer.sign(&mut built, body.as_deref().unwrap_or_default(), frame.time_s)?,
+            Credential::Query(..) | Credential::Form(_) => {}
+        }
     }
     Ok(built)
+}
+
+/// The body as it was checked; of a form that asks for a token, with the fields that say who asks.
+fn body(frame: &Frame<'_>, request: &HttpRequest) -> Result<Option<Bytes>, Refusal> {
+    let mut fields = frame.credentials().filter_map(|credential| match credential {
+        Credential::Form(pair) => Some(pair),
+        _ => None,
+    });
+    let Some(first) = fields.next() else {
+        return Ok(request.body_bytes().map(Bytes::copy_from_slice));
+    };
+    if request.body_kind() != Some(BodyKind::Form) {
+        return Err(Refusal::new(
+            Code::Internal,
+            "a credential stands in a form, and there is none",
+        ));
+    }
+    let mut form = Zeroizing::new(request.body_bytes().unwrap_or_default().to_vec());
+    for pair in std::iter::once(first).chain(fields) {
+        form.push(b'&');
+        form.extend_from_slice(pair.as_bytes());
+    }
+    Ok(Some(Bytes::copy_from_slice(&form)))
 }
 
 /// The bytes of a request as HTTP/1.1 writes it: its line, its headers, its body.
@@ -151,7 +210,10 @@ fn target(frame: &Frame<'_>, request: &HttpRequest) -> Result<Uri, Refusal> {
         _ => below,
     };
     let mut text = Zeroizing::new(format!("{}{below}", frame.base));
-    if let Some(Credential::Query(name, pair)) = frame.credential {
+    for credential in frame.credentials() {
+        let Credential::Query(name, pair) = credential else {
+            continue;
+        };
         let clash = request.query().iter().any(|(given, _)| given == name);
         if !guard!("gate.credential-query", !clash) {
             return Err(Refusal::new(
@@ -197,7 +259,7 @@ pub fn is_hosts_own(name: &str) -> bool {
 
 fn guest_header(frame: &Frame<'_>, name: &str, own: &[(&str, &str)]) -> Result<HeaderName, Refusal> {
     let header = header_name(name)?;
-    let credentials = matches!(frame.credential, Some(Credential::Header(own, _)) if *own == header);
+    let credentials = frame.credentials().any(|credential| credential.sets(&header));
     let keys = own.iter().any(|(own, _)| header.as_str().eq_ignore_ascii_case(own));
     if guard!("gate.header", !credentials && !keys && !is_hosts_own(header.as_str())) {
         Ok(header)
@@ -214,7 +276,7 @@ fn header_name(name: &str) -> Result<HeaderName, Refusal> {
 }
 
 /// Percent-encodes all but what RFC 3986 calls unreserved.
-fn encode(bytes: &[u8]) -> String {
+pub(super) fn encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for byte in bytes {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {

@@ -12,6 +12,7 @@ use http::{HeaderMap, Response};
 use tokio::time::Instant;
 
 use super::line::{Answer, Broken, Line};
+use super::mint::Pass;
 use super::resolve::{Resolve, System};
 use super::upstream::Upstream;
 use crate::store::{Durable, Leave};
@@ -144,15 +145,27 @@ impl Wire {
         own: &[(&str, &str)],
         bounds: Bounds,
     ) -> Result<Sent, SendError> {
+        self.send_with(up, durable, own, None, bounds).await
+    }
+
+    /// The same with what this one request shows: a token, or what the home says to get one.
+    pub(crate) async fn send_with(
+        &self,
+        up: &Upstream,
+        durable: Durable,
+        own: &[(&str, &str)],
+        pass: Option<&Pass>,
+        bounds: Bounds,
+    ) -> Result<Sent, SendError> {
         let (request, leave) = durable.take().map_err(|late| SendError::NotSent(late.into()))?;
-        self.exchange(up, &request, own, bounds, Some(&leave)).await
+        self.exchange(up, &request, (own, pass), bounds, Some(&leave)).await
     }
 
     pub(super) async fn exchange(
         &self,
         up: &Upstream,
         request: &HttpRequest,
-        own: &[(&str, &str)],
+        (own, pass): (&[(&str, &str)], Option<&Pass>),
         bounds: Bounds,
         leave: Option<&Leave>,
     ) -> Result<Sent, SendError> {
@@ -160,7 +173,7 @@ impl Wire {
         let deadline = started.checked_add(bounds.time).unwrap_or(started);
 
         up.ready().map_err(SendError::NotSent)?;
-        let request = up.request(request, own).map_err(SendError::NotSent)?;
+        let request = up.request(request, own, pass).map_err(SendError::NotSent)?;
         let (answer, traffic) = match &self.0 {
             Way::Memory(response) => {
                 still(leave)?;
@@ -194,7 +207,7 @@ impl Wire {
             later,
             status: answer.status.as_u16(),
             headers: headers(up, &answer.headers),
-            body: up.masker().mask(answer.body),
+            body: up.mask(answer.body),
             traffic,
         })
     }
@@ -241,7 +254,7 @@ impl Tally {
 fn failed(broken: Broken, up: &Upstream, traffic: Traffic) -> SendError {
     // The words of a parser may quote what it could not read.
     let failed = |why: String| Failed {
-        why: printable(&up.masker().mask_str(&why)),
+        why: printable(&up.mask_str(&why)),
         traffic,
     };
     match broken {
@@ -267,7 +280,7 @@ fn headers(up: &Upstream, headers: &HeaderMap) -> Vec<(String, String)> {
     headers
         .iter()
         .filter_map(|(name, value)| {
-            let value = up.masker().mask_str(value.to_str().ok()?);
+            let value = up.mask_str(value.to_str().ok()?);
             Some((name.as_str().to_owned(), value))
         })
         .collect()

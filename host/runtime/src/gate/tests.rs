@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use ambit_core::credential::{TokenEndpoint, TokenSpec};
 use ambit_core::digest::Digest;
 use ambit_core::effect::{GuestBody, GuestRequest, HttpRequest, Method, Origin, WireLimits};
 use ambit_core::error::{Code, Refusal};
@@ -174,7 +175,7 @@ fn parts(origin_text: &str, service: &Service) -> UpstreamParts {
         authorities: Authorities::Public,
         allow_private: true,
         base: Base::Plain(String::new()),
-        credential: Some((Presented::Bearer, secret(SECRET))),
+        credential: Some(Shown::Kept(Presented::Bearer, secret(SECRET))),
     }
 }
 
@@ -190,13 +191,13 @@ async fn send(up: &Upstream, request: &GuestRequest) -> Result<Sent, SendError> 
 }
 
 async fn send_with(wire: &Wire, up: &Upstream, request: &GuestRequest, bounds: Bounds) -> Result<Sent, SendError> {
-    wire.exchange(up, &parse(up, request), &[], bounds, None).await
+    wire.exchange(up, &parse(up, request), (&[], None), bounds, None).await
 }
 
 /// Under an idempotency key.
 async fn send_once(up: &Upstream, request: &GuestRequest, header: &str, key: &str) -> Result<Sent, SendError> {
     Wire::default()
-        .exchange(up, &parse(up, request), &[(header, key)], bounds(), None)
+        .exchange(up, &parse(up, request), (&[(header, key)], None), bounds(), None)
         .await
 }
 
@@ -253,6 +254,7 @@ fn durable(request: HttpRequest, time: Duration) -> Durable {
         tool: "refunds".into(),
     };
     let accepted = CallAccepted {
+        once: None,
         by: None,
         letter: None,
         asked,
@@ -352,7 +354,7 @@ async fn no_more_bytes_go_than_were_said_to_be_the_most() {
     let service = Service::start(None, "127.0.0.1:0", acts).await;
     let up = Upstream::new(UpstreamParts {
         base: Base::Plain("/base".into()),
-        credential: Some((Presented::Query("key".into()), secret(SECRET))),
+        credential: Some(Shown::Kept(Presented::Query("key".into()), secret(SECRET))),
         ..parts("http://api.example", &service)
     })
     .unwrap();
@@ -369,7 +371,9 @@ async fn no_more_bytes_go_than_were_said_to_be_the_most() {
     ];
     for (number, guest) in answered.iter().enumerate() {
         let request = parse(&up, guest);
-        let sent = Wire::default().exchange(&up, &request, own, bounds(), None).await;
+        let sent = Wire::default()
+            .exchange(&up, &request, (own, None), bounds(), None)
+            .await;
         let traffic = sent.unwrap().traffic;
         let most = up.most_bytes(&request, own, bounds().answer_bytes).unwrap();
         assert_eq!(traffic.sent_bytes, service.requests()[number].len() as u64);
@@ -381,7 +385,10 @@ async fn no_more_bytes_go_than_were_said_to_be_the_most() {
     for _ in 0..2 {
         let request = parse(&up, &with("GET"));
         let most = up.most_bytes(&request, &[], bounds().answer_bytes).unwrap();
-        let traffic = match Wire::default().exchange(&up, &request, &[], bounds(), None).await {
+        let traffic = match Wire::default()
+            .exchange(&up, &request, (&[], None), bounds(), None)
+            .await
+        {
             Err(SendError::Unknown(failed) | SendError::Unusable { failed, .. }) => failed.traffic,
             other => panic!("{other:?}"),
         };
@@ -757,7 +764,7 @@ async fn credentials_stand_where_the_service_wants_them_and_nowhere_else() {
     ] {
         let service = Service::start(None, "127.0.0.1:0", [json("{}")]).await;
         let up = Upstream::new(UpstreamParts {
-            credential: Some((presented, secret(SECRET))),
+            credential: Some(Shown::Kept(presented, secret(SECRET))),
             ..parts("http://api.example", &service)
         })
         .unwrap();
@@ -783,13 +790,16 @@ async fn what_the_host_says_the_guest_cannot() {
         assert!(is_hosts_own(name), "{name}");
     }
     let keyed = Upstream::new(UpstreamParts {
-        credential: Some((Presented::Header("x-api-key".parse().unwrap()), secret(SECRET))),
+        credential: Some(Shown::Kept(
+            Presented::Header("x-api-key".parse().unwrap()),
+            secret(SECRET),
+        )),
         ..parts("http://api.example", &service)
     })
     .unwrap();
     refused(Code::Header)(send(&keyed, &get_with("/", &[], &[("x-api-key", "mine")])).await);
     let query = Upstream::new(UpstreamParts {
-        credential: Some((Presented::Query("key".into()), secret(SECRET))),
+        credential: Some(Shown::Kept(Presented::Query("key".into()), secret(SECRET))),
         ..parts("http://api.example", &service)
     })
     .unwrap();
@@ -807,7 +817,7 @@ async fn a_value_with_a_line_end_is_never_put_on_the_line() {
         assert_eq!(not_sent(result).code, Code::Header);
     }
     let spaced = Upstream::new(UpstreamParts {
-        credential: Some((Presented::Bearer, secret("pässword-äöü"))),
+        credential: Some(Shown::Kept(Presented::Bearer, secret("pässword-äöü"))),
         ..parts("http://api.example", &service)
     });
     assert_eq!(
@@ -818,11 +828,44 @@ async fn a_value_with_a_line_end_is_never_put_on_the_line() {
 }
 
 #[tokio::test]
+async fn a_request_that_needs_a_token_does_not_leave_without() {
+    let service = Service::start(None, "127.0.0.1:0", [json("1")]).await;
+    let asks = TokenSpec {
+        kind: ambit_core::credential::Kind::ClientCredentials,
+        origin: origin("http://id.example"),
+        path: "/token".to_owned(),
+        scopes: std::collections::BTreeSet::new(),
+        audience: None,
+        resource: None,
+        client_id: None,
+    };
+    let minter = Minter::new(MinterParts {
+        name: "stripe".to_owned(),
+        asks: TokenEndpoint::new("stripe", asks).unwrap(),
+        client: ClientAuth::None,
+        assertor: None,
+        connect_to: None,
+        authorities: Authorities::Public,
+        allow_private: true,
+    });
+    let up = Upstream::new(UpstreamParts {
+        credential: Some(Shown::Minted(Box::new(minter.unwrap()))),
+        ..parts("http://api.example", &service)
+    });
+    assert_eq!(not_sent(send(&up.unwrap(), &get("/")).await).code, Code::Credential);
+    assert_eq!(service.connections(), 0);
+}
+
+#[tokio::test]
 async fn a_request_goes_over_its_own_connection_or_not_at_all() {
     let (service, up) = plain([]).await;
     let other = Upstream::new(parts("http://other.example", &service)).unwrap();
     let request = parse(&other, &get("/"));
-    let refusal = not_sent(Wire::default().exchange(&up, &request, &[], bounds(), None).await);
+    let refusal = not_sent(
+        Wire::default()
+            .exchange(&up, &request, (&[], None), bounds(), None)
+            .await,
+    );
     assert_eq!(
         refusal.message,
         "a request for http://other.example is not sent over connection `stripe`"

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use ambit_core::credential::LONGEST_TOKEN;
 use ambit_core::effect::{HttpRequest, Origin, Scheme};
 use ambit_core::error::{Code, Refusal};
 use ambit_core::guard;
@@ -13,15 +14,21 @@ use tokio::time::Instant;
 
 use super::line::{Line, most_received};
 use super::mask::Masker;
+use super::mint::{Minter, Pass};
 use super::pause::Pause;
 use super::pool::Pool;
 use super::request::{Credential, Frame, Presented, build, check_base, wire_bytes};
 use super::resolve::{self, Checked, Endpoint, Resolve};
+use super::sign::{SharedSecret, SigV4, Signer};
 use super::tls::{Authorities, Tls};
+use crate::host::now_ms;
 use crate::secret::Secret;
 
 /// A segment of a secret base that is this long is covered in answers by itself too.
 const SECRET_SEGMENT: usize = 16;
+
+/// The most bytes that what one request shows alone adds to it: a token with its header, or a field with what the home says.
+const LARGEST_PASS: u64 = LONGEST_TOKEN as u64 + 256;
 
 /// A path before every path of a connection.
 #[derive(Debug)]
@@ -30,6 +37,19 @@ pub enum Base {
     Plain(String),
     /// Holds a secret, as webhooks' paths do.
     Secret(Secret),
+}
+
+/// How a service is shown who asks.
+#[derive(Debug)]
+pub enum Shown {
+    /// A secret that stays the same, and where it stands.
+    Kept(Presented, Secret),
+    /// AWS's signature of each request.
+    SigV4(SigV4),
+    /// A signature of each request with a shared secret.
+    Signed(SharedSecret),
+    /// A token that is asked for when it is needed.
+    Minted(Box<Minter>),
 }
 
 /// What an [`Upstream`] is made of.
@@ -48,7 +68,7 @@ pub struct UpstreamParts {
     /// Path before every path.
     pub base: Base,
     /// What the service wants to see, and how.
-    pub credential: Option<(Presented, Secret)>,
+    pub credential: Option<Shown>,
 }
 
 /// The way to one service. Made once for each connection, when the configuration is put to use; another credential or another authority
@@ -61,9 +81,12 @@ pub struct Upstream {
     allow_private: bool,
     base: Base,
     credential: Option<Credential>,
+    minter: Option<Box<Minter>>,
+    /// Whether each request shows something of its own.
+    takes_pass: bool,
     masker: Masker,
     pool: Arc<Pool>,
-    pause: Pause,
+    pause: Arc<Pause>,
 }
 
 impl fmt::Debug for Upstream {
@@ -108,13 +131,17 @@ impl Upstream {
                 .for_each(|segment| masker.add(segment));
         }
         check_base(base_text(&base)).map_err(|why| format!("the base {why}"))?;
-        let credential = credential
-            .map(|(presented, secret)| {
+        let (credential, minter) = match credential {
+            None => (None, None),
+            Some(Shown::Kept(presented, secret)) => {
                 masker.add(secret.expose());
-                Credential::new(&presented, &secret)
-            })
-            .transpose()
-            .map_err(|why| format!("the credential {why}"))?;
+                let credential = Credential::new(&presented, &secret).map_err(|why| format!("the credential {why}"))?;
+                (Some(credential), None)
+            }
+            Some(Shown::SigV4(aws)) => (Some(signed(Signer::Aws(aws), &mut masker)), None),
+            Some(Shown::Signed(shared)) => (Some(signed(Signer::Shared(shared), &mut masker)), None),
+            Some(Shown::Minted(minter)) => (None, Some(minter)),
+        };
         Ok(Upstream {
             name,
             origin,
@@ -123,10 +150,23 @@ impl Upstream {
             allow_private,
             base,
             credential,
+            takes_pass: minter.is_some(),
+            minter,
             masker,
             pool: Arc::default(),
-            pause: Pause::default(),
+            pause: Arc::default(),
         })
+    }
+
+    /// That each request over it shows something of its own, beside what all show.
+    pub(super) fn taking_passes(mut self) -> Upstream {
+        self.takes_pass = true;
+        self
+    }
+
+    /// Where the tokens of its requests come from, where they have some.
+    pub(crate) fn minter(&self) -> Option<&Minter> {
+        self.minter.as_deref()
     }
 
     /// The connection's name.
@@ -148,6 +188,13 @@ impl Upstream {
         self.pause.check(&self.name)
     }
 
+    /// Leaves the service alone as long as another way to it does: what was asked of one is for both.
+    pub(crate) fn rest_as(&mut self, older: &Upstream) {
+        if older.origin == self.origin {
+            self.pause = Arc::clone(&older.pause);
+        }
+    }
+
     /// Leaves the service alone for so long, as an answer before this process asked.
     pub(crate) fn rest(&self, time: std::time::Duration) {
         self.pause.rest(time);
@@ -159,11 +206,37 @@ impl Upstream {
     /// # Errors
     /// Where the request cannot be sent over this connection.
     pub fn most_bytes(&self, request: &HttpRequest, own: &[(&str, &str)], answer_bytes: usize) -> Result<u64, Refusal> {
-        let request = self.request(request, own)?;
-        Ok(wire_bytes(&request).saturating_add(most_received(answer_bytes)))
+        let request = self.framed(request, own, None)?;
+        // What is shown with one request alone is not known yet.
+        let pass = if self.takes_pass { LARGEST_PASS } else { 0 };
+        Ok(wire_bytes(&request)
+            .saturating_add(pass)
+            .saturating_add(most_received(answer_bytes)))
     }
 
-    pub(super) fn request(&self, request: &HttpRequest, own: &[(&str, &str)]) -> Result<Request<Full<Bytes>>, Refusal> {
+    /// The request as it is sent.
+    ///
+    /// # Errors
+    /// Where it cannot be; [`Code::Credential`] without what it has to show.
+    pub(super) fn request(
+        &self,
+        request: &HttpRequest,
+        own: &[(&str, &str)],
+        pass: Option<&Pass>,
+    ) -> Result<Request<Full<Bytes>>, Refusal> {
+        if !guard!("gate.token", self.takes_pass == pass.is_some()) {
+            let message = format!("a request over connection `{}` has no token", self.name);
+            return Err(Refusal::new(Code::Credential, message));
+        }
+        self.framed(request, own, pass)
+    }
+
+    fn framed(
+        &self,
+        request: &HttpRequest,
+        own: &[(&str, &str)],
+        pass: Option<&Pass>,
+    ) -> Result<Request<Full<Bytes>>, Refusal> {
         if !guard!("gate.origin", *request.origin() == self.origin) {
             let message = format!(
                 "a request for {} is not sent over connection `{}`",
@@ -176,6 +249,8 @@ impl Upstream {
             authority: &self.origin.authority(),
             base: base_text(&self.base),
             credential: self.credential.as_ref(),
+            pass: pass.map(Pass::credential),
+            time_s: u64::try_from(now_ms() / 1_000).unwrap_or_default(),
         };
         build(&frame, request, own)
     }
@@ -211,8 +286,19 @@ impl Upstream {
         Ok(addresses)
     }
 
-    pub(super) fn masker(&self) -> &Masker {
-        &self.masker
+    /// The bytes with what must not be seen of this connection covered: its own secrets, and every token that is good for it.
+    pub(super) fn mask(&self, bytes: Bytes) -> Bytes {
+        let masked = self.masker.mask(bytes);
+        match &self.minter {
+            Some(minter) => minter.mask(masked),
+            None => masked,
+        }
+    }
+
+    /// The same of a text.
+    pub(super) fn mask_str(&self, text: &str) -> String {
+        let masked = self.mask(Bytes::copy_from_slice(text.as_bytes()));
+        String::from_utf8_lossy(&masked).into_owned()
     }
 
     pub(super) fn pool(&self) -> &Arc<Pool> {
@@ -222,6 +308,11 @@ impl Upstream {
     pub(super) fn pause(&self) -> &Pause {
         &self.pause
     }
+}
+
+fn signed(signer: Signer, masker: &mut Masker) -> Credential {
+    signer.mask(masker);
+    Credential::Signed(signer)
 }
 
 fn base_text(base: &Base) -> &str {

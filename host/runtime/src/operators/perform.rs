@@ -4,7 +4,10 @@ use std::path::Path;
 
 use ambit_core::error::{Code, Refusal};
 use ambit_core::hold::Standing;
+use ambit_core::ledger::body::OperatorShown;
+use ambit_core::ledger::body::ReloadedBy;
 use ambit_core::stop::Stop;
+use parking_lot::MutexGuard;
 
 use crate::api_keys;
 use crate::approvals::ApprovalError;
@@ -25,7 +28,7 @@ use super::{Answer, Request, Status};
 pub(super) enum Seat<'s> {
     /// On the ledger of a home, without policy or tools: a home whose files are in disorder can be stopped all the same.
     Ledger(&'s Store, &'s Path),
-    /// In a host: by the configuration that it was opened with.
+    /// In a host: by what it took last.
     Host(&'s Host),
 }
 
@@ -34,6 +37,21 @@ impl<'s> Seat<'s> {
         match self {
             Seat::Ledger(store, _) => store,
             Seat::Host(host) => &host.shared.store,
+        }
+    }
+
+    fn home(self) -> &'s Path {
+        match self {
+            Seat::Ledger(_, home) => home,
+            Seat::Host(host) => host.shared.config.home(),
+        }
+    }
+
+    /// Keeps a host from reading the home's files while one of them changes.
+    fn changing(self) -> Option<MutexGuard<'s, ()>> {
+        match self {
+            Seat::Ledger(..) => None,
+            Seat::Host(host) => Some(host.live.changing.lock()),
         }
     }
 
@@ -77,28 +95,50 @@ impl From<Fault> for OpenError {
     }
 }
 
-/// Does what an operator asks for.
+/// Does what an operator asks for. `by` is who, where that is one over HTTP: entries say so.
 ///
 /// # Errors
 /// As the acts themselves.
-pub(super) fn perform(seat: Seat<'_>, request: Request, listener: Option<Listener>) -> Result<Answer, OpenError> {
+pub(super) fn perform(
+    seat: Seat<'_>,
+    request: Request,
+    by: Option<&OperatorShown>,
+    listener: Option<Listener>,
+) -> Result<Answer, OpenError> {
+    let now = match seat {
+        Seat::Host(host) => Some(host.current()),
+        Seat::Ledger(..) => None,
+    };
+    // An act is by one reading of the home from its beginning to its end.
+    let seat = now.as_ref().map_or(seat, Seat::Host);
     match request {
-        request if request.takes_a_host() => in_host(seat.host()?, request, listener),
-        request => on_ledger(seat, request),
+        request if request.takes_a_host() => in_host(seat.host()?, request, by, listener),
+        request => on_ledger(seat, request, by),
     }
 }
 
-fn on_ledger(seat: Seat<'_>, request: Request) -> Result<Answer, OpenError> {
+fn on_ledger(seat: Seat<'_>, request: Request, by: Option<&OperatorShown>) -> Result<Answer, OpenError> {
     let store = seat.store();
     Ok(match request {
-        Request::Stop { kind, scope, reason } => Answer::Stop(stops::set(store, &Stop { kind, scope }, &reason)?),
+        Request::Stop { kind, scope, reason } => Answer::Stop(stops::set(store, &Stop { kind, scope }, &reason, by)?),
         Request::Lift { kind, scope, reason } => {
-            Answer::Stop(stops::lift(store, &Stop { kind, scope }, reason.as_deref())?)
+            Answer::Stop(stops::lift(store, &Stop { kind, scope }, reason.as_deref(), by)?)
         }
         Request::Status => Answer::Status(Status {
             pid: std::process::id(),
             calls: stops::runs(store),
         }),
+        Request::PinTool { name, digest, again } => {
+            let _alone = seat.changing();
+            home::pin_written(store, seat.home(), &name, &digest, again)?;
+            Answer::Tool { digest }
+        }
+        Request::RemoveTool { name } => {
+            let _alone = seat.changing();
+            Answer::Tool {
+                digest: home::unpin(store, seat.home(), &name)?,
+            }
+        }
         Request::Enrol { key } => Answer::Person(home::enrol(store, &key)?),
         Request::Revoke { name } => {
             home::revoke(store, &name)?;
@@ -110,10 +150,10 @@ fn on_ledger(seat: Seat<'_>, request: Request) -> Result<Answer, OpenError> {
             Answer::Done
         }
         Request::StartRun { run } => {
-            let started = seat.configured(|config| runs::start(store, config, &run))?;
+            let started = seat.configured(|config| runs::start(store, config, &run, by))?;
             Answer::Run(started.id().to_owned())
         }
-        Request::EndRun { run } => Answer::Run(runs::end(store, &run)?.id().to_owned()),
+        Request::EndRun { run } => Answer::Run(runs::end(store, &run, by)?.id().to_owned()),
         Request::DropLetter { call, effect, why } => {
             home::dropped(store, &call, effect, why)?;
             Answer::Done
@@ -135,9 +175,15 @@ fn on_ledger(seat: Seat<'_>, request: Request) -> Result<Answer, OpenError> {
     })
 }
 
-fn in_host(host: &Host, request: Request, listener: Option<Listener>) -> Result<Answer, OpenError> {
+fn in_host(
+    host: &Host,
+    request: Request,
+    by: Option<&OperatorShown>,
+    listener: Option<Listener>,
+) -> Result<Answer, OpenError> {
     let called = |answer| Answer::Called(Box::new(answer));
     Ok(match request {
+        Request::Reload => Answer::Reloaded(Box::new(host.reload(ReloadedBy::Operator)?)),
         Request::Vote { note, reason } => {
             let (waiting, standing) = host.vote(&note, reason.as_deref())?;
             Answer::Voted {
@@ -170,8 +216,8 @@ fn in_host(host: &Host, request: Request, listener: Option<Listener>) -> Result<
         },
         Request::RetryDoubt { call, effect } => called(host.retry_doubt(&call, effect, listener)?),
         Request::RetryLetter { call, effect, new_key } => called(host.retry_dead_letter(&call, effect, new_key)?),
-        Request::PlanRollback { call } => Answer::Plan(Box::new(host.plan_rollback(&call)?)),
-        Request::RollBack { call, over_changes } => called(host.roll_back(&call, over_changes, listener)?),
-        other => return on_ledger(Seat::Host(host), other),
+        Request::PlanRollback { call, options } => Answer::Plan(Box::new(host.plan_rollback(&call, &options)?)),
+        Request::RollBack { call, options } => called(host.roll_back(&call, &options, listener)?),
+        other => return on_ledger(Seat::Host(host), other, by),
     })
 }

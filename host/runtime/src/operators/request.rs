@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::api_keys;
 use crate::call;
 use crate::home::Erased;
-use crate::rollback::Plan;
+use crate::reload::Reloaded;
+use crate::rollback::{Plan, RollbackOptions};
 use crate::runs::NewRun;
 use crate::stops::{Done, Runs};
 
@@ -39,6 +40,22 @@ pub enum Request {
     },
     /// Say what runs.
     Status,
+    /// Take the home's files anew.
+    Reload,
+    /// Accept a component, which stands in the home already, under a tool's name. What runs is what was taken last.
+    PinTool {
+        /// The tool's name.
+        name: String,
+        /// The component.
+        digest: Digest,
+        /// Whether a tool of that name is there, and gets another component.
+        again: bool,
+    },
+    /// Remove a tool. What runs is what was taken last.
+    RemoveTool {
+        /// The tool's name.
+        name: String,
+    },
     /// Enrol a person who may approve.
     Enrol {
         /// The text of their public key.
@@ -156,13 +173,15 @@ pub enum Request {
     PlanRollback {
         /// The call.
         call: String,
+        /// What of it is done.
+        options: RollbackOptions,
     },
     /// Undo a call.
     RollBack {
         /// The call.
         call: String,
-        /// Whether it writes back also over what somebody changed since.
-        over_changes: bool,
+        /// What of it is done.
+        options: RollbackOptions,
     },
 }
 
@@ -174,6 +193,8 @@ impl Request {
             Self::Stop { .. }
             | Self::Lift { .. }
             | Self::Status
+            | Self::PinTool { .. }
+            | Self::RemoveTool { .. }
             | Self::Enrol { .. }
             | Self::Revoke { .. }
             | Self::Key { .. }
@@ -184,7 +205,8 @@ impl Request {
             | Self::ResetConnection { .. }
             | Self::Erase { .. }
             | Self::Diverged { .. } => false,
-            Self::Vote { .. }
+            Self::Reload
+            | Self::Vote { .. }
             | Self::Edit { .. }
             | Self::Resume { .. }
             | Self::Unended
@@ -199,14 +221,15 @@ impl Request {
 
     /// Whether it can take as long as a call does, or as a whole ledger takes to be read: it has a thread of its own.
     pub(super) const fn takes_long(&self) -> bool {
-        self.takes_tools() || matches!(self, Self::Erase { .. } | Self::Unended)
+        self.takes_tools() || matches!(self, Self::Erase { .. } | Self::Unended | Self::PinTool { .. })
     }
 
-    /// Whether a call may go on by it, with whatever tool it is of.
+    /// Whether a call may go on by it, with whatever tool it is of; or it is about all tools.
     pub(super) const fn takes_tools(&self) -> bool {
         matches!(
             self,
-            Self::Edit { .. }
+            Self::Reload
+                | Self::Edit { .. }
                 | Self::Resume { .. }
                 | Self::RetryDoubt { .. }
                 | Self::RetryLetter { .. }
@@ -243,6 +266,13 @@ pub enum Answer {
     Stop(Done),
     /// What runs.
     Status(Status),
+    /// What the host took anew.
+    Reloaded(Box<Reloaded>),
+    /// A tool was accepted or removed.
+    Tool {
+        /// The component that is accepted now, or was removed.
+        digest: Digest,
+    },
     /// A person was enrolled or revoked.
     Person(String),
     /// What a key is now.

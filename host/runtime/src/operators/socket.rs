@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ambit_core::error::{Code, Refusal, printable};
 use ambit_core::grant::Limits;
+use ambit_core::ledger::body::OperatorShown;
 use parking_lot::{Condvar, Mutex};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -74,6 +75,35 @@ impl Operators {
             end,
             thread: Some(thread),
         })
+    }
+}
+
+impl Operators {
+    /// Does what an operator asks for who was not heard on the socket, within the same bounds.
+    ///
+    /// # Errors
+    /// As the acts themselves.
+    fn act(&self, host: &Host, request: Request, by: &OperatorShown) -> Result<Answer, OpenError> {
+        let begun = match self.desk.begin(&request, host.has_all_tools()) {
+            Ok(begun) => begun,
+            Err(answer) => return Ok(answer),
+        };
+        let done = perform(Seat::Host(host), request, Some(by), None);
+        drop(begun);
+        done
+    }
+}
+
+impl Host {
+    /// Does what an operator asks for who was heard over HTTP, who stands on the ledger with it: on this thread, for as long as that takes.
+    ///
+    /// # Errors
+    /// What it is refused with. An [`Answer::Busy`] or [`Answer::Refused`] is another way to say that nothing was done.
+    pub fn operate(&self, request: Request, by: &OperatorShown) -> Result<Answer, OpenError> {
+        match &self.operators {
+            Some(operators) => operators.act(self, request, by),
+            None => perform(Seat::Host(self), request, Some(by), None),
+        }
     }
 }
 
@@ -298,7 +328,7 @@ impl Connections {
 
     /// Does what is asked, once who asks knows that it is heard.
     async fn act(&self, request: Request, writing: &mut WriteHalf<'_>) -> io::Result<Answer> {
-        let begun = match self.served.begin(&request, self.host.has_all_tools()) {
+        let begun = match self.served.begin(&request, self.host.current().has_all_tools()) {
             Ok(begun) => begun,
             Err(answer) => return Ok(answer),
         };
@@ -306,7 +336,7 @@ impl Connections {
         // Whoever is gone by now is told nothing, and nothing is done.
         say(writing, &Answer::Begun { within_ms }).await?;
         if !request.takes_long() {
-            let answer = told(perform(Seat::Host(&self.host), request, None));
+            let answer = told(perform(Seat::Host(&self.host), request, None, None));
             drop(begun);
             return Ok(answer);
         }
@@ -345,13 +375,14 @@ fn act(host: &Host, request: Request, tell: &mpsc::Sender<Answer>) {
             message: progress_of.message.chars().take(WORDS).collect(),
         }));
     });
-    let answer = told(perform(Seat::Host(host), request, Some(listener)));
+    let answer = told(perform(Seat::Host(host), request, None, Some(listener)));
     // Where nobody waits for it any more, the ledger has it.
     drop(tell.blocking_send(answer));
 }
 
 /// How long an act can take: until its call has a place, runs, and waits for services.
 fn longest(host: &Host) -> Duration {
+    let host = host.current();
     let config = &host.shared.config;
     let of = |limits: &Limits| {
         let computing = limits.wall_ms.saturating_mul(2);

@@ -100,6 +100,7 @@ impl<'s> Extent<'s> {
             let by = match (story.waiting(), story.paused()) {
                 (Some(_), _) => By::Waits,
                 (None, Some(_)) => By::Paused,
+                (None, None) if story.suspended().is_some() => By::HostEnd,
                 (None, None) => By::Open,
             };
             return Ok((&accepted.asked, Self::UpTo(by, None)));
@@ -182,6 +183,7 @@ const fn from_outside(code: Code) -> Option<By> {
         Code::Time => Some(By::Time),
         Code::Killed => Some(By::Operator),
         Code::Cancelled => Some(By::TakenBack),
+        Code::Suspended => Some(By::HostEnd),
         Code::Tool
         | Code::Function
         | Code::Config

@@ -1,5 +1,7 @@
 //! What undoes a call, effect by effect or by a function of its tool, and why what cannot be undone cannot.
 
+use std::collections::BTreeSet;
+
 use ambit_core::effect::{GuestResponse, HttpRequest};
 use ambit_core::error::{Code, Refusal};
 use ambit_core::json::{self, Json};
@@ -25,6 +27,15 @@ pub struct Plan {
     pub function: Option<(String, Json)>,
     /// Whether nobody knows of one of them whether it happened, as its service's answer says neither.
     pub unsure: bool,
+}
+
+/// What of a rollback is done, where an operator says more than which call.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RollbackOptions {
+    /// Whether it writes back also over what somebody changed since.
+    pub over_changes: bool,
+    /// Effects that are left as they are, by number: what was undone by hand, or never can be, holds nothing else up then.
+    pub skip: BTreeSet<u32>,
 }
 
 /// One effect of a call that is to be undone.
@@ -82,6 +93,27 @@ impl Plan {
             Some(_) => By::Function,
             None => By::Routes,
         }
+    }
+
+    /// The same without these effects.
+    ///
+    /// # Errors
+    /// [`Code::Arguments`] for an effect that is not to be undone anyway; [`Code::Undo`] where a function undoes all of it at once.
+    pub(super) fn without(mut self, skip: &BTreeSet<u32>) -> Result<Self, Refusal> {
+        if let Some((function, _)) = self.function.as_ref().filter(|_| !skip.is_empty()) {
+            let why = format!("the tool's own {function} undoes the call, all of it: no effect can be left out");
+            return Err(Refusal::new(Code::Undo, why));
+        }
+        for ordinal in skip {
+            let item = self.items.iter_mut().find(|item| item.ordinal == *ordinal);
+            let Some(item) = item.filter(|item| item.inverse.is_ok()) else {
+                let why = format!("effect {ordinal} of call {} is not one that would be undone", self.call);
+                return Err(Refusal::new(Code::Arguments, why)
+                    .advise(format!("ambit rollback {} --dry-run lists them", self.call)));
+            };
+            item.inverse = Err(Fate::Not("left as it is, as the operator said".to_owned()));
+        }
+        Ok(self)
     }
 
     /// Why nothing can be undone, where nothing can.

@@ -17,6 +17,13 @@ const IDLE_TICKS: u32 = 64;
 /// Guest memory that stays mapped in a returned slot. Above the working set of ordinary guests, so that the next call
 /// in the slot takes no page faults; only affordable where the kernel can tell which pages were touched.
 const KEEP_RESIDENT: usize = 2 << 20;
+/// The same of a table.
+const KEEP_TABLE_RESIDENT: usize = 64 << 10;
+/// Slots of memories and of tables that are kept so: more than processors compute at a time. Those of a burst of calls are given back.
+const WARM_SLOTS: u32 = 15;
+/// The most that slots of calls which are over keep resident, in bytes: a burst of calls leaves no more than that behind.
+pub const MOST_KEPT_RESIDENT: usize = WARM_SLOTS as usize * (KEEP_RESIDENT + KEEP_TABLE_RESIDENT);
+const _: () = assert!(MOST_KEPT_RESIDENT <= 32 << 20, "a server that does nothing is small");
 
 /// What one component may be made of. Python's and JavaScript's tool chains link a few dozen core modules and share one
 /// memory between them.
@@ -99,13 +106,13 @@ fn pool(slots: u32) -> PoolingAllocationConfig {
         .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT)
         .max_tables_per_module(4)
         .table_elements(TABLE_ELEMENTS)
-        .max_unused_warm_slots(slots);
+        .max_unused_warm_slots(slots.min(WARM_SLOTS));
     // Without the kernel's help (before Linux 6.7, or another system) a resident slot would be cleared by writing all
     // of it; unmapping is cheaper then.
     if PoolingAllocationConfig::is_pagemap_scan_available() {
         pool.pagemap_scan(Enabled::Yes)
             .linear_memory_keep_resident(KEEP_RESIDENT)
-            .table_keep_resident(64 << 10);
+            .table_keep_resident(KEEP_TABLE_RESIDENT);
     }
     pool
 }

@@ -28,6 +28,7 @@ use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre};
 
 pub use self::compile::{COMPILE_CHILD, CompileCache, Compiler, compile_child_main};
+pub use self::engine::MOST_KEPT_RESIDENT;
 use self::engine::{Placement, Ticker};
 use self::turns::{Turn, Turns};
 #[doc(hidden)]
@@ -240,6 +241,12 @@ impl Sandbox {
     #[must_use]
     pub fn engine_id(&self) -> &str {
         &self.engine_id
+    }
+
+    /// Calls itself another engine.
+    #[cfg(test)]
+    pub(crate) fn pose_as(&mut self, engine: &str) {
+        engine.clone_into(&mut self.engine_id);
     }
 
     /// Reads, compiles and links a component. Blocks while it is compiled.

@@ -51,6 +51,7 @@ impl Batch {
                     | Kind::EffectResolved
                     | Kind::EffectChecked
                     | Kind::GuestEnded
+                    | Kind::CallSuspended
                     | Kind::CallFinished
                     | Kind::RunEnded
                     | Kind::PersonRevoked

@@ -25,7 +25,11 @@ pub(crate) struct Board(Mutex<State>);
 
 #[derive(Default)]
 struct State {
+    /// Why nothing begins any more.
+    closed: Option<Refusal>,
     stops: Vec<Stop>,
+    /// How often something was stopped or revoked since the process began.
+    turn: u64,
     running: HashMap<String, Arc<Running>>,
 }
 
@@ -111,7 +115,9 @@ impl Board {
     /// With the stops that the ledger has.
     pub(super) fn new(stops: Vec<Stop>) -> Arc<Self> {
         Arc::new(Self(Mutex::new(State {
+            closed: None,
             stops,
+            turn: 0,
             running: HashMap::new(),
         })))
     }
@@ -119,9 +125,14 @@ impl Board {
     /// Lets a call begin: from here on a kill finds it.
     ///
     /// # Errors
-    /// The refusal of the kill that covers it.
+    /// The refusal of the kill that covers it, or why nothing begins any more.
     pub(crate) fn enter(self: &Arc<Self>, call: &str, subject: Subject, began_ms: u64) -> Result<Entered, Refusal> {
         let mut state = self.0.lock();
+        if let Some(closed) = &state.closed
+            && !guard!("suspend.new-call", false)
+        {
+            return Err(closed.clone());
+        }
         let kill = state.stops.iter().find(|stop| stop.forbids_call(&subject));
         if let Some(kill) = kill
             && !guard!("stop.new-call", false)
@@ -155,6 +166,22 @@ impl Board {
         forbids.map_or(Ok(()), |stop| Err(stop.refusal()))
     }
 
+    /// Lets nothing begin from here on. What runs goes on.
+    pub(crate) fn close(&self, why: Refusal) {
+        self.0.lock().closed.get_or_insert(why);
+    }
+
+    /// Ends what runs, as its host ends. Nothing that begins can be missed by it where the board was closed before.
+    pub(crate) fn stop_all(&self, why: &Refusal) {
+        let state = self.0.lock();
+        state.running.values().for_each(|running| running.stop(why.clone()));
+    }
+
+    /// A number that is another one once somebody stopped or revoked anything: what was had before is not used after that.
+    pub(crate) fn turn(&self) -> u64 {
+        self.0.lock().turn
+    }
+
     /// The calls that run, the oldest first.
     pub(crate) fn running(&self) -> Vec<Arc<Running>> {
         let mut running: Vec<_> = self.0.lock().running.values().cloned().collect();
@@ -163,7 +190,7 @@ impl Board {
     }
 
     /// A call, where it runs.
-    pub(super) fn call(&self, call: &str) -> Option<Arc<Running>> {
+    pub(crate) fn call(&self, call: &str) -> Option<Arc<Running>> {
         self.0.lock().running.get(call).cloned()
     }
 
@@ -175,8 +202,12 @@ impl Board {
         let mut state = self.0.lock();
         for change in changes {
             match change {
-                Change::Set(stop) => state.set(stop),
+                Change::Set(stop) => {
+                    state.turn = state.turn.saturating_add(1);
+                    state.set(stop);
+                }
                 Change::Lifted(stop) => state.stops.retain(|one| one != stop),
+                Change::Revoked => state.turn = state.turn.saturating_add(1),
             }
         }
     }
@@ -200,6 +231,8 @@ impl State {
 pub(super) enum Change {
     Set(Stop),
     Lifted(Stop),
+    /// A key, or a person's.
+    Revoked,
 }
 
 impl Change {
@@ -208,6 +241,7 @@ impl Change {
         let change = |entry: &EntryDraft| match &entry.body {
             Body::StopSet(set) => Some(Self::Set(StopSet::stop(set))),
             Body::StopLifted(lifted) => Some(Self::Lifted(StopLifted::stop(lifted))),
+            Body::KeyRevoked(_) | Body::PersonRevoked(_) => Some(Self::Revoked),
             _ => None,
         };
         entries.iter().filter_map(change).collect()
@@ -327,6 +361,21 @@ mod tests {
             assert!(check("slack", tier).is_ok());
         }
         assert!(call.running().check().is_ok());
+    }
+
+    #[test]
+    fn a_host_that_ends_begins_nothing_and_then_stops_what_runs() {
+        let board = Board::new(vec![]);
+        let call = board.enter("c_1", subject("one"), 1).unwrap();
+        let why = Refusal::new(Code::Suspended, "it ends");
+        board.close(why.clone());
+        assert_eq!(
+            board.enter("c_2", subject("one"), 2).map(drop).unwrap_err().code,
+            Code::Suspended
+        );
+        assert!(call.running().check().is_ok());
+        board.stop_all(&why);
+        assert_eq!(call.running().check().unwrap_err().code, Code::Suspended);
     }
 
     #[test]

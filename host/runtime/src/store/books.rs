@@ -14,8 +14,8 @@ use ambit_core::hold::{self, Delegation, Edit, End, Verdict, Vote};
 use ambit_core::identity::key::{self, ApiKey};
 use ambit_core::ledger::body::{
     CallAccepted, Doubt, EffectChecked, EffectHeld, EffectRetried, Found, HoldEdited, HoldVoted, KeyCreated,
-    KeyRevoked, Outcome, PersonDelegated, PersonEnrolled, PersonRevoked, Reservation, Rollback, RunDegraded, RunEnded,
-    RunStarted, Settlement, StopLifted, StopSet,
+    KeyRevoked, Once, Outcome, PersonDelegated, PersonEnrolled, PersonRevoked, Reservation, Rollback, RunDegraded,
+    RunEnded, RunStarted, Settlement, StopLifted, StopSet,
 };
 use ambit_core::ledger::verify::subject;
 use ambit_core::ledger::{Body, Entry, EntryDraft, VerifierKey};
@@ -200,6 +200,9 @@ pub(super) trait Books {
     /// Sets what a key is now.
     fn set_api_key(&mut self, key: &ApiKey) -> Result<(), Self::Error>;
 
+    /// Notes that a call is made once for a word of its caller; gives back the call that was already, where there is one.
+    fn once(&mut self, once: &Once, call: &str) -> Result<Option<String>, Self::Error>;
+
     /// The run of this id.
     fn run(&mut self, id: &str) -> Result<Option<Run>, Self::Error>;
     /// Sets what a run is now.
@@ -237,7 +240,7 @@ pub(crate) fn place_one(reservation: &mut Reservation, time_ms: i64) {
 ///
 /// # Errors
 /// [`StoreError::Budget`] where a reservation passes its cap, [`StoreError::Run`] where the entry's run does not allow it,
-/// [`StoreError::Batch`] where the entry contradicts those before it: an
+/// [`StoreError::Repeated`] where a call was made for its caller's word already, [`StoreError::Batch`] where the entry contradicts those before it: an
 /// outcome without an intent, a finish before every intent has an outcome, more settled than was reserved, a window of another time, a
 /// vote or a delegation that no enrolled person signed, an intent after its hold has expired; [`StoreError::Holds`] where as many effects
 /// of an agent wait as may; [`StoreError::Stopped`] where a stop that is in force forbids an intent.
@@ -247,7 +250,9 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<Entr
         ordinal: entry.body().ordinal(),
     };
     match entry.body() {
+        Body::CallDenied(body) => once(books, entry, body.once.as_ref())?,
         Body::CallAccepted(body) => {
+            once(books, entry, body.once.as_ref())?;
             let (work, run) = (work(), join(books, entry, body)?);
             books.note_tool(&work.call, Some(&body.asked.tool))?;
             if let Some(rollback) = &body.undoes {
@@ -350,6 +355,14 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<Entr
                 return Err(contradiction(&work, "is not under way, and can't be paused"));
             }
         }
+        Body::CallSuspended(_) => {
+            let work = work();
+            no_effect_open(books, &work)?;
+            no_effect_held(books, &work)?;
+            if !guard!("suspend.open", books.under_way(&work)?) {
+                return Err(contradiction(&work, "is not under way, and can't be suspended"));
+            }
+        }
         Body::CallResumed(_) | Body::GuestEnded(_) => {
             let work = work();
             if !guard!("budget.guest-open", books.under_way(&work)?) {
@@ -391,6 +404,18 @@ fn stopping<B: Books>(
     };
     let subject = subject(entry, connection, tool, run.map(|run| run.id().to_owned()));
     Ok(forbidding(&stops, &subject, tier).cloned())
+}
+
+/// For a word of a caller one call is made, whatever becomes of it.
+fn once<B: Books>(books: &mut B, entry: &Entry, once: Option<&Once>) -> Result<(), B::Error> {
+    let Some(once) = once else { return Ok(()) };
+    let before = books.once(once, entry.call().unwrap_or_default())?;
+    if let Some(call) = before
+        && !guard!("call.once", false)
+    {
+        return Err(StoreError::Repeated { call }.into());
+    }
+    Ok(())
 }
 
 fn set_stop<B: Books>(books: &mut B, index: u64, set: &StopSet) -> Result<(), B::Error> {
@@ -720,7 +745,7 @@ fn end_hold<B: Books>(books: &mut B, work: &Work, hold: Digest, before_ms: Optio
     }
     let expired = before_ms.zip(held).is_some_and(|(now, held)| held.expires_ms <= now);
     if !guard!("hold.expired", !expired) {
-        return Err(contradiction(work, "was held, and the hold has expired"));
+        return Err(StoreError::HoldExpired.into());
     }
     books.unhold(work)
 }
@@ -848,7 +873,16 @@ fn create_key<B: Books>(books: &mut B, entry: &Entry, created: &KeyCreated) -> R
     if let Some(replaced) = &created.replaces {
         let before = books.api_key(&replaced.key)?.filter(|before| before.revoked.is_none());
         let before = before.ok_or_else(|| refuse("takes the place of none that is good"))?;
-        let whose = |key: &KeyCreated| (key.agent.clone(), key.user.clone(), key.narrowing.clone());
+        let whose = |key: &KeyCreated| {
+            let KeyCreated {
+                agent,
+                user,
+                narrowing,
+                operator,
+                ..
+            } = key.clone();
+            (agent, user, narrowing, operator)
+        };
         if !guard!("identity.key-same", whose(&before.created) == whose(created)) {
             return Err(refuse("takes the place of another agent's, or is for something else").into());
         }

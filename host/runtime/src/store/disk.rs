@@ -9,6 +9,7 @@ use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
 use ambit_core::guard;
+use ambit_core::identity::key::ApiKey;
 use ambit_core::ledger::{Body, Checkpoint, EntryDraft, FORMAT, Frontier, VerifierKey, body, merkle};
 use parking_lot::Mutex;
 use rusqlite::Connection;
@@ -19,6 +20,7 @@ use super::board::Board;
 use super::fault::{Faults, Step};
 use super::high_water::{self, HighWater, Mark};
 use super::home::{self, HomeLock};
+use super::keyring::Keyring;
 use super::meter::Meter;
 use super::tables::{Place, StoredPayload};
 use super::vault::{Payload, Vault};
@@ -46,6 +48,7 @@ pub(super) struct Disk {
     health: Arc<Health>,
     board: Arc<Board>,
     meter: Arc<Meter>,
+    keyring: Arc<Keyring>,
     /// Taken when the store is dropped, which ends the writer.
     queue: Option<Sender<Job>>,
     writer: Option<JoinHandle<()>>,
@@ -70,6 +73,7 @@ impl Disk {
         let stops = reader.stops()?.into_iter().map(|in_force| in_force.stop);
         let board = Board::new(stops.collect());
         let meter = Arc::new(Meter::default());
+        let keyring = Arc::new(Keyring::new(reader.api_keys()?));
         let (verifier, health) = (keys.verifier().clone(), Arc::new(Health::default()));
         let writer = Writer {
             connection,
@@ -87,6 +91,7 @@ impl Disk {
             health: Arc::clone(&health),
             board: Arc::clone(&board),
             meter: Arc::clone(&meter),
+            keyring: Arc::clone(&keyring),
         };
         let (queue, jobs) = channel();
         let thread = Builder::new().name("ledger".into()).spawn(move || writer.run(&jobs));
@@ -101,6 +106,7 @@ impl Disk {
             health,
             board,
             meter,
+            keyring,
             queue: Some(queue),
             writer: Some(writer),
             _lock: lock,
@@ -123,6 +129,10 @@ impl Disk {
         &self.meter
     }
 
+    pub(super) fn api_key(&self, id: &str) -> Option<ApiKey> {
+        self.keyring.get(id)
+    }
+
     pub(super) fn failed(&self) -> Option<&str> {
         self.health.failed()
     }
@@ -133,6 +143,10 @@ impl Disk {
             Some(&self.home),
             Some(Arc::clone(&self.vault)),
         ))
+    }
+
+    pub(super) fn time_ms(&self) -> Result<u64, StoreError> {
+        self.reader.lock().time_ms()
     }
 
     pub(super) fn payload(&self, call: &str, name: &str) -> Result<Option<Payload>, StoreError> {

@@ -151,6 +151,15 @@ pub enum StoreError {
         /// How many may wait.
         most: u32,
     },
+    /// An intent, or an edit, would end a hold that has expired by the entry's time.
+    #[error("not written to the ledger: the hold has expired")]
+    HoldExpired,
+    /// A call was made already for its caller's word.
+    #[error("call {call} was made for the same word of its caller")]
+    Repeated {
+        /// That call.
+        call: String,
+    },
     /// What is left of the disk is kept for the outcomes of effects that are under way.
     #[error("only {free} bytes are left for the ledger, and {reserve} are kept for the outcomes of what is under way")]
     NoRoom {
@@ -257,9 +266,15 @@ impl StoreError {
             Self::Erased { .. } => "Nobody can bring it back. The entries of the call, and proofs of them, stand as before.".into(),
             Self::Failed { .. } => "Nothing leaves this host any more. Look after the disk, then start Ambit again.".into(),
             Self::Run { run, why } => return why.refusal(run).advice,
-            Self::Stopped(_) | Self::Ledger(_) | Self::Bad(_) | Self::Keys { .. } | Self::Batch { .. } | Self::Unintended | Self::Expired { .. } | Self::Payload { .. } | Self::Io { .. } => return None,
+            Self::HoldExpired | Self::Stopped(_) | Self::Repeated { .. } | Self::Ledger(_) | Self::Bad(_) | Self::Keys { .. } | Self::Batch { .. } | Self::Unintended | Self::Expired { .. } | Self::Payload { .. } | Self::Io { .. } => return None,
         })
     }
+}
+
+/// That the ledger cannot be read, for whoever calls: where it is and what is wrong with it is for the operator's log.
+pub(crate) fn unread(error: StoreError) -> Refusal {
+    tracing::error!(%error, "the ledger cannot be read");
+    Refusal::new(Code::Ledger, "the ledger cannot be read now").advise("its operator's log says why")
 }
 
 impl From<StoreError> for Refusal {
@@ -271,6 +286,7 @@ impl From<StoreError> for Refusal {
             StoreError::Budget { .. } => Code::Budget,
             StoreError::Run { .. } => Code::Run,
             StoreError::Holds { .. } => Code::Limit,
+            StoreError::HoldExpired => Code::Approval,
             StoreError::Expired { .. } => Code::Time,
             _ => Code::Ledger,
         };

@@ -12,6 +12,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ambit_core::digest::Digest;
 use ambit_core::ledger::{SignerKey, VerifierKey};
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use zeroize::Zeroizing;
@@ -123,6 +124,12 @@ impl Keys {
         &self.cache
     }
 
+    /// The key under which words of callers stand on the ledger: another one than what it is made of, for this alone.
+    pub(crate) fn words(&self) -> WordKey {
+        let digest = Digest::domain("ambit/word-key/v1", &[self.payload.as_slice()]);
+        WordKey(Zeroizing::new(*digest.as_bytes()))
+    }
+
     pub(super) fn vault(&self) -> Vault {
         Vault::new(&self.payload)
     }
@@ -142,6 +149,22 @@ impl Keys {
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Keys({})", self.verifier())
+    }
+}
+
+/// The key under which words of callers stand on the ledger, so that nobody who reads it can guess them.
+pub(crate) struct WordKey(Zeroizing<[u8; KEY]>);
+
+impl WordKey {
+    /// What stands there for a digest. That has one length, so nothing can be put behind it.
+    pub(crate) fn mark(&self, digest: &Digest) -> Digest {
+        Digest::domain("ambit/word-mark/v1", &[self.0.as_slice(), digest.as_bytes()])
+    }
+}
+
+impl fmt::Debug for WordKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WordKey(…)")
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use ambit_core::digest::Digest;
 use ambit_core::identity::key::ApiKey;
-use ambit_core::ledger::body::Rollback;
+use ambit_core::ledger::body::{Once, Rollback};
 use ambit_core::money::Account;
 use ambit_core::run::Run;
 use ambit_core::stop::Stop;
@@ -32,6 +33,8 @@ pub(super) struct MapBooks {
     pub(super) persons: HashMap<String, String>,
     /// Keys of agents, by their ids.
     pub(super) api_keys: HashMap<String, ApiKey>,
+    /// Words of callers: what was asked for under each, and the call.
+    pub(super) once: HashMap<Digest, (Digest, String)>,
     pub(super) stops: HashMap<Stop, InForce>,
     /// The tools of calls under way.
     tools: HashMap<String, String>,
@@ -57,6 +60,7 @@ enum Before {
     Undone(Work, Option<Work>),
     Person(String, Option<String>),
     ApiKey(String, Option<ApiKey>),
+    Once(Digest, Option<(Digest, String)>),
     Stop(Stop, Option<InForce>),
     Tool(String, Option<String>),
     Run(String, Option<Run>),
@@ -86,6 +90,7 @@ impl MapBooks {
                 Before::Undone(key, row) => put_back(&mut self.undone, key, row),
                 Before::Person(key, row) => put_back(&mut self.persons, key, row),
                 Before::ApiKey(key, row) => put_back(&mut self.api_keys, key, row),
+                Before::Once(key, row) => put_back(&mut self.once, key, row),
                 Before::Stop(key, row) => put_back(&mut self.stops, key, row),
                 Before::Tool(key, row) => put_back(&mut self.tools, key, row),
                 Before::Run(key, row) => put_back(&mut self.runs, key, row),
@@ -281,6 +286,7 @@ impl Books for MapBooks {
         // As the rows have it.
         let of = Rollback {
             over_changes: false,
+            skip: Vec::new(),
             ..of.clone()
         };
         let before = self.rollbacks.insert(by.to_owned(), (of, index));
@@ -400,6 +406,16 @@ impl Books for MapBooks {
         let before = self.api_keys.insert(key.id().to_owned(), key.clone());
         self.undo.push(Before::ApiKey(key.id().to_owned(), before));
         Ok(())
+    }
+
+    fn once(&mut self, once: &Once, call: &str) -> Result<Option<String>, StoreError> {
+        let before = self.once.get(&once.key).cloned();
+        if let Some((_, call)) = before {
+            return Ok(Some(call));
+        }
+        self.once.insert(once.key, (once.request, call.to_owned()));
+        self.undo.push(Before::Once(once.key, None));
+        Ok(None)
     }
 
     fn run(&mut self, id: &str) -> Result<Option<Run>, StoreError> {

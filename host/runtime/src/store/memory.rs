@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use ambit_core::identity::key::ApiKey;
 use ambit_core::ledger::{Checkpoint, Entry, EntryDraft};
 use parking_lot::Mutex;
 
@@ -14,7 +15,7 @@ use super::map_books::MapBooks;
 use super::meter::Meter;
 use super::tables::{Place, StoredPayload, Tables};
 use super::vault::{Payload, Sealed};
-use super::writer::{Tail, Written};
+use super::writer::{Tail, Written, last_of};
 use super::{Keys, Reader, StoreError, books, schema};
 
 pub(super) struct Memory {
@@ -76,6 +77,7 @@ impl Memory {
         } = &mut *state;
         let mut next = tail.clone();
         let changes = Change::of(&batch.entries);
+        let own = batch.entries.len();
         let entries = match posted(&mut next, books, batch.entries, clock_ms) {
             Ok(entries) => entries,
             Err(error) => {
@@ -92,6 +94,7 @@ impl Memory {
             first_index: tail.frontier.size(),
             entries: entries.len() as u64,
             time_ms: next.time_ms(),
+            last: last_of(&entries, own),
             checkpoint: None,
         };
         *tail = next;
@@ -104,6 +107,14 @@ impl Memory {
             transcript: batch.transcript,
         });
         Ok(written)
+    }
+
+    pub(super) fn time_ms(&self) -> u64 {
+        u64::try_from(self.state.lock().tail.time_ms()).unwrap_or_default()
+    }
+
+    pub(super) fn api_key(&self, id: &str) -> Option<ApiKey> {
+        self.state.lock().books.api_keys.get(id).cloned()
     }
 
     pub(super) fn payload(&self, call: &str, name: &str) -> Option<Payload> {

@@ -11,7 +11,7 @@
 //! - Payloads are encrypted by the thread that has them (`vault`).
 //! - Values are erased by the entry that says so (`erasure`).
 //! - What is written is counted (`meter`), once whoever waits for it was answered.
-//! - What operators stopped is in memory too, with the calls that run (`board`).
+//! - What operators stopped is in memory too, with the calls that run (`board`), and so are the keys of agents (`keyring`).
 //! - After the first failure of the disk nothing is written any more: [`Store::failed`].
 //!
 //! Reading is apart: a [`Reader`] needs no lock and, but for payloads, no secret.
@@ -26,6 +26,7 @@ mod error;
 mod fault;
 mod high_water;
 mod home;
+mod keyring;
 mod keys;
 mod map_books;
 mod measure;
@@ -45,6 +46,8 @@ mod writer;
 use std::path::Path;
 use std::sync::Arc;
 
+use ambit_core::digest::Digest;
+use ambit_core::identity::key::ApiKey;
 use ambit_core::ledger::VerifierKey;
 
 pub use batch::{Batch, TranscriptRow};
@@ -54,8 +57,10 @@ pub use books::{Delegated, Held, InForce, Window, Work};
 pub use durable::{Again, Durable, Intent};
 pub use erasure::{Erased, Erasure, Kept, Values};
 pub use error::StoreError;
+pub(crate) use error::unread;
 pub use fault::{Fault, Faults, Step};
 pub use high_water::{HighWaterOptions, high_water_notes};
+pub(crate) use keys::WordKey;
 pub use keys::{Keys, verifier};
 pub use measure::{Rate, appends, callers, file_appends};
 pub(crate) use meter::Meter;
@@ -63,6 +68,9 @@ pub use options::{Clock, StoreOptions};
 pub use past::{Circuit, Past, Since};
 pub use reader::{Accounts, BrokenGlass, BudgetState, CallFilter, Person, Reader, Slice, Unfinished};
 pub use vault::Payload;
+
+#[cfg(test)]
+pub(crate) use reader::counted::rows as rows_read;
 
 use disk::Disk;
 use memory::Memory;
@@ -86,6 +94,8 @@ pub struct Committed {
     pub entries: u64,
     /// The time of its last entry, in milliseconds since 1970.
     pub time_ms: i64,
+    /// The ledger index of the last entry that it was made with, and the digest of that one's bytes; none of a batch without entries.
+    pub last: Option<(u64, Digest)>,
     /// The signed checkpoint that covers it, which it shares with the other batches of its group. None from a store in memory.
     pub checkpoint: Option<Arc<str>>,
     /// Leave to send what the batch intended, where it did.
@@ -135,6 +145,7 @@ impl Store {
             first_index,
             entries,
             time_ms,
+            last,
             checkpoint,
         } = written;
         let durable = asked.map(|asked| {
@@ -145,6 +156,7 @@ impl Store {
             first_index,
             entries,
             time_ms,
+            last,
             checkpoint,
             durable,
         })
@@ -181,6 +193,14 @@ impl Store {
         }
     }
 
+    /// A key that an agent is known by over HTTP, good or over; none where there is none of that id. As it is on the ledger now, from memory.
+    pub(crate) fn api_key(&self, id: &str) -> Option<ApiKey> {
+        match &self.0 {
+            Place::Disk(disk) => disk.api_key(id),
+            Place::Memory(memory, _) => memory.api_key(id),
+        }
+    }
+
     /// A view of the ledger, payloads included, on a connection of its own. Of a store in memory, a copy as it is now.
     ///
     /// # Errors
@@ -189,6 +209,17 @@ impl Store {
         match &self.0 {
             Place::Disk(disk) => disk.reader(),
             Place::Memory(memory, _) => memory.reader(),
+        }
+    }
+
+    /// The time of the ledger's last entry, in milliseconds since 1970: it never goes back, as the machine's clock may.
+    ///
+    /// # Errors
+    /// Where the ledger can't be read.
+    pub fn time_ms(&self) -> Result<u64, StoreError> {
+        match &self.0 {
+            Place::Disk(disk) => disk.time_ms(),
+            Place::Memory(memory, _) => Ok(memory.time_ms()),
         }
     }
 

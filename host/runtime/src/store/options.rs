@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::HighWaterOptions;
+use crate::clock;
 
 /// Milliseconds since 1970, from wherever the store has its time.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -29,7 +29,7 @@ impl Default for StoreOptions {
             quota: None,
             reserve: 128 << 20,
             high_water: None,
-            clock: Arc::new(system_time),
+            clock: Arc::new(clock::now_ms),
         }
     }
 }
@@ -48,9 +48,4 @@ impl fmt::Debug for StoreOptions {
             .field("high_water", high_water)
             .finish_non_exhaustive()
     }
-}
-
-fn system_time() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

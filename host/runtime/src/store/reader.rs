@@ -67,6 +67,16 @@ impl Reader {
         size(&self.connection)
     }
 
+    /// The time of the last entry, in milliseconds since 1970: it never goes back. 0 where there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Ledger`] where the last row is not an entry.
+    pub fn time_ms(&self) -> Result<u64, StoreError> {
+        let last = self.size()?.checked_sub(1);
+        let last = last.map(|last| self.entry(last)).transpose()?;
+        Ok(last.map_or(0, |last| u64::try_from(last.time_ms()).unwrap_or_default()))
+    }
+
     /// The entry at an index.
     ///
     /// # Errors
@@ -332,9 +342,12 @@ impl Reader {
             self.connection
                 .prepare(sql)?
                 .query_map(params, row)?
-                .collect::<rusqlite::Result<_>>()
+                .collect::<rusqlite::Result<Vec<T>>>()
         };
-        read().map_err(|error| self.fail(&error))
+        let read = read().map_err(|error| self.fail(&error))?;
+        #[cfg(test)]
+        counted::add(read.len());
+        Ok(read)
     }
 
     fn fail(&self, error: &rusqlite::Error) -> StoreError {
@@ -445,5 +458,21 @@ impl Reader {
     pub(crate) fn sealed(&self, payload: &Payload, call: &str) -> Vec<u8> {
         let vault = self.vault.as_ref().unwrap();
         vault.seal(payload, || self.data_key(call)).unwrap().bytes
+    }
+}
+
+/// How many rows lists had that this thread read: what a test holds against the size of a ledger.
+#[cfg(test)]
+pub(crate) mod counted {
+    use std::cell::Cell;
+
+    thread_local!(static ROWS: Cell<usize> = const { Cell::new(0) });
+
+    pub(super) fn add(rows: usize) {
+        ROWS.set(ROWS.get() + rows);
+    }
+
+    pub(crate) fn rows() -> usize {
+        ROWS.get()
     }
 }

@@ -15,7 +15,7 @@ use super::{StoreError, home};
 /// `Ambt`, in the database's header.
 const APPLICATION: i64 = 0x416d_6274;
 /// The only format that this version reads and writes.
-pub(super) const FORMAT: i64 = 5;
+pub(super) const FORMAT: i64 = 6;
 /// Bytes of a database page. Fixed, so that a quota in bytes is a number of pages.
 pub(super) const PAGE: u64 = 4096;
 /// How long to wait for a reader that recovers the write-ahead log.
@@ -197,11 +197,18 @@ CREATE TABLE persons(
   key TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Keys that agents are known by over HTTP, good or over, as their entries made them: JSON. No secret is in it.
+-- Keys that agents and operators are known by over HTTP, good or over, as their entries made them: JSON. No secret is in it.
 CREATE TABLE api_keys(
   key TEXT PRIMARY KEY,
   idx INTEGER NOT NULL UNIQUE,
   state TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Words of callers that a call was made once for, for ever: each under a key of the home, with what was asked for under it.
+CREATE TABLE once(
+  key BLOB PRIMARY KEY CHECK (length(key) = 32),
+  request BLOB NOT NULL CHECK (length(request) = 32),
+  call TEXT NOT NULL UNIQUE
 ) STRICT, WITHOUT ROWID;
 
 -- What each person last said about who votes in their stead. A row stays when it is over: what was said before does not count again.

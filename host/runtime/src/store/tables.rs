@@ -6,7 +6,7 @@ use ambit_core::digest::Digest;
 use ambit_core::error::Refusal;
 use ambit_core::guard;
 use ambit_core::identity::key::ApiKey;
-use ambit_core::ledger::body::{By, Rollback, ValuesErased};
+use ambit_core::ledger::body::{By, Once, Rollback, ValuesErased};
 use ambit_core::ledger::{Body, Entry, EntryDraft, Frontier, Hash, Node};
 use ambit_core::money::Account;
 use ambit_core::run::Run;
@@ -127,11 +127,15 @@ pub(super) struct Tables<'c> {
     revoke: Statement<'c>,
     api_key: Statement<'c>,
     set_api_key: Statement<'c>,
+    set_once: Statement<'c>,
+    once: Statement<'c>,
     run: Statement<'c>,
     set_run: Statement<'c>,
     join: Statement<'c>,
     run_of: Statement<'c>,
     leave: Statement<'c>,
+    /// The keys of agents that were written, in order, for whoever has them in memory.
+    pub(super) keys_changed: Vec<ApiKey>,
 }
 
 impl<'c> Tables<'c> {
@@ -231,6 +235,8 @@ impl<'c> Tables<'c> {
                 "INSERT INTO api_keys(key, idx, state) VALUES (?1, ?2, ?3)
                  ON CONFLICT (key) DO UPDATE SET state = excluded.state",
             )?,
+            set_once: prepare("INSERT INTO once(key, request, call) VALUES (?1, ?2, ?3) ON CONFLICT (key) DO NOTHING")?,
+            once: prepare("SELECT call FROM once WHERE key = ?1")?,
             run: prepare("SELECT state FROM runs WHERE run = ?1")?,
             set_run: prepare(
                 "INSERT INTO runs(run, idx, state) VALUES (?1, ?2, ?3) ON CONFLICT (run) DO UPDATE SET state = excluded.state",
@@ -238,6 +244,7 @@ impl<'c> Tables<'c> {
             join: prepare("INSERT INTO run_calls(call, run) VALUES (?1, ?2)")?,
             run_of: prepare("SELECT run FROM run_calls WHERE call = ?1")?,
             leave: prepare("DELETE FROM run_calls WHERE call = ?1")?,
+            keys_changed: Vec::new(),
         })
     }
 
@@ -581,7 +588,17 @@ impl Books for Tables<'_> {
     fn set_api_key(&mut self, key: &ApiKey) -> Result<(), Fail> {
         let state = serde_json::to_string(key).map_err(|error| StoreError::batch(error.to_string()))?;
         self.set_api_key.execute(params![key.id(), index(key.index)?, state])?;
+        self.keys_changed.push(key.clone());
         Ok(())
+    }
+
+    fn once(&mut self, once: &Once, call: &str) -> Result<Option<String>, Fail> {
+        let row = params![once.key.as_bytes(), once.request.as_bytes(), call];
+        if self.set_once.execute(row)? == 1 {
+            return Ok(None);
+        }
+        let before = self.once.query_row([once.key.as_bytes()], |row| row.get(0))?;
+        Ok(Some(before))
     }
 
     fn run(&mut self, id: &str) -> Result<Option<Run>, Fail> {
@@ -663,6 +680,7 @@ pub(super) fn rollback(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Resul
         call: row.get(first)?,
         // Its entry says; nothing follows from it here.
         over_changes: false,
+        skip: Vec::new(),
     })
 }
 

@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use ambit_core::digest::Digest;
 use ambit_core::guard;
 use ambit_core::ledger::{Checkpoint, Entry, EntryDraft, Frontier, Stamp};
 use rusqlite::Connection;
@@ -20,6 +21,7 @@ use super::batch::TranscriptRow;
 use super::board::{Board, Change};
 use super::fault::{Faults, Step};
 use super::high_water::HighWater;
+use super::keyring::Keyring;
 use super::meter::Meter;
 use super::options::Clock;
 use super::tables::{Fail, StoredPayload, Tables};
@@ -52,6 +54,8 @@ pub(super) struct Written {
     pub(super) first_index: u64,
     pub(super) entries: u64,
     pub(super) time_ms: i64,
+    /// Where the last entry is that was asked for, and the digest of its bytes: what has to follow it comes after.
+    pub(super) last: Option<(u64, Digest)>,
     /// The signed checkpoint that covers it; none from a store in memory.
     pub(super) checkpoint: Option<Arc<str>>,
 }
@@ -167,8 +171,11 @@ pub(super) struct Writer {
     pub(super) health: Arc<Health>,
     pub(super) board: Arc<Board>,
     pub(super) meter: Arc<Meter>,
+    pub(super) keyring: Arc<Keyring>,
 }
 
+/// Where a batch stands: its first index, how many entries it has, their time, and the last one that was asked for.
+type Applied = (u64, u64, i64, Option<(u64, Digest)>);
 type Results = Vec<Result<Written, StoreError>>;
 
 impl Writer {
@@ -186,6 +193,7 @@ impl Writer {
             health,
             board,
             meter,
+            keyring,
         } = self;
         let tables = match Tables::new(&connection) {
             Ok(tables) => tables,
@@ -205,6 +213,7 @@ impl Writer {
             board,
             changes: Vec::new(),
             meter,
+            keyring,
             sealed: Vec::new(),
         };
         while let Some(jobs) = scribe.next_group(queue, group, &health) {
@@ -256,6 +265,7 @@ struct Scribe<'c> {
     /// What the transaction changes about what is stopped.
     changes: Vec<Change>,
     meter: Arc<Meter>,
+    keyring: Arc<Keyring>,
     /// The entries of the transaction, to be counted.
     sealed: Vec<Entry>,
 }
@@ -293,11 +303,13 @@ impl Scribe<'_> {
         let erases = batches.iter().any(|batch| batch.erases);
         self.changes.clear();
         self.sealed.clear();
+        self.tables.keys_changed.clear();
         let began = Instant::now();
         let (results, note) = self.transaction(batches).map_err(cause)?;
         let took = began.elapsed();
         // Before anyone is told: an intent of this group is sent only where no kill of this group covers it.
         self.board.apply(&self.changes);
+        self.keyring.apply(std::mem::take(&mut self.tables.keys_changed));
         if erases {
             // Whoever is told that values are erased finds their keys nowhere. A reader may hold the log: the mark stays then.
             self.finish_erasing()?;
@@ -349,10 +361,11 @@ impl Scribe<'_> {
             self.tables.add_checkpoint(size, &note)?;
         }
         self.commit()?;
-        let written = |(first_index, entries, time_ms)| Written {
+        let written = |(first_index, entries, time_ms, last)| Written {
             first_index,
             entries,
             time_ms,
+            last,
             checkpoint: Some(Arc::clone(&note)),
         };
         let results = results.into_iter().map(|result| result.map(written)).collect();
@@ -367,9 +380,9 @@ impl Scribe<'_> {
     }
 
     /// One batch: wholly in the transaction, or not at all.
-    fn savepoint(&mut self, batch: Prepared, left: &mut u64) -> Result<Result<(u64, u64, i64), StoreError>, Fail> {
+    fn savepoint(&mut self, batch: Prepared, left: &mut u64) -> Result<Result<Applied, StoreError>, Fail> {
         let tail = self.tail.clone();
-        let sealed = self.sealed.len();
+        let (sealed, keys) = (self.sealed.len(), self.tables.keys_changed.len());
         self.connection.execute_batch("SAVEPOINT batch")?;
         let changes = Change::of(&batch.entries);
         let result = match self.room.take(left, &batch) {
@@ -386,26 +399,30 @@ impl Scribe<'_> {
                 self.connection.execute_batch("ROLLBACK TO batch; RELEASE batch")?;
                 self.tail = tail;
                 self.sealed.truncate(sealed);
+                self.tables.keys_changed.truncate(keys);
                 Ok(Err(error))
             }
             Err(Fail::Store(cause)) => Err(Fail::Store(cause)),
         }
     }
 
-    fn apply(&mut self, batch: Prepared) -> Result<(u64, u64, i64), Fail> {
+    fn apply(&mut self, batch: Prepared) -> Result<Applied, Fail> {
         let first_index = self.tail.frontier.size();
-        let mut written = 0;
+        let (mut written, mut last) = (0, None);
         let (mut drafts, mut payloads, mut transcript) = (batch.entries, batch.payloads, batch.transcript);
         // What has to follow an entry is an entry of the same transaction.
         loop {
             let entries = self.tail.seal(drafts, (self.clock)())?;
+            if written == 0 {
+                last = last_of(&entries, entries.len());
+            }
             written += entries.len() as u64;
             drafts = self
                 .tables
                 .write(&mut self.tail.frontier, &entries, &payloads, &transcript)?;
             self.sealed.extend(entries);
             if drafts.is_empty() {
-                return Ok((first_index, written, self.tail.time_ms()));
+                return Ok((first_index, written, self.tail.time_ms(), last));
             }
             payloads.clear();
             transcript.clear();
@@ -425,6 +442,12 @@ impl Scribe<'_> {
         self.high_water.as_mut().map_or(Ok(()), HighWater::sync)?;
         self.copy_log("TRUNCATE")
     }
+}
+
+/// Where the last of so many entries is that were asked for, and the digest of its bytes.
+pub(super) fn last_of(entries: &[Entry], own: usize) -> Option<(u64, Digest)> {
+    let last = entries.get(own.checked_sub(1)?)?;
+    Some((last.index(), Digest::of(last.bytes())))
 }
 
 /// What a group fails of: nothing in it is one batch's fault any more.

@@ -1,16 +1,14 @@
 //! The questions that policy was asked about a recorded call, with what it said then.
 
-use std::collections::BTreeMap;
-
 use ambit_core::digest::Digest;
 use ambit_core::error::Code;
 use ambit_core::grant::Limits;
-use ambit_core::hold::{Need, Progress, Vote};
-use ambit_core::ledger::CallStory;
+use ambit_core::hold::{Need, Spoken};
 use ambit_core::ledger::body::{
     Amount, CallAccepted, CallDenied, Cause, EffectHeld, EffectIntent, EffectRefused, Stage, Undoes,
 };
 use ambit_core::ledger::story::{EffectStory, HoldStory, Opening};
+use ambit_core::ledger::{CallStory, Stamp};
 use ambit_core::policy::Mode;
 use ambit_core::scope::Tier;
 
@@ -80,9 +78,13 @@ pub(super) struct Items {
     pub(super) dry: Vec<Item>,
 }
 
-/// What policy was asked about a call. `revoked` are the indexes at which people lost their keys.
-pub(super) fn of(story: &CallStory, revoked: &BTreeMap<String, Vec<u64>>) -> Items {
+/// What policy was asked about a call. `people` is what was said by those who vote.
+pub(super) fn of(story: &CallStory, people: &Spoken) -> Items {
     let mut found = Items::default();
+    let approvals = |hold: Option<&HoldStory>, at: Stamp| {
+        let given = hold.zip(story.principal.clone());
+        given.map_or_else(Need::new, |(hold, principal)| hold.approvals_at(principal, people, at))
+    };
     let call = match &story.opening.what {
         Opening::Accepted(accepted) => accepted_item(accepted),
         Opening::Denied(denied) => match denied_item(denied) {
@@ -109,32 +111,22 @@ pub(super) fn of(story: &CallStory, revoked: &BTreeMap<String, Vec<u64>>) -> Ite
         match effect {
             EffectStory::Held(_) => {}
             EffectStory::Intended { intent, .. } if intent.what.cause != Cause::Host => {
-                let at = (intent.stamp.time_ms(), intent.stamp.index());
-                let approvals = hold
-                    .and_then(|hold| approvals(story, hold, at, revoked))
-                    .unwrap_or_default();
+                let approvals = approvals(hold, intent.stamp);
                 found
                     .items
                     .push(edited(intended_item(&call, &intent.what, approvals), edit));
             }
             EffectStory::Intended { .. } => found.apart += 1,
-            EffectStory::Refused(refused) => {
-                let at = (refused.stamp.time_ms(), refused.stamp.index());
-                let given = || {
-                    let given = hold.and_then(|hold| approvals(story, hold, at, revoked));
-                    given.unwrap_or_default()
-                };
-                match refused_item(&call, &refused.what).map(|item| edited(item, edit)) {
-                    Some(item) if by_policy(&refused.what) => found.items.push(Item {
-                        approvals: given(),
-                        ..item
-                    }),
-                    item => {
-                        found.apart += 1;
-                        found.dry.extend(item.filter(|item| in_dry_run(item, &refused.what)));
-                    }
+            EffectStory::Refused(refused) => match refused_item(&call, &refused.what).map(|item| edited(item, edit)) {
+                Some(item) if by_policy(&refused.what) => found.items.push(Item {
+                    approvals: approvals(hold, refused.stamp),
+                    ..item
+                }),
+                item => {
+                    found.apart += 1;
+                    found.dry.extend(item.filter(|item| in_dry_run(item, &refused.what)));
                 }
-            }
+            },
         }
     }
     found.items.insert(0, call);
@@ -264,23 +256,4 @@ fn said(word: Word, rules: &[String], needs: &[Need]) -> Verdict {
         rules: rules.to_vec(),
         needs: needs.to_vec(),
     }
-}
-
-/// The approvals that counted when a hold ended, by the votes on the ledger: a yes counts until it expires, or its person loses the key.
-fn approvals(
-    story: &CallStory,
-    hold: &HoldStory,
-    (time_ms, index): (i64, u64),
-    revoked: &BTreeMap<String, Vec<u64>>,
-) -> Option<Need> {
-    let held = &hold.held.what;
-    let about = held.hold(story.principal.clone()?);
-    let votes = hold.votes.iter().filter_map(|told| {
-        let vote = Vote::claimed(&told.what.vote).ok()?;
-        let lost = |at: &u64| (told.stamp.index()..index).contains(at);
-        let lost = revoked.get(&vote.person).is_some_and(|at| at.iter().any(lost));
-        (!lost).then_some(vote)
-    });
-    let votes = Progress::of(votes.collect(), None);
-    Some(votes.approvals(&about, u64::try_from(time_ms).unwrap_or_default()))
 }

@@ -160,7 +160,7 @@ impl WhatIf {
     /// What a call asked for, each thing once, as far as it can be learned from.
     #[expect(clippy::type_complexity, reason = "one place, and a name would say less")]
     fn asked_for(&mut self, story: &CallStory) -> Result<Vec<Result<(Subject, Item), Undecided>>, StoreError> {
-        let found = items::of(story, &self.revoked);
+        let found = items::of(story, &self.people);
         let Some(principal) = story.principal.as_ref().filter(|_| story.tool.is_some()) else {
             return Ok(Vec::new());
         };

@@ -14,7 +14,7 @@ use std::path::Path;
 use ambit_core::digest::Digest;
 use ambit_core::effect::{GuestRequest, HttpRequest};
 use ambit_core::error::Code;
-use ambit_core::hold::{Changes, Need};
+use ambit_core::hold::{Changes, Need, Spoken};
 use ambit_core::identity::{AgentSpec, Caller, Directory};
 use ambit_core::ledger::body::Amount;
 use ambit_core::ledger::{CallStory, Principal};
@@ -120,8 +120,8 @@ pub struct WhatIf {
     config: Config,
     reader: Reader,
     callers: HashMap<Principal, Caller>,
-    /// By person: the indexes of the entries that revoked their keys.
-    revoked: BTreeMap<String, Vec<u64>>,
+    /// What those who vote have said.
+    people: Spoken,
 }
 
 /// Verdicts that were found before, by the digest of their facts and whether approvals could be waited for.
@@ -139,15 +139,11 @@ impl WhatIf {
             Ok(keys) => reader.with_keys(&keys),
             Err(_) => reader,
         };
-        let mut revoked: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-        for (person, index) in reader.revocations()? {
-            revoked.entry(person).or_default().push(index);
-        }
         Ok(Self {
             config,
+            people: reader.spoken()?,
             reader,
             callers: HashMap::new(),
-            revoked,
         })
     }
 
@@ -177,7 +173,7 @@ impl WhatIf {
         let mut memo = Memo::new();
         for (behind, call) in (1..).zip(calls) {
             let story = self.reader.story(call)?;
-            let found = items::of(&story, &self.revoked);
+            let found = items::of(&story, &self.people);
             weighed.apart += found.apart;
             for item in &found.items {
                 self.weigh(policy, &story, item, &mut memo, &mut weighed)?;

@@ -11,7 +11,7 @@ tenant = "acme"
 users = ["ada"]
 "#;
 
-fn parse(text: &str) -> Result<Config, Vec<String>> {
+pub(super) fn parse(text: &str) -> Result<Config, Vec<String>> {
     let text = format!("{AGENTS}{text}");
     Config::parse(Path::new("/nowhere"), &text, &Process)
         .map_err(|problems| problems.iter().map(ToString::to_string).collect())
@@ -23,7 +23,7 @@ fn issuer(more: &str) -> String {
     )
 }
 
-fn refused(text: &str, expected: &str) {
+pub(super) fn refused(text: &str, expected: &str) {
     let problems = parse(text).expect_err(expected);
     assert!(
         problems.iter().any(|problem| problem.contains(expected)),
@@ -40,7 +40,14 @@ fn a_server_needs_little() {
         (server.listen.to_string().as_str(), server.request_bytes),
         ("127.0.0.1:8787", 2 << 20)
     );
-    assert!(server.resource.is_none() && server.issuers.is_empty());
+    assert!(server.resource.is_none() && server.issuers.is_empty() && server.metrics.is_none());
+    assert_eq!(
+        (server.connections, server.requests_per_agent, server.calls_per_agent),
+        (512, 256, 48)
+    );
+    let config = parse("[server]\nconnections = 64\n[limits]\nconcurrent_calls = 1").unwrap();
+    let server = config.server().unwrap();
+    assert_eq!((server.requests_per_agent, server.calls_per_agent), (32, 1));
     let config = parse(&issuer("")).unwrap();
     let found = &config.server().unwrap().issuers[0];
     assert_eq!(found.rules.audience, "https://ambit.example/mcp");
@@ -166,6 +173,12 @@ fn no_configuration_makes_a_check_pointless() {
         );
     }
     refused(&issuer("algorithms = []"), "is empty");
+    refused(&issuer("audience = \"\""), "`audience` of issuer `acme` is empty");
+    refused(&issuer("scopes = {}"), "`scopes` of issuer `acme` is empty");
+    refused(
+        &issuer("[server.issuer.acme.scopes]"),
+        "`scopes` of issuer `acme` is empty",
+    );
     refused(&issuer("leeway = \"61s\""), "`leeway` of issuer `acme`");
     refused(&issuer("longest = \"8d\""), "`longest` of issuer `acme`");
     refused(&issuer("longest = \"long\""), "`longest` of issuer `acme`");
@@ -173,6 +186,83 @@ fn no_configuration_makes_a_check_pointless() {
     refused(
         "[server]\nrequest_bytes = 99999999",
         "`request_bytes` of the server is 99999999",
+    );
+}
+
+#[test]
+fn whom_tokens_may_be_about_is_said_where_it_means_something() {
+    let subjects = |more: &str| {
+        let config = parse(&issuer(more)).unwrap();
+        config.server().unwrap().issuers[0].rules.subjects.clone()
+    };
+    assert_eq!(subjects(""), Subjects::Own);
+    let agent = "claims = { agent = \"azp\" }\n";
+    assert_eq!(subjects(agent), Subjects::Own);
+    assert_eq!(
+        subjects(&format!("{agent}subjects = [\"svc-7\"]")),
+        Subjects::Listed(["svc-7".to_owned()].into())
+    );
+    assert_eq!(subjects(&format!("{agent}any_subject = true")), Subjects::Any);
+    assert_eq!(subjects(&format!("{agent}any_subject = false")), Subjects::Own);
+    for (bad, expected) in [
+        (
+            "subjects = [\"svc-7\"]".to_owned(),
+            "`subjects` of issuer `acme` means nothing here",
+        ),
+        (
+            "any_subject = true".to_owned(),
+            "`any_subject` of issuer `acme` means nothing here",
+        ),
+        (
+            "claims = { agent = \"azp\", user = \"sub\" }\nany_subject = true".to_owned(),
+            "`any_subject` of issuer `acme` means nothing here",
+        ),
+        (
+            format!("{agent}subjects = [\"svc-7\"]\nany_subject = true"),
+            "issuer `acme` has both `subjects` and `any_subject`",
+        ),
+        (format!("{agent}subjects = \"svc-7\""), "`subjects`"),
+        (format!("{agent}any_subjects = true"), "any_subjects"),
+    ] {
+        refused(&issuer(&bad), expected);
+    }
+}
+
+#[test]
+fn shares_are_parts_of_what_there_is() {
+    let refused_at = |text: &str, key: &str, range: &str| {
+        let text = format!("{AGENTS}[server]\n{text}");
+        let problems = Config::parse(Path::new("/nowhere"), &text, &Process).expect_err(key);
+        let named = format!("`{key}` of the server is ");
+        assert!(
+            problems.iter().any(|problem| problem.to_string().contains(&named)),
+            "{problems:?}"
+        );
+        // What it may be stands beside its message.
+        assert!(format!("{problems:?}").contains(range), "{problems:?}");
+    };
+    refused_at("connections = 15", "connections", "16 to 16384");
+    refused_at(
+        "connections = 64\nrequests_per_agent = 65",
+        "requests_per_agent",
+        "1 to 64",
+    );
+    refused_at("calls_per_agent = 65", "calls_per_agent", "1 to 64");
+    refused_at("calls_per_agent = 0", "calls_per_agent", "1 to 64");
+    refused("[server]\nrequest_per_agent = 4", "unknown key `request_per_agent`");
+    let config = parse("[server]\ncalls_per_agent = 4\nrequests_per_agent = 8").unwrap();
+    let server = config.server().unwrap();
+    assert_eq!((server.requests_per_agent, server.calls_per_agent), (8, 4));
+}
+
+#[test]
+fn metrics_are_not_served_where_agents_are() {
+    let config = parse("[server]\nmetrics = \"127.0.0.1:9478\"").unwrap();
+    assert_eq!(config.server().unwrap().metrics.unwrap().port(), 9478);
+    refused("[server]\nmetrics = \"127.0.0.1:8787\"", "is where agents are served");
+    refused(
+        "[server]\nmetrics = \"9478\"",
+        "`metrics` of the server is not an address",
     );
 }
 
@@ -185,6 +275,13 @@ fn scopes_can_stand_in_an_answer() {
         &issuer("scopes = { a = [\"refunds\"] }"),
         "`refunds` is no function of a tool",
     );
+    // What looks like a pattern would be for nothing.
+    for pattern in ["refunds/refunds.*", "refunds/*.get", "refunds/**"] {
+        refused(
+            &issuer(&format!("scopes = {{ a = [\"{pattern}\"] }}")),
+            &format!("`{pattern}` is no function of a tool"),
+        );
+    }
 }
 
 #[test]
@@ -201,4 +298,25 @@ fn a_resource_is_a_url() {
         assert!(parse(&format!("[server]\nresource = \"{good}\"")).is_ok(), "{good}");
     }
     refused("[server]\nlisten = \"localhost\"", "`listen` of the server");
+}
+
+#[test]
+fn calls_go_on_for_a_time_that_somebody_waits() {
+    let drain = |text: &str| parse(text).map(|config| config.server().unwrap().drain.as_secs());
+    assert_eq!(drain("[server]\n"), Ok(10));
+    for (said, seconds) in [("1s", 1), ("45s", 45), ("10m", 600)] {
+        assert_eq!(drain(&format!("[server]\ndrain = \"{said}\"\n")), Ok(seconds), "{said}");
+    }
+    for wrong in ["\"11m\"", "\"0s\"", "\"soon\""] {
+        refused(&format!("[server]\ndrain = {wrong}\n"), "`drain` of");
+    }
+}
+
+#[test]
+fn what_changed_is_told_by_the_part_of_the_file_that_it_stands_in() {
+    let older = parse("[limits]\nfuel = 1000\n[group.a]\nmembers = []\n[group.b]\nmembers = []\n").unwrap();
+    let newer =
+        parse("# said otherwise\n[limits]\nfuel = 1_000\n[group.a]\nmembers = [\"ada\"]\n[group.c]\nmembers = []\n");
+    assert_eq!(newer.unwrap().changed_since(&older), ["group.a", "group.b", "group.c"]);
+    assert!(older.changed_since(&older).is_empty());
 }

@@ -272,6 +272,8 @@ impl Audit {
         let api_keys = reader.api_keys()?.into_iter();
         let api_keys = api_keys.map(|key| (key.id().to_owned(), key)).collect();
         self.same("the keys of agents", |books| books.api_keys == api_keys);
+        let once = reader.all_once()?;
+        self.same("the words of callers", |books| books.once == once);
         let delegations = reader.delegations()?.into_iter();
         let delegations = delegations.map(|said| (said.about.clone(), said)).collect();
         self.same("the delegations", |books| books.delegations == delegations);

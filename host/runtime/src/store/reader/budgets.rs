@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ambit_core::money::Account;
 use ambit_core::run::Run;
-use rusqlite::params;
+use rusqlite::{Row, params};
 
 use super::{Reader, entry, size};
 use crate::store::StoreError;
@@ -80,6 +80,40 @@ impl Reader {
         })
     }
 
+    /// The same of some windows alone, for one call and its run, which are under way: of these no more is read than they have. `windows` says
+    /// which, at the later of `clock_ms` and the time of the ledger's last entry, both in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// [`StoreError::Ledger`] where the last row is not an entry.
+    pub(crate) fn accounts_in(
+        &self,
+        windows: impl FnOnce(i64) -> Vec<Window>,
+        clock_ms: i64,
+        call: &str,
+        run: Option<&str>,
+    ) -> Result<Accounts, StoreError> {
+        let _moment = self
+            .connection
+            .unchecked_transaction()
+            .map_err(|error| self.fail(&error))?;
+        let time_ms = i64::try_from(self.time_ms()?).unwrap_or(i64::MAX);
+        let mut accounts = Accounts {
+            time_ms,
+            calls: BTreeSet::from([call.to_owned()]),
+            runs: run.map(str::to_owned).into_iter().collect(),
+            ..Accounts::default()
+        };
+        for window in windows(time_ms.max(clock_ms)) {
+            let of = params![window.budget, window.window];
+            let sql = "SELECT budget, window, cap, used, reserved FROM accounts WHERE budget = ?1 AND window = ?2";
+            accounts.states.extend(self.all(sql, of, state)?);
+            let sql =
+                "SELECT budget, window, starts, used FROM slices WHERE budget = ?1 AND window = ?2 ORDER BY starts";
+            accounts.slices.extend(self.all(sql, of, slice)?);
+        }
+        Ok(accounts)
+    }
+
     /// Budgets as the last entry about each left them, by name and window. A rolling window may have use that has become free since: see
     /// [`Reader::slices`].
     ///
@@ -89,19 +123,7 @@ impl Reader {
         self.all(
             "SELECT budget, window, cap, used, reserved FROM accounts ORDER BY budget, window",
             [],
-            |row| {
-                Ok(BudgetState {
-                    window: Window {
-                        budget: row.get(0)?,
-                        window: row.get(1)?,
-                    },
-                    cap: row.get(2)?,
-                    account: Account {
-                        used: row.get(3)?,
-                        reserved: row.get(4)?,
-                    },
-                })
-            },
+            state,
         )
     }
 
@@ -113,16 +135,7 @@ impl Reader {
         self.all(
             "SELECT budget, window, starts, used FROM slices ORDER BY budget, window, starts",
             [],
-            |row| {
-                Ok(Slice {
-                    window: Window {
-                        budget: row.get(0)?,
-                        window: row.get(1)?,
-                    },
-                    starts: row.get(2)?,
-                    used: row.get(3)?,
-                })
-            },
+            slice,
         )
     }
 
@@ -173,4 +186,29 @@ impl Reader {
             Ok((row.get(0)?, row.get(1)?))
         })
     }
+}
+
+fn state(row: &Row<'_>) -> rusqlite::Result<BudgetState> {
+    Ok(BudgetState {
+        window: Window {
+            budget: row.get(0)?,
+            window: row.get(1)?,
+        },
+        cap: row.get(2)?,
+        account: Account {
+            used: row.get(3)?,
+            reserved: row.get(4)?,
+        },
+    })
+}
+
+fn slice(row: &Row<'_>) -> rusqlite::Result<Slice> {
+    Ok(Slice {
+        window: Window {
+            budget: row.get(0)?,
+            window: row.get(1)?,
+        },
+        starts: row.get(2)?,
+        used: row.get(3)?,
+    })
 }

@@ -1,7 +1,9 @@
 //! What waits for people, and the people.
 
+use std::collections::HashMap;
+
 use ambit_core::digest::Digest;
-use ambit_core::hold::Vote;
+use ambit_core::hold::{Spoken, Vote};
 use ambit_core::identity::key::ApiKey;
 use ambit_core::ledger::Body;
 use ambit_core::ledger::body::HoldEdited;
@@ -85,20 +87,43 @@ impl Reader {
         states.iter().map(|state| api_key_of_row(state)).collect()
     }
 
-    /// Who lost their key, each with the index of the entry that says so, in order.
+    /// The call that was made once for a word of its caller, and what was asked for under it; none where there is none.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn once(&self, key: &Digest) -> Result<Option<(Digest, String)>, StoreError> {
+        let sql = "SELECT request, call FROM once WHERE key = ?1";
+        self.one(sql, [key.as_bytes()], |row| {
+            let request: [u8; 32] = row.get(0)?;
+            Ok((Digest::from_bytes(request), row.get(1)?))
+        })
+    }
+
+    /// All words that calls were made once for.
+    pub(super) fn all_once(&self) -> Result<HashMap<Digest, (Digest, String)>, StoreError> {
+        let rows = self.all("SELECT key, request, call FROM once", [], |row| {
+            let (key, request): ([u8; 32], [u8; 32]) = (row.get(0)?, row.get(1)?);
+            Ok((Digest::from_bytes(key), (Digest::from_bytes(request), row.get(2)?)))
+        })?;
+        Ok(rows.into_iter().collect())
+    }
+
+    /// What people said of who votes in their stead, and where they lost their keys.
     ///
     /// # Errors
     /// [`StoreError::Ledger`] where a row is not an entry.
-    pub fn revocations(&self) -> Result<Vec<(String, u64)>, StoreError> {
-        let sql = "SELECT bytes FROM entries WHERE call IS NULL AND kind = 'person-revoked' ORDER BY idx";
-        let mut revoked = Vec::new();
+    pub fn spoken(&self) -> Result<Spoken, StoreError> {
+        let mut people = Spoken::of(&self.origin()?);
+        let sql = "SELECT bytes FROM entries WHERE call IS NULL AND kind IN ('person-delegated', 'person-revoked') ORDER BY idx";
         self.each_entry(sql, |entry| {
-            if let Body::PersonRevoked(person) = entry.body() {
-                revoked.push((person.name.clone(), entry.index()));
+            match entry.body() {
+                Body::PersonDelegated(said) => people.delegate(&said.delegation, entry.index()),
+                Body::PersonRevoked(person) => people.revoke(&person.name, entry.index()),
+                _ => {}
             }
             Ok(true)
         })?;
-        Ok(revoked)
+        Ok(people)
     }
 
     /// Calls whose hold has expired at that time, in milliseconds since 1970: at most `limit`, the longest expired first.

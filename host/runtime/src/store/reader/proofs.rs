@@ -62,6 +62,18 @@ impl Reader {
         })
     }
 
+    /// One file of the ledger's layout as C2SP tiles; none where the ledger is not that long.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn tile(&self, tile: tiles::Tile) -> Result<Option<Vec<u8>>, StoreError> {
+        if !tile.is_within(self.size()?) {
+            return Ok(None);
+        }
+        let mut entry = |at| self.entry(at).map(|entry| entry.bytes().to_vec());
+        tiles::file(tile, &mut |at| node(&self.connection, at), &mut entry).map(Some)
+    }
+
     /// Every checkpoint: one for each group of commits.
     pub(crate) fn checkpoints(&self) -> Result<Vec<String>, StoreError> {
         self.all("SELECT note FROM checkpoints ORDER BY size", [], |row| row.get(0))

@@ -29,6 +29,7 @@ fn now() -> u64 {
 
 fn created(letter: char, change: impl FnOnce(&mut KeyCreated)) -> Batch {
     let mut created = KeyCreated {
+        operator: None,
         agent: "assistant".into(),
         expires: now() + 60_000,
         hash: Digest::of(letter.to_string().as_bytes()),
@@ -111,6 +112,38 @@ fn a_key_is_revoked_once() {
         assert_eq!(key.revoked, Some(2));
         assert_eq!(store.reader().unwrap().api_keys().unwrap(), [key]);
     });
+}
+
+#[test]
+fn a_key_in_memory_is_as_its_row_is_at_once_and_after_a_start() {
+    on_both(|store| {
+        let same = |letter| {
+            let kept = store.reader().unwrap().api_key(&id(letter)).unwrap();
+            assert_eq!(store.api_key(&id(letter)), kept);
+            kept
+        };
+        assert!(same('a').is_none());
+        store.commit(created('a', |_| {})).unwrap();
+        store.commit(replacing('b', 'a', |_| {})).unwrap();
+        assert_eq!(same('a').unwrap().standing(now() + 2_000), Standing::Expired);
+        store.commit(revoked('b')).unwrap();
+        assert_eq!(same('b').unwrap().revoked, Some(3));
+        // What is refused leaves nothing, though it came far.
+        refused(
+            store.commit(batch([
+                EntryDraft::of_ledger(KeyRevoked { key: id('a') }),
+                EntryDraft::of_ledger(KeyRevoked { key: id('a') }),
+            ])),
+            "is there to revoke",
+        );
+        assert!(same('a').unwrap().revoked.is_none());
+    });
+    let home = Home::new();
+    let store = home.open();
+    store.commit(created('a', |_| {})).unwrap();
+    store.commit(revoked('a')).unwrap();
+    drop(store);
+    assert_eq!(home.open().api_key(&id('a')).unwrap().revoked, Some(2));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use super::super::{Fault, Faults, Keys, Payload, Reader, Step, Store, StoreError, StoreOptions};
-use super::fixture::{Call, Home, batch, request, reserve, settle};
+use super::fixture::{Call, Home, batch, note, request, reserve, settle};
 
 /// What the child is to do, and where.
 const TASK: &str = "AMBIT_TEST_STORE_TASK";
@@ -23,6 +23,7 @@ fn child() {
     let home = PathBuf::from(home);
     match task.as_str() {
         "load" => load(&home, Faults::none()),
+        "full" => full(&home),
         "open" => say(&open(&home, Faults::none()).map(drop).map_err(|error| error.to_string())),
         "read" => say(&read(&home).map_err(|error| error.to_string())),
         step => load(&home, Faults::after(40, step_named(step), Fault::Abort)),
@@ -81,8 +82,27 @@ fn one_call(store: &Store, number: u64) {
     say(&(number, "finished"));
 }
 
+/// One small entry after the other, until the disk takes no more; and one after that.
+fn full(home: &Path) {
+    let store = open(home, Faults::none()).unwrap();
+    // More than any limit that the test sets has room for.
+    for _ in 0..20_000 {
+        match store.commit(note()) {
+            Ok(written) => say(&("written", written.first_index)),
+            Err(error) => {
+                say(&("failed", matches!(error, StoreError::Failed { .. })));
+                break;
+            }
+        }
+    }
+    say(&("later", store.commit(note()).is_ok()));
+}
+
 fn spawn(task: &str, home: &Path, uid: Option<u32>) -> Child {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    spawn_by(Command::new(std::env::current_exe().unwrap()), task, home, uid)
+}
+
+fn spawn_by(mut command: Command, task: &str, home: &Path, uid: Option<u32>) -> Child {
     command
         .args(["--exact", "store::tests::crash::child", "--nocapture"])
         .env(TASK, task)
@@ -208,4 +228,32 @@ fn walk(dir: &Path) -> Vec<PathBuf> {
             }
         })
         .collect()
+}
+
+/// A real disk that fails in the commit itself: no file of the child can grow beyond a size, so the log takes the pages of one commit no more.
+/// That is told as what it is, nothing is written after it, and all that was said to be durable is there.
+#[test]
+fn trap_13_a_disk_that_fails_in_the_commit_is_the_end_and_loses_nothing() {
+    let home = Home::new();
+    drop(home.open());
+    // The signal would end the process; without it the write fails, as on a disk. Blocks are of 512 bytes or 1 KiB.
+    let limited = "trap '' XFSZ; ulimit -f 4096; exec \"$0\" \"$@\"";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", limited]).arg(std::env::current_exe().unwrap());
+    let mut child = spawn_by(shell, "full", home.path(), None);
+    let lines: Vec<String> = said(&mut child).collect();
+    assert!(child.wait().unwrap().success(), "{lines:?}");
+    let written = lines.iter().filter(|line| line.contains("written")).count();
+    assert!((10..20_000).contains(&written), "{written}");
+    let (failed, later) = (&lines[written], &lines[written + 1]);
+    assert_eq!(
+        (failed.as_str(), later.as_str()),
+        ("(\"failed\", true)", "(\"later\", false)")
+    );
+    home.verify();
+    let store = home.open();
+    // The ledger's own first entry is there too.
+    assert_eq!(store.reader().unwrap().size().unwrap(), written as u64 + 1);
+    store.commit(note()).unwrap();
+    home.verify();
 }

@@ -233,6 +233,7 @@ impl Call {
     pub(super) fn accepted(&self, reserved: Vec<Reservation>) -> EntryDraft {
         let seed = Digest::of(b"seed");
         self.draft(CallAccepted {
+            once: None,
             by: None,
             asked: Self::asked(),
             letter: None,
@@ -256,11 +257,18 @@ impl Call {
     /// A run of the one who makes these calls, that is open until a time.
     pub(super) fn run(&self, run: &str, expires_ms: i64, caps: Vec<RunCap>) -> RunStarted {
         RunStarted {
+            by: None,
             caps,
             errors: Some(ErrorBound { least: 4, percent: 50 }),
             expires: expires_ms.unsigned_abs(),
             mode: Mode::Execute,
-            principal: self.draft(RunEnded { run: run.into() }).principal.unwrap(),
+            principal: self
+                .draft(RunEnded {
+                    by: None,
+                    run: run.into(),
+                })
+                .principal
+                .unwrap(),
             run: run.into(),
         }
     }
@@ -371,6 +379,7 @@ impl Call {
         if let Body::CallAccepted(body) = &mut draft.body {
             body.undoes = Some(Rollback {
                 over_changes: false,
+                skip: Vec::new(),
                 by,
                 call: call.to_owned(),
             });
@@ -517,6 +526,7 @@ impl Call {
             checked: self.tally.checks().to_vec(),
             edited: vec![],
             effects: self.tally.counts(),
+            engine: None,
             fuel: 0,
             log: None,
             memory: 2,
@@ -536,6 +546,7 @@ impl Call {
         if let Body::CallFinished(body) = &mut draft.body {
             body.undoes = Some(Rollback {
                 over_changes: false,
+                skip: Vec::new(),
                 by,
                 call: call.to_owned(),
             });

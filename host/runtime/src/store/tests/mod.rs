@@ -17,6 +17,7 @@ mod erasure;
 mod faults;
 mod fixture;
 mod holds;
+mod once;
 mod opening;
 mod runs;
 mod stops;

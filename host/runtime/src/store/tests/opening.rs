@@ -32,14 +32,14 @@ fn one_store_at_a_time() {
 fn another_version() {
     let home = Home::new();
     drop(home.open());
-    home.database().execute_batch("PRAGMA user_version = 6").unwrap();
+    home.database().execute_batch("PRAGMA user_version = 7").unwrap();
     let error = refused(&home);
     assert!(
         matches!(
             error,
             StoreError::Version {
-                found: 6,
-                expected: 5,
+                found: 7,
+                expected: 6,
                 ..
             }
         ),
@@ -47,7 +47,7 @@ fn another_version() {
     );
     assert!(matches!(
         Reader::open(home.path()),
-        Err(StoreError::Version { found: 6, .. })
+        Err(StoreError::Version { found: 7, .. })
     ));
 }
 

@@ -39,7 +39,10 @@ fn start(store: &Store, caps: Vec<RunCap>) {
 }
 
 fn end() -> Batch {
-    batch([EntryDraft::of_ledger(RunEnded { run: RUN.into() })])
+    batch([EntryDraft::of_ledger(RunEnded {
+        by: None,
+        run: RUN.into(),
+    })])
 }
 
 fn refused<T: std::fmt::Debug>(result: Result<T, StoreError>) -> RunError {

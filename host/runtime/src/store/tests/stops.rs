@@ -6,7 +6,7 @@ use std::thread;
 
 use ambit_core::digest::Digest;
 use ambit_core::error::Code;
-use ambit_core::ledger::body::{CallPaused, StopLifted, StopSet};
+use ambit_core::ledger::body::{CallPaused, CallSuspended, StopLifted, StopSet};
 use ambit_core::ledger::{Body, EntryDraft};
 use ambit_core::scope::Tier;
 use ambit_core::stop::{Kind, Stop, Subject};
@@ -52,6 +52,7 @@ fn id(letter: char) -> String {
 
 fn set(letter: char, stop: &Stop) -> Batch {
     batch([EntryDraft::of_ledger(StopSet {
+        by: None,
         id: id(letter),
         kind: stop.kind,
         reason: Digest::of(b"reason"),
@@ -61,6 +62,7 @@ fn set(letter: char, stop: &Stop) -> Batch {
 
 fn lift(letter: char, stop: &Stop) -> Batch {
     batch([EntryDraft::of_ledger(StopLifted {
+        by: None,
         id: id(letter),
         kind: stop.kind,
         reason: None,
@@ -320,6 +322,26 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_call_is_suspended_while_it_is_under_way_and_nothing_of_it_is() {
+    on_both(|store| {
+        let call = Call::new();
+        let suspended = || {
+            let body = CallSuspended { before: None, fuel: 9 };
+            store.commit(batch([call.draft(body)])).map(drop)
+        };
+        let refused = |why: &str| {
+            let error = suspended().unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        };
+        refused("is not under way");
+        store.commit(batch([call.accepted(vec![])])).unwrap();
+        suspended().unwrap();
+        store.commit(call.intends(0, &request("/x"), vec![])).unwrap();
+        refused("intent without an outcome");
+    });
 }
 
 #[test]

@@ -1,0 +1,286 @@
+//! Tokens that are asked for when they are needed, one for each caller and each set of scopes, and kept for minutes.
+//!
+//! What is asked and what of an answer is believed says [`TokenEndpoint`]; that it is asked at all, and written down before, is the
+//! effect's doing (`effects/token.rs`). Here are the way to whoever gives tokens out, what is shown there, and what was given out. Nothing of
+//! that is ever written anywhere: a process that starts has no tokens.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use ambit_core::credential::{Granted, ScopeWord, TokenEndpoint};
+use ambit_core::guard;
+use ambit_core::identity::Caller;
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::assert::Assertor;
+use super::mask::Masker;
+use super::request::{Credential, Presented, encode};
+use super::resolve::Endpoint;
+use super::tls::Authorities;
+use super::upstream::{Base, Shown, Upstream, UpstreamParts};
+use crate::host::now_ms;
+use crate::secret::Secret;
+
+/// How many tokens are kept for one connection. One more takes the place of the one that ends first.
+const MOST_KEPT: usize = 1024;
+
+/// How many tokens are looked for in answers; of more than these the oldest are not any longer.
+const MOST_LIVING: usize = 1024;
+
+/// How a client shows who it is to whoever gives out tokens.
+#[derive(Debug)]
+pub enum ClientAuth {
+    /// Not at all: what is exchanged says enough.
+    None,
+    /// In a header, as RFC 6749 asks every service to take it.
+    Basic(String, Secret),
+    /// In the form, for services that take nothing else.
+    Form(Secret),
+}
+
+/// What a [`Minter`] is made of.
+#[derive(Debug)]
+pub struct MinterParts {
+    /// The connection's name.
+    pub name: String,
+    /// What is asked.
+    pub asks: TokenEndpoint,
+    /// How the client shows who it is.
+    pub client: ClientAuth,
+    /// Who says about callers what is exchanged.
+    pub assertor: Option<Assertor>,
+    /// Where the socket goes instead of the origin.
+    pub connect_to: Option<Endpoint>,
+    /// Who may sign the certificate.
+    pub authorities: Authorities,
+    /// Whether addresses on this machine and its networks may be connected to.
+    pub allow_private: bool,
+}
+
+/// Where a connection's tokens come from, and those that it has.
+pub struct Minter {
+    endpoint: Upstream,
+    asks: TokenEndpoint,
+    assertor: Option<Assertor>,
+    tokens: Mutex<Tokens>,
+}
+
+#[derive(Default)]
+struct Tokens {
+    kept: BTreeMap<Holder, Kept>,
+    /// All that are still good, whether they are kept or not: what answers are searched for. The oldest first.
+    living: VecDeque<Arc<Pass>>,
+}
+
+struct Kept {
+    pass: Arc<Pass>,
+    /// How often something had been revoked when it was asked for.
+    turn: u64,
+}
+
+/// Whose a token is, and what for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Holder {
+    tenant: String,
+    team: String,
+    agent: String,
+    user: Option<String>,
+    scopes: BTreeSet<ScopeWord>,
+}
+
+impl Holder {
+    /// The scopes that the token has.
+    pub(crate) fn scopes(&self) -> &BTreeSet<ScopeWord> {
+        &self.scopes
+    }
+}
+
+/// What one request shows beside what its connection always does: a token, or what the home says to get one.
+pub(crate) struct Pass {
+    number: u64,
+    credential: Credential,
+    masker: Masker,
+    /// Until when it is shown.
+    usable: Instant,
+    /// Until when it is good, as far as is known.
+    living: Instant,
+}
+
+impl fmt::Debug for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pass({})", self.number)
+    }
+}
+
+impl fmt::Debug for Minter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Minter")
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Pass {
+    fn new(presented: &Presented, secret: &Secret, usable: Instant, living: Instant) -> Result<Pass, String> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let mut masker = Masker::default();
+        masker.add(secret.expose());
+        Ok(Pass {
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
+            credential: Credential::new(presented, secret)?,
+            masker,
+            usable,
+            living,
+        })
+    }
+
+    pub(super) fn credential(&self) -> &Credential {
+        &self.credential
+    }
+
+    /// Whether it can still be shown.
+    pub(crate) fn is_usable(&self) -> bool {
+        Instant::now() < self.usable
+    }
+}
+
+impl Minter {
+    /// # Errors
+    /// One clause for the operator, without any secret.
+    pub fn new(parts: MinterParts) -> Result<Minter, String> {
+        let credential = match parts.client {
+            ClientAuth::None => None,
+            ClientAuth::Basic(id, secret) => {
+                // Both are written as in a form before they are put together (RFC 6749, 2.3.1).
+                let secret = Secret::new(encode(secret.expose()).into_bytes())?;
+                Some(Shown::Kept(Presented::Basic(encode(id.as_bytes())), secret))
+            }
+            ClientAuth::Form(secret) => Some(Shown::Kept(Presented::Form("client_secret".to_owned()), secret)),
+        };
+        let endpoint = Upstream::new(UpstreamParts {
+            name: parts.name,
+            origin: parts.asks.origin().clone(),
+            connect_to: parts.connect_to,
+            authorities: parts.authorities,
+            allow_private: parts.allow_private,
+            base: Base::Plain(String::new()),
+            credential,
+        })?;
+        let endpoint = if parts.assertor.is_some() {
+            endpoint.taking_passes()
+        } else {
+            endpoint
+        };
+        Ok(Minter {
+            endpoint,
+            asks: parts.asks,
+            assertor: parts.assertor,
+            tokens: Mutex::default(),
+        })
+    }
+
+    /// The way to whoever gives out tokens.
+    pub(crate) fn endpoint(&self) -> &Upstream {
+        &self.endpoint
+    }
+
+    /// What is asked there.
+    pub(crate) fn asks(&self) -> &TokenEndpoint {
+        &self.asks
+    }
+
+    /// Whose a token for a route with these scopes is.
+    pub(crate) fn holder(&self, caller: &Caller, route: &BTreeSet<ScopeWord>) -> Holder {
+        Holder {
+            tenant: caller.tenant().to_owned(),
+            team: caller.team().to_owned(),
+            agent: caller.agent().to_owned(),
+            user: caller.user().map(str::to_owned),
+            scopes: self.asks.scopes(route),
+        }
+    }
+
+    /// What is shown to get a token for a caller, where something is.
+    ///
+    /// # Errors
+    /// One clause: it cannot be said.
+    pub(crate) fn said_of(&self, caller: &Caller) -> Result<Option<Arc<Pass>>, String> {
+        let Some(assertor) = &self.assertor else {
+            return Ok(None);
+        };
+        let said = assertor.say(caller, u64::try_from(now_ms() / 1_000).unwrap_or_default())?;
+        let until = Instant::now() + Duration::from_secs(ambit_core::credential::assertion::LIFETIME_S);
+        let pass = Pass::new(&Presented::Form("subject_token".to_owned()), &said, until, until)?;
+        Ok(Some(Arc::new(pass)))
+    }
+
+    /// The token that a holder has: one that is still good for a while, and that was asked for after whatever was last revoked.
+    pub(crate) fn kept(&self, holder: &Holder, turn: u64) -> Option<Arc<Pass>> {
+        let tokens = self.tokens.lock();
+        let kept = tokens.kept.get(holder)?;
+        let usable = guard!("credential.kept", kept.pass.is_usable());
+        let valid = guard!("credential.revoked", kept.turn == turn);
+        (usable && valid).then(|| Arc::clone(&kept.pass))
+    }
+
+    /// Keeps a token that was asked for at this moment, when something had been revoked so often.
+    ///
+    /// # Errors
+    /// One clause: it cannot stand in a header.
+    pub(crate) fn keep(
+        &self,
+        holder: Holder,
+        granted: &Granted,
+        asked: Instant,
+        turn: u64,
+    ) -> Result<Arc<Pass>, String> {
+        let secret = Secret::new(granted.token.as_bytes().to_vec())?;
+        let usable = asked + Duration::from_secs(granted.kept_s());
+        let living = asked + Duration::from_secs(granted.lifetime_s);
+        let pass = Arc::new(Pass::new(&Presented::Bearer, &secret, usable, living)?);
+        let mut tokens = self.tokens.lock();
+        tokens.kept.retain(|_, kept| kept.pass.is_usable());
+        if tokens.kept.len() >= MOST_KEPT
+            && let Some(first) = tokens
+                .kept
+                .iter()
+                .min_by_key(|(_, kept)| kept.pass.usable)
+                .map(|(holder, _)| holder.clone())
+        {
+            tokens.kept.remove(&first);
+        }
+        let now = Instant::now();
+        tokens.living.retain(|pass| now < pass.living);
+        if tokens.living.len() >= MOST_LIVING {
+            tokens.living.pop_front();
+        }
+        tokens.living.push_back(Arc::clone(&pass));
+        let kept = Kept {
+            pass: Arc::clone(&pass),
+            turn,
+        };
+        tokens.kept.insert(holder, kept);
+        Ok(pass)
+    }
+
+    /// Keeps a token no longer: its service did not take it.
+    pub(crate) fn declined(&self, pass: &Pass) {
+        let mut tokens = self.tokens.lock();
+        // A newer one of the same holder stays.
+        tokens
+            .kept
+            .retain(|_, kept| guard!("credential.declined", kept.pass.number != pass.number));
+    }
+
+    /// Covers every token that is still good.
+    pub(super) fn mask(&self, bytes: Bytes) -> Bytes {
+        let living: Vec<Arc<Pass>> = self.tokens.lock().living.iter().cloned().collect();
+        let now = Instant::now();
+        let living = living.iter().filter(|pass| now < pass.living);
+        living.fold(bytes, |bytes, pass| pass.masker.mask(bytes))
+    }
+}

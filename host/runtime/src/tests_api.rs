@@ -1,0 +1,285 @@
+//! What the HTTP API stands on: calls that are made once for a word, calls that somebody is told of while they run, operators who are heard
+//! over HTTP, and entries that are looked for.
+
+use std::sync::mpsc::channel;
+
+use ambit_core::hold::Verdict;
+use ambit_core::identity::operator::Scope;
+use ambit_core::identity::why::{Denied, Why};
+use ambit_core::ledger::Principal;
+use ambit_core::ledger::body::{OperatorKey, OperatorShown, ShownBy};
+use ambit_core::search::Query;
+
+use super::holds::{ONE, held, in_order, reviewed, vote};
+use super::*;
+use crate::api_keys::{self, Act, Asked, perform, random_key};
+use crate::call::{self, Began, Coming, Known};
+use crate::operators::{Answer as Answered, Request};
+use crate::search::{Page, SearchError, search};
+use crate::store::StoreError;
+
+fn principal(host: &Host) -> Principal {
+    host.principal("assistant", Some("ada")).unwrap()
+}
+
+fn coming(host: &Host, word: &str, request: &str) -> Coming {
+    Coming {
+        once: Some(host.once(&principal(host), word, request.as_bytes())),
+        ..Coming::default()
+    }
+}
+
+#[test]
+fn a_call_is_made_once_for_a_word_also_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    home(folder.path(), &service, "");
+    let host = open(folder.path()).unwrap();
+    let first = host.call_coming(request("get"), coming(&host, "w", "one")).unwrap();
+    assert!(matches!(first.outcome, Outcome::Ok(_)), "{first:?}");
+    let before = service.requests();
+    let again = host.call_coming(request("get"), coming(&host, "w", "one"));
+    let Err(call::Fault::Store(StoreError::Repeated { call })) = again else {
+        panic!("{again:?}")
+    };
+    assert_eq!((call.as_str(), service.requests()), (first.call.as_str(), before));
+    drop(host);
+    let host = open(folder.path()).unwrap();
+    let known = |word: &str, request: &str| {
+        host.known(&host.once(&principal(&host), word, request.as_bytes()))
+            .unwrap()
+    };
+    let call = first.call.as_str().to_owned();
+    assert_eq!(known("w", "one"), Known::Same(call.clone()));
+    assert_eq!(known("w", "other"), Known::Other(call));
+    assert_eq!(known("v", "one"), Known::No);
+    let other = host.principal("assistant", None).unwrap();
+    assert_eq!(host.known(&host.once(&other, "w", b"one")).unwrap(), Known::No);
+    // One that is refused is one for its word too.
+    let denied = CallRequest {
+        tool: "none".to_owned(),
+        ..request("get")
+    };
+    let refused = host.call_coming(denied.clone(), coming(&host, "v", "one")).unwrap();
+    assert!(stopped(&refused).is_some());
+    assert!(host.call_coming(denied, coming(&host, "v", "one")).is_err());
+    drop(host);
+    in_order(folder.path(), first.call.as_str());
+}
+
+/// The call is on the ledger by then, as one that runs.
+#[test]
+fn who_is_told_of_a_call_finds_it_on_the_ledger() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    home(folder.path(), &service, "");
+    let host = open(folder.path()).unwrap();
+    let (says, hears) = channel();
+    let reads = host.clone();
+    let began = Began::new(move |call| {
+        let story = reads.reader().unwrap().story(call.as_str()).unwrap();
+        says.send((call.clone(), story.finished.is_none())).unwrap();
+    });
+    let coming = Coming {
+        began: Some(began),
+        ..Coming::default()
+    };
+    let answer = host.call_coming(request("get"), coming).unwrap();
+    assert_eq!(hears.recv().unwrap(), (answer.call.clone(), true));
+    // One that has ended is not there to be taken back.
+    assert!(!host.take_back(answer.call.as_str()));
+}
+
+fn ivy() -> OperatorShown {
+    OperatorShown {
+        name: "ivy".into(),
+        shown: ShownBy::Key(format!("k_{}", "a".repeat(26))),
+    }
+}
+
+#[test]
+fn an_operator_over_http_hands_in_a_vote_and_has_the_call_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    let host = reviewed(folder.path(), &service, ONE, "");
+    let answer = host.call(request("both")).unwrap();
+    let held = held(&answer);
+    let request = |note: String| Request::Vote { note, reason: None };
+    // Whoever hands it in, it is its person's: one that nobody signed counts nothing.
+    let forged = vote(&held, "rita", Verdict::Approve).replace("rita", "sam");
+    let refused = host.operate(request(forged), &ivy());
+    assert!(matches!(refused, Err(OpenError::Refused(_))), "{refused:?}");
+    let counted = host
+        .operate(request(vote(&held, "rita", Verdict::Approve)), &ivy())
+        .unwrap();
+    assert!(matches!(counted, Answered::Voted { missing: None, .. }), "{counted:?}");
+    let resume = Request::Resume {
+        call: answer.call.as_str().to_owned(),
+    };
+    let Answered::Called(called) = host.operate(resume, &ivy()).unwrap() else {
+        panic!("not called")
+    };
+    assert!(matches!(called.outcome, Outcome::Ok(_)), "{called:?}");
+    drop(host);
+    in_order(folder.path(), answer.call.as_str());
+}
+
+#[test]
+fn a_key_is_an_agent_s_or_an_operator_s() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    home(folder.path(), &service, "");
+    let host = open(folder.path()).unwrap();
+    let asked = |operator: Option<OperatorKey>| Asked {
+        agent: if operator.is_some() {
+            String::new()
+        } else {
+            "assistant".into()
+        },
+        user: None,
+        name: None,
+        narrowing: Narrowing::default(),
+        operator,
+        good_for_ms: 60_000,
+    };
+    let ivy = OperatorKey {
+        name: "ivy".into(),
+        scopes: [Scope::Read].into(),
+    };
+    let make = |asked: Asked| {
+        let new = random_key().unwrap();
+        perform(&host.shared.store, Act::Create(new.shown.clone(), asked)).unwrap();
+        new.shown
+    };
+    let why = |denied: Denied| denied.why;
+    let (agent, operator) = (make(asked(None)), make(asked(Some(ivy.clone()))));
+    assert_eq!(host.known_operator(&operator).unwrap(), ivy);
+    assert_eq!(why(host.known_key(&operator).unwrap_err()), Why::Audience);
+    assert_eq!(why(host.known_operator(&agent).unwrap_err()), Why::Audience);
+    assert!(host.known_key(&agent).is_ok());
+    // Without [server.operators] it is good for nothing, and not made by the command.
+    assert!(api_keys::check(host.config(), &asked(Some(ivy))).is_err());
+    // One that takes its place is the same operator's, for the same.
+    let next = random_key().unwrap();
+    let rotation = api_keys::Rotation {
+        key: operator.id.clone(),
+        overlap_ms: 0,
+        good_for_ms: None,
+    };
+    perform(&host.shared.store, Act::Rotate(next.shown.clone(), rotation)).unwrap();
+    assert_eq!(host.known_operator(&next.shown).unwrap().name, "ivy");
+    assert_eq!(why(host.known_operator(&operator).unwrap_err()), Why::Expired);
+    drop(host);
+    let reader = Reader::open(folder.path()).unwrap();
+    reader
+        .verify(&crate::store::verifier(folder.path()).unwrap(), &[], |_| {})
+        .unwrap();
+}
+
+/// A query of these members.
+fn query(change: impl FnOnce(&mut Query)) -> Query {
+    let mut query = Query::default();
+    change(&mut query);
+    query
+}
+
+fn page(limit: usize) -> Page {
+    Page {
+        limit,
+        ..Page::default()
+    }
+}
+
+#[test]
+fn entries_are_found_by_what_they_and_their_calls_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    home(folder.path(), &service, "");
+    let host = open(folder.path()).unwrap();
+    let answer = host.call(request("post")).unwrap();
+    let reader = host.reader().unwrap();
+    let found = |query: &Query, values: bool| {
+        let page = Page { values, ..page(100) };
+        search(&reader, query, page).unwrap().found
+    };
+    let kinds = |query: &Query| -> Vec<String> {
+        let all = found(query, false);
+        all.iter()
+            .map(|found| found.entry["kind"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    // What an outcome leaves to its intent is known of it.
+    let by_connection = kinds(&query(|query| query.connection = Some("things".into())));
+    assert_eq!(
+        by_connection.first().map(String::as_str),
+        Some("effect-outcome"),
+        "{by_connection:?}"
+    );
+    assert_eq!(
+        by_connection.last().map(String::as_str),
+        Some("effect-intent"),
+        "{by_connection:?}"
+    );
+    let of_trace = kinds(&query(|query| query.trace = Some(answer.trace.to_string())));
+    assert_eq!(
+        of_trace.first().map(String::as_str),
+        Some("call-finished"),
+        "the newest first"
+    );
+    assert_eq!(of_trace.last().map(String::as_str), Some("call-accepted"));
+    assert!(of_trace.len() >= 4, "{of_trace:?}");
+    let path = query(|query| query.text = Some("/things/1".into()));
+    assert!(found(&path, false).is_empty(), "entries say no one's words");
+    let with = found(&path, true);
+    assert_eq!(with.len(), 1);
+    assert!(with[0].values.iter().any(|name| name == "args"), "{:?}", with[0].values);
+}
+
+#[test]
+fn a_page_is_no_larger_than_it_may_be_and_costs_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    home(folder.path(), &service, "");
+    let host = open(folder.path()).unwrap();
+    for _ in 0..40 {
+        host.call(request("get")).unwrap();
+    }
+    let reader = host.reader().unwrap();
+    let nothing = query(|query| query.agent = Some("nobody".into()));
+    // In tests a page looks at 64 entries.
+    let (mut pages, mut before) = (0, None);
+    loop {
+        let searched = search(&reader, &nothing, Page { before, ..page(10) }).unwrap();
+        assert!(searched.found.is_empty());
+        pages += 1;
+        match searched.next {
+            Some(next) => before = Some(next),
+            None => break,
+        }
+    }
+    let size = reader.size().unwrap();
+    assert_eq!(pages, size.div_ceil(64), "{size}");
+    let ended = query(|query| query.kind = Some(ambit_core::ledger::Kind::CallFinished));
+    let (mut seen, mut before) = (Vec::new(), None);
+    loop {
+        let searched = search(&reader, &ended, Page { before, ..page(3) }).unwrap();
+        assert!(searched.found.len() <= 3);
+        seen.extend(searched.found.iter().map(|found| found.index));
+        match searched.next {
+            Some(next) => before = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!(seen.len(), 40);
+    assert!(seen.is_sorted_by(|newer, older| newer > older));
+    let refused = |page: Page| match search(&reader, &ended, page) {
+        Err(SearchError::Refused(refusal)) => refusal.message,
+        other => panic!("{other:?}"),
+    };
+    assert!(refused(page(0)).contains("limit") && refused(page(201)).contains("limit"));
+    let forged = Page {
+        before: Some(size + 1),
+        ..page(1)
+    };
+    assert!(refused(forged).contains("none was looked at"));
+}
