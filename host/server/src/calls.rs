@@ -2,39 +2,84 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ambit_core::error::printable;
+use ambit_core::guard;
 use ambit_core::ledger::body::ShownBy;
-use ambit_runtime::call::{Answer, CallRequest, Fault, Listener, Outcome};
+use ambit_runtime::call::{Answer, CallRequest, Coming, Fault, Listener};
 use ambit_runtime::cancel::Cancel;
 use ambit_runtime::host::Host;
-use ambit_runtime::offers::EndEntry;
 use parking_lot::Mutex;
-use rmcp::model::{ProgressNotificationParam, ProgressToken};
+use rmcp::model::{ProgressNotificationParam, ProgressToken, RequestId};
 use rmcp::service::{Peer, RequestContext, RoleServer};
-use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinError};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{AbortHandle, JoinError, JoinHandle};
+use tokio::time::timeout;
 
 /// Reports that a client has not read yet: what is beyond them is left out, as the next says more.
 const REPORTS: usize = 16;
 
-/// The calls that run for one door, and the way to end them all.
+/// How long a client has to take the reports that were made before its call ended.
+const LAST_REPORTS: Duration = Duration::from_millis(500);
+
+/// The calls that run for one door or for several, and the way to end them.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Calls(Arc<Mutex<Running>>);
+pub(crate) struct Calls(Arc<All>);
+
+#[derive(Debug, Default)]
+struct All {
+    running: Mutex<Running>,
+    /// Told when there is one less.
+    over: Notify,
+}
 
 #[derive(Debug, Default)]
 struct Running {
     next: u64,
-    calls: BTreeMap<u64, Cancel>,
+    calls: BTreeMap<u64, Call>,
     /// Nothing begins any more.
-    stopped: bool,
+    stopped: watch::Sender<bool>,
 }
 
-/// A call that is over.
-pub(crate) struct Made {
-    pub(crate) answer: Answer,
-    /// Where its end stands; none of what has not ended.
-    pub(crate) end: Option<EndEntry>,
+#[derive(Debug)]
+struct Call {
+    /// The request that asked for it, as its client named that; none where a client gives its requests no names.
+    request: Option<RequestId>,
+    whose: Whose,
+    cancel: Cancel,
+}
+
+/// Who made a request, as far as another one could be of the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Whose {
+    agent: String,
+    user: Option<String>,
+    /// The key, or who issued the token: a token is replaced by the next while a call runs.
+    by: Option<String>,
+}
+
+impl Whose {
+    pub(crate) fn new(agent: &str, user: Option<&str>, by: Option<&ShownBy>) -> Whose {
+        let by = by.map(|by| match by {
+            ShownBy::Key(id) => format!("key {id}"),
+            ShownBy::Token(token) => format!("token {}", token.issuer),
+        });
+        Whose {
+            agent: agent.to_owned(),
+            user: user.map(str::to_owned),
+            by,
+        }
+    }
+}
+
+/// What a call begins with besides what it is.
+pub(crate) struct Start<'r, T> {
+    /// The request that asks for it, where its client may take that back by name.
+    pub(crate) asked: Option<&'r RequestId>,
+    pub(crate) cancel: Cancel,
+    /// What it has of the server until its end.
+    pub(crate) takes: T,
 }
 
 /// Why there is no answer.
@@ -48,23 +93,81 @@ pub(crate) enum Unmade {
 impl Calls {
     /// Takes back whatever runs, and whatever begins from now on. Does not wait.
     pub(crate) fn stop(&self) {
-        let mut running = self.0.lock();
-        running.stopped = true;
-        running.calls.values().for_each(Cancel::cancel);
+        let running = self.0.running.lock();
+        running.stopped.send_replace(true);
+        running.calls.values().for_each(|call| call.cancel.cancel());
     }
 
-    fn begin(&self, cancel: &Cancel) -> Begun {
-        let mut running = self.0.lock();
-        if running.stopped {
+    /// Waits until they are stopped.
+    pub(crate) async fn stopped(&self) {
+        let mut stopped = self.0.running.lock().stopped.subscribe();
+        if stopped.wait_for(|stopped| *stopped).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// Takes back the one call of this caller that a request of this id asked for. Where several of its clients gave theirs the same id,
+    /// nobody knows which is meant, and none is taken back.
+    pub(crate) fn take_back(&self, whose: &Whose, request: &RequestId) {
+        let running = self.0.running.lock();
+        let own =
+            |call: &&Call| guard!("mcp.cancel-own", call.whose == *whose) && call.request.as_ref() == Some(request);
+        let mut meant = running.calls.values().filter(own);
+        if let (Some(call), None) = (meant.next(), meant.next()) {
+            call.cancel.cancel();
+        }
+    }
+
+    /// Waits until no call runs.
+    pub(crate) async fn none(&self) {
+        loop {
+            let over = self.0.over.notified();
+            tokio::pin!(over);
+            // From here on nothing is missed, so the look comes after.
+            over.as_mut().enable();
+            if self.0.running.lock().calls.is_empty() {
+                return;
+            }
+            over.await;
+        }
+    }
+
+    fn begin(&self, request: Option<&RequestId>, whose: Whose, cancel: &Cancel) -> Begun {
+        let mut running = self.0.running.lock();
+        if *running.stopped.borrow() {
             cancel.cancel();
         }
         running.next += 1;
         let number = running.next;
-        running.calls.insert(number, cancel.clone());
+        let call = Call {
+            request: request.cloned(),
+            whose,
+            cancel: cancel.clone(),
+        };
+        running.calls.insert(number, call);
         Begun {
             calls: self.clone(),
             number,
         }
+    }
+
+    /// Begins a call on a thread that may block, where it goes on to its end, whoever waits for it.
+    pub(crate) fn start<T: Send + 'static>(
+        &self,
+        host: &Host,
+        mut request: CallRequest,
+        coming: Coming,
+        start: Start<'_, T>,
+    ) -> JoinHandle<Result<Answer, Fault>> {
+        let Start { asked, cancel, takes } = start;
+        let whose = Whose::new(&request.agent, request.user.as_deref(), coming.by.as_ref());
+        let begun = self.begin(asked, whose, &cancel);
+        request.cancel = Some(cancel);
+        let host = host.clone();
+        tokio::task::spawn_blocking(move || {
+            let _until_its_end = (begun, takes);
+            host.call_coming(request, coming)
+        })
     }
 
     /// Makes a call, and comes back when it is over, whatever ended it.
@@ -74,10 +177,9 @@ impl Calls {
         mut request: CallRequest,
         by: Option<ShownBy>,
         context: &RequestContext<RoleServer>,
-    ) -> Result<Made, Unmade> {
+    ) -> Result<Answer, Unmade> {
         let cancel = Cancel::new();
         let (says, reports) = mpsc::channel(REPORTS);
-        request.cancel = Some(cancel.clone());
         request.listener = Some(Listener::new(move |progress| {
             // The guest's thread waits for nobody.
             drop(says.try_send(Report {
@@ -86,27 +188,25 @@ impl Calls {
                 message: printable(progress.message),
             }));
         }));
-        let _begun = self.begin(&cancel);
-        let _heard = Heard::taken_back(context, cancel);
-        let host = host.clone();
-        let calling = tokio::task::spawn_blocking(move || {
-            let answer = host.call_shown(request, by).map_err(Unmade::Fault)?;
-            let end = end_of(&host, &answer);
-            Ok(Made { answer, end })
-        });
-        tell(context, reports).await;
-        calling.await.unwrap_or_else(|panic| Err(Unmade::Panic(panic)))
-    }
-}
-
-/// Where the end of a call stands. It is there; where it cannot be read just now, the call is made all the same.
-fn end_of(host: &Host, answer: &Answer) -> Option<EndEntry> {
-    match answer.outcome {
-        Outcome::Held(_) | Outcome::Paused(_) => None,
-        _ => host
-            .end_entry(answer.call.as_str())
-            .inspect_err(|error| tracing::error!(%error, call = %answer.call, "its entry cannot be read"))
-            .ok(),
+        let coming = Coming {
+            by,
+            ..Coming::default()
+        };
+        let _heard = Heard::taken_back(context, cancel.clone());
+        let calling = self.start(
+            host,
+            request,
+            coming,
+            Start {
+                asked: Some(&context.id),
+                cancel,
+                takes: (),
+            },
+        );
+        match while_telling(calling, tell(context, reports)).await {
+            Ok(made) => made.map_err(Unmade::Fault),
+            Err(panic) => Err(Unmade::Panic(panic)),
+        }
     }
 }
 
@@ -118,7 +218,8 @@ struct Begun {
 
 impl Drop for Begun {
     fn drop(&mut self) {
-        self.calls.0.lock().calls.remove(&self.number);
+        self.calls.0.running.lock().calls.remove(&self.number);
+        self.calls.0.over.notify_waiters();
     }
 }
 
@@ -147,6 +248,20 @@ struct Report {
     done: u64,
     total: u64,
     message: String,
+}
+
+/// What a call came to, while it is said how far it is. A client that does not read what it is told keeps nothing that has ended.
+async fn while_telling<T>(calling: impl Future<Output = T>, telling: impl Future<Output = ()>) -> T {
+    tokio::pin!(calling, telling);
+    tokio::select! {
+        biased;
+        () = &mut telling => calling.await,
+        called = &mut calling => {
+            // Reports end with their call: what is left of them is of before.
+            drop(timeout(LAST_REPORTS, telling).await);
+            called
+        }
+    }
 }
 
 /// Passes reports on until the call is over, to a client that wants them: in order, and each further than the one before.
@@ -188,6 +303,7 @@ const fn steps(number: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     #[test]
@@ -197,14 +313,94 @@ mod tests {
         assert_eq!(told, [true, false, true, false, true]);
     }
 
+    #[tokio::test]
+    async fn a_client_that_does_not_read_holds_up_no_call() {
+        let never = std::future::pending::<()>;
+        let made = timeout(Duration::from_secs(10), while_telling(async { 7 }, never())).await;
+        assert_eq!(made, Ok(7));
+        // What was said before the end is passed on before the answer is.
+        let (says, mut hears) = mpsc::channel::<u8>(4);
+        let told = std::cell::Cell::new(0);
+        let telling = async {
+            while hears.recv().await.is_some() {
+                tokio::task::yield_now().await;
+                told.set(told.get() + 1);
+            }
+        };
+        let calling = async {
+            for report in 0..3 {
+                says.send(report).await.unwrap();
+            }
+            drop(says);
+        };
+        while_telling(calling, telling).await;
+        assert_eq!(told.get(), 3);
+    }
+
+    fn begin(calls: &Calls, id: i64, whose: &Whose) -> (Begun, Cancel) {
+        let cancel = Cancel::new();
+        (
+            calls.begin(Some(&RequestId::Number(id)), whose.clone(), &cancel),
+            cancel,
+        )
+    }
+
+    fn one(agent: &str) -> Whose {
+        Whose::new(agent, None, Some(&ShownBy::Key("k_1".to_owned())))
+    }
+
     #[test]
     fn what_is_stopped_stays_so() {
         let calls = Calls::default();
-        let (before, after, over) = (Cancel::new(), Cancel::new(), Cancel::new());
-        let _before = calls.begin(&before);
-        drop(calls.begin(&over));
+        let (_before, before) = begin(&calls, 1, &one("a"));
+        let (gone, over) = begin(&calls, 2, &one("a"));
+        drop(gone);
         calls.stop();
-        let _after = calls.begin(&after);
+        let (_after, after) = begin(&calls, 3, &one("a"));
         assert!(before.is_cancelled() && after.is_cancelled() && !over.is_cancelled());
+    }
+
+    #[test]
+    fn a_caller_takes_back_its_own_call_and_no_other() {
+        let calls = Calls::default();
+        let (_own, own) = begin(&calls, 1, &one("a"));
+        let others = [
+            begin(&calls, 1, &one("b")),
+            begin(&calls, 2, &one("a")),
+            begin(
+                &calls,
+                1,
+                &Whose::new("a", Some("ada"), Some(&ShownBy::Key("k_1".to_owned()))),
+            ),
+            begin(&calls, 1, &Whose::new("a", None, Some(&ShownBy::Key("k_2".to_owned())))),
+        ];
+        calls.take_back(&one("c"), &RequestId::Number(1));
+        calls.take_back(&one("a"), &RequestId::String("1".into()));
+        assert!(!own.is_cancelled());
+        calls.take_back(&one("a"), &RequestId::Number(1));
+        assert!(own.is_cancelled() && others.iter().all(|(_, other)| !other.is_cancelled()));
+    }
+
+    #[test]
+    fn of_two_of_one_id_none_is_taken_back() {
+        let calls = Calls::default();
+        let both = [begin(&calls, 1, &one("a")), begin(&calls, 1, &one("a"))];
+        calls.take_back(&one("a"), &RequestId::Number(1));
+        assert!(both.iter().all(|(_, call)| !call.is_cancelled()));
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_the_end_of_all_is_told() {
+        let calls = Calls::default();
+        calls.none().await;
+        let (begun, _) = begin(&calls, 1, &one("a"));
+        let waits = tokio::spawn({
+            let calls = calls.clone();
+            async move { calls.none().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waits.is_finished());
+        drop(begun);
+        waits.await.unwrap();
     }
 }

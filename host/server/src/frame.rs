@@ -4,11 +4,14 @@
 //! the connection stays.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use ambit_core::error::printable;
 use ambit_core::guard;
 use ambit_core::json::{Json, Limits};
-use rmcp::model::{ClientJsonRpcMessage, ErrorData, RequestId};
+use rmcp::model::{ClientJsonRpcMessage, ClientRequest, ErrorData, JsonRpcMessage, RequestId};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 /// The longest line, in bytes.
 pub(crate) const LONGEST: usize = 4 << 20;
@@ -24,6 +27,52 @@ pub(crate) enum Frame {
     Nothing,
     /// No message, and the error that says why, to the request that it would have been.
     Wrong(Option<RequestId>, ErrorData),
+}
+
+/// The arguments of a `tools/call` as they were sent, to the letter: what is on the ledger, and what the function gets. The library's own
+/// reading of them has no integers beyond 64 bits and no decimals. It goes with the message, among its extensions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Arguments(Arc<str>);
+
+impl Arguments {
+    /// The JSON text.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Those that came with a message; none where it calls nothing.
+    pub(crate) fn of(message: &ClientJsonRpcMessage) -> Option<&Arguments> {
+        match message {
+            JsonRpcMessage::Request(request) => match &request.request {
+                ClientRequest::CallToolRequest(call) => call.extensions.get(),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Puts those of a line with its message.
+    fn put(message: &mut ClientJsonRpcMessage, line: &[u8]) -> serde_json::Result<()> {
+        #[derive(Deserialize)]
+        struct Whole<'l> {
+            #[serde(borrow)]
+            params: Option<Params<'l>>,
+        }
+        #[derive(Deserialize)]
+        struct Params<'l> {
+            #[serde(borrow)]
+            arguments: Option<&'l RawValue>,
+        }
+        let JsonRpcMessage::Request(request) = message else {
+            return Ok(());
+        };
+        if let ClientRequest::CallToolRequest(call) = &mut request.request {
+            let whole: Whole<'_> = serde_json::from_slice(line)?;
+            let said = whole.params.and_then(|params| params.arguments).map(RawValue::get);
+            call.extensions.insert(Arguments(said.unwrap_or("{}").into()));
+        }
+        Ok(())
+    }
 }
 
 /// Reads a line, with or without its end.
@@ -80,7 +129,9 @@ fn message(line: &[u8]) -> Result<Frame, Wrong> {
         Err(_) if id.is_none() && json.get("method").is_some() => return Ok(Frame::Nothing),
         Err(wrong) => return Err(wrong),
     }
-    match serde_json::from_slice(line) {
+    let read =
+        serde_json::from_slice(line).and_then(|mut message| Arguments::put(&mut message, line).map(|()| message));
+    match read {
         Ok(message) => Ok(Frame::Message(Box::new(message))),
         Err(_) if id.is_none() => Ok(Frame::Nothing),
         Err(error) => Err(invalid(
@@ -166,6 +217,30 @@ mod tests {
         };
         assert_eq!(request.id, RequestId::String("a".into()));
         assert!(matches!(request.request, ClientRequest::CallToolRequest(_)));
+    }
+
+    #[test]
+    fn arguments_are_what_was_sent_to_the_letter() {
+        let sent = |arguments: &str| {
+            let line =
+                format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"f"{arguments}}}}}"#);
+            match read(line.as_bytes()) {
+                Frame::Message(message) => Arguments::of(&message).map(|arguments| arguments.as_str().to_owned()),
+                other => panic!("{line}: {other:?}"),
+            }
+        };
+        for exact in [
+            r#"{"n":123456789012345678901234567890}"#,
+            r#"{"n":0.1000,"m":-0, "e":1.10e40}"#,
+            r#"{ "text" : "\u0041" }"#,
+            "{}",
+        ] {
+            assert_eq!(sent(&format!(r#","arguments":{exact}"#)).as_deref(), Some(exact));
+        }
+        assert_eq!(sent("").as_deref(), Some("{}"));
+        assert_eq!(sent(r#","arguments":null"#).as_deref(), Some("{}"));
+        let other = read(br#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#);
+        assert!(matches!(other, Frame::Message(message) if Arguments::of(&message).is_none()));
     }
 
     #[test]

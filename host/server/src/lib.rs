@@ -1,4 +1,4 @@
-//! The doors of a host for agents.
+//! The doors of a host: for agents, and, apart from them, for operators elsewhere.
 //!
 //! [`mcp::Door`] is one caller's way in over the Model Context Protocol: an agent sees the functions that policy lets it call, and calls
 //! them. Nothing on this channel grants, approves or configures anything: what it can do is
@@ -6,9 +6,13 @@
 //! knows neither how it is reached nor how its caller was identified; [`stdio`] reaches one over a pipe, and [`http`] many, each
 //! by what its caller shows.
 //!
+//! `api` is the HTTP API: an agent's part goes through the same doors, and an operator's is another, by other credentials.
+//!
 //! [`identity`] says who is on the other side of a request over HTTP, by a token of an issuer or a key of the home.
 
+mod api;
 mod calls;
+mod changes;
 mod frame;
 pub mod http;
 pub mod identity;
@@ -18,6 +22,7 @@ mod offer;
 mod owed;
 mod resources;
 mod session;
+mod signals;
 mod status;
 pub mod stdio;
 mod told;

@@ -7,31 +7,34 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use ambit_core::error::{Refusal, printable};
+use ambit_core::error::{Code, Refusal, printable};
 use ambit_core::grant::Narrowing;
+use ambit_core::guard;
 use ambit_core::ledger::Principal;
 use ambit_core::ledger::body::ShownBy;
 use ambit_core::policy::Mode;
 use ambit_runtime::call::{CallRequest, Fault};
 use ambit_runtime::host::Host;
+use ambit_runtime::ids::TraceId;
 use ambit_runtime::offers::{Offered, Owner};
 use ambit_runtime::store::StoreError;
+use http::request::Parts;
 use rmcp::ServerHandler;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ClientRequest, CustomRequest, CustomResult, ErrorCode,
-    ErrorData, Implementation, InitializeRequestParams, InitializeResult, JsonObject, ListResourceTemplatesResult,
+    ErrorData, Implementation, InitializeRequestParams, InitializeResult, ListResourceTemplatesResult,
     ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams,
-    ReadResourceResponse, ReadResourceResult, ServerCapabilities, ServerConfig, Tool,
+    ReadResourceResponse, ReadResourceResult, Resource, ServerCapabilities, ServerConfig, SubscriptionFilter, Tool,
 };
-use rmcp::service::{RequestContext, RoleServer};
-use serde_json::Value;
+use rmcp::service::{RequestContext, RoleServer, SubscriptionContext};
 use tokio::sync::Notify;
 
 use crate::calls::{Calls, Unmade};
+use crate::frame::Arguments;
 use crate::offer::Offers;
 use crate::status::{self, RESULT, STATUS};
 use crate::trace::Parent;
-use crate::{resources, told};
+use crate::{changes, resources, told};
 
 /// Whose door it is.
 #[derive(Debug, Clone)]
@@ -71,7 +74,7 @@ impl Door {
     /// A door for this caller.
     ///
     /// # Errors
-    /// [`Code::Caller`](ambit_core::error::Code::Caller): no such agent, or it may not act for the user.
+    /// [`Code::Caller`]: no such agent, or it may not act for the user.
     pub fn new(host: Host, who: Who) -> Result<Door, Refusal> {
         let offers = Door::names(&host, &who)?;
         Door::open(host, who, Credentials::default(), offers, Calls::default())
@@ -103,17 +106,113 @@ impl Door {
         })
     }
 
+    /// The same door into what its host has taken last. What its caller is not let in for any more says so when it is asked.
+    pub(crate) fn now(&self) -> Door {
+        let host = self.host.current();
+        if host.is_as_read(&self.host) {
+            return self.clone();
+        }
+        let principal = host.principal(&self.who.agent, self.who.user.as_deref());
+        let offers = Door::names(&host, &self.who);
+        Door {
+            offers: offers.unwrap_or_else(|_| Arc::clone(&self.offers)),
+            principal: principal.map_or_else(|_| Arc::clone(&self.principal), Arc::new),
+            host,
+            ..self.clone()
+        }
+    }
+
+    /// All that its caller is told there is.
+    pub(crate) fn lists(&self) -> Result<(Vec<Tool>, Vec<Resource>), ErrorData> {
+        let all = self.all()?;
+        let tools = self.offers.listed(&all).chain(status::listed());
+        Ok((tools.collect(), resources::listed(&all)))
+    }
+
     /// The tool and the function that a name stands for.
     pub(crate) fn named(&self, name: &str) -> Option<(&str, &str)> {
         let offer = self.offers.get(name)?;
         Some((&offer.tool, &offer.function))
     }
 
+    /// Writes down a call of a function, by its id, that policy permits this caller, and that its token has no scope for. False where
+    /// policy does not, or there is no such function: then the call is made and answered as any, so that nobody learns from it what
+    /// there is.
+    pub(crate) async fn refused_for_scope(&self, request: CallRequest) -> Result<bool, ErrorData> {
+        let door = self.clone();
+        let refused = tokio::task::spawn_blocking(move || {
+            if !guard!("identity.step-up", door.permits(&request)) {
+                return Ok(false);
+            }
+            let message = format!(
+                "the caller's token has no scope for calling `{}` of tool `{}`",
+                request.function, request.tool
+            );
+            let refusal = Refusal::new(Code::Narrowing, message).advise("call again with a token that has one");
+            door.host.refuse_left_out(request, door.shown(), refusal).map(|_| true)
+        });
+        match refused.await {
+            Ok(refused) => refused.map_err(|fault| self.could_not(&fault)),
+            Err(panic) => {
+                tracing::error!(%panic, "a refusal ended in a panic");
+                Err(ErrorData::internal_error(NO_WORK, None))
+            }
+        }
+    }
+
+    /// Whether policy permits the caller a call, whatever its credentials leave out.
+    fn permits(&self, request: &CallRequest) -> bool {
+        let Who { agent, user, .. } = self.who.as_ref();
+        let all = self
+            .host
+            .offers(agent, user.as_deref(), request.mode, request.run.as_deref());
+        let same = |one: &Offered<'_>| one.tool == request.tool && one.function.id == request.function;
+        all.is_ok_and(|all| all.iter().any(|one| same(one) && one.permitted))
+    }
+
+    /// The host that it leads to.
+    pub(crate) const fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Who its caller is to the ledger.
+    pub(crate) fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// What its caller showed.
+    pub(crate) fn shown(&self) -> Option<ShownBy> {
+        self.credentials.by.clone()
+    }
+
+    /// What its caller's calls may do at most.
+    pub(crate) fn mode(&self) -> Mode {
+        self.who.mode
+    }
+
+    /// What its caller asks for with this: nobody else, in no other mode, and with no more than its credentials leave.
+    pub(crate) fn asks(&self, tool: &str, function: &str, args: String, trace: Option<TraceId>) -> CallRequest {
+        CallRequest {
+            tool: tool.to_owned(),
+            function: function.to_owned(),
+            args,
+            agent: self.who.agent.clone(),
+            user: self.who.user.clone(),
+            mode: self.who.mode,
+            run: self.who.run.clone(),
+            trace,
+            narrowing: self.credentials.narrowing.clone(),
+            listener: None,
+            cancel: None,
+        }
+    }
+
     /// Whose calls it looks at, and at which of them.
-    fn owner(&self) -> Owner<'_> {
+    pub(crate) fn owner(&self) -> Owner<'_> {
         Owner {
             principal: &self.principal,
             narrowing: &self.credentials.narrowing,
+            by: self.credentials.by.as_ref(),
         }
     }
 
@@ -137,9 +236,17 @@ impl Door {
 
     /// What there is, as policy is now.
     fn all(&self) -> Result<Vec<Offered<'_>>, ErrorData> {
+        let all = self.offered();
+        all.map_err(|refusal| ErrorData::invalid_request(told::refused(&refusal), None))
+    }
+
+    /// What there is, as policy is now, and what its caller's credentials leave of it.
+    ///
+    /// # Errors
+    /// As [`Host::offers`].
+    pub(crate) fn offered(&self) -> Result<Vec<Offered<'_>>, Refusal> {
         let Who { agent, user, mode, run } = self.who.as_ref();
-        let all = self.host.offers(agent, user.as_deref(), *mode, run.as_deref());
-        let mut all = all.map_err(|refusal| ErrorData::invalid_request(told::refused(&refusal), None))?;
+        let mut all = self.host.offers(agent, user.as_deref(), *mode, run.as_deref())?;
         let narrowing = &self.credentials.narrowing;
         for one in &mut all {
             one.narrow(narrowing);
@@ -148,37 +255,25 @@ impl Door {
     }
 
     /// Calls a function. One that this caller may not call is refused as any call is, on the ledger and by its rule.
-    async fn call(
-        &self,
-        name: &str,
-        args: Option<JsonObject>,
-        context: &RequestContext<RoleServer>,
-    ) -> Result<CallToolResult, ErrorData> {
+    async fn call(&self, name: &str, context: &RequestContext<RoleServer>) -> Result<CallToolResult, ErrorData> {
         let Some(offer) = self.offers.get(name) else {
             let name = printable(name);
             let message = format!("there is no tool `{name}`: tools/list says which there are");
             return Err(ErrorData::invalid_params(message, None));
         };
         let parent = context.meta.get_traceparent().and_then(Parent::parse);
-        let request = CallRequest {
-            tool: offer.tool.clone(),
-            function: offer.function.clone(),
-            args: Value::Object(args.unwrap_or_default()).to_string(),
-            agent: self.who.agent.clone(),
-            user: self.who.user.clone(),
-            mode: self.who.mode,
-            run: self.who.run.clone(),
-            trace: parent.as_ref().map(|parent| parent.trace.clone()),
-            narrowing: self.credentials.narrowing.clone(),
-            listener: None,
-            cancel: None,
+        let Some(args) = sent(context) else {
+            tracing::error!("a call came without its arguments");
+            return Err(ErrorData::internal_error(NO_WORK, None));
         };
+        let trace = parent.as_ref().map(|parent| parent.trace.clone());
+        let request = self.asks(&offer.tool, &offer.function, args.as_str().to_owned(), trace);
         match self
             .calls
             .make(&self.host, request, self.credentials.by.clone(), context)
             .await
         {
-            Ok(made) => Ok(told::result(&made, offer.wrapped, parent.as_ref())),
+            Ok(answer) => Ok(told::result(&answer, offer.wrapped, parent.as_ref())),
             Err(Unmade::Fault(fault)) => Err(self.could_not(&fault)),
             Err(Unmade::Panic(panic)) => {
                 tracing::error!(%panic, "a call ended in a panic");
@@ -210,12 +305,22 @@ impl Door {
     }
 }
 
+/// The arguments of a call as they were sent: over HTTP with what else came with the request.
+fn sent(context: &RequestContext<RoleServer>) -> Option<&Arguments> {
+    let over_http = || context.extensions.get::<Parts>()?.extensions.get();
+    context.extensions.get().or_else(over_http)
+}
+
 const NO_WORK: &str = "the host could not do its work; its operator's log says why";
 
 impl ServerHandler for Door {
     fn get_info(&self) -> ServerConfig {
-        // Tools and policy do not change under a running host: nothing is ever told of a change, so none is promised.
-        let capabilities = ServerCapabilities::builder().enable_tools().enable_resources().build();
+        let capabilities = ServerCapabilities::builder()
+            .enable_tools()
+            .enable_tool_list_changed()
+            .enable_resources()
+            .enable_resources_list_changed()
+            .build();
         let mut server = Implementation::new("ambit", env!("CARGO_PKG_VERSION"));
         server.title = Some("Ambit".to_owned());
         ServerConfig::new(capabilities)
@@ -239,7 +344,17 @@ impl ServerHandler for Door {
         request: InitializeRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<InitializeResult, ErrorData> {
-        let result = self.negotiate_initialize(&request)?;
+        let mut result = self.negotiate_initialize(&request)?;
+        // Over HTTP there is no session that such a client could be told anything in.
+        if self.credentials.by.is_some() {
+            let ServerCapabilities { tools, resources, .. } = &mut result.capabilities;
+            if let Some(tools) = tools {
+                tools.list_changed = None;
+            }
+            if let Some(resources) = resources {
+                resources.list_changed = None;
+            }
+        }
         let mut info = request;
         info.protocol_version = result.protocol_version.clone();
         context.peer.set_peer_info(info);
@@ -252,9 +367,7 @@ impl ServerHandler for Door {
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         one_page(request.as_ref())?;
-        let all = self.all()?;
-        let tools: Vec<Tool> = self.offers.listed(&all).chain(status::listed()).collect();
-        Ok(ListToolsResult::with_all_items(tools))
+        Ok(ListToolsResult::with_all_items(self.lists()?.0))
     }
 
     async fn call_tool(
@@ -270,7 +383,7 @@ impl ServerHandler for Door {
                     move |door: &Door| status::answer(&door.host, door.owner(), arguments.as_ref(), with_result);
                 self.read(about).await?
             }
-            name => self.call(name, arguments, &context).await?,
+            name => self.call(name, &context).await?,
         };
         Ok(result.into())
     }
@@ -281,7 +394,7 @@ impl ServerHandler for Door {
         _: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
         one_page(request.as_ref())?;
-        Ok(ListResourcesResult::with_all_items(resources::listed(&self.all()?)))
+        Ok(ListResourcesResult::with_all_items(self.lists()?.1))
     }
 
     async fn list_resource_templates(
@@ -315,6 +428,15 @@ impl ServerHandler for Door {
         }
     }
 
+    fn accepted_subscription_filter(&self, _: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        let lists = SubscriptionFilter::builder();
+        Some(lists.tools_list_changed().resources_list_changed().build())
+    }
+
+    async fn listen(&self, asked: SubscriptionContext) -> Result<(), ErrorData> {
+        changes::listen(self, &asked).await
+    }
+
     /// What the protocol's library could not read: a method that there is not, or parameters that are not the method's.
     async fn on_custom_request(
         &self,
@@ -343,6 +465,7 @@ fn is_a_method(method: &str) -> bool {
             | "resources/list"
             | "resources/templates/list"
             | "resources/read"
+            | "subscriptions/listen"
     )
 }
 

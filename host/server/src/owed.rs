@@ -1,7 +1,8 @@
 //! Requests that have no answer yet: each by its id once, and no more than a host should have to keep.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 
+use ambit_core::digest::Digest;
 use ambit_core::guard;
 use parking_lot::Mutex;
 use rmcp::model::RequestId;
@@ -10,11 +11,53 @@ use tokio::sync::Notify;
 /// How many requests of one connection may be under way. Calls beyond what the home runs at once wait among them.
 pub(crate) const MOST: usize = 128;
 
+/// Ids of requests that were taken back, and are not taken again. What was asked may have been done just then, with its answer on its way
+/// through the protocol's library, which knows requests by their ids alone. By the time that so many more were taken back it has passed.
+const SPENT: usize = 4_096;
+
 /// What a connection owes its other side.
 #[derive(Debug, Default)]
 pub(crate) struct Owed {
-    requests: Mutex<HashMap<RequestId, State>>,
+    requests: Mutex<Requests>,
     changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Requests {
+    under_way: HashMap<RequestId, State>,
+    spent: Spent,
+}
+
+/// The last ids of those that were taken back: their digests, as an id can be long.
+#[derive(Debug, Default)]
+struct Spent {
+    known: HashSet<Digest>,
+    in_order: VecDeque<Digest>,
+}
+
+impl Spent {
+    fn of(id: &RequestId) -> Digest {
+        match id {
+            RequestId::Number(number) => Digest::domain("ambit/request-number/v1", &[&number.to_be_bytes()]),
+            RequestId::String(text) => Digest::domain("ambit/request-text/v1", &[text.as_bytes()]),
+        }
+    }
+
+    fn has(&self, id: &RequestId) -> bool {
+        !self.known.is_empty() && self.known.contains(&Spent::of(id))
+    }
+
+    fn put(&mut self, id: &RequestId) {
+        let digest = Spent::of(id);
+        if self.known.insert(digest) {
+            self.in_order.push_back(digest);
+        }
+        if self.in_order.len() > SPENT
+            && let Some(oldest) = self.in_order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -28,7 +71,7 @@ struct State {
 /// Why a request is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotTaken {
-    /// Another one of its id has no answer yet: theirs could not be told apart.
+    /// Another one of its id has no answer yet, or was taken back: theirs could not be told apart.
     SameId,
     /// Too many are under way.
     TooMany,
@@ -41,17 +84,20 @@ impl Owed {
     /// [`NotTaken`].
     pub(crate) fn begin(&self, id: &RequestId) -> Result<(), NotTaken> {
         let mut requests = self.requests.lock();
-        if requests.contains_key(id) && !guard!("mcp.request-id", false) {
+        if requests.under_way.contains_key(id) && !guard!("mcp.request-id", false) {
             return Err(NotTaken::SameId);
         }
-        if !guard!("mcp.requests", requests.len() < MOST) {
+        if !guard!("mcp.request-id-spent", !requests.spent.has(id)) {
+            return Err(NotTaken::SameId);
+        }
+        if !guard!("mcp.requests", requests.under_way.len() < MOST) {
             return Err(NotTaken::TooMany);
         }
-        requests.insert(id.clone(), State::default());
+        requests.under_way.insert(id.clone(), State::default());
         Ok(())
     }
 
-    /// The other side wants no answer to this any more. It is owed until what it asked for has ended, so that its id stays taken.
+    /// The other side wants no answer to this any more. It is owed until what it asked for has ended, and its id stays taken for good.
     pub(crate) fn cancel(&self, id: &RequestId) {
         self.change(id, |state| state.cancelled = true);
     }
@@ -63,7 +109,7 @@ impl Owed {
 
     /// The answer is given.
     pub(crate) fn answered(&self, id: &RequestId) {
-        self.requests.lock().remove(id);
+        self.requests.lock().under_way.remove(id);
         self.changed.notify_waiters();
     }
 
@@ -74,7 +120,7 @@ impl Owed {
             tokio::pin!(changed);
             // From here on nothing is missed, so the look comes after.
             changed.as_mut().enable();
-            if self.requests.lock().is_empty() {
+            if self.requests.lock().under_way.is_empty() {
                 return;
             }
             changed.await;
@@ -83,13 +129,18 @@ impl Owed {
 
     fn change(&self, id: &RequestId, change: impl FnOnce(&mut State)) {
         let mut requests = self.requests.lock();
-        if let Some(state) = requests.get_mut(id) {
-            change(state);
-            // Nobody sends the answer to what was cancelled.
-            if state.cancelled && state.ended {
-                requests.remove(id);
-                self.changed.notify_waiters();
-            }
+        let Some(state) = requests.under_way.get_mut(id) else {
+            return;
+        };
+        change(state);
+        let State { cancelled, ended } = *state;
+        if cancelled {
+            requests.spent.put(id);
+        }
+        // Nobody waits for the answer to what was cancelled.
+        if cancelled && ended {
+            requests.under_way.remove(id);
+            self.changed.notify_waiters();
         }
     }
 }
@@ -104,7 +155,7 @@ mod tests {
     }
 
     fn owes(owed: &Owed) -> usize {
-        owed.requests.lock().len()
+        owed.requests.lock().under_way.len()
     }
 
     #[test]
@@ -135,6 +186,33 @@ mod tests {
         }
         // What is not there is nothing to cancel.
         Owed::default().cancel(&id(9));
+    }
+
+    /// The answer to what was taken back may still be on its way, and would be that of whatever has its id by then.
+    #[test]
+    fn the_id_of_what_was_taken_back_is_not_taken_again() {
+        let owed = Owed::default();
+        let text = RequestId::String("1".into());
+        owed.begin(&id(1)).unwrap();
+        owed.cancel(&id(1));
+        owed.end(&id(1));
+        assert_eq!(owed.begin(&id(1)), Err(NotTaken::SameId));
+        // Also where the answer went before it was heard.
+        owed.begin(&text).unwrap();
+        owed.cancel(&text);
+        owed.answered(&text);
+        assert_eq!(owed.begin(&text), Err(NotTaken::SameId));
+        for number in 2..2 * SPENT {
+            owed.begin(&id(number)).unwrap();
+            owed.end(&id(number));
+            owed.cancel(&id(number));
+        }
+        assert_eq!(owed.begin(&id(2 * SPENT - 1)), Err(NotTaken::SameId));
+        let requests = owed.requests.lock();
+        assert_eq!(
+            (requests.spent.known.len(), requests.spent.in_order.len()),
+            (SPENT, SPENT)
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ambit_core::error::printable;
+use ambit_core::error::{printable, visible_json};
 use ambit_core::ledger::story::Opening;
 use ambit_runtime::host::Host;
 use ambit_runtime::ids::CallId;
@@ -94,14 +94,21 @@ pub(crate) fn read(
 }
 
 /// What `ambit inspect` prints, with the functions that the caller may call.
-fn contract(all: &[Offered<'_>], tool: &str) -> Option<String> {
+pub(crate) fn contract(all: &[Offered<'_>], tool: &str) -> Option<String> {
     let own: Vec<&Offered<'_>> = permitted(all).filter(|one| one.tool == tool).collect();
     let manifest = own.first()?.manifest;
     let contract = manifest.contract(|function| own.iter().any(|one| one.function.id == function.id));
-    serde_json::to_string_pretty(&contract).ok()
+    // Docs hide nothing by now; a name in a scope could.
+    serde_json::to_string_pretty(&contract)
+        .ok()
+        .map(|text| visible_json(&text))
 }
 
-fn receipt_of(host: &Host, owner: Owner<'_>, call: &CallId) -> Result<Option<String>, StoreError> {
+/// The receipt of a call of `owner`; none where there is no such call, it is somebody else's, or it has not ended.
+///
+/// # Errors
+/// Where the ledger cannot be read.
+pub(crate) fn receipt_of(host: &Host, owner: Owner<'_>, call: &CallId) -> Result<Option<String>, StoreError> {
     let Some((story, _)) = host.own_call(call.as_str(), owner)? else {
         return Ok(None);
     };

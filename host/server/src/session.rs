@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rmcp::model::{
     ClientNotification, ClientRequest, ErrorData, ProtocolVersion, RequestId, ServerConfig, ServerResult,
 };
@@ -16,13 +17,23 @@ use crate::owed::Owed;
 
 /// A door, used over a connection.
 pub(crate) struct Session {
-    door: Door,
+    /// Into what its host had taken when something was last asked.
+    door: Mutex<Door>,
     owed: Arc<Owed>,
 }
 
 impl Session {
     pub(crate) fn new(door: Door, owed: Arc<Owed>) -> Session {
-        Session { door, owed }
+        Session {
+            door: Mutex::new(door),
+            owed,
+        }
+    }
+
+    fn door(&self) -> Door {
+        let mut door = self.door.lock();
+        *door = door.now();
+        door.clone()
     }
 }
 
@@ -43,7 +54,7 @@ impl Service<RoleServer> for Session {
     ) -> Result<ServerResult, ErrorData> {
         let _ends = Ends(&self.owed, context.id.clone());
         in_order(&request, &context)?;
-        self.door.handle_request(request, context).await
+        self.door().handle_request(request, context).await
     }
 
     async fn handle_notification(
@@ -51,15 +62,15 @@ impl Service<RoleServer> for Session {
         notification: ClientNotification,
         context: NotificationContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.door.handle_notification(notification, context).await
+        self.door().handle_notification(notification, context).await
     }
 
     fn get_info(&self) -> ServerConfig {
-        Service::get_info(&self.door)
+        Service::get_info(&*self.door.lock())
     }
 
     fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
-        Service::supported_protocol_versions(&self.door)
+        Service::supported_protocol_versions(&*self.door.lock())
     }
 }
 

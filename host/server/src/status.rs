@@ -10,7 +10,7 @@ use ambit_runtime::approvals;
 use ambit_runtime::host::Host;
 use ambit_runtime::offers::Owner;
 use ambit_runtime::store::{Reader, StoreError};
-use rmcp::model::{CallToolResult, ContentBlock, JsonObject, Tool, ToolAnnotations};
+use rmcp::model::{CallToolResult, JsonObject, Tool, ToolAnnotations};
 use serde_json::{Value, json};
 
 use crate::told;
@@ -42,7 +42,7 @@ pub(crate) fn answer(
         add_result(&host.reader()?, &story, &mut status)?;
     }
     let status = Value::Object(status);
-    let mut result = CallToolResult::success(vec![ContentBlock::text(status.to_string())]);
+    let mut result = CallToolResult::success(vec![told::text_of(&status.to_string())]);
     result.structured_content = Some(status);
     Ok(result)
 }
@@ -61,7 +61,7 @@ fn asked(args: Option<&JsonObject>) -> Result<&str, String> {
 }
 
 /// How a call stands, without a word of what people or services said.
-fn standing(story: &CallStory, runs: bool) -> JsonObject {
+pub(crate) fn standing(story: &CallStory, runs: bool) -> JsonObject {
     let mut status = JsonObject::new();
     let mut say = |name: &str, value: Value| drop(status.insert(name.to_owned(), value));
     say("call", json!(story.call));
@@ -96,6 +96,7 @@ fn standing(story: &CallStory, runs: bool) -> JsonObject {
             "held"
         }
         (.., None) if story.paused().is_some() => "paused",
+        (.., None) if story.suspended().is_some() => "suspended",
         (.., None) => "interrupted",
     };
     say("status", json!(word));
@@ -113,7 +114,7 @@ fn refusal(refused: &Refused, say: &mut impl FnMut(&str, Value)) {
 }
 
 /// What came of it: its value, the tool's error, or the whole refusal, where its values are still there.
-fn add_result(reader: &Reader, story: &CallStory, status: &mut JsonObject) -> Result<(), StoreError> {
+pub(crate) fn add_result(reader: &Reader, story: &CallStory, status: &mut JsonObject) -> Result<(), StoreError> {
     let (name, value) = match (
         &story.opening.what,
         story.finished.as_ref().map(|finished| &finished.what.outcome),
@@ -143,7 +144,7 @@ pub(crate) fn listed() -> [Tool; 2] {
         tool(
             STATUS,
             "How a call stands",
-            "Says how one of your calls stands: running, held for people, paused, or how it ended.",
+            "Says how one of your calls stands: running, held for people, paused, suspended until its host is back, or how it ended.",
             false,
         ),
         tool(
@@ -166,7 +167,7 @@ fn tool(name: &'static str, title: &str, description: &'static str, with_result:
         "waits_for": text,
         "status": {
             "type": "string",
-            "enum": ["running", "held", "paused", "interrupted", "ok", "tool-error", "refused", "failed"],
+            "enum": ["running", "held", "paused", "suspended", "interrupted", "ok", "tool-error", "refused", "failed"],
         },
     });
     if let (true, Value::Object(properties)) = (with_result, &mut properties) {

@@ -15,13 +15,15 @@ use rmcp::model::{
 };
 use rmcp::service::{RoleServer, serve_directly};
 use rmcp::transport::Transport;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use crate::changes;
 use crate::frame::{self, Frame};
 use crate::mcp::{Door, Who};
 use crate::owed::{MOST, NotTaken, Owed};
 use crate::session::Session;
+use crate::signals::Hears;
 
 /// Messages that were read and not looked at yet.
 const READ: usize = 16;
@@ -47,12 +49,16 @@ pub enum DoorError {
 }
 
 /// Serves one agent over standard input and output until that closes its end. Calls that run then may end for a second; those that do not
-/// are taken back.
+/// are taken back. At a signal to end (SIGTERM, SIGINT) nothing begins any more, calls go on for as long as the configuration says, and
+/// those that do not end are suspended. At SIGHUP the host takes its files anew.
 ///
 /// # Errors
 /// Where there is no such caller, no thread, or the ledger failed.
 pub fn serve(host: &Host, who: Who) -> Result<(), DoorError> {
-    serve_over(host, who, io::stdin(), io::stdout())
+    let hears = Hears::of(host)?;
+    let served = serve_over(host, who, io::stdin(), io::stdout(), hears.ends());
+    host.leave(STOP);
+    served
 }
 
 /// The same over any pipe.
@@ -64,6 +70,7 @@ pub(crate) fn serve_over(
     who: Who,
     input: impl Read + Send + 'static,
     output: impl Write + Send + 'static,
+    ends: watch::Receiver<bool>,
 ) -> Result<(), DoorError> {
     let door = Door::new(host.clone(), who)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -72,12 +79,14 @@ pub(crate) fn serve_over(
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let (pipe, written) = Pipe::open(door.clone(), input, output)?;
-        let session = Session::new(door, Arc::clone(&pipe.owed));
+        let (pipe, written) = Pipe::open(door.clone(), input, output, ends)?;
+        let session = Session::new(door.clone(), Arc::clone(&pipe.owed));
         let running = serve_directly::<RoleServer, _, _, _, _>(session, pipe, None);
+        let tells = tokio::spawn(changes::tell(door, running.peer().clone()));
         if let Err(error) = running.waiting().await {
             tracing::error!(%error, "the protocol's loop failed");
         }
+        tells.abort();
         // Nobody may be reading.
         drop(tokio::time::timeout(STOP, written).await);
         Ok::<(), io::Error>(())
@@ -98,6 +107,10 @@ struct Pipe {
     write: mpsc::Sender<Line>,
     /// Since when nothing more is read.
     closed: Option<Instant>,
+    /// Whether the process is told to end.
+    ends: watch::Receiver<bool>,
+    /// Until when calls go on then.
+    drains: Option<Instant>,
 }
 
 /// What the writing thread is given.
@@ -113,6 +126,7 @@ impl Pipe {
         door: Door,
         input: impl Read + Send + 'static,
         output: impl Write + Send + 'static,
+        ends: watch::Receiver<bool>,
     ) -> io::Result<(Pipe, tokio::sync::oneshot::Receiver<()>)> {
         let owed = Arc::<Owed>::default();
         let (messages, read) = mpsc::channel(READ);
@@ -139,6 +153,8 @@ impl Pipe {
             read,
             write,
             closed: None,
+            ends,
+            drains: None,
         };
         Ok((pipe, written))
     }
@@ -163,8 +179,12 @@ impl Transport<RoleServer> for Pipe {
         }
     }
 
-    /// The next message; none once the other side has closed its end and what it had asked for is done, or was stopped.
+    /// The next message; none once the other side has closed its end, or the process is told to end, and what was asked for is done, or was
+    /// stopped.
     async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
+        if self.drains.is_some() || (self.closed.is_none() && *self.ends.borrow()) {
+            return self.drain().await;
+        }
         let closed = match self.closed {
             Some(closed) => closed,
             None => {
@@ -176,6 +196,7 @@ impl Transport<RoleServer> for Pipe {
                     }
                     () = self.write.closed() => self.door.calls().stop(),
                     () = self.door.failed() => {}
+                    () = told(&mut self.ends) => return self.drain().await,
                 }
                 *self.closed.insert(Instant::now())
             }
@@ -196,6 +217,34 @@ impl Transport<RoleServer> for Pipe {
         // Who does not read is not waited for.
         drop(tokio::time::timeout(STOP, self.write.send(Line::Last)).await);
         Ok(())
+    }
+}
+
+impl Pipe {
+    /// As long as calls go on at the process's end what is asked is answered: that nothing begins any more.
+    async fn drain(&mut self) -> Option<ClientJsonRpcMessage> {
+        let drain = self.door.host().drain();
+        let until = *self.drains.get_or_insert_with(|| Instant::now() + drain);
+        if Instant::now() < until {
+            tokio::select! {
+                Some(message) = self.read.recv() => return Some(message),
+                () = self.owed.nothing() => return None,
+                () = sleep_until(until) => {}
+            }
+        }
+        self.door.host().suspend();
+        tokio::select! {
+            () = self.owed.nothing() => {}
+            () = sleep_until(until + STOP) => tracing::warn!("not everything ended in time"),
+        }
+        None
+    }
+}
+
+/// Waits until the process is told to end: for ever, where nobody can say so any more.
+async fn told(ends: &mut watch::Receiver<bool>) {
+    if ends.wait_for(|ends| *ends).await.is_err() {
+        std::future::pending().await
     }
 }
 
@@ -271,7 +320,7 @@ impl Reading {
         match why {
             // An answer to this id would be taken for that of the other.
             NotTaken::SameId => {
-                let message = format!("a request with the id {id} is under way: an id is used once");
+                let message = format!("a request with the id {id} is under way, or was taken back: an id is used once");
                 self.answer(None, ErrorData::invalid_request(message, None))
             }
             NotTaken::TooMany => {

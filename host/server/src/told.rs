@@ -1,14 +1,13 @@
 //! What an agent is told of how a call ended: a value, the tool's own error, a refusal that it can act on, or that people decide first.
 
-use ambit_core::error::{Refusal, printable};
+use ambit_core::error::{Code, Refusal, printable, visible_json};
 use ambit_core::ledger::body::Shown;
 use ambit_core::ledger::utc;
 use ambit_runtime::approvals;
-use ambit_runtime::call::{Held, Outcome};
+use ambit_runtime::call::{Answer, Held, Outcome};
 use rmcp::model::{CallToolResult, ContentBlock, MetaObject};
 use serde_json::{Value, json};
 
-use crate::calls::Made;
 use crate::status::{RESULT, STATUS};
 use crate::trace::{self, Parent};
 
@@ -17,17 +16,21 @@ pub(crate) const META: &str = "ambit/call";
 
 /// The answer to `tools/call`. A value is structured, and text for clients that read no structure. All else is an error that says
 /// what happened, in words for a model and as data for a program.
-pub(crate) fn result(made: &Made, wrapped: bool, parent: Option<&Parent>) -> CallToolResult {
-    let answer = &made.answer;
+pub(crate) fn result(answer: &Answer, wrapped: bool, parent: Option<&Parent>) -> CallToolResult {
     let mut result = match &answer.outcome {
         Outcome::Ok(json) => {
             let value = json.to_serde();
             let structured = if wrapped { json!({ "value": value }) } else { value };
-            let mut result = CallToolResult::success(vec![ContentBlock::text(structured.to_string())]);
+            let mut result = CallToolResult::success(vec![text_of(&structured.to_string())]);
             result.structured_content = Some(structured);
             result
         }
-        Outcome::ToolError(json) => error(json.to_canonical()),
+        Outcome::ToolError(json) => CallToolResult::error(vec![text_of(&json.to_canonical())]),
+        Outcome::Stopped(refusal) if refusal.code == Code::Suspended && answer.end.is_none() => error(format!(
+            "suspended: {}. Do not call again for it: `{RESULT}` with call {} says what came of it, once the host is back.",
+            printable(&refusal.message),
+            answer.call
+        )),
         Outcome::Stopped(refusal) => error(refused(refusal)),
         Outcome::Held(held) => error(waits(held, answer.call.as_str())),
         Outcome::Paused(paused) => error(format!(
@@ -56,8 +59,14 @@ pub(crate) fn result(made: &Made, wrapped: bool, parent: Option<&Parent>) -> Cal
             )
         });
     result.content.extend(effects.chain(unverified).map(ContentBlock::text));
-    result.meta = Some(meta(made, parent));
+    result.meta = Some(meta(answer, parent));
     result
+}
+
+/// JSON as a model and its people read it: the same value, in which nothing that a tool or a service said hides. What is structured
+/// is for programs, and exact.
+pub(crate) fn text_of(json: &str) -> ContentBlock {
+    ContentBlock::text(visible_json(json))
 }
 
 /// An error that a model reads.
@@ -109,11 +118,13 @@ fn waits(held: &Held, call: &str) -> String {
 }
 
 /// The same as data: the call's id, what proves its end, its cost and its trace.
-fn meta(made: &Made, parent: Option<&Parent>) -> MetaObject {
-    let answer = &made.answer;
+fn meta(answer: &Answer, parent: Option<&Parent>) -> MetaObject {
     let (word, more) = match &answer.outcome {
         Outcome::Ok(_) => ("ok", Value::Null),
         Outcome::ToolError(_) => ("tool-error", Value::Null),
+        Outcome::Stopped(refusal) if refusal.code == Code::Suspended && answer.end.is_none() => {
+            ("suspended", json!(refusal))
+        }
         Outcome::Stopped(refusal) => ("refused", json!(refusal)),
         Outcome::Held(held) => ("held", json!(held)),
         Outcome::Paused(paused) => ("paused", json!(paused)),
@@ -131,7 +142,7 @@ fn meta(made: &Made, parent: Option<&Parent>) -> MetaObject {
         if !more.is_null() {
             about.insert(word.to_owned(), more);
         }
-        if let Some(end) = made.end {
+        if let Some(end) = answer.end {
             let receipt = json!({
                 "entry": end.index,
                 "digest": end.digest,
@@ -148,6 +159,7 @@ fn meta(made: &Made, parent: Option<&Parent>) -> MetaObject {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use std::collections::BTreeMap;
 
     use ambit_core::digest::Digest;
@@ -165,6 +177,30 @@ mod tests {
             refused(&refusal),
             "refused (policy, rule dual-control): no\\u{1b}[2J. To do: ask finance"
         );
+    }
+
+    #[test]
+    fn what_a_tool_returns_hides_nothing_from_whoever_reads_it() {
+        let value = json!({ "memo": "ok\u{e0041}\u{202e}\u{200b}", "n": 1.5 });
+        let call: ambit_runtime::ids::CallId = "c_aaaaaaaaaaaaaaaaaaaaaaaaaa".parse().unwrap();
+        let made = |outcome| Answer {
+            call: call.clone(),
+            trace: "0af7651916cd43dd8448eb211c80319c".parse().unwrap(),
+            outcome,
+            refused_effects: vec![],
+            checked: vec![],
+            edited: vec![],
+            cost: ambit_runtime::call::Cost::default(),
+            end: None,
+        };
+        let text = |result: &CallToolResult| result.content[0].as_text().unwrap().text.clone();
+        let json = ambit_core::json::Json::from(value.clone());
+        let result = result(&made(Outcome::Ok(json.clone())), false, None);
+        assert!(text(&result).is_ascii(), "{}", text(&result));
+        assert_eq!(serde_json::from_str::<Value>(&text(&result)).unwrap(), value);
+        assert_eq!(result.structured_content, Some(value));
+        let error = super::result(&made(Outcome::ToolError(json)), false, None);
+        assert!(text(&error).is_ascii(), "{}", text(&error));
     }
 
     #[test]

@@ -5,47 +5,64 @@ use std::time::Duration;
 
 use ambit_core::error::Refusal;
 use ambit_core::guard;
+use ambit_core::identity::why::Why;
 use ambit_core::policy::Mode;
 use ambit_runtime::host::Host;
-use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{Extension, Request, State};
 use axum::response::Response;
-use http::StatusCode;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, RETRY_AFTER};
+use http::request::Parts;
+use http::{HeaderValue, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use rmcp::model::{ClientJsonRpcMessage, ClientRequest, ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage};
+use parking_lot::Mutex;
+use rmcp::model::{
+    ClientJsonRpcMessage, ClientNotification, ClientRequest, ErrorData, GetMeta, JsonRpcMessage, ProtocolVersion,
+    RequestId, ServerJsonRpcMessage,
+};
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use tokio::time::timeout;
 
+use super::answer::{Answer, Serving};
 use super::front::{Front, body_of, could_not};
 use super::problem::{document, plain, problem, unauthenticated};
-use crate::calls::Calls;
-use crate::frame::{self, Frame};
-use crate::identity::{Authenticated, Authenticator, Unauthenticated};
+use super::seats::{Requests, Seat};
+use crate::calls::{Calls, Whose};
+use crate::frame::{self, Arguments, Frame};
+use crate::identity::{Authenticated, Authenticator, Operator, Operators, Unauthenticated};
 use crate::mcp::{Credentials, Door, Who};
 use crate::offer::Offers;
 
-/// How long a client may take to write a request's body.
-const BODY: Duration = Duration::from_secs(30);
-
 /// What serves all agents over HTTP.
 #[derive(Debug)]
-pub(super) struct Agents {
+pub(crate) struct Agents {
+    host: Host,
+    names: Vec<String>,
+    mode: Mode,
+    /// How long a client may take to write a request's body.
+    patience: Duration,
+    calls: Calls,
+    requests: Arc<Requests>,
+    now: Mutex<Arc<Now>>,
+}
+
+/// What the host has taken last: a request is served by one of these from its beginning to its end.
+#[derive(Debug)]
+pub(crate) struct Now {
     host: Host,
     callers: Authenticator,
-    mode: Mode,
+    /// Who operators are; none where they are not served.
+    operators: Option<Operators>,
     /// The largest body, in bytes.
     largest: usize,
     protocol: StreamableHttpServerConfig,
     /// What functions are called, once somebody has asked.
     offers: OnceLock<Arc<Offers>>,
-    calls: Calls,
 }
 
-impl Agents {
-    /// `names` is what requests may be addressed to.
-    pub(super) fn new(host: Host, callers: Authenticator, names: &[String], mode: Mode) -> Agents {
+impl Now {
+    fn new(host: Host, callers: Authenticator, names: &[String]) -> Now {
         let largest = host.config().server().map_or(0, |server| server.request_bytes);
         let largest = usize::try_from(largest).unwrap_or(usize::MAX);
         // Every version is served without sessions: a session would be one more thing to steal. An answer is one document, or, where a
@@ -56,43 +73,31 @@ impl Agents {
             .with_allowed_hosts(names)
             .enforce_origin_validation()
             .with_max_request_body_bytes(largest);
-        Agents {
+        Now {
+            operators: Operators::new(&host),
             host,
             callers,
-            mode,
             largest,
             protocol,
             offers: OnceLock::new(),
-            calls: Calls::default(),
         }
     }
 
-    pub(super) fn host(&self) -> &Host {
-        &self.host
-    }
-
-    pub(super) fn callers(&self) -> &Authenticator {
+    pub(crate) const fn callers(&self) -> &Authenticator {
         &self.callers
     }
 
-    pub(super) fn calls(&self) -> &Calls {
-        &self.calls
+    pub(crate) const fn operators(&self) -> Option<&Operators> {
+        self.operators.as_ref()
     }
 
-    /// A door for this caller and no other, with what its credentials leave.
-    fn door(&self, caller: &Authenticated) -> Result<Door, Refusal> {
-        let who = Who {
-            agent: caller.caller.agent().to_owned(),
-            user: caller.caller.user().map(str::to_owned),
-            mode: self.mode,
-            run: None,
-        };
-        let credentials = Credentials {
-            narrowing: caller.narrowing.clone(),
-            by: Some(caller.by.clone()),
-        };
-        let offers = self.offers(&who)?;
-        Door::open(self.host.clone(), who, credentials, offers, self.calls.clone())
+    pub(crate) const fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The largest body, in bytes.
+    pub(crate) const fn largest(&self) -> usize {
+        self.largest
     }
 
     fn offers(&self, who: &Who) -> Result<Arc<Offers>, Refusal> {
@@ -105,39 +110,164 @@ impl Agents {
         }
     }
 
-    /// What a call of a function is answered with that the caller's token has no scope for, where another could have.
-    fn step_up(&self, caller: &Authenticated, door: &Door, message: &ClientJsonRpcMessage) -> Option<Unauthenticated> {
+    /// What a call of a function is answered with that the caller's token has no scope for, where another could have: by then it is on
+    /// the ledger.
+    async fn step_up(
+        &self,
+        caller: &Authenticated,
+        door: &Door,
+        message: &ClientJsonRpcMessage,
+    ) -> Result<Option<Unauthenticated>, ErrorData> {
         let JsonRpcMessage::Request(request) = message else {
-            return None;
+            return Ok(None);
         };
-        let ClientRequest::CallToolRequest(call) = &request.request else {
-            return None;
+        let (ClientRequest::CallToolRequest(call), Some(args)) = (&request.request, Arguments::of(message)) else {
+            return Ok(None);
         };
-        let (tool, function) = door.named(&call.params.name)?;
-        self.callers.step_up(caller, tool, function)
+        let Some((tool, function)) = door.named(&call.params.name) else {
+            return Ok(None);
+        };
+        let Some(needed) = self.callers.step_up(caller, tool, function) else {
+            return Ok(None);
+        };
+        let request = door.asks(tool, function, args.as_str().to_owned(), None);
+        Ok(door.refused_for_scope(request).await?.then_some(needed))
+    }
+}
+
+impl Agents {
+    /// `names` is what requests may be addressed to.
+    pub(super) fn new(host: Host, callers: Authenticator, names: &[String], mode: Mode, patience: Duration) -> Agents {
+        let requests = Requests::new(host.config().server().map_or(0, |server| server.requests_per_agent));
+        let now = Now::new(host.clone(), callers, names);
+        Agents {
+            host,
+            names: names.to_vec(),
+            mode,
+            patience,
+            calls: Calls::default(),
+            requests,
+            now: Mutex::new(Arc::new(now)),
+        }
+    }
+
+    /// By what the host has taken last.
+    pub(crate) fn now(&self) -> Arc<Now> {
+        let mut now = self.now.lock();
+        let host = self.host.current();
+        if !now.host.is_as_read(&host) {
+            let callers = now.callers.of_reading(&host);
+            *now = Arc::new(Now::new(host, callers, &self.names));
+        }
+        Arc::clone(&now)
+    }
+
+    pub(crate) fn host(&self) -> &Host {
+        &self.host
+    }
+
+    pub(crate) fn calls(&self) -> &Calls {
+        &self.calls
+    }
+
+    /// How long a client may take to write a request's body.
+    pub(crate) const fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// A door for this caller and no other, with what its credentials leave.
+    pub(crate) fn door(&self, now: &Now, caller: &Authenticated) -> Result<Door, Refusal> {
+        let who = Who {
+            agent: caller.caller.agent().to_owned(),
+            user: caller.caller.user().map(str::to_owned),
+            mode: self.mode,
+            run: None,
+        };
+        let credentials = Credentials {
+            narrowing: caller.narrowing.clone(),
+            by: Some(caller.by.clone()),
+        };
+        let offers = now.offers(&who)?;
+        Door::open(now.host.clone(), who, credentials, offers, self.calls.clone())
+    }
+
+    /// A request of a caller who is known: its connection is kept, and it counts among its agent's.
+    pub(crate) fn begin(&self, now: &Now, caller: &Authenticated, seat: &Arc<Seat>) -> Result<Serving, Box<Response>> {
+        self.begin_of(now, caller.caller.agent(), "agent", seat)
+    }
+
+    /// The same of an operator, whose requests are no agent's: no agent's name has a space in it.
+    pub(crate) fn begin_of_operator(
+        &self,
+        now: &Now,
+        operator: &Operator,
+        seat: &Arc<Seat>,
+    ) -> Result<Serving, Box<Response>> {
+        self.begin_of(now, &format!("operator {}", operator.shown.name), "operator", seat)
+    }
+
+    fn begin_of(&self, now: &Now, who: &str, kind: &str, seat: &Arc<Seat>) -> Result<Serving, Box<Response>> {
+        let Some(under_way) = self.requests.begin(who) else {
+            now.callers.note(Why::Share);
+            let most = self.requests.most();
+            let detail = format!("{most} requests of this {kind} are under way: wait until one is answered");
+            let mut response = problem(StatusCode::TOO_MANY_REQUESTS, &detail);
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            return Err(response.into());
+        };
+        Ok(Serving::new(seat.busy(), under_way))
+    }
+
+    /// What a notification takes back that its caller asked for over another connection.
+    fn take_back(&self, caller: &Authenticated, message: &ClientJsonRpcMessage) {
+        if let JsonRpcMessage::Notification(told) = message
+            && let ClientNotification::CancelledNotification(cancelled) = &told.notification
+            && let Some(request) = &cancelled.params.request_id
+        {
+            let whose = Whose::new(caller.caller.agent(), caller.caller.user(), Some(&caller.by));
+            self.calls.take_back(&whose, request);
+        }
     }
 }
 
 /// Serves a request: its caller first, and nothing of it before that.
-pub(super) async fn serve(State(front): State<Arc<Front>>, request: Request) -> Response {
-    let mut response = served(front.agents(), request).await.unwrap_or_else(|answer| *answer);
+pub(super) async fn serve(
+    State(front): State<Arc<Front>>,
+    Extension(seat): Extension<Arc<Seat>>,
+    request: Request,
+) -> Response {
+    let response = served(front.agents(), &seat, request).await;
+    let mut response = response.unwrap_or_else(|answer| *answer);
     plain(&mut response);
     response
 }
 
-async fn served(agents: &Agents, request: Request) -> Result<Response, Box<Response>> {
+async fn served(agents: &Agents, seat: &Arc<Seat>, request: Request) -> Result<Response, Box<Response>> {
     let (mut parts, body) = request.into_parts();
-    let caller = agents.callers.authenticate(&parts.headers, parts.uri.query()).await;
+    let now = agents.now();
+    let caller = now.callers.authenticate(&parts.headers, parts.uri.query()).await;
     let caller = caller.map_err(|refused| unauthenticated(&refused))?;
+    let serving = agents.begin(&now, &caller, seat)?;
     let door = agents
-        .door(&caller)
+        .door(&now, &caller)
         .map_err(|refusal| problem(StatusCode::FORBIDDEN, &refusal.message))?;
-    let text = whole(body, agents.largest).await?;
+    let text = whole(body, now.largest, agents.patience).await?;
+    let mut outlives = false;
     match frame::read(&text) {
         Frame::Message(message) => {
-            if let Some(refused) = agents.step_up(&caller, &door, &message) {
-                return Err(unauthenticated(&refused).into());
+            match now.step_up(&caller, &door, &message).await {
+                Ok(None) => {}
+                Ok(Some(refused)) => return Err(unauthenticated(&refused).into()),
+                Err(error) => return Err(problem(StatusCode::INTERNAL_SERVER_ERROR, &error.message).into()),
             }
+            // The protocol's library reads the body once more, and these not to the letter.
+            if let Some(args) = Arguments::of(&message) {
+                parts.extensions.insert(args.clone());
+            }
+            agents.take_back(&caller, &message);
+            outlives = outlives_its_client(&parts, &message);
         }
         // The protocol's library says what it makes of other methods than POST.
         Frame::Nothing => {}
@@ -146,23 +276,51 @@ async fn served(agents: &Agents, request: Request) -> Result<Response, Box<Respo
     // Nobody needs it from here on.
     parts.headers.remove(AUTHORIZATION);
     let sessions = Arc::new(NeverSessionManager::default());
-    let service = StreamableHttpService::new(move || Ok(door.clone()), sessions, agents.protocol.clone());
+    let service = StreamableHttpService::new(move || Ok(door.clone()), sessions, now.protocol.clone());
     let request = Request::from_parts(parts, body_of(text));
-    Ok(service.handle(request).await.map(Body::new))
+    let answer = async move {
+        let response = service.handle(request).await;
+        response.map(|body| Body::new(Answer::new(Body::new(body), serving, outlives)))
+    };
+    if !outlives {
+        return Ok(answer.await);
+    }
+    match tokio::spawn(answer).await {
+        Ok(response) => Ok(response),
+        Err(error) => Err(could_not(&error).into()),
+    }
+}
+
+/// Whether what was asked goes on where its client goes away. Up to version 2025-11-25 of the protocol a connection that ends says nothing,
+/// and a client that wants no answer any more says so in a notification; since 2026-07-28 its closing says just that.
+fn outlives_its_client(parts: &Parts, message: &ClientJsonRpcMessage) -> bool {
+    let JsonRpcMessage::Request(request) = message else {
+        return false;
+    };
+    // All else is over before anybody can go.
+    let is_call = matches!(&request.request, ClientRequest::CallToolRequest(_));
+    let named = parts.headers.get("mcp-protocol-version");
+    let newest = ProtocolVersion::V_2026_07_28;
+    let says_each_time = named.is_some_and(|version| version.as_bytes() == newest.as_str().as_bytes())
+        || request.request.get_meta().protocol_version().is_some();
+    is_call && guard!("http.outlives", !says_each_time)
 }
 
 /// The whole of a body, where it is no larger than it may be and comes in time. Of one that says that it is larger nothing is read.
-async fn whole(body: Body, largest: usize) -> Result<Bytes, Box<Response>> {
+pub(crate) async fn whole(body: Body, largest: usize, patience: Duration) -> Result<Bytes, Box<Response>> {
     let too_large = || {
         let detail = format!("the body of a request is at most {largest} bytes (`request_bytes` of the server)");
         Box::new(problem(StatusCode::PAYLOAD_TOO_LARGE, &detail))
     };
+    if !guard!("http.body-said", body.size_hint().lower() <= largest as u64) {
+        return Err(too_large());
+    }
     let limit = if guard!("http.body", false) {
         usize::MAX
     } else {
         largest
     };
-    match timeout(BODY, Limited::new(body, limit).collect()).await {
+    match timeout(patience, Limited::new(body, limit).collect()).await {
         Ok(Ok(read)) => Ok(read.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(problem(StatusCode::BAD_REQUEST, "the body of the request ended early").into()),
@@ -179,5 +337,36 @@ fn wrong(id: Option<RequestId>, error: ErrorData) -> Response {
     match serde_json::to_string(&ServerJsonRpcMessage::error(error, id)) {
         Ok(text) => document(StatusCode::BAD_REQUEST, "application/json", text),
         Err(error) => could_not(&error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_that_ends_says_something_since_the_newest_version() {
+        let outlives = |method: &str, header: Option<&str>, meta: Option<&str>| {
+            let mut request = http::Request::builder();
+            if let Some(version) = header {
+                request = request.header("MCP-Protocol-Version", version);
+            }
+            let (parts, ()) = request.body(()).unwrap().into_parts();
+            let mut params = json!({ "name": "f", "arguments": {} });
+            if let Some(version) = meta {
+                params["_meta"] = json!({ "io.modelcontextprotocol/protocolVersion": version });
+            }
+            let message = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+            outlives_its_client(&parts, &serde_json::from_value(message).unwrap())
+        };
+        assert!(outlives("tools/call", None, None));
+        assert!(outlives("tools/call", Some("2025-06-18"), None));
+        assert!(outlives("tools/call", Some("2025-11-25"), None));
+        assert!(!outlives("tools/call", Some("2026-07-28"), None));
+        assert!(!outlives("tools/call", None, Some("2026-07-28")));
+        assert!(!outlives("tools/list", Some("2025-11-25"), None));
     }
 }

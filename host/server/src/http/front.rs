@@ -1,70 +1,85 @@
 //! What is served where, and what every request has to be before it is looked at.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use ambit_core::guard;
+use ambit_core::identity::why::Why;
 use ambit_core::metrics::Format;
 use ambit_core::policy::Mode;
 use ambit_runtime::gate::split_url;
 use ambit_runtime::host::Host;
-use axum::extract::{Extension, Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{any, get};
 use axum::{Router, body};
-use http::header::{ACCEPT, FORWARDED, HOST, ORIGIN, VIA};
-use http::{HeaderMap, Method, StatusCode, Uri};
+use http::header::{ACCEPT, HOST, ORIGIN, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use parking_lot::Mutex;
 use serde_json::json;
 
 use super::agents::{self, Agents};
 use super::problem::{document, json, problem};
-use crate::calls::Calls;
+use crate::api;
 use crate::identity::Authenticator;
 
 /// Where the resource's metadata is, for clients that ask without its path (RFC 9728).
 const METADATA: &str = "/.well-known/oauth-protected-resource";
 
-/// Who is at the other end of a connection: the client, or what stands in front of the server.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Peer(pub(super) SocketAddr);
+/// How long it is believed what was found out about the ledger: whoever asks whether the server is ready need not show who they are.
+const BELIEVED: Duration = Duration::from_secs(1);
+/// What a request has once, or two readers could take one each. `Host` and `Authorization` are looked at by themselves.
+const ONCE: [&str; 6] = [
+    "content-type",
+    "last-event-id",
+    "mcp-method",
+    "mcp-name",
+    "mcp-protocol-version",
+    "mcp-session-id",
+];
 
 /// The server's side of all connections.
 #[derive(Debug)]
-pub(super) struct Front {
+pub(crate) struct Front {
     agents: Agents,
     /// What a request may be addressed to.
     own: OwnNames,
     /// No new connection is taken.
     ends: AtomicBool,
+    /// Whether the ledger can be read, and when that was looked at.
+    readable: Mutex<Option<(Instant, bool)>>,
 }
 
 impl Front {
-    /// `address` is where it listens.
-    pub(super) fn new(host: Host, callers: Authenticator, address: SocketAddr, mode: Mode) -> Front {
+    /// `address` is where it listens; `patience` is how long a client may take to write a request's body.
+    pub(super) fn new(
+        host: Host,
+        callers: Authenticator,
+        address: SocketAddr,
+        mode: Mode,
+        patience: Duration,
+    ) -> Front {
         let own = OwnNames::new(
             address,
             host.config().server().and_then(|server| server.resource.as_deref()),
         );
         Front {
-            agents: Agents::new(host, callers, &own.all(), mode),
+            agents: Agents::new(host, callers, &own.all(), mode, patience),
             own,
             ends: AtomicBool::new(false),
+            readable: Mutex::default(),
         }
     }
 
-    pub(super) fn host(&self) -> &Host {
+    pub(crate) fn host(&self) -> &Host {
         self.agents.host()
     }
 
-    pub(super) fn agents(&self) -> &Agents {
+    pub(crate) fn agents(&self) -> &Agents {
         &self.agents
-    }
-
-    /// The calls that run, of all callers.
-    pub(super) fn calls(&self) -> &Calls {
-        self.agents.calls()
     }
 
     /// It is not ready for anything from now on.
@@ -76,14 +91,22 @@ impl Front {
     fn unready(&self) -> Vec<&'static str> {
         let ends = self.ends.load(Ordering::Relaxed).then_some("ending");
         // Policy and tools are whole, or there would be no host.
-        let ledger = self.host().failed().is_some() || self.host().reader().is_err();
+        let ledger = self.host().failed().is_some() || !self.readable();
         ends.into_iter().chain(ledger.then_some("ledger")).collect()
+    }
+
+    /// Whether the ledger can be read, as of a second ago at most.
+    fn readable(&self) -> bool {
+        let mut known = self.readable.lock();
+        let believed = known.filter(|(at, _)| at.elapsed() < BELIEVED);
+        let (_, readable) = *known.insert(believed.unwrap_or_else(|| (Instant::now(), self.host().reader().is_ok())));
+        readable
     }
 }
 
 /// The names and addresses that requests are for, as `Host` says them.
 #[derive(Debug)]
-struct OwnNames {
+pub(super) struct OwnNames {
     /// Of the address that is listened on.
     near: Vec<String>,
     /// Of the resource: what clients elsewhere know.
@@ -91,27 +114,28 @@ struct OwnNames {
 }
 
 impl OwnNames {
-    fn new(address: SocketAddr, resource: Option<&str>) -> OwnNames {
+    pub(super) fn new(address: SocketAddr, resource: Option<&str>) -> OwnNames {
         let mut near = vec![address.to_string()];
         if address.ip().is_loopback() || address.ip().is_unspecified() {
             let port = address.port();
             near.extend(["127.0.0.1", "[::1]", "localhost"].map(|name| format!("{name}:{port}")));
         }
+        // Clients leave out the port that is the usual one.
+        let bare = |name: &String| name.strip_suffix(":80").map(str::to_owned);
+        let usual: Vec<String> = near.iter().filter_map(bare).collect();
+        near.extend(usual);
         let origin = resource.and_then(|resource| Some(split_url(resource).ok()?.0.to_string()));
         let far = origin.and_then(|origin| Some(origin.split_once("://")?.1.to_owned()));
         OwnNames { near, far }
     }
 
-    fn all(&self) -> Vec<String> {
+    pub(super) fn all(&self) -> Vec<String> {
         self.near.iter().chain(&self.far).cloned().collect()
     }
 
-    fn is_near(&self, name: &str) -> bool {
-        self.near.iter().any(|own| own.eq_ignore_ascii_case(name))
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.is_near(name) || self.far.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(name))
+    pub(super) fn has(&self, name: &str) -> bool {
+        let near = self.near.iter().any(|own| own.eq_ignore_ascii_case(name));
+        near || self.far.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(name))
     }
 }
 
@@ -119,13 +143,44 @@ impl OwnNames {
 pub(super) fn router(front: Arc<Front>) -> Router {
     Router::new()
         .route("/mcp", any(agents::serve))
-        .route("/metrics", get(metrics))
+        .route("/v1/{*path}", any(api::serve))
         .fallback(elsewhere)
         .layer(from_fn_with_state(Arc::clone(&front), addressed))
-        // Whoever watches a process knows it by an address that may be none of its names.
-        .route("/health", get(async || json(StatusCode::OK, &json!({ "status": "up" }))))
-        .route("/ready", get(ready))
+        .merge(watched())
         .with_state(front)
+}
+
+/// What is served at the address of metrics. Names of tools and connections are in them: whoever reaches the agents' address, as what stands
+/// in front of it does, whatever it says of whom it asks for, does not reach this one.
+pub(super) fn metrics_router(front: Arc<Front>) -> Router {
+    let nothing = async || problem(StatusCode::NOT_FOUND, "there is nothing here: metrics are at /metrics");
+    Router::new()
+        .route("/metrics", get(metrics))
+        .fallback(nothing)
+        .layer(from_fn(named_by_address))
+        .merge(watched())
+        .with_state(front)
+}
+
+/// Whoever watches a process knows it by an address that may be none of its names.
+fn watched() -> Router<Arc<Front>> {
+    Router::new()
+        .route(
+            "/health",
+            get(async || json(StatusCode::OK, &json!({ "status": "up" }))),
+        )
+        .route("/ready", get(ready))
+}
+
+/// What every connection is answered with that comes when all seats are busy.
+pub(super) fn full() -> Router {
+    Router::new().fallback(async || {
+        let detail = "the server serves as many requests as it may: come again later";
+        let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, detail);
+        let headers = response.headers_mut();
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        response
+    })
 }
 
 /// A request is for this server, and does not come from a page in a browser: whoever is made to open a page has not asked for
@@ -133,15 +188,59 @@ pub(super) fn router(front: Arc<Front>) -> Router {
 async fn addressed(State(front): State<Arc<Front>>, request: Request, next: Next) -> Response {
     let named = host_of(request.uri(), request.headers());
     if !guard!("http.host", named.is_some_and(|name| front.own.has(name))) {
+        front.agents.now().callers().note(Why::Host);
         return problem(
             StatusCode::MISDIRECTED_REQUEST,
             "the request is for a host that this is not: it is its own address, or that of `resource` in its [server]",
         );
     }
     if !guard!("http.origin", !request.headers().contains_key(ORIGIN)) {
+        front.agents.now().callers().note(Why::Origin);
         return problem(StatusCode::FORBIDDEN, "requests from pages in browsers are not taken");
     }
+    if let Some(twice) = twice(request.headers()) {
+        front.agents.now().callers().note(Why::Header);
+        return problem(
+            StatusCode::BAD_REQUEST,
+            &format!("the request has more than one `{twice}`"),
+        );
+    }
     next.run(request).await
+}
+
+/// The name of what a request has twice and may have once.
+fn twice(headers: &HeaderMap) -> Option<&'static str> {
+    let is_twice = |name: &&str| headers.get_all(*name).iter().nth(1).is_some();
+    ONCE.into_iter()
+        .find(is_twice)
+        .filter(|_| !guard!("http.single-headers", false))
+}
+
+/// A request for metrics names this server by an address: a name that a page's author owns can be made to be this machine's, an address
+/// cannot.
+async fn named_by_address(request: Request, next: Next) -> Response {
+    let named = host_of(request.uri(), request.headers());
+    let by_address = named.is_some_and(is_address) && !request.headers().contains_key(ORIGIN);
+    if !guard!("http.metrics", by_address) {
+        return problem(
+            StatusCode::MISDIRECTED_REQUEST,
+            "metrics are asked for by the server's address, or as `localhost`, and not from a page",
+        );
+    }
+    next.run(request).await
+}
+
+/// Whether a `Host` is an address, or what every machine calls itself; with a port or without.
+fn is_address(name: &str) -> bool {
+    let host = match name.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => host,
+        _ => name,
+    };
+    let plain = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
+    host.eq_ignore_ascii_case("localhost") || plain.parse::<IpAddr>().is_ok()
 }
 
 /// Whom a request is for; none where it does not say, or says two.
@@ -154,7 +253,8 @@ fn host_of<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Option<&'r str> {
 
 /// Whatever has no place of its own: the resource's metadata has one by the configuration.
 async fn elsewhere(State(front): State<Arc<Front>>, request: Request) -> Response {
-    let metadata = front.agents.callers().metadata();
+    let now = front.agents.now();
+    let metadata = now.callers().metadata();
     match metadata {
         Some((path, metadata))
             if *request.method() == Method::GET && [path, METADATA].contains(&request.uri().path()) =>
@@ -163,7 +263,7 @@ async fn elsewhere(State(front): State<Arc<Front>>, request: Request) -> Respons
         }
         _ => problem(
             StatusCode::NOT_FOUND,
-            "there is nothing here: agents are served at /mcp",
+            "there is nothing here: agents are served at /mcp and at /v1, which /v1/openapi.json describes",
         ),
     }
 }
@@ -180,33 +280,14 @@ async fn ready(State(front): State<Arc<Front>>) -> Response {
     }
 }
 
-/// For this machine alone: names of tools and connections are in it. What came over another machine is not of this one, though what passed
-/// it on is.
-async fn metrics(
-    State(front): State<Arc<Front>>,
-    Extension(Peer(peer)): Extension<Peer>,
-    request: Request,
-) -> Response {
+async fn metrics(State(front): State<Arc<Front>>, request: Request) -> Response {
     let headers = request.headers();
-    let passed_on = [FORWARDED.as_str(), VIA.as_str(), "x-forwarded-for", "x-real-ip"]
-        .iter()
-        .any(|name| headers.contains_key(*name));
-    let near = host_of(request.uri(), headers).is_some_and(|name| front.own.is_near(name));
-    if !guard!(
-        "http.metrics",
-        peer.ip().to_canonical().is_loopback() && near && !passed_on
-    ) {
-        return problem(
-            StatusCode::FORBIDDEN,
-            "metrics are for processes of the server's own machine",
-        );
-    }
     let open = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
     let format = match open.is_some_and(|accept| accept.contains("application/openmetrics-text")) {
         true => Format::OpenMetrics,
         false => Format::Prometheus,
     };
-    let read = tokio::task::spawn_blocking(move || front.host().metrics()).await;
+    let read = tokio::task::spawn_blocking(move || front.host().current().metrics()).await;
     match read {
         Ok(Ok(samples)) => document(StatusCode::OK, format.media_type(), samples.text(format)),
         Ok(Err(error)) => could_not(&error),

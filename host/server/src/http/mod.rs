@@ -1,23 +1,32 @@
 //! Doors over HTTP: many agents reach one host, each by the token or the key that it shows.
 //!
-//! `/mcp` is the protocol, without sessions: each request says who makes it, and is served by a [`Door`](crate::mcp::Door) that is made for
-//! that caller and that request. There is no other way to a door, so a request whose caller is not known reaches nothing. Beside it stand
-//! what a client has to know to get a token (RFC 9728), whether the process is up and ready, and its metrics for this machine.
+//! `/v1` is the HTTP API (`api`). `/mcp` is the protocol, without sessions. Each request says who makes it, and is served by a
+//! [`Door`](crate::mcp::Door) that is made for that caller and that request. There is no other way to a door, so a request whose caller is not known reaches nothing. Beside it stand
+//! what a client has to know to get a token (RFC 9728), and whether the process is up and ready. Its metrics are at an address of their own.
+//!
+//! Whoever comes finds a seat: see `seats`. What is not read, not sent or not ended in time is given up.
 //!
 //! There is no TLS here: off this machine, something that speaks it stands in front.
+#![expect(
+    clippy::disallowed_types,
+    reason = "the server listens, and its tests are clients on loopback"
+)]
 
-mod agents;
-mod front;
-mod problem;
+pub(crate) mod agents;
+pub(crate) mod answer;
+pub(crate) mod front;
+mod line;
+pub(crate) mod problem;
+pub(crate) mod seats;
 #[cfg(test)]
-#[expect(clippy::disallowed_types, reason = "clients on loopback")]
-mod tests;
+pub(crate) mod tests;
+#[cfg(test)]
+mod tests_attacks;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ambit_core::policy::Mode;
 use ambit_runtime::host::Host;
@@ -25,35 +34,51 @@ use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-#[expect(clippy::disallowed_types, reason = "the server listens")]
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::identity::Authenticator;
+use crate::signals::Hears;
 use crate::stdio::DoorError;
-use front::{Front, Peer};
+use front::Front;
+use line::{Line, STALL};
+use seats::Seats;
 
-/// Connections at a time. One more waits until another is closed.
-const CONNECTIONS: usize = 256;
-/// How long a client may take to write the head of a request, and to leave a connection without one.
-const HEAD: Duration = Duration::from_secs(30);
+/// Connections of those who collect metrics.
+const COLLECTORS: usize = 16;
+/// Connections that are told to come later, at a time.
+const TURNED_AWAY: usize = 64;
+/// How long that may take.
+const TURNED_AWAY_FOR: Duration = Duration::from_secs(2);
+/// Threads beside those of connections that wait for their calls.
+const MORE_THREADS: usize = 32;
+/// The most threads that wait for calls: what is beyond them waits for a thread.
+const MOST_THREADS: usize = 1_024;
+/// How long clients may take for what they do, but in tests.
+const PATIENCE: Patience = Patience {
+    head: Duration::from_secs(30),
+    body: Duration::from_secs(30),
+    answer: STALL,
+};
+/// How often at most the log says that connections are turned away.
+const TELL: Duration = Duration::from_secs(60);
 /// Members of a request's head.
 const MOST_HEADERS: usize = 64;
 /// The longest head of a request, in bytes: a token has 8 KiB at most.
 const HEAD_BYTES: usize = 32 << 10;
-/// How long calls go on once the server is told to end.
-const DRAIN: Duration = Duration::from_secs(10);
 /// How long those take, at most, that were told to end then.
 const STOP: Duration = Duration::from_secs(2);
 /// How often it is looked whether the ledger failed.
 const LOOK: Duration = Duration::from_millis(500);
+/// How often it is looked whether anything still runs, once the server is told to end.
+const LOOK_IDLE: Duration = Duration::from_millis(10);
 
 /// Serves agents over HTTP at this address until a signal to end comes (SIGTERM, SIGINT), or the ledger fails. Then no request is
-/// taken, calls may end for ten seconds, and those that do not are taken back; a second signal does so at once.
+/// taken, calls may end for as long as the configuration says, and those that do not are suspended; a second signal ends the process at
+/// once. At SIGHUP the host takes its files anew.
 ///
 /// `listens` is told the address once requests are taken.
 ///
@@ -61,20 +86,25 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Where the configuration has no `[server]`, the address cannot be had, or the ledger failed.
 pub fn serve(host: &Host, listen: SocketAddr, mode: Mode, listens: impl FnOnce(SocketAddr)) -> Result<(), DoorError> {
     let callers = Authenticator::new(host)?;
+    let server = host.config().server();
+    let connections = server.map_or(0, |server| server.connections);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .max_blocking_threads((connections + MORE_THREADS).min(MOST_THREADS))
         .thread_name("ambit-http")
         .enable_all()
         .build()?;
-    let (_hears, ends) = signals()?;
+    let hears = Hears::of(host)?;
+    let ends = hears.ends();
     runtime.block_on(async {
-        let listener = bound(listen).await?;
-        let address = listener.local_addr()?;
-        let front = Arc::new(Front::new(host.clone(), callers, address, mode));
+        let doors = Doors::open(listen, server.and_then(|server| server.metrics)).await?;
+        let address = doors.agents.local_addr()?;
+        let front = Arc::new(Front::new(host.clone(), callers, address, mode, doors.patience.body));
         listens(address);
-        serve_on(listener, front, ends).await;
+        serve_on(doors, front, ends).await;
         Ok::<(), io::Error>(())
     })?;
+    host.leave(STOP);
     // What still runs ends with the process.
     runtime.shutdown_timeout(STOP);
     match host.failed() {
@@ -83,64 +113,91 @@ pub fn serve(host: &Host, listen: SocketAddr, mode: Mode, listens: impl FnOnce(S
     }
 }
 
-#[expect(clippy::disallowed_types, reason = "the server listens")]
+/// How long a client may take.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    /// To write the head of a request, and to leave a connection without one.
+    head: Duration,
+    /// To write its body.
+    body: Duration,
+    /// To read anything more of its answer.
+    answer: Duration,
+}
+
+/// What is listened on.
+struct Doors {
+    agents: TcpListener,
+    metrics: Option<TcpListener>,
+    patience: Patience,
+}
+
+impl Doors {
+    async fn open(agents: SocketAddr, metrics: Option<SocketAddr>) -> io::Result<Doors> {
+        let agents = bound(agents).await?;
+        let metrics = match metrics {
+            Some(address) => Some(bound(address).await?),
+            None => None,
+        };
+        Ok(Doors {
+            agents,
+            metrics,
+            patience: PATIENCE,
+        })
+    }
+}
+
 async fn bound(listen: SocketAddr) -> io::Result<TcpListener> {
     let bound = TcpListener::bind(listen).await;
     bound.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {listen}: {error}")))
 }
 
-/// Hears signals, until dropped.
-struct Hears(signal_hook::iterator::Handle);
-
-impl Drop for Hears {
-    fn drop(&mut self) {
-        self.0.close();
-    }
-}
-
-/// Counts the signals to end.
-fn signals() -> io::Result<(Hears, watch::Receiver<u32>)> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    let hears = Hears(signals.handle());
-    let (says, ends) = watch::channel(0);
-    thread::Builder::new().name("ambit-signals".to_owned()).spawn(move || {
-        for _ in signals.forever() {
-            says.send_modify(|count| *count += 1);
-        }
-    })?;
-    Ok((hears, ends))
-}
-
-/// Takes connections until `ends` counts the first signal, and then waits for what runs.
-#[expect(clippy::disallowed_types, reason = "the server listens")]
-async fn serve_on(listener: TcpListener, front: Arc<Front>, mut ends: watch::Receiver<u32>) {
-    let router = front::router(Arc::clone(&front));
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+/// Takes connections until the process is told to end, and then waits for what runs.
+async fn serve_on(doors: Doors, front: Arc<Front>, mut ends: watch::Receiver<bool>) {
     let (closing, closes) = watch::channel(false);
+    let connections = front.host().config().server().map_or(0, |server| server.connections);
+    let listening = |listener, router, seats| Listening::new(listener, router, seats, doors.patience, closes.clone());
+    let agents = listening(doors.agents, front::router(Arc::clone(&front)), connections);
+    let metrics = doors
+        .metrics
+        .map(|listener| listening(listener, front::metrics_router(Arc::clone(&front)), COLLECTORS));
     let mut served = JoinSet::new();
+    let mut turned_away = JoinSet::new();
     loop {
         tokio::select! {
-            () = comes(&mut ends, |count| *count > 0) => break,
+            () = comes(&mut ends, |ends| *ends) => break,
             () = failed(front.host()) => break,
             Some(_) = served.join_next() => {}
-            Some((stream, peer, place)) = accepted(&listener, &places) => {
-                let router = router.clone().layer(Extension(Peer(peer)));
-                served.spawn(connection(stream, router, closes.clone(), place));
+            Some(_) = turned_away.join_next() => {}
+            Some(stream) = agents.accepted() => agents.seat(stream, &mut served, &mut turned_away),
+            Some(stream) = accepted_of(metrics.as_ref()) => {
+                if let Some(metrics) = &metrics {
+                    metrics.seat(stream, &mut served, &mut turned_away);
+                }
             }
         }
     }
-    drop(listener);
+    drop((agents, metrics, turned_away));
     front.end();
+    let host = front.host();
+    host.close();
     // Nobody may be connected.
     let _ = closing.send(true);
-    tokio::select! {
-        () = all(&mut served) => return,
-        () = comes(&mut ends, |count| *count > 1) => {}
-        () = sleep(DRAIN) => {}
+    if timeout(host.drain(), idle(&mut served, &front)).await.is_ok() {
+        return;
     }
-    front.calls().stop();
-    if timeout(STOP, all(&mut served)).await.is_err() {
+    host.suspend();
+    if timeout(STOP, idle(&mut served, &front)).await.is_err() {
         tracing::warn!("not everything ended in time");
+    }
+}
+
+/// Waits until nobody is connected, and nothing runs: not what goes on from before either.
+async fn idle(served: &mut JoinSet<()>, front: &Front) {
+    while served.join_next().await.is_some() {}
+    // Clients of calls that outlive them are gone.
+    front.agents().calls().none().await;
+    while !front.host().is_idle() {
+        sleep(LOOK_IDLE).await;
     }
 }
 
@@ -151,50 +208,107 @@ async fn comes<T>(said: &mut watch::Receiver<T>, so: impl FnMut(&T) -> bool) {
     }
 }
 
-async fn all(served: &mut JoinSet<()>) {
-    while served.join_next().await.is_some() {}
-}
-
 async fn failed(host: &Host) {
     while host.failed().is_none() {
         sleep(LOOK).await;
     }
 }
 
-/// The next connection, once there is a place for it; none where it was gone before, or the process has no more of what it takes.
-#[expect(clippy::disallowed_types, reason = "the server listens")]
-async fn accepted(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, peer)) => Some((stream, peer, place)),
-        Err(error) => {
-            tracing::warn!(%error, "a connection cannot be taken");
-            // What it takes may be there again soon: not in a loop that is never idle.
-            sleep(Duration::from_millis(100)).await;
-            None
+async fn accepted_of(listening: Option<&Listening>) -> Option<TcpStream> {
+    match listening {
+        Some(listening) => listening.accepted().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A listener, with what is served there.
+struct Listening {
+    listener: TcpListener,
+    router: Router,
+    seats: Arc<Seats>,
+    patience: Patience,
+    closes: watch::Receiver<bool>,
+    /// When the log last said that connections are turned away.
+    told: Mutex<Option<Instant>>,
+}
+
+impl Listening {
+    fn new(
+        listener: TcpListener,
+        router: Router,
+        seats: usize,
+        patience: Patience,
+        closes: watch::Receiver<bool>,
+    ) -> Listening {
+        Listening {
+            listener,
+            router,
+            seats: Seats::new(seats),
+            patience,
+            closes,
+            told: Mutex::default(),
+        }
+    }
+
+    /// The next connection; none where it was gone before, or the process has no more of what it takes.
+    async fn accepted(&self) -> Option<TcpStream> {
+        match self.listener.accept().await {
+            Ok((stream, _)) => Some(stream),
+            Err(error) => {
+                tracing::warn!(%error, "a connection cannot be taken");
+                // What it takes may be there again soon: not in a loop that is never idle.
+                sleep(Duration::from_millis(100)).await;
+                None
+            }
+        }
+    }
+
+    /// Serves a connection where there is a seat for it, and else has it told to come later; where too many are told so already it is
+    /// closed.
+    fn seat(&self, stream: TcpStream, served: &mut JoinSet<()>, turned_away: &mut JoinSet<()>) {
+        match self.seats.take().map(Arc::new) {
+            Some(seat) => {
+                let router = self.router.clone().layer(Extension(Arc::clone(&seat)));
+                let serving = connection(stream, router, self.patience, self.closes.clone());
+                served.spawn(async move {
+                    tokio::select! {
+                        () = serving => {}
+                        () = seat.lost() => tracing::debug!("an idle connection made room for another"),
+                    }
+                });
+            }
+            None if turned_away.len() < TURNED_AWAY => {
+                self.tell();
+                let serving = connection(stream, front::full(), self.patience, self.closes.clone());
+                turned_away.spawn(async move { drop(timeout(TURNED_AWAY_FOR, serving).await) });
+            }
+            None => {}
+        }
+    }
+
+    /// Nobody fills the log by coming often.
+    fn tell(&self) {
+        let mut told = self.told.lock();
+        if told.is_none_or(|told| told.elapsed() >= TELL) {
+            *told = Some(Instant::now());
+            tracing::warn!("connections are turned away: as many as there may be (`connections` of [server]) are busy");
         }
     }
 }
 
-/// Serves a connection, a request at a time. One that its client closes takes back what it asked for.
-#[expect(clippy::disallowed_types, reason = "a client's")]
-async fn connection(
-    stream: TcpStream,
-    router: Router,
-    mut closes: watch::Receiver<bool>,
-    _place: OwnedSemaphorePermit,
-) {
+/// Serves a connection, a request at a time.
+async fn connection(stream: TcpStream, router: Router, patience: Patience, mut closes: watch::Receiver<bool>) {
     // Without it an answer in two pieces waits for the client's word that it has the first.
     drop(stream.set_nodelay(true));
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
+        .header_read_timeout(patience.head)
         .max_headers(MOST_HEADERS)
         .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(
+            TokioIo::new(Line::new(stream, patience.answer)),
+            TowerToHyperService::new(router),
+        );
     tokio::pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,

@@ -58,6 +58,14 @@ impl Challenge {
         Challenge { metadata, document }
     }
 
+    /// Of operators, for whom nothing is served that says where tokens come from.
+    pub(super) const fn of_operators() -> Challenge {
+        Challenge {
+            metadata: None,
+            document: Value::Null,
+        }
+    }
+
     /// The path and the document of RFC 9728; none where the home has no resource.
     pub(super) fn metadata(&self) -> Option<(&str, &Value)> {
         let (_, path) = self.metadata.as_ref()?;

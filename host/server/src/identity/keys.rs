@@ -1,7 +1,10 @@
 //! An issuer's keys: fetched when they are needed, kept for as long as they may be, and fetched again when it signs with a new one.
+//!
+//! A fetch is no request's. Whoever needs one waits for it and may stop waiting, and it goes on: who shows a token and closes its
+//! connection must not be able to have the answer thrown away, as the next fetch is not before [`BETWEEN_MS`] later.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use ambit_core::error::printable;
 use ambit_core::guard;
@@ -14,6 +17,7 @@ use ambit_runtime::config::{IssuerConfig, KeysAt};
 use ambit_runtime::gate::{Bounds, Sent, split_url};
 use ambit_runtime::host::Host;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 /// Keys are kept this long at least, whatever their document says.
 const SHORTEST_MS: u64 = 60_000;
@@ -28,16 +32,42 @@ const KEPT_MS: u64 = 12 * 3_600_000;
 /// How long a fetch takes at most, each document.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Keys with their times, in milliseconds since some moment of this process.
+/// A moment, by two clocks: one that is never set and stands still while the machine sleeps, and one that does not and is set.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    running: Instant,
+    wall: SystemTime,
+}
+
+impl Moment {
+    fn now() -> Moment {
+        Moment {
+            running: Instant::now(),
+            wall: SystemTime::now(),
+        }
+    }
+
+    /// How long ago `earlier` was, in milliseconds, by the clock that says more: what was kept over a night is not fresh.
+    fn since(self, earlier: Moment) -> u64 {
+        let running = self.running.saturating_duration_since(earlier.running);
+        // A clock that was set back says nothing.
+        let wall = self.wall.duration_since(earlier.wall).unwrap_or_default();
+        u64::try_from(running.max(wall).as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Keys with their times.
 #[derive(Clone, Debug)]
 struct Cached {
     keys: Arc<KeySet>,
     /// [`BETWEEN_MS`], but in tests.
     between: u64,
-    /// Until then they are as good as fetched; none where they never were.
-    fresh: Option<u64>,
+    /// When they were fetched, and for how many milliseconds they are as good as that; none where they never were.
+    fetched: Option<(Moment, u64)>,
     /// When it was last tried to fetch them.
-    tried: Option<u64>,
+    tried: Option<Moment>,
+    /// Closed once the last fetch is over, however it ended.
+    under_way: Option<watch::Receiver<()>>,
 }
 
 /// What to do for a token.
@@ -53,13 +83,13 @@ enum Plan {
 
 impl Cached {
     /// What to do at `now` for a token whose key is among those that are kept, or is not.
-    fn plan(&self, now: u64, known: bool) -> Plan {
-        let tried = self.tried.map(|tried| now.saturating_sub(tried));
+    fn plan(&self, now: Moment, known: bool) -> Plan {
+        let tried = self.tried.map(|tried| now.since(tried));
         let may_fetch = guard!("identity.fetch-rate", tried.is_none_or(|ago| ago >= self.between));
-        let Some(fresh) = self.fresh else {
+        let Some((at, good)) = self.fetched else {
             return if may_fetch { Plan::Fetch } else { Plan::Refuse };
         };
-        if known && now < fresh {
+        if known && now.since(at) < good {
             return Plan::Use;
         }
         if may_fetch {
@@ -70,46 +100,49 @@ impl Cached {
     }
 
     /// Whether what is kept may be used, if nothing newer can be had.
-    fn usable(&self, now: u64) -> bool {
-        let kept = |fresh: u64| now < fresh.saturating_add(KEPT_MS);
-        guard!("identity.keys-kept", self.fresh.is_some_and(kept))
+    fn usable(&self, now: Moment) -> bool {
+        let kept = |(at, good): (Moment, u64)| now.since(at) < good.saturating_add(KEPT_MS);
+        guard!("identity.keys-kept", self.fetched.is_some_and(kept))
+    }
+
+    /// The fetch that is under way.
+    fn under_way(&self) -> Option<watch::Receiver<()>> {
+        self.under_way
+            .as_ref()
+            .filter(|under_way| under_way.has_changed().is_ok())
+            .cloned()
     }
 }
 
-/// One issuer, with its keys.
+/// One issuer, with its keys. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Provider(Arc<Inner>);
+
 #[derive(Debug)]
-pub(super) struct Provider {
+struct Inner {
     host: Host,
     config: IssuerConfig,
-    began: Instant,
     cached: Mutex<Cached>,
-    /// Held by whoever fetches: one at a time.
-    fetching: tokio::sync::Mutex<()>,
 }
 
 impl Provider {
     /// `between` is how long it waits between two attempts to fetch keys, in milliseconds: [`BETWEEN_MS`], but in tests.
     pub(super) fn new(host: &Host, config: &IssuerConfig, between: u64) -> Provider {
-        Provider {
+        Provider(Arc::new(Inner {
             host: host.clone(),
             config: config.clone(),
-            began: Instant::now(),
             cached: Mutex::new(Cached {
                 keys: Arc::default(),
                 between,
-                fresh: None,
+                fetched: None,
                 tried: None,
+                under_way: None,
             }),
-            fetching: tokio::sync::Mutex::default(),
-        }
+        }))
     }
 
-    pub(super) const fn rules(&self) -> &Issuer {
-        &self.config.rules
-    }
-
-    fn now(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    pub(super) fn rules(&self) -> &Issuer {
+        &self.0.config.rules
     }
 
     /// The issuer's key that a token was signed with, as it says.
@@ -117,22 +150,13 @@ impl Provider {
     /// # Errors
     /// [`Why::UnknownKey`], also of the newest keys that can be had; [`Why::Unavailable`] where there are none.
     pub(super) async fn key(&self, algorithm: Algorithm, kid: Option<&str>) -> Result<PublicKey, Denied> {
-        let look = || {
-            let cached = self.cached.lock().clone();
-            let found = cached.keys.find(algorithm, kid).cloned();
-            (cached.plan(self.now(), found.is_ok()), found)
-        };
-        if let (Plan::Use, Ok(key)) = look() {
-            return Ok(key);
-        }
-        // Whoever comes first fetches for all who wait here.
-        let _one_at_a_time = self.fetching.lock().await;
-        if look().0 == Plan::Fetch {
-            self.fetch().await;
+        if let Some(mut fetch) = self.needed_fetch(algorithm, kid) {
+            // Nothing is ever sent: it closes.
+            while fetch.changed().await.is_ok() {}
         }
         // What was tried just now is not tried again: it counts what there is.
-        let cached = self.cached.lock().clone();
-        if !cached.usable(self.now()) {
+        let cached = self.0.cached.lock().clone();
+        if !cached.usable(Moment::now()) {
             return Err(Denied::new(
                 Why::Unavailable,
                 "the keys of the token's issuer cannot be had now",
@@ -141,18 +165,45 @@ impl Provider {
         cached.keys.find(algorithm, kid).cloned()
     }
 
+    /// The fetch that there is to wait for: whoever comes first begins it, for all who come while it is under way.
+    fn needed_fetch(&self, algorithm: Algorithm, kid: Option<&str>) -> Option<watch::Receiver<()>> {
+        let mut cached = self.0.cached.lock();
+        let known = cached.keys.find(algorithm, kid).is_ok();
+        let plan = cached.plan(Moment::now(), known);
+        if known && plan == Plan::Use {
+            return None;
+        }
+        if let Some(under_way) = cached.under_way() {
+            return Some(under_way);
+        }
+        if plan != Plan::Fetch {
+            return None;
+        }
+        cached.tried = Some(Moment::now());
+        let (ends, under_way) = watch::channel(());
+        cached.under_way = Some(under_way.clone());
+        drop(cached);
+        let inner = Arc::clone(&self.0);
+        tokio::spawn(async move {
+            let _ends = ends;
+            inner.fetch().await;
+        });
+        Some(under_way)
+    }
+}
+
+impl Inner {
     /// Fetches the keys and keeps them. Where that fails the old ones stay.
     async fn fetch(&self) {
-        self.cached.lock().tried = Some(self.now());
         let issuer = &self.config.rules.name;
         match self.fetched().await {
-            Ok((keys, age_ms)) => {
+            Ok((keys, good_ms)) => {
                 let mut cached = self.cached.lock();
                 if *cached.keys != keys {
                     tracing::info!(%issuer, keys = keys.len(), "other keys of an issuer");
                 }
                 cached.keys = Arc::new(keys);
-                cached.fresh = Some(self.now().saturating_add(age_ms));
+                cached.fetched = Some((Moment::now(), good_ms));
             }
             Err(why) => tracing::warn!(%issuer, %why, "the keys of an issuer cannot be had"),
         }
@@ -250,35 +301,66 @@ mod tests {
 
     const HOUR: u64 = 3_600_000;
 
-    fn cached(fresh: Option<u64>, tried: Option<u64>) -> Cached {
-        Cached {
-            keys: Arc::default(),
-            between: BETWEEN_MS,
-            fresh,
-            tried,
+    /// A clock of a test, in milliseconds.
+    struct Clock(Moment);
+
+    impl Clock {
+        fn at(&self, ms: u64) -> Moment {
+            let ms = Duration::from_millis(ms);
+            Moment {
+                running: self.0.running + ms,
+                wall: self.0.wall + ms,
+            }
+        }
+
+        fn cached(&self, fetched: Option<u64>, tried: Option<u64>) -> Cached {
+            Cached {
+                keys: Arc::default(),
+                between: BETWEEN_MS,
+                fetched: fetched.map(|at| (self.at(at), HOUR)),
+                tried: tried.map(|at| self.at(at)),
+                under_way: None,
+            }
         }
     }
 
     #[test]
     fn keys_are_fetched_when_needed_and_not_more_often_than_that() {
+        let clock = Clock(Moment::now());
         // Never fetched.
-        assert_eq!(cached(None, None).plan(0, false), Plan::Fetch);
-        assert_eq!(cached(None, Some(0)).plan(29_999, false), Plan::Refuse);
-        assert_eq!(cached(None, Some(0)).plan(30_000, false), Plan::Fetch);
+        assert_eq!(clock.cached(None, None).plan(clock.at(0), false), Plan::Fetch);
+        assert_eq!(clock.cached(None, Some(0)).plan(clock.at(29_999), false), Plan::Refuse);
+        assert_eq!(clock.cached(None, Some(0)).plan(clock.at(30_000), false), Plan::Fetch);
         // Fresh: a known key is used, an unknown one asked for, but not each time.
-        let fresh = cached(Some(HOUR), Some(0));
-        assert_eq!(fresh.plan(HOUR - 1, true), Plan::Use);
-        assert_eq!(fresh.plan(29_999, false), Plan::Use);
-        assert_eq!(fresh.plan(30_000, false), Plan::Fetch);
+        let fresh = clock.cached(Some(0), Some(0));
+        assert_eq!(fresh.plan(clock.at(HOUR - 1), true), Plan::Use);
+        assert_eq!(fresh.plan(clock.at(29_999), false), Plan::Use);
+        assert_eq!(fresh.plan(clock.at(30_000), false), Plan::Fetch);
     }
 
     #[test]
     fn old_keys_are_used_for_a_bounded_time() {
-        let at = |now: u64| cached(Some(HOUR), Some(now - 1)).plan(now, true);
-        assert_eq!(cached(Some(HOUR), Some(0)).plan(HOUR, true), Plan::Fetch);
+        let clock = Clock(Moment::now());
+        let at = |now: u64| clock.cached(Some(0), Some(now - 1)).plan(clock.at(now), true);
+        assert_eq!(clock.cached(Some(0), Some(0)).plan(clock.at(HOUR), true), Plan::Fetch);
         assert_eq!(at(HOUR), Plan::Use);
         assert_eq!(at(13 * HOUR - 1), Plan::Use);
         assert_eq!(at(13 * HOUR), Plan::Refuse);
+    }
+
+    #[test]
+    fn time_goes_on_while_the_machine_sleeps_and_not_back_where_its_clock_is_set() {
+        let clock = Clock(Moment::now());
+        let slept = Moment {
+            running: clock.0.running,
+            ..clock.at(HOUR)
+        };
+        assert_eq!(clock.cached(Some(0), Some(0)).plan(slept, true), Plan::Fetch);
+        let set_back = Moment {
+            wall: clock.0.wall - Duration::from_secs(3_600),
+            ..clock.at(HOUR)
+        };
+        assert_eq!(clock.cached(Some(0), Some(0)).plan(set_back, true), Plan::Fetch);
     }
 
     #[test]

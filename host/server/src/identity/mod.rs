@@ -11,6 +11,7 @@
 
 mod challenge;
 mod keys;
+mod operators;
 mod signature;
 #[cfg(test)]
 #[expect(clippy::disallowed_types, reason = "an issuer on loopback")]
@@ -18,7 +19,7 @@ pub(crate) mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use ambit_core::error::{Code, Refusal};
 use ambit_core::grant::Narrowing;
@@ -28,7 +29,8 @@ use ambit_core::identity::key;
 use ambit_core::identity::token::Token;
 use ambit_core::identity::why::{Denied, Why};
 use ambit_core::ledger::body::{ShownBy, TokenShown};
-use ambit_runtime::api_keys::KeyError;
+use ambit_runtime::clock::clock;
+use ambit_runtime::config::ServerConfig;
 use ambit_runtime::host::Host;
 use ambit_runtime::refused_callers::{MINUTE, RefusedCallers};
 use http::HeaderMap;
@@ -36,6 +38,7 @@ use http::header::AUTHORIZATION;
 use serde_json::Value;
 
 pub use challenge::Unauthenticated;
+pub(crate) use operators::{Operator, Operators};
 
 use challenge::Challenge;
 use keys::{BETWEEN_MS, Provider};
@@ -54,6 +57,28 @@ pub struct Authenticated {
     scopes: BTreeSet<String>,
 }
 
+/// Credentials that are refused, and the scopes that others would need: those of the token's own issuer, where it is of one.
+struct Refused {
+    denied: Denied,
+    needs: Option<BTreeSet<String>>,
+}
+
+impl Refused {
+    /// Of a token of this issuer's.
+    fn of(provider: &Provider, denied: Denied) -> Refused {
+        Refused {
+            denied,
+            needs: Some(provider.rules().required.clone()),
+        }
+    }
+}
+
+impl From<Denied> for Refused {
+    fn from(denied: Denied) -> Refused {
+        Refused { denied, needs: None }
+    }
+}
+
 /// Knows who makes requests to one host. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Authenticator(Arc<Inner>);
@@ -61,9 +86,16 @@ pub struct Authenticator(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     host: Host,
-    providers: Vec<Provider>,
+    providers: Arc<Vec<Provider>>,
     challenge: Challenge,
     refused: RefusedCallers,
+    /// Between two fetches of an issuer's keys, in milliseconds.
+    between_ms: u64,
+}
+
+fn providers(host: &Host, config: &ServerConfig, between_ms: u64) -> Arc<Vec<Provider>> {
+    let issuers = config.issuers.iter();
+    Arc::new(issuers.map(|issuer| Provider::new(host, issuer, between_ms)).collect())
 }
 
 impl Authenticator {
@@ -83,14 +115,32 @@ impl Authenticator {
         };
         Ok(Authenticator(Arc::new(Inner {
             host: host.clone(),
-            providers: config
-                .issuers
-                .iter()
-                .map(|issuer| Provider::new(host, issuer, between_ms))
-                .collect(),
+            providers: providers(host, config, between_ms),
             challenge: Challenge::new(config),
             refused: RefusedCallers::new(host, minute),
+            between_ms,
         })))
+    }
+
+    /// The same by what the host has taken anew. Issuers' keys are kept where the configuration is the same, and else fetched again.
+    #[must_use]
+    pub fn of_reading(&self, host: &Host) -> Authenticator {
+        let Some(config) = host.config().server() else {
+            return self.clone();
+        };
+        let same = host.config().digest() == self.0.host.config().digest();
+        let between_ms = self.0.between_ms;
+        Authenticator(Arc::new(Inner {
+            host: host.clone(),
+            providers: if same {
+                Arc::clone(&self.0.providers)
+            } else {
+                providers(host, config, between_ms)
+            },
+            challenge: Challenge::new(config),
+            refused: self.0.refused.clone(),
+            between_ms,
+        }))
     }
 
     /// Says who makes a request with these headers, and with this query in its target.
@@ -103,19 +153,21 @@ impl Authenticator {
         query: Option<&str>,
     ) -> Result<Authenticated, Unauthenticated> {
         let found = match credential(headers, query) {
-            Ok(word) if word.starts_with(key::PREFIX) => self.by_key(word).await,
+            Ok(word) if word.starts_with(key::PREFIX) => self.by_key(word).map_err(Refused::from),
             Ok(word) => self.by_token(word).await,
-            Err(denied) => Err(denied),
+            Err(denied) => Err(denied.into()),
         };
-        found.map_err(|denied| {
+        found.map_err(|Refused { denied, needs }| {
             self.0.refused.note(denied.why);
             tracing::debug!(why = denied.why.as_str(), "credentials are refused");
-            self.0.challenge.of(&denied, &self.required())
+            let needs = needs.unwrap_or_else(|| self.required());
+            self.0.challenge.of(&denied, &needs)
         })
     }
 
     /// What a call of a function is to be answered with that the caller's scopes are not for, where others would be: which ones they
-    /// are, with all that it has. None where its scopes are for it, or none would be.
+    /// are, with all that it has. None where its scopes are for it, or none would be. Whether policy would permit the call it does not
+    /// ask: who would not be permitted it with whatever scopes is not to be told of them.
     #[must_use]
     pub fn step_up(&self, who: &Authenticated, tool: &str, function: &str) -> Option<Unauthenticated> {
         let ShownBy::Token(token) = &who.by else { return None };
@@ -141,40 +193,27 @@ impl Authenticator {
         rules.flat_map(|rules| rules.required.iter().cloned()).collect()
     }
 
-    async fn by_key(&self, word: &str) -> Result<Authenticated, Denied> {
-        let shown = key::parse(word)?;
-        let host = self.0.host.clone();
-        let known = tokio::task::spawn_blocking(move || host.known_key(&shown)).await;
-        match known {
-            Ok(Ok((caller, key))) => Ok(Authenticated {
-                caller,
-                narrowing: key.narrowing().clone(),
-                by: ShownBy::Key(key.id().to_owned()),
-                scopes: BTreeSet::new(),
-            }),
-            Ok(Err(KeyError::Denied(denied))) => Err(denied),
-            Ok(Err(KeyError::Store(error))) => {
-                tracing::error!(%error, "a key cannot be looked for");
-                Err(Denied::new(Why::Unavailable, "the host's keys cannot be read now"))
-            }
-            Err(error) => {
-                tracing::error!(%error, "a key cannot be looked for");
-                Err(Denied::new(Why::Unavailable, "the host's keys cannot be read now"))
-            }
-        }
+    fn by_key(&self, word: &str) -> Result<Authenticated, Denied> {
+        let (caller, key) = self.0.host.known_key(&key::parse(word)?)?;
+        Ok(Authenticated {
+            caller,
+            narrowing: key.narrowing().clone(),
+            by: ShownBy::Key(key.id().to_owned()),
+            scopes: BTreeSet::new(),
+        })
     }
 
-    async fn by_token(&self, word: &str) -> Result<Authenticated, Denied> {
-        let token = Token::parse(word)?;
-        let provider = token
-            .issuer()
-            .and_then(|issuer| self.0.providers.iter().find(|known| known.rules().issuer == issuer))
-            .ok_or_else(|| Denied::new(Why::Issuer, "the token is of an issuer that is not known here"))?;
+    /// Counts a request that is refused for what it is, and not for what it shows: it goes to the ledger by the minute, as the others do.
+    pub(crate) fn note(&self, why: Why) {
+        self.0.refused.note(why);
+    }
+
+    async fn by_token(&self, word: &str) -> Result<Authenticated, Refused> {
+        let (token, provider) = signed(&self.0.providers, word).await?;
         let rules = provider.rules();
-        rules.check_algorithm(token.algorithm)?;
-        let key = provider.key(token.algorithm, token.kid.as_deref()).await?;
-        signature::verify(&token, &key)?;
-        let found = rules.identify(&token.claims, self.0.host.directory(), now_s())?;
+        let found = rules
+            .identify(&token.claims, self.0.host.directory(), now_s())
+            .map_err(|denied| Refused::of(provider, denied))?;
         Ok(Authenticated {
             caller: found.caller,
             narrowing: found.narrowing,
@@ -184,11 +223,26 @@ impl Authenticator {
     }
 }
 
+/// A token that one of these issuers signed. Nothing else of it is believed by that.
+async fn signed<'p, 't>(providers: &'p [Provider], word: &'t str) -> Result<(Token<'t>, &'p Provider), Refused> {
+    let token = Token::parse(word)?;
+    let provider = token
+        .issuer()
+        .and_then(|issuer| providers.iter().find(|known| known.rules().issuer == issuer))
+        .ok_or_else(|| Denied::new(Why::Issuer, "the token is of an issuer that is not known here"))?;
+    let of_issuer = async {
+        provider.rules().check_algorithm(token.algorithm)?;
+        let key = provider.key(token.algorithm, token.kid.as_deref()).await?;
+        signature::verify(&token, &key)
+    };
+    match of_issuer.await {
+        Ok(()) => Ok((token, provider)),
+        Err(denied) => Err(Refused::of(provider, denied)),
+    }
+}
+
 fn now_s() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
+    clock() / 1_000
 }
 
 /// The one credential of a request.
@@ -227,7 +281,8 @@ fn has_token(query: &str) -> bool {
     })
 }
 
-fn unescaped(text: &str) -> Vec<u8> {
+/// What stands for the bytes of a query's text.
+pub(crate) fn unescaped(text: &str) -> Vec<u8> {
     let mut rest = text.as_bytes();
     let mut plain = Vec::with_capacity(text.len());
     while let [byte, tail @ ..] = rest {

@@ -20,6 +20,7 @@ use std::thread;
 use std::time::Duration;
 
 use ambit_core::identity::why::Why;
+use ambit_core::ledger::Body;
 use ambit_runtime::api_keys::{self, Act, Asked};
 use ambit_runtime::config::Config;
 use ambit_runtime::home;
@@ -46,6 +47,8 @@ struct Service {
     port: u16,
     pages: Pages,
     asked: Arc<AtomicUsize>,
+    /// For how long it thinks before it answers, in milliseconds.
+    slow: Arc<AtomicUsize>,
 }
 
 impl Service {
@@ -53,14 +56,16 @@ impl Service {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (pages, asked) = (Pages::default(), Arc::new(AtomicUsize::new(0)));
+        let slow = Arc::new(AtomicUsize::new(0));
         let service = Service {
             port,
             pages: Arc::clone(&pages),
             asked: Arc::clone(&asked),
+            slow: Arc::clone(&slow),
         };
         thread::spawn(move || {
             for stream in listener.incoming().filter_map(Result::ok) {
-                let (pages, asked) = (Arc::clone(&pages), Arc::clone(&asked));
+                let (pages, asked, slow) = (Arc::clone(&pages), Arc::clone(&asked), Arc::clone(&slow));
                 thread::spawn(move || {
                     let mut reader = BufReader::new(stream);
                     let mut line = String::new();
@@ -68,6 +73,7 @@ impl Service {
                     let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
                     while reader.read_line(&mut line).is_ok_and(|read| read > 2) {}
                     asked.fetch_add(1, Ordering::SeqCst);
+                    thread::sleep(Duration::from_millis(slow.load(Ordering::SeqCst) as u64));
                     let page = pages.lock().get(&path).cloned();
                     let page = page.unwrap_or_else(|| b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec());
                     drop(reader.get_mut().write_all(&page));
@@ -179,7 +185,7 @@ pub(crate) const RESOURCE: &str = "https://ambit.example/mcp";
 
 /// A home whose issuer is a service of this machine, with the pair of keys it signs with.
 pub(crate) struct Place {
-    folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
     service: Service,
     pair: Pair,
     runtime: tokio::runtime::Runtime,
@@ -193,13 +199,32 @@ impl Place {
         Place::with(more, Duration::from_secs(60), BETWEEN_MS)
     }
 
+    /// The same with a tool, and with a policy of its own.
+    pub(crate) fn with_tool(more: &str, name: &str, component: &[u8], policy: &str) -> Place {
+        Place::made("", more, Duration::from_secs(60), BETWEEN_MS, |folder| {
+            std::fs::write(folder.join("policy/main.cedar"), policy).unwrap();
+            let manifest = ambit_core::manifest::Manifest::read(component).unwrap();
+            home::add_tool(folder, name, component, &manifest).unwrap();
+        })
+    }
+
+    /// The same, of which the configuration says `server` in `[server]`.
+    pub(crate) fn of(server: &str) -> Place {
+        Place::made(server, "", Duration::from_secs(60), BETWEEN_MS, |_| {})
+    }
+
     fn with(more: &str, minute: Duration, between_ms: u64) -> Place {
+        Place::made("", more, minute, between_ms, |_| {})
+    }
+
+    fn made(server: &str, more: &str, minute: Duration, between_ms: u64, furnish: impl FnOnce(&Path)) -> Place {
         let (service, pair) = (Service::start(), Pair::p256());
         service.page("/keys", &set(&[pair.jwk("one")]));
         let folder = tempfile::tempdir().unwrap();
         home::init(folder.path()).unwrap();
-        let config = configuration(&service, more);
+        let config = configuration(&service, server, more);
         std::fs::write(folder.path().join("ambit.toml"), config).unwrap();
+        furnish(folder.path());
         let host = open(folder.path());
         let callers = Authenticator::with_times(&host, minute, between_ms).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -256,6 +281,7 @@ impl Place {
             user: None,
             name: None,
             narrowing: Narrowing::default(),
+            operator: None,
             good_for_ms: 60_000,
         };
         change(&mut asked);
@@ -269,8 +295,8 @@ impl Place {
         assert!(matches!(answer, Answer::Key(_)), "{answer:?}");
     }
 
-    /// Ends the host; what its ledger says has to be sound.
-    pub(crate) fn verified(self) {
+    /// Ends the host; what its ledger says has to be sound. Says how many requests were refused, by why.
+    pub(crate) fn verified(self) -> BTreeMap<Why, u32> {
         let Place {
             folder, host, callers, ..
         } = self;
@@ -278,6 +304,15 @@ impl Place {
         let key = ambit_runtime::store::verifier(folder.path()).unwrap();
         let reader = ambit_runtime::store::Reader::open(folder.path()).unwrap();
         reader.verify(&key, &[], |_| {}).unwrap();
+        let mut refused = BTreeMap::new();
+        for entry in reader.entries(0, 1_000).unwrap() {
+            if let Body::CallersRefused(counted) = entry.body() {
+                for (why, count) in &counted.refused {
+                    *refused.entry(*why).or_default() += count;
+                }
+            }
+        }
+        refused
     }
 }
 
@@ -289,8 +324,9 @@ fn open(folder: &Path) -> Host {
     Host::open(Config::load(folder).unwrap(), options).unwrap()
 }
 
-fn configuration(service: &Service, more: &str) -> String {
+fn configuration(service: &Service, server: &str, more: &str) -> String {
     let (issuer, keys) = (service.url(""), service.url("/keys"));
+    let more = more.replace("{issuer}", &issuer).replace("{keys}", &keys);
     format!(
         r#"
 [agent.assistant]
@@ -305,6 +341,7 @@ users = ["ada"]
 members = []
 [server]
 resource = "{RESOURCE}"
+{server}
 [server.issuer.acme]
 issuer = "{issuer}"
 jwks = "{keys}"

@@ -161,6 +161,23 @@ fn clients_are_told_what_to_show() {
     assert_eq!(place.callers.step_up(&found, "refunds", "refunds.create"), None);
 }
 
+/// A token of one issuer is not told to get scopes that another one has.
+#[test]
+fn who_has_too_few_scopes_is_told_those_of_its_own_issuer() {
+    let place = Place::new(
+        "required_scopes = [\"ambit\"]\n[server.issuer.second]\nissuer = \"https://second.example\"\n\
+         agents = { \"client-2\" = \"spy\" }\nrequired_scopes = [\"elsewhere\"]\n",
+    );
+    let few = place.ask(&place.token(json!({}))).unwrap_err();
+    assert!(few.www_authenticate.ends_with(r#"scope="ambit""#), "{few:?}");
+    // Who shows nothing is of no issuer yet.
+    let missing = place.ask_with(&HeaderMap::new(), None).unwrap_err();
+    assert!(
+        missing.www_authenticate.ends_with(r#"scope="ambit elsewhere""#),
+        "{missing:?}"
+    );
+}
+
 #[test]
 fn a_refusal_names_nobody_of_the_home() {
     let place = Place::new("");

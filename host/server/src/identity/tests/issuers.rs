@@ -30,6 +30,25 @@ fn made_up_names_of_keys_do_not_press_an_issuer() {
     assert_eq!(place.service.asked(), 1);
 }
 
+/// Whoever knows an issuer's name could otherwise keep all of its tokens from being taken, with a request each half minute.
+#[test]
+fn a_client_that_goes_takes_no_fetch_with_it() {
+    let place = Place::new("");
+    place.service.slow.store(1_000, Ordering::SeqCst);
+    let word = place.token(json!({}));
+    // It need not be good for that: keys come before signatures.
+    let forged = signed(&place, &Pair::p256(), "one");
+    for _ in 0..5 {
+        let gone = place.runtime.block_on(async {
+            let headers = bearer(&forged);
+            tokio::time::timeout(Duration::from_millis(20), place.callers.authenticate(&headers, None)).await
+        });
+        assert!(gone.is_err(), "it waited for the keys");
+    }
+    assert!(place.ask(&word).is_ok());
+    assert_eq!(place.service.asked(), 1);
+}
+
 #[test]
 fn old_keys_are_good_while_newer_ones_cannot_be_had() {
     let place = Place::with("", Duration::from_secs(60), 0);

@@ -1,0 +1,365 @@
+//! What operators ask for: what waits, calls, runs, budgets, stops. What changes something is asked of the one home of what operators
+//! do ([`Host::operate`]), and stands on the ledger with who it was.
+
+use ambit_core::digest::Digest;
+use ambit_core::error::Refusal;
+use ambit_core::hold::Vote;
+use ambit_core::identity::operator::Scope;
+use ambit_core::ledger::utc;
+use ambit_core::stop;
+use ambit_runtime::approvals::{Pending, People};
+use ambit_runtime::budgets::Budgets;
+use ambit_runtime::clock::now_ms;
+use ambit_runtime::documents;
+use ambit_runtime::host::Host;
+use ambit_runtime::ids::CallId;
+use ambit_runtime::operators::{Answer, Request};
+use ambit_runtime::runs::NewRun;
+use ambit_runtime::stops;
+use ambit_runtime::store::{CallFilter, Reader, StoreError};
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::identity::Operator;
+
+use super::ask::Asked;
+use super::give::{Given, JSON, Keep, Problem};
+
+/// Calls that are looked at for one page.
+const MOST_LOOKED: usize = 500;
+
+/// An operator, before the host.
+#[derive(Debug)]
+pub(super) struct Desk<'d> {
+    host: &'d Host,
+    operator: &'d Operator,
+}
+
+impl<'d> Desk<'d> {
+    pub(super) const fn new(host: &'d Host, operator: &'d Operator) -> Desk<'d> {
+        Desk { host, operator }
+    }
+
+    pub(super) const fn host(&self) -> &Host {
+        self.host
+    }
+
+    /// Whether they may read the values of calls.
+    pub(super) fn reads_values(&self) -> bool {
+        self.operator.may(Scope::Values)
+    }
+
+    pub(super) fn reader(&self) -> Result<Reader, Problem> {
+        Ok(self.host.reader()?)
+    }
+
+    /// Has something done, and says what came of it.
+    fn act(&self, request: Request) -> Result<Answer, Problem> {
+        match self.host.operate(request, &self.operator.shown)? {
+            Answer::Refused(refusal) => Err(refusal.into()),
+            Answer::Failed(why) => Err(Problem::could_not(&why)),
+            Answer::Busy => Err(Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the host ends, and takes no such act: nothing was done",
+            )),
+            answer => Ok(answer),
+        }
+    }
+}
+
+fn unexpected(answer: &Answer) -> Problem {
+    Problem::could_not(&format!("the host answered something else: {answer:?}"))
+}
+
+pub(super) fn approvals(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
+    let reader = desk.reader()?;
+    let people = People::of(&reader, desk.host.config())?;
+    let holds = reader.holds(asked.number("after"), asked.limit())?;
+    let mut rows = Vec::with_capacity(holds.len());
+    for (work, held) in &holds {
+        // What was decided since the page was read is no more on it.
+        rows.extend(Pending::of(&reader, &people, work, held)?.map(|pending| documents::hold(&pending)));
+    }
+    let next = holds
+        .last()
+        .filter(|_| holds.len() == asked.limit())
+        .map(|(_, held)| held.index);
+    Ok(Given::json(&json!({ "approvals": rows, "next": next })))
+}
+
+/// The hold that a path names: its digest, with or without `sha256:`.
+fn pending(desk: &Desk<'_>, reader: &Reader, name: &str) -> Result<Pending, Problem> {
+    let none = || Problem::none("hold that waits of the id", name);
+    let whole = match name.strip_prefix("sha256:") {
+        Some(_) => name.to_owned(),
+        None => format!("sha256:{name}"),
+    };
+    let id: Digest = whole.parse().map_err(|_| none())?;
+    let (work, held) = reader.hold(&id)?.ok_or_else(none)?;
+    let people = People::of(reader, desk.host.config())?;
+    Pending::of(reader, &people, &work, &held)?.ok_or_else(none)
+}
+
+pub(super) fn approval(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
+    let reader = desk.reader()?;
+    let pending = pending(desk, &reader, asked.named("hold"))?;
+    let mut document = documents::hold(&pending);
+    if let (true, Value::Object(members)) = (desk.reads_values(), &mut document) {
+        let sent = match reader.payload(&pending.call, &pending.held.request_name()) {
+            Ok(sent) => sent.and_then(|sent| serde_json::from_slice::<Value>(sent.bytes()).ok()),
+            Err(StoreError::Erased { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        members.insert("sends".to_owned(), sent.unwrap_or_default());
+    }
+    Ok(Given::json(&document))
+}
+
+/// A vote as its person's own program signed it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Signed {
+    note: String,
+    reason: Option<String>,
+}
+
+pub(super) fn vote(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
+    let Signed { note, reason } = asked.body()?;
+    let claimed = Vote::claimed(&note).map_err(|error| Problem::wrong(format!("`note` is no signed vote: {error}")))?;
+    let name = asked.named("hold");
+    let about = claimed.hold.to_string();
+    if !ambit_core::guard!(
+        "api.vote-hold",
+        about == name || about.strip_prefix("sha256:") == Some(name)
+    ) {
+        return Err(Problem::wrong("the vote is about another hold than the path names"));
+    }
+    match desk.act(Request::Vote { note, reason })? {
+        Answer::Voted { call, missing } => Ok(Given::json(&json!({
+            "call": call,
+            "decided": missing.is_none(),
+            "missing": missing.unwrap_or_default(),
+            "resume": format!("/v1/operators/calls/{call}/resume"),
+        }))),
+        other => Err(unexpected(&other)),
+    }
+}
+
+pub(super) fn calls(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
+    let reader = desk.reader()?;
+    let filter = CallFilter {
+        before: asked.number("before"),
+        since_ms: asked.time("since"),
+        limit: Some(MOST_LOOKED),
+        ..CallFilter::default()
+    };
+    let looked = reader.calls(&filter)?;
+    let full = looked.len() == MOST_LOOKED;
+    let (mut rows, mut next) = (Vec::new(), None);
+    for story in &looked {
+        next = Some(story.opening.stamp.index());
+        let row = documents::call(story);
+        let is = |name: &str| {
+            let wanted = asked.text(name);
+            wanted.is_none() || wanted == row.get(name).and_then(Value::as_str)
+        };
+        if ["agent", "user", "run", "tool", "function", "outcome"]
+            .into_iter()
+            .all(is)
+        {
+            rows.push(row);
+        }
+        if rows.len() >= asked.limit() {
+            break;
+        }
+    }
+    let last = looked.last().map(|story| story.opening.stamp.index());
+    // At the end of what was looked at, and that was all there is.
+    let next = next.filter(|next| full || Some(*next) != last);
+    Ok(Given::json(&json!({ "calls": rows, "next": next })))
+}
+
+/// The id of a call that there is.
+fn known(reader: &Reader, call: &str) -> Result<CallId, Problem> {
+    let none = || Problem::none("call", call);
+    let id: CallId = call.parse().map_err(|_| none())?;
+    let known = reader.calls_like(call, 1)?;
+    known.iter().any(|known| known == call).then_some(id).ok_or_else(none)
+}
+
+pub(super) fn call(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
+    let reader = desk.reader()?;
+    let call = known(&reader, asked.named("call"))?;
+    let story = reader.story(call.as_str())?;
+    let mut document = documents::call(&story);
+    let entries = reader.entries_of(call.as_str())?;
+    let entries = entries
+        .iter()
+        .filter_map(|entry| serde_json::from_str(&entry.text()).ok());
+    if let Value::Object(members) = &mut document {
+        members.insert("entries".to_owned(), Value::Array(entries.collect()));
+        if desk.reads_values() {
+            members.insert("values".to_owned(), values(&reader, call.as_str())?);
+        }
+    }
+    Ok(Given::json(&document))
+}
+
+/// The recorded values of a call, as texts; null where they were erased.
+fn values(reader: &Reader, call: &str) -> Result<Value, Problem> {
+    let mut all = serde_json::Map::new();
+    for name in reader.payload_names(call)? {
+        match reader.payload(call, &name) {
+            // Where its guest's randomness came from is nobody's to read.
+            Ok(_) if name == "start" => {}
+            Ok(Some(value)) => drop(all.insert(name, json!(String::from_utf8_lossy(value.bytes())))),
+            Ok(None) => {}
+            Err(StoreError::Erased { .. }) => return Ok(Value::Null),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Value::Object(all))
+}
+
+pub(super) fn call_receipt(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
+    let reader = desk.reader()?;
+    let call = known(&reader, asked.named("call"))?;
+    if !reader.story(call.as_str())?.is_over() {
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            "the call has not ended: there is a receipt once it has",
+        ));
+    }
+    let receipt = desk.host.receipt(&call)?;
+    Ok(Given::bytes(JSON, receipt.into_bytes(), Keep::Tagged))
+}
+
+pub(super) fn resume(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
+    let reader = desk.reader()?;
+    let call = known(&reader, asked.named("call"))?;
+    let request = Request::Resume {
+        call: call.as_str().to_owned(),
+    };
+    match desk.act(request)? {
+        Answer::Called(answer) => {
+            let story = desk.reader()?.story(answer.call.as_str())?;
+            Ok(Given::json(&documents::call(&story)))
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+pub(super) fn runs(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
+    let runs = desk.reader()?.runs("", asked.limit())?;
+    let rows: Vec<Value> = runs.iter().map(|run| documents::run(run, now_ms())).collect();
+    Ok(Given::json(&json!({ "runs": rows })))
+}
+
+pub(super) fn run(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
+    shown(desk, asked.named("run"))
+}
+
+fn shown(desk: &Desk<'_>, id: &str) -> Result<Given, Problem> {
+    let run = desk.host.known_run(id)?.ok_or_else(|| Problem::none("run", id))?;
+    Ok(Given::json(&documents::run(&run, now_ms())))
+}
+
+pub(super) fn start_run(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
+    let run: NewRun = asked.body()?;
+    match desk.act(Request::StartRun { run })? {
+        Answer::Run(id) => Ok(shown(desk, &id)?.status(StatusCode::CREATED)),
+        other => Err(unexpected(&other)),
+    }
+}
+
+pub(super) fn end_run(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
+    let id = asked.named("run");
+    desk.host.known_run(id)?.ok_or_else(|| Problem::none("run", id))?;
+    let request = Request::EndRun { run: id.to_owned() };
+    match desk.act(request)? {
+        Answer::Run(id) => shown(desk, &id),
+        other => Err(unexpected(&other)),
+    }
+}
+
+pub(super) fn budgets(desk: &Desk<'_>, _: &Asked) -> Result<Given, Problem> {
+    let accounts = desk.reader()?.accounts()?;
+    let budgets = Budgets::new(desk.host.config().budgets(), &accounts, now_ms());
+    Ok(Given::json(&documents::budgets(&budgets)))
+}
+
+pub(super) fn stops(desk: &Desk<'_>, _: &Asked) -> Result<Given, Problem> {
+    let standing = stops::standing(&desk.reader()?)?;
+    let rows: Vec<Value> = standing
+        .iter()
+        .map(|one| {
+            json!({
+                "kind": one.kind, "scope": one.scope.to_string(), "id": one.id, "entry": one.entry, "since": utc(one.since_ms),
+                "reason": one.reason,
+            })
+        })
+        .collect();
+    let running = match desk.act(Request::Status)? {
+        Answer::Status(status) => status.calls,
+        other => return Err(unexpected(&other)),
+    };
+    let running: Vec<Value> = running
+        .iter()
+        .map(|one| {
+            json!({
+                "call": one.call, "tool": one.tool, "agent": one.agent, "tenant": one.tenant, "stopped": one.stopped,
+                "since": documents::until(one.since_ms),
+            })
+        })
+        .collect();
+    Ok(Given::json(&json!({ "stops": rows, "running": running })))
+}
+
+/// What is stopped, or is no more.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stopping {
+    kind: stop::Kind,
+    scope: String,
+    reason: Option<String>,
+}
+
+impl Stopping {
+    fn scope(&self) -> Result<stop::Scope, Problem> {
+        let scope: Result<stop::Scope, Refusal> = self.scope.parse();
+        Ok(scope?)
+    }
+}
+
+pub(super) fn stop(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
+    let stopping: Stopping = asked.body()?;
+    let scope = stopping.scope()?;
+    let request = Request::Stop {
+        kind: stopping.kind,
+        scope,
+        reason: stopping.reason.unwrap_or_default(),
+    };
+    done(&desk.act(request)?)
+}
+
+pub(super) fn lift(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
+    let stopping: Stopping = asked.body()?;
+    let scope = stopping.scope()?;
+    let request = Request::Lift {
+        kind: stopping.kind,
+        scope,
+        reason: stopping.reason,
+    };
+    done(&desk.act(request)?)
+}
+
+fn done(answer: &Answer) -> Result<Given, Problem> {
+    match answer {
+        Answer::Stop(done) => Ok(Given::json(&json!({
+            "kind": done.kind, "scope": done.scope.to_string(), "id": done.id, "entry": done.entry, "already": done.already,
+            "ended": done.ended,
+        }))),
+        other => Err(unexpected(other)),
+    }
+}

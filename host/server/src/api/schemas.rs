@@ -1,0 +1,225 @@
+//! What bodies and answers are, as schemas (2020-12). The tests hold each answer that they get to its schema.
+
+use serde_json::{Value, json};
+
+/// All of them, by name.
+pub(super) fn all() -> Value {
+    let mut all = json!({});
+    for part in [shared(), of_agents(), of_operators(), of_the_ledger()] {
+        if let (Value::Object(all), Value::Object(part)) = (&mut all, part) {
+            all.extend(part);
+        }
+    }
+    all
+}
+
+fn text() -> Value {
+    json!({ "type": "string" })
+}
+
+fn maybe_text() -> Value {
+    json!({ "type": ["string", "null"] })
+}
+
+fn whole() -> Value {
+    json!({ "type": "integer", "minimum": 0 })
+}
+
+fn maybe_whole() -> Value {
+    json!({ "type": ["integer", "null"], "minimum": 0 })
+}
+
+fn time() -> Value {
+    json!({ "type": "string", "format": "date-time" })
+}
+
+/// An object with these members, all of them there but the `optional`, and no others.
+fn object(properties: Value, optional: &[&str]) -> Value {
+    let names = properties
+        .as_object()
+        .map(|members| members.keys().cloned().collect::<Vec<_>>());
+    let required: Vec<String> = names
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|name| !optional.contains(&name.as_str()))
+        .collect();
+    json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
+}
+
+fn list(schema: &str) -> Value {
+    json!({ "type": "array", "items": { "$ref": format!("#/components/schemas/{schema}") } })
+}
+
+/// A page of a list.
+fn page(name: &str, schema: &str) -> Value {
+    object(json!({ name: list(schema), "next": maybe_whole() }), &[])
+}
+
+fn modes() -> Value {
+    json!({ "type": "string", "enum": ["suggest", "execute", "dry-run"] })
+}
+
+fn shared() -> Value {
+    let any = json!({ "type": ["object", "array", "null"] });
+    let run = object(
+        json!({
+            "run": text(), "agent": text(), "user": maybe_text(), "mode": modes(), "started": time(), "expires": time(),
+            "standing": { "type": "string", "enum": ["open", "degraded", "ended", "expired"] },
+            "limits": { "type": "array" }, "errors": any, "finished": whole(), "failed": whole(),
+        }),
+        &[],
+    );
+    json!({
+        "Problem": {
+            "type": "object",
+            "description": "RFC 9457. `code` and `advice` are there where a rule of the host refused.",
+            "properties": {
+                "type": text(), "title": text(), "status": { "type": "integer" }, "detail": text(), "code": text(), "advice": text(),
+            },
+            "required": ["type", "title", "status", "detail"],
+        },
+        "Receipt": {
+            "type": "object",
+            "description": "The last entry of a call, its proof of inclusion and a signed checkpoint: `ambit receipt verify` reads it.",
+        },
+        "Run": run,
+        "Runs": object(json!({ "runs": list("Run") }), &[]),
+    })
+}
+
+fn of_agents() -> Value {
+    let function = object(
+        json!({ "function": text(), "tier": { "type": "string", "enum": ["read", "draft", "commit"] }, "docs": maybe_text() }),
+        &[],
+    );
+    let tool = object(
+        json!({ "tool": text(), "package": maybe_text(), "contract": text(), "functions": { "type": "array", "items": function } }),
+        &[],
+    );
+    let call = json!({
+        "call": text(), "trace": text(), "code": text(), "rule": text(), "hold": text(), "waits_for": text(), "until": time(),
+        "people_see_it_with": text(), "receipt": text(), "erased": { "const": true },
+        "status": {
+            "type": "string",
+            "enum": ["running", "held", "paused", "interrupted", "ok", "tool-error", "refused", "failed"],
+        },
+        "value": { "description": "What the function returned." },
+        "error": { "description": "What the function returned as its own error." },
+        "refusal": { "type": "object", "description": "Which rule refused, why, and what would be needed." },
+    });
+    let optional = [
+        "code",
+        "rule",
+        "hold",
+        "waits_for",
+        "until",
+        "people_see_it_with",
+        "receipt",
+        "erased",
+        "value",
+        "error",
+        "refusal",
+    ];
+    let new_call = json!({
+        "tool": text(),
+        "function": { "type": "string", "description": "Its id, or the last part of that." },
+        "arguments": { "type": "object", "description": "A member for each parameter, as the contract's schema has it." },
+        "mode": modes(),
+        "run": text(),
+    });
+    json!({
+        "Tools": object(json!({ "tools": { "type": "array", "items": tool } }), &[]),
+        "Contract": { "type": "object", "required": ["digest", "world", "functions"] },
+        "NewCall": object(new_call, &["arguments", "mode", "run"]),
+        "Call": object(call, &optional),
+        "TakenBack": object(json!({ "call": text(), "taken_back": { "const": true }, "status": text() }), &[]),
+        "OwnHold": { "type": "object", "required": ["hold", "call", "tool", "connection", "route", "needs", "missing", "expires", "status"] },
+        "Holds": page("holds", "OwnHold"),
+    })
+}
+
+fn of_operators() -> Value {
+    let row = json!({
+        "time": time(), "call": text(), "outcome": text(), "tool": maybe_text(), "function": maybe_text(), "agent": maybe_text(),
+        "user": maybe_text(), "run": maybe_text(), "trace": text(), "undoes": maybe_text(), "spent": { "type": "array" },
+    });
+    let mut whole_call = row.clone();
+    if let Value::Object(members) = &mut whole_call {
+        members.insert(
+            "entries".to_owned(),
+            json!({ "type": "array", "items": { "type": "object" } }),
+        );
+        members.insert(
+            "values".to_owned(),
+            json!({ "type": ["object", "null"], "additionalProperties": text(), "description": "Null where they were erased." }),
+        );
+    }
+    let kind = json!({ "type": "string", "enum": ["kill", "safe-mode"] });
+    let scope = json!({
+        "type": "string",
+        "description": "everything, tenant:NAME, agent:NAME, tool:NAME, connection:NAME or run:ID",
+    });
+    let stop = json!({ "kind": kind, "scope": scope, "id": text(), "entry": whole(), "since": time(), "reason": maybe_text() });
+    let running = json!({
+        "call": text(), "tool": text(), "agent": text(), "tenant": text(), "stopped": { "type": "boolean" }, "since": time(),
+    });
+    let stopped = json!({
+        "kind": kind, "scope": scope, "id": text(), "entry": whole(), "already": { "type": "boolean" },
+        "ended": { "type": "array", "items": text() },
+    });
+    let stopping = json!({ "kind": kind, "scope": scope, "reason": { "type": "string", "minLength": 1 } });
+    let new_run = json!({
+        "agent": text(), "user": maybe_text(), "mode": modes(), "length_ms": whole(), "caps": { "type": "array" },
+        "errors": { "type": ["object", "null"] },
+    });
+    let voted =
+        json!({ "call": text(), "decided": { "type": "boolean" }, "missing": { "type": "array" }, "resume": text() });
+    let hold = json!({
+        "type": "object",
+        "required": [
+            "hold", "index", "call", "tool", "ordinal", "agent", "connection", "route", "tier", "needs", "standing", "missing", "expires",
+            "votes",
+        ],
+    });
+    json!({
+        "Hold": hold,
+        "Approvals": page("approvals", "Hold"),
+        "SignedVote": object(json!({
+            "note": { "type": "string", "description": "The vote, as a note that its person's own key signed." },
+            "reason": text(),
+        }), &["reason"]),
+        "Voted": object(voted, &[]),
+        "CallRow": object(row, &[]),
+        "Calls": page("calls", "CallRow"),
+        "CallWithEntries": object(whole_call, &["values"]),
+        "NewRun": object(new_run, &["user", "errors"]),
+        "Budgets": {
+            "type": "object",
+            "required": ["time", "budgets", "not_configured"],
+            "properties": { "time": time(), "budgets": { "type": "array" }, "not_configured": { "type": "array" } },
+        },
+        "Stops": object(json!({
+            "stops": { "type": "array", "items": object(stop, &[]) },
+            "running": { "type": "array", "items": object(running, &[]) },
+        }), &[]),
+        "NewStop": object(stopping.clone(), &[]),
+        "Lift": object(stopping, &["reason"]),
+        "Stopped": object(stopped, &[]),
+    })
+}
+
+fn of_the_ledger() -> Value {
+    let proof = json!({ "type": "array", "items": { "type": "string", "description": "A hash in base64." } });
+    json!({
+        "Entry": { "type": "object", "required": ["body", "index", "kind", "time"] },
+        "Entries": page("entries", "Entry"),
+        "Found": {
+            "type": "object",
+            "description": "An entry with what a reader would have to look up beside it; `in_values` names the values that have the text.",
+            "required": ["index", "time", "kind", "entry"],
+        },
+        "Searched": page("found", "Found"),
+        "Inclusion": object(json!({ "index": whole(), "size": whole(), "leaf": text(), "proof": proof }), &[]),
+        "Consistency": object(json!({ "old": whole(), "new": whole(), "proof": proof }), &[]),
+    })
+}

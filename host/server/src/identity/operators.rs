@@ -1,0 +1,117 @@
+//! Which operator is on the other side of a request: by another audience, other names and other keys than agents'.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use ambit_core::guard;
+use ambit_core::identity::key;
+use ambit_core::identity::operator::Scope;
+use ambit_core::identity::why::{Denied, Why};
+use ambit_core::ledger::body::{OperatorShown, ShownBy, TokenShown};
+use ambit_runtime::host::Host;
+use ambit_runtime::refused_callers::{MINUTE, RefusedCallers};
+use http::HeaderMap;
+
+use super::challenge::{Challenge, Unauthenticated};
+use super::keys::{BETWEEN_MS, Provider};
+use super::{credential, now_s, signed};
+
+/// An operator who makes a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Operator {
+    /// For the ledger: the name, and what was shown.
+    pub(crate) shown: OperatorShown,
+    /// What they may do.
+    scopes: BTreeSet<Scope>,
+}
+
+impl Operator {
+    /// Whether they may do that.
+    pub(crate) fn may(&self, scope: Scope) -> bool {
+        guard!("operator.may", self.scopes.contains(&scope))
+    }
+}
+
+/// Knows who operators are. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Operators(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    host: Host,
+    providers: Vec<Provider>,
+    challenge: Challenge,
+    refused: RefusedCallers,
+}
+
+impl Operators {
+    /// For a host; none where its configuration has no `[server.operators]`.
+    pub(crate) fn new(host: &Host) -> Option<Operators> {
+        let config = host.config().server()?.operators.as_ref()?;
+        let providers = config.issuers.iter();
+        Some(Operators(Arc::new(Inner {
+            host: host.clone(),
+            providers: providers
+                .map(|issuer| Provider::new(host, issuer, BETWEEN_MS))
+                .collect(),
+            challenge: Challenge::of_operators(),
+            refused: RefusedCallers::new(host, MINUTE),
+        })))
+    }
+
+    /// Says which operator makes a request with these headers, and with this query in its target.
+    ///
+    /// # Errors
+    /// What it is to be answered with. That it was refused is counted, and goes to the ledger by the minute.
+    pub(crate) async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        query: Option<&str>,
+    ) -> Result<Operator, Unauthenticated> {
+        let found = match credential(headers, query) {
+            Ok(word) if word.starts_with(key::PREFIX) => self.by_key(word),
+            Ok(word) => self.by_token(word).await,
+            Err(denied) => Err(denied),
+        };
+        found.map_err(|denied| self.refused(&denied, &BTreeSet::new()))
+    }
+
+    /// What an operator is answered who may not do that.
+    pub(crate) fn lacking(&self, scope: Scope) -> Unauthenticated {
+        let denied = Denied::new(Why::Scope, format!("that takes the scope {scope}"));
+        self.refused(&denied, &BTreeSet::from([scope.as_str().to_owned()]))
+    }
+
+    fn refused(&self, denied: &Denied, scopes: &BTreeSet<String>) -> Unauthenticated {
+        self.0.refused.note(denied.why);
+        tracing::debug!(why = denied.why.as_str(), "credentials of an operator are refused");
+        self.0.challenge.of(denied, scopes)
+    }
+
+    fn by_key(&self, word: &str) -> Result<Operator, Denied> {
+        let shown = key::parse(word)?;
+        let operator = self.0.host.known_operator(&shown)?;
+        Ok(Operator {
+            shown: OperatorShown {
+                name: operator.name,
+                shown: ShownBy::Key(shown.id),
+            },
+            scopes: operator.scopes,
+        })
+    }
+
+    async fn by_token(&self, word: &str) -> Result<Operator, Denied> {
+        let (token, provider) = signed(&self.0.providers, word)
+            .await
+            .map_err(|refused| refused.denied)?;
+        let rules = provider.rules();
+        let found = rules.identify_operator(&token.claims, now_s())?;
+        Ok(Operator {
+            shown: OperatorShown {
+                name: found.name,
+                shown: ShownBy::Token(TokenShown::new(&rules.name, found.jti.as_deref())),
+            },
+            scopes: found.scopes,
+        })
+    }
+}
