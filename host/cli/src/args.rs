@@ -87,8 +87,11 @@ pub(crate) enum Command {
     /// Serve agents over MCP: one over standard input and output (--stdio), or all that show who they are over HTTP.
     ///
     /// Over HTTP an agent shows a token of an issuer in [server], or a key (`ambit keys`), and nothing else says who it is. /mcp is the
-    /// protocol; /health and /ready are for whoever watches the process, and /metrics for its own machine. It ends at SIGTERM or SIGINT:
-    /// calls may go on for ten seconds. There is no TLS: off this machine, put something in front that speaks it.
+    /// protocol, and /v1 the HTTP API, with a part for operators where [server.operators] says so; /health and /ready are for whoever
+    /// watches the process. Metrics are served at `metrics` of [server], where that is set. It ends at SIGTERM or SIGINT: nothing begins any
+    /// more, calls may go on for `drain` of [server], ten seconds unless named, and those that do not end are suspended: the next `ambit
+    /// serve` goes on with them. A second signal ends it at once. At SIGHUP it takes its files anew, as `ambit reload` has it. There is no
+    /// TLS: off this machine, put something in front that speaks it.
     ///
     /// An agent sees the functions that policy lets it call, and can do nothing else: it cannot grant, approve or configure anything. What
     /// waits for people is told to it as held, and `ambit_call_status` says how it stands.
@@ -133,6 +136,13 @@ pub(crate) enum Command {
     Unkill(Unkill),
     /// What is stopped, and what runs in the process that holds this home; and where the glass was broken of late.
     Status,
+    /// Have the process that serves this home take its files anew: configuration, policies and tools, all of them or none.
+    ///
+    /// Everything is read, checked and compiled first, and then takes its place at once. Calls that run go on with what they began with; what
+    /// waits for people is decided by what there is when it goes on. Files that cannot be used change nothing, and what is wrong is told.
+    /// A signal does the same: SIGHUP. What a process listens on, its ledger, and the limits `stack_bytes` and `concurrent_calls` are
+    /// those of its start. Where no process serves the home there is nothing to reload, which is a refusal.
+    Reload,
     /// Runs: an agent's sessions, with a mode, an end, and limits on all their calls together.
     Run {
         #[command(subcommand)]
@@ -149,8 +159,8 @@ pub(crate) enum Command {
     Replay(Replay),
     /// What another policy, or another build of a tool, would have changed of recorded calls. Nothing is sent or written.
     ///
-    /// Exits with 1 where something would change, so that a pipeline can stop on it. What cannot be decided again, because its values were
-    /// erased or its route is gone, is told and counted.
+    /// Exits with 1 where something would change, so that a pipeline can stop on it, and where nothing at all was decided or run again: that
+    /// shows nothing. What cannot be decided again, because its values were erased or its route is gone, is told and counted.
     WhatIf(WhatIf),
     /// The connections: which are left alone, until when, and how much of their rates is left.
     Connections {
@@ -528,7 +538,8 @@ pub(crate) enum Approvals {
 pub(crate) struct Edit {
     /// The hold or its call, or a beginning of either.
     pub(crate) hold: String,
-    /// Set a field: to a number, true, false, null, or a text in JSON or as a bare word (may be repeated).
+    /// Set a field, or an element of a list by its place: to a number, true, false, null, or a text in JSON or as a bare word (may be
+    /// repeated).
     #[arg(long, value_name = "FIELD=VALUE")]
     pub(crate) set: Vec<String>,
     /// Leave a field out (may be repeated).
@@ -642,6 +653,17 @@ pub(crate) struct KeyCreate {
     /// The user that the agent acts for with it.
     #[arg(long = "for", value_name = "USER")]
     pub(crate) user: Option<String>,
+    /// Make it for an operator of this name instead: it is good for the operators' part of the HTTP API, and for nothing of agents'.
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "scopes",
+        conflicts_with_all = ["agent", "user", "tools", "functions", "connections", "tier"]
+    )]
+    pub(crate) operator: Option<String>,
+    /// What the operator may do with it (repeat for more).
+    #[arg(long = "scope", value_name = "SCOPE", value_enum, requires = "operator")]
+    pub(crate) scopes: Vec<OperatorScope>,
     /// Only functions of this tool (repeat for more).
     #[arg(long = "tool", value_name = "TOOL")]
     pub(crate) tools: Vec<String>,
@@ -660,6 +682,30 @@ pub(crate) struct KeyCreate {
     /// What it is called in lists.
     #[arg(long)]
     pub(crate) name: Option<String>,
+}
+
+/// What an operator may do over HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OperatorScope {
+    /// Reads entries, calls, what waits, budgets and proofs; none of the values of calls.
+    Read,
+    /// Reads the values of calls too.
+    Values,
+    /// Stops and lifts, starts and ends runs, goes on with calls.
+    Operate,
+    /// Hands in votes that people signed.
+    Approve,
+}
+
+impl From<OperatorScope> for ambit_core::identity::operator::Scope {
+    fn from(scope: OperatorScope) -> Self {
+        match scope {
+            OperatorScope::Read => Self::Read,
+            OperatorScope::Values => Self::Values,
+            OperatorScope::Operate => Self::Operate,
+            OperatorScope::Approve => Self::Approve,
+        }
+    }
 }
 
 /// How much effects do.
@@ -741,6 +787,12 @@ pub(crate) enum Person {
 pub(crate) enum Connections {
     /// List the connections: origin, breakers, pauses that a service asked for, room under rates.
     List,
+    /// Print the public half of the key with which this home tells a connection's token service who calls, as JWKS: the service needs it
+    /// to verify that.
+    Jwks {
+        /// The connection's name.
+        connection: String,
+    },
     /// Close the breakers of a connection and its routes: you know that the service works.
     Reset {
         /// The connection's name.
@@ -832,7 +884,7 @@ pub(crate) struct Replay {
     /// Calls and runs, or beginnings of their ids; every call that ran, where none is named. Of a run, each of its calls in order.
     #[arg(value_name = "CALL|RUN")]
     pub(crate) which: Vec<String>,
-    /// Write down on the ledger what diverged, and from what. No host may run on the home then.
+    /// Write down on the ledger what diverged, and from what.
     #[arg(long)]
     pub(crate) record: bool,
     /// Write the call as a bundle to this file, which must not be there yet, instead of replaying it. Its values are plain text.
@@ -852,6 +904,9 @@ pub(crate) struct WhatIf {
     pub(crate) other: Other,
     #[command(flatten)]
     pub(crate) calls: Recorded,
+    /// Exit with 0 also where there is nothing to decide or run again, as in a home that has no calls yet.
+    #[arg(long)]
+    pub(crate) allow_none: bool,
 }
 
 /// What would be another one: exactly one of these.
@@ -998,6 +1053,8 @@ pub(crate) enum Audit {
         #[arg(long)]
         refused: bool,
     },
+    /// Look for entries, newest first, by who, what, where, when, what was decided, and a text in them or in recorded values.
+    Search(Box<Search>),
     /// Check every entry, the tree, the checkpoints and the keys; name the first bad entry.
     Verify {
         /// Verify an exported ledger instead of the home's.
@@ -1021,6 +1078,70 @@ pub(crate) enum Audit {
         #[arg(value_hint = ValueHint::DirPath)]
         output: PathBuf,
     },
+}
+
+/// What entries have to be, all of it: names whole and by letter.
+#[derive(Debug, Args)]
+pub(crate) struct Search {
+    /// In the entry's own text; with --values also in the arguments, requests, answers, results and logs of calls.
+    pub(crate) text: Option<String>,
+    /// Look for the text in the values of calls too. Needs the home's keys.
+    #[arg(long, requires = "text")]
+    pub(crate) values: bool,
+    /// Of this trace: 32 hexadecimal digits.
+    #[arg(long)]
+    pub(crate) trace: Option<String>,
+    /// Of this call: its id, or a beginning of it.
+    #[arg(long)]
+    pub(crate) call: Option<String>,
+    /// Asked for by this agent.
+    #[arg(long)]
+    pub(crate) agent: Option<String>,
+    /// For this user.
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+    /// By an agent of this team.
+    #[arg(long)]
+    pub(crate) team: Option<String>,
+    /// By an agent of this tenant.
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
+    /// About this tool.
+    #[arg(long)]
+    pub(crate) tool: Option<String>,
+    /// About this function, by its whole id.
+    #[arg(long)]
+    pub(crate) function: Option<String>,
+    /// About this connection.
+    #[arg(long)]
+    pub(crate) connection: Option<String>,
+    /// About this route.
+    #[arg(long)]
+    pub(crate) route: Option<String>,
+    /// Of this run: its id, or a beginning of it.
+    #[arg(long)]
+    pub(crate) run: Option<String>,
+    /// That decided so.
+    #[arg(long, value_parser = ["permitted", "denied", "held"])]
+    pub(crate) decision: Option<String>,
+    /// Decided by this policy.
+    #[arg(long)]
+    pub(crate) rule: Option<String>,
+    /// Of this kind, such as effect-intent.
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
+    /// Written then or later: 2026-11-21, 2026-11-21T08:30Z, or so long ago: 90m, 24h, 7d.
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    pub(crate) since: Option<Since>,
+    /// Written before then.
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    pub(crate) until: Option<Since>,
+    /// Only entries before this index: look on where the last search ended.
+    #[arg(long, value_name = "INDEX")]
+    pub(crate) before: Option<u64>,
+    /// At most this many, 200 at most.
+    #[arg(long, default_value_t = 20)]
+    pub(crate) limit: u32,
 }
 
 #[derive(Debug, Args)]
@@ -1076,6 +1197,9 @@ pub(crate) struct Rollback {
     /// Write back what there was before also over what somebody else changed since: else that is refused.
     #[arg(long)]
     pub(crate) over_changes: bool,
+    /// Leave this effect as it is, as it was undone by hand or never can be: what was done before it is undone all the same (may be repeated).
+    #[arg(long, value_name = "EFFECT")]
+    pub(crate) skip: Vec<u32>,
     /// Do not ask.
     #[arg(long, conflicts_with = "dry_run")]
     pub(crate) yes: bool,

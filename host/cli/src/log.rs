@@ -5,7 +5,7 @@
 use std::fmt;
 
 use ambit_core::ledger::utc;
-use ambit_runtime::host::now_ms;
+use ambit_runtime::clock::now_ms;
 use serde_json::{Map, Value, json};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
@@ -36,20 +36,33 @@ pub(crate) fn start(global: &Global) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What the protocol's library says below errors: whole requests and results, an agent's arguments and all. Of what an agent's program
+/// gets wrong that program is told. Only an operator who names the library has it.
+const QUIET: &str = "rmcp";
+
 fn filter(verbose: u8) -> Result<EnvFilter, Failure> {
-    let default = match verbose {
-        // Of what an agent's program gets wrong that program is told.
-        0 => "warn,rmcp=error",
+    let asked = std::env::var_os(FILTER).filter(|asked| !asked.is_empty());
+    filter_of(
+        verbose,
+        asked.as_deref().map(std::ffi::OsStr::to_string_lossy).as_deref(),
+    )
+}
+
+fn filter_of(verbose: u8, asked: Option<&str>) -> Result<EnvFilter, Failure> {
+    let text = asked.unwrap_or(match verbose {
+        0 => "warn",
         1 => "info",
         2 => "debug",
         _ => "trace",
+    });
+    let quiet = if text.contains(QUIET) {
+        String::new()
+    } else {
+        format!(",{QUIET}=error")
     };
-    let Some(asked) = std::env::var_os(FILTER).filter(|asked| !asked.is_empty()) else {
-        return Ok(default.into());
-    };
-    let text = asked.to_string_lossy();
-    EnvFilter::try_new(&text).map_err(|error| {
-        let message = format!("{FILTER} is `{}`, which is no filter: {error}", untrusted(&text));
+    let read = EnvFilter::try_new(text).and_then(|_| EnvFilter::try_new(format!("{text}{quiet}")));
+    read.map_err(|error| {
+        let message = format!("{FILTER} is `{}`, which is no filter: {error}", untrusted(text));
         Failure::usage(message).advise("Write a level, such as info, or levels by module: warn,ambit_runtime=debug.")
     })
 }
@@ -111,5 +124,38 @@ impl Visit for Fields {
 
     fn record_f64(&mut self, field: &Field, value: f64) {
         self.put(field, json!(value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use tracing::{Level, event_enabled};
+    use tracing_subscriber::layer::SubscriberExt;
+
+    use super::*;
+
+    #[test]
+    fn the_protocol_s_library_says_nothing_of_what_passes_through_it() {
+        let said = |verbose: u8, asked: Option<&str>| {
+            let log = tracing_subscriber::registry().with(filter_of(verbose, asked).unwrap());
+            tracing::subscriber::with_default(log, || {
+                let library = [
+                    event_enabled!(target: "rmcp::service", Level::ERROR),
+                    event_enabled!(target: "rmcp::service", Level::WARN),
+                    event_enabled!(target: "rmcp::service", Level::INFO),
+                    event_enabled!(target: "rmcp::service", Level::DEBUG),
+                ];
+                (library, event_enabled!(target: "ambit_server", Level::DEBUG))
+            })
+        };
+        let errors = [true, false, false, false];
+        for verbose in 0..5 {
+            assert_eq!(said(verbose, None), (errors, verbose > 1), "{verbose}");
+            assert_eq!(said(verbose, Some("debug")), (errors, true), "{verbose}");
+        }
+        assert_eq!(said(0, Some("trace,")), (errors, true));
+        assert_eq!(said(0, Some("info,rmcp=debug")), ([true; 4], false));
+        assert!(filter_of(0, Some("ambit=loud")).is_err());
     }
 }

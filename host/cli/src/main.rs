@@ -67,6 +67,7 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::Kill(args) => commands::kill::kill(args, home, out),
         Command::Unkill(args) => commands::kill::unkill(args, home, out),
         Command::Status => commands::kill::status(home, out),
+        Command::Reload => commands::reload::run(home, out),
         Command::Run { command } => commands::run::run(command, home, out),
         Command::Replay(args) => commands::replay::run(args, home, out),
         Command::WhatIf(args) => commands::what_if::run(args, home, out),

@@ -12,6 +12,7 @@ mod failure;
 mod fuzz;
 mod live;
 mod mutants;
+mod peers;
 mod place;
 mod seeded;
 mod setup;

@@ -17,8 +17,11 @@ use crate::live::{LONG, Live};
 use crate::place::Place;
 use crate::stamp::{Inputs, files_below};
 
-/// The time that one test may take with a guard off: one that ends by its guard alone may then run for ever.
+/// The time that one test may take with a guard off, or four times what it takes with all of them: one that ends by its guard alone may
+/// then run for ever.
 const LIMIT: Duration = Duration::from_secs(20);
+/// The time that it may take with all of them, on a machine that is busy.
+const WHOLE_LIMIT: Duration = Duration::from_secs(180);
 /// Where guards are, and where the tests of each are.
 const CRATES: [(&str, &str); 3] = [
     ("core", "ambit-core"),
@@ -62,7 +65,8 @@ pub(crate) fn check(place: &Place, live: &mut Live, always: bool) -> Outcome<Fou
             unchanged: true,
         });
     }
-    wrong.extend(broken_without_a_mutant(place, live, &rules, &programs));
+    let (broken, took) = broken_without_a_mutant(place, live, &rules, &programs);
+    wrong.extend(broken);
     if !wrong.is_empty() {
         return Ok(Found {
             killed: 0,
@@ -72,7 +76,9 @@ pub(crate) fn check(place: &Place, live: &mut Live, always: bool) -> Outcome<Fou
     }
     let switches: Vec<&Rule> = rules.iter().filter(|rule| rule.switch).collect();
     let survivors = side_by_side(live, "guard", &switches, |rule| {
-        let lived = matches!(run(place, &programs, rule, Some(&rule.name)), Verdict::Passed);
+        // A test that its missing guard makes endless is ended; one that is slow on this machine is not.
+        let limit = took.get(&rule.test).map_or(LIMIT, |took| LIMIT.max(*took * 4));
+        let lived = matches!(run(place, &programs, rule, Some(&rule.name), limit), Verdict::Passed);
         lived.then(|| {
             format!(
                 "`{}` is off and {} still passes: the rule is not tested",
@@ -222,23 +228,32 @@ fn stamp(table: &Path, programs: &BTreeMap<String, PathBuf>) -> Outcome<String> 
     Ok(inputs.stamp())
 }
 
-/// Tests that fail, or do not exist, with every guard in place: they would say nothing about a mutant.
+/// Tests that fail, or do not exist, with every guard in place: they would say nothing about a mutant. And how long each takes.
 fn broken_without_a_mutant(
     place: &Place,
     live: &mut Live,
     rules: &[Rule],
     programs: &BTreeMap<String, PathBuf>,
-) -> Vec<String> {
+) -> (Vec<String>, BTreeMap<String, Duration>) {
     let mut seen = BTreeSet::new();
     let once: Vec<&Rule> = rules
         .iter()
         .filter(|rule| seen.insert((&rule.home, &rule.test)))
         .collect();
-    side_by_side(live, "test", &once, |rule| match run(place, programs, rule, None) {
-        Verdict::Passed => None,
-        Verdict::Failed => Some(format!("`{}`: {} fails with every guard on", rule.name, rule.test)),
-        Verdict::NoSuchTest => Some(format!("`{}`: there is no test {}", rule.name, rule.test)),
-    })
+    let took = Mutex::new(BTreeMap::new());
+    let broken = side_by_side(live, "test", &once, |rule| {
+        let started = Instant::now();
+        let verdict = run(place, programs, rule, None, WHOLE_LIMIT);
+        if let Ok(mut took) = took.lock() {
+            took.insert(rule.test.clone(), started.elapsed());
+        }
+        match verdict {
+            Verdict::Passed => None,
+            Verdict::Failed => Some(format!("`{}`: {} fails with every guard on", rule.name, rule.test)),
+            Verdict::NoSuchTest => Some(format!("`{}`: there is no test {}", rule.name, rule.test)),
+        }
+    });
+    (broken, took.into_inner().unwrap_or_default())
 }
 
 enum Verdict {
@@ -248,7 +263,13 @@ enum Verdict {
 }
 
 /// Runs a rule's test with a guard switched off. A test that does not end counts as failed.
-fn run(place: &Place, programs: &BTreeMap<String, PathBuf>, rule: &Rule, mutant: Option<&str>) -> Verdict {
+fn run(
+    place: &Place,
+    programs: &BTreeMap<String, PathBuf>,
+    rule: &Rule,
+    mutant: Option<&str>,
+    limit: Duration,
+) -> Verdict {
     let Some(program) = programs.get(&rule.home) else {
         return Verdict::NoSuchTest;
     };
@@ -273,7 +294,7 @@ fn run(place: &Place, programs: &BTreeMap<String, PathBuf>, rule: &Rule, mutant:
     let started = Instant::now();
     // What a test prints on success is a few lines, which a pipe holds; with more it is failing, or as good as that.
     while matches!(child.try_wait(), Ok(None)) {
-        if started.elapsed() > LIMIT {
+        if started.elapsed() > limit {
             let _ = child.kill();
             let _ = child.wait();
             return Verdict::Failed;

@@ -15,7 +15,7 @@ use crate::place::Place;
 use crate::stamp::files_below;
 
 /// What a copy needs of the repository to be built and run.
-const PARTS: [&str; 8] = [
+const PARTS: [&str; 9] = [
     "Cargo.toml",
     "Cargo.lock",
     "clippy.toml",
@@ -24,6 +24,7 @@ const PARTS: [&str; 8] = [
     "sdk",
     "tools",
     "tests",
+    "examples",
 ];
 
 /// One fault.
@@ -210,6 +211,32 @@ fn copy(place: &Place, folder: &Path) -> Outcome<PathBuf> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+
+    /// A copy is whole: what a source takes in when it is compiled is in a part that is copied.
+    #[test]
+    fn what_sources_include_is_copied() {
+        let root = fs::canonicalize(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")).unwrap();
+        let mut included = 0;
+        for file in PARTS.iter().flat_map(|part| files_below(&root.join(part)).unwrap()) {
+            let Some(text) = fs::read_to_string(&file)
+                .ok()
+                .filter(|_| file.extension().is_some_and(|kind| kind == "rs"))
+            else {
+                continue;
+            };
+            for rest in text.split("include_str!(\"").skip(1) {
+                let (path, _) = rest.split_once('"').unwrap();
+                let target = fs::canonicalize(file.parent().unwrap().join(path));
+                let Some(target) = target.ok().filter(|target| target.starts_with(&root)) else {
+                    continue;
+                };
+                let part = target.strip_prefix(&root).unwrap().iter().next().unwrap();
+                assert!(PARTS.iter().any(|known| part == *known), "{}", target.display());
+                included += 1;
+            }
+        }
+        assert!(included > 3, "{included}");
+    }
 
     /// What catches a fault is there still: a test of that name in a file of its module, a program that knows the options.
     #[test]

@@ -14,6 +14,7 @@ use crate::failure::{Failure, Outcome};
 use crate::fuzz;
 use crate::live::{LONG, Live, duration};
 use crate::mutants;
+use crate::peers;
 use crate::place::Place;
 use crate::setup;
 use crate::stamp::Inputs;
@@ -56,7 +57,7 @@ impl Tally {
 }
 
 /// Quick checks first; then compiling, in an order in which later phases reuse what earlier ones built.
-const PHASES: [Phase; 13] = [
+const PHASES: [Phase; 14] = [
     Phase {
         name: "format",
         about: "rustfmt agrees, in both workspaces",
@@ -100,9 +101,15 @@ const PHASES: [Phase; 13] = [
         run: build_components,
     },
     Phase {
+        name: "peers",
+        about: "clients, suites and an OpenID provider of other people's are installed",
+        needs: &[],
+        run: install_peers,
+    },
+    Phase {
         name: "tests",
-        about: "unit tests, scenarios and documentation examples pass",
-        needs: &["components"],
+        about: "unit tests, scenarios, other people's clients and documentation examples pass",
+        needs: &["components", "peers"],
         run: tests,
     },
     Phase {
@@ -288,6 +295,16 @@ fn build_components(place: &Place, live: &mut Live) -> Outcome<Tally> {
     components::build(place, live, &toolchain).map(|count| Tally::holds(format!("{count} components")))
 }
 
+/// What could not be installed is skipped, and the tests that need it with it: elsewhere they decide.
+fn install_peers(place: &Place, live: &mut Live) -> Outcome<Tally> {
+    let (passed, skipped) = peers::install(place, live)?;
+    Ok(Tally {
+        passed,
+        skipped,
+        ..Tally::default()
+    })
+}
+
 fn tests(place: &Place, live: &mut Live) -> Outcome<Tally> {
     let skips = place.scratch("")?.join("skipped");
     fs::write(&skips, "").map_err(|error| Failure::at(&skips, &error))?;
@@ -295,6 +312,7 @@ fn tests(place: &Place, live: &mut Live) -> Outcome<Tally> {
     cargo.args(["test", "--workspace", "--no-fail-fast"]);
     cargo
         .env("AMBIT_COMPONENTS", place.components())
+        .env("AMBIT_PEERS", peers::folder(place))
         .env("AMBIT_SKIPPED", &skips);
     let (succeeded, text) = live.run_any(place, "cargo test", &mut cargo, LONG)?;
     let mut tally = count(&text);
@@ -434,7 +452,7 @@ mod tests {
     #[test]
     fn a_phase_brings_what_it_needs() {
         let names: Vec<&str> = chosen(&["tests"]).unwrap().iter().map(|phase| phase.name).collect();
-        assert_eq!(names, ["setup", "build", "components", "tests"]);
+        assert_eq!(names, ["setup", "build", "components", "peers", "tests"]);
         assert_eq!(chosen(&[]).unwrap().len(), PHASES.len());
         assert!(chosen(&["nothing"]).is_err());
     }

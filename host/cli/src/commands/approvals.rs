@@ -8,7 +8,6 @@ mod over;
 
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use ambit_core::digest::Digest;
 use ambit_core::error::Refusal;
@@ -16,7 +15,9 @@ use ambit_core::hold::{Need, Standing, Verdict, Vote};
 use ambit_core::ledger::body::Amount;
 use ambit_core::ledger::{SignerKey, utc};
 use ambit_runtime::approvals::{self, ApprovalError, Pending, People, Waiting, told};
+use ambit_runtime::clock::clock;
 use ambit_runtime::config::Config;
+use ambit_runtime::documents;
 use ambit_runtime::host::OpenError;
 use ambit_runtime::ids::CallId;
 use ambit_runtime::operators::{Answer, Request};
@@ -122,7 +123,7 @@ fn list(home: &Path, limit: u32, after: Option<u64>, out: Output) -> Result<Exit
         // What was decided since the page was read is no more on it.
         all.extend(Pending::of(&reader, &people, work, held)?);
     }
-    let rows: Vec<Value> = all.iter().map(row).collect();
+    let rows: Vec<Value> = all.iter().map(documents::hold).collect();
     out.result(&rows, |w| {
         if all.is_empty() {
             return writeln!(w, "nothing waits for approval");
@@ -138,53 +139,15 @@ fn list(home: &Path, limit: u32, after: Option<u64>, out: Output) -> Result<Exit
     Ok(Exit::Done)
 }
 
-/// One hold for programs.
-fn row(waiting: &Pending) -> Value {
-    let held = &waiting.held;
-    json!({
-        "hold": held.hold,
-        "index": waiting.index,
-        "call": waiting.call,
-        "tool": waiting.accepted.asked.tool,
-        "ordinal": held.ordinal,
-        "edited_by": held.authors,
-        "agent": waiting.hold.principal.agent,
-        "user": waiting.hold.principal.user,
-        "run": waiting.accepted.run,
-        "connection": held.connection,
-        "route": held.route,
-        "tier": held.tier,
-        "spend": held.spend,
-        "rules": held.rules,
-        "needs": held.needs,
-        "over": held.over,
-        "undoes": held.undoes,
-        "standing": standing(&waiting.standing()).0,
-        "missing": missing(waiting),
-        "break_glass": waiting.broken_by().map(|vote| &vote.person),
-        "expires": utc(i64::try_from(held.expires).unwrap_or(i64::MAX)),
-        "votes": waiting.votes.votes().iter().map(|vote| json!({
-            "person": vote.person, "group": vote.group, "verdict": vote.verdict, "in_stead_of": vote.in_stead_of,
-        })).collect::<Vec<_>>(),
-    })
-}
-
-fn missing(waiting: &Pending) -> Value {
-    match waiting.standing() {
-        Standing::Waiting(missing) => json!(missing),
-        _ => json!([]),
-    }
-}
-
 /// A word for where a hold stands, and how to colour it.
 fn standing(standing: &Standing) -> (&'static str, anstyle::Style) {
-    match standing {
-        Standing::Waiting(_) => ("waiting", style::WARN),
-        Standing::Approved => ("approved", style::GOOD),
-        Standing::Rejected { .. } => ("rejected", style::BAD),
-        Standing::Expired => ("expired", style::BAD),
-        Standing::Ended(_) => ("over", style::DIM),
-    }
+    let style = match standing {
+        Standing::Waiting(_) => style::WARN,
+        Standing::Approved => style::GOOD,
+        Standing::Rejected { .. } | Standing::Expired => style::BAD,
+        Standing::Ended(_) => style::DIM,
+    };
+    (documents::hold_standing(standing), style)
 }
 
 fn money(spend: Option<&Amount>) -> String {
@@ -339,11 +302,6 @@ pub(crate) fn unusable(refusal: Refusal) -> Failure {
     }
 }
 
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// The hold that a person says something about. What is said of one that is over does not count, which is for the host to say and to
 /// write down.
 enum Meant {
@@ -402,7 +360,7 @@ impl Meant {
     fn expires_ms(&self) -> u64 {
         match self {
             Meant::Waits(pending) => pending.held.expires,
-            Meant::Over(..) => now_ms().saturating_add(3_600_000),
+            Meant::Over(..) => clock().saturating_add(3_600_000),
         }
     }
 
@@ -478,7 +436,7 @@ fn group(given: Option<&str>, meant: &Meant, people: &People<'_>, seat: &str, pe
 
 /// What a person can do who is in no group that is asked: vote in another's stead, if somebody gave them their vote.
 fn instead(people: &People<'_>, person: &str, seat: &str) -> String {
-    let now = now_ms();
+    let now = clock();
     let given = people.electorate().delegations.iter();
     let given = given.filter(|given| given.delegate == person && given.person != seat && given.until_ms > now);
     let given: Vec<String> = given
@@ -552,7 +510,7 @@ impl<'a> Voter<'a> {
         let person = self.person();
         let seat = self.in_stead_of.unwrap_or(person);
         let speaks = group(self.group, meant, people, seat, person)?;
-        let now = now_ms();
+        let now = clock();
         let given = self
             .in_stead_of
             .and_then(|member| people.electorate().delegation(person, member, &speaks.group, now));
@@ -626,7 +584,7 @@ fn vote_one(home: &Path, given: &str, voter: &Voter<'_>, out: Output) -> Result<
         Some(missing) => {
             let now = Waiting::of(&self::reader(home)?, &config, &call)?;
             // Somebody else may have decided about it just now.
-            let mut document = now.map_or_else(|| json!({ "call": call }), |now| row(&now.pending));
+            let mut document = now.map_or_else(|| json!({ "call": call }), |now| documents::hold(&now.pending));
             if let Some(document) = document.as_object_mut() {
                 document.extend(said);
             }

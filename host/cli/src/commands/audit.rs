@@ -1,16 +1,18 @@
 //! `ambit audit`: reads the ledger, with or without a running host.
 
+mod search;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-use ambit_core::error::Code;
-use ambit_core::ledger::body::{Amount, End};
+use ambit_core::ledger::body::End;
 use ambit_core::ledger::story::{EffectStory, Opening};
 use ambit_core::ledger::{Body, CallStory, Entry, utc};
 use ambit_core::undo::{self, State};
 use ambit_runtime::config::FILE;
+use ambit_runtime::documents;
 use ambit_runtime::host::Known;
 use ambit_runtime::store::{CallFilter, Keys, Reader, StoreError};
 use indicatif::ProgressBar;
@@ -42,6 +44,7 @@ pub(crate) fn run(command: &Audit, home: &Path, out: Output) -> Result<Exit, Fai
             };
             list(home, filter, *limit, *refused, out)
         }
+        Audit::Search(args) => search::run(home, args, out),
         Audit::Verify {
             export: Some(export),
             key,
@@ -236,18 +239,18 @@ fn list(home: &Path, mut filter: CallFilter, limit: u32, refused: bool, out: Out
         calls.retain(was_refused);
         calls.truncate(limit);
     }
-    let rows: Vec<Value> = calls.iter().map(row).collect();
+    let rows: Vec<Value> = calls.iter().map(documents::call).collect();
     out.result(&rows, |w| {
         if calls.is_empty() {
             return writeln!(w, "no calls");
         }
         for story in &calls {
-            let row = row(story);
+            let row = documents::call(story);
             let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
             let undoes = story.undoes();
             let undoes = undoes.map_or_else(String::new, |undoes| format!(", to undo {}", undoes.call));
             let colour = match text("outcome").as_str() {
-                "first-write" | "held" | "paused" => style::WARN,
+                "first-write" | "held" | "paused" | "suspended" => style::WARN,
                 _ if was_refused(story) => style::BAD,
                 _ => style::GOOD,
             };
@@ -282,9 +285,11 @@ fn was_refused(story: &CallStory) -> bool {
 
 /// One call on one line of a run: when, which, how it ended, what was asked, the money that it moved.
 pub(super) fn briefly(story: &CallStory) -> String {
-    let row = row(story);
+    let row = documents::call(story);
     let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
-    let spent = spent(story).iter().map(|amount| format!(", {}", story::money(amount)));
+    let spent = documents::spent(story)
+        .iter()
+        .map(|amount| format!(", {}", story::money(amount)));
     let asked = [text("tool"), text("function")].join(" ");
     format!(
         "{} {} {:<11} {}{}",
@@ -294,46 +299,6 @@ pub(super) fn briefly(story: &CallStory) -> String {
         asked.trim_end(),
         spent.collect::<String>()
     )
-}
-
-/// The money that a call moved, as its last entry has it.
-fn spent(story: &CallStory) -> &[Amount] {
-    story.finished.as_ref().map_or(&[], |finished| &finished.what.spent)
-}
-
-/// One call for programs.
-pub(super) fn row(story: &CallStory) -> Value {
-    let (tool, function) = match &story.opening.what {
-        Opening::Accepted(a) => (Some(&a.asked.tool), Some(&a.asked.function)),
-        Opening::Denied(d) => (d.tool.as_ref(), d.function.as_ref()),
-    };
-    let outcome = match (&story.opening.what, &story.finished) {
-        (Opening::Denied(_), _) => "denied",
-        (_, None) if story.waiting().is_some() => "held",
-        (_, None) if story.paused().is_some() => "paused",
-        (_, None) => "unfinished",
-        (_, Some(finished)) => match finished.what.outcome {
-            End::Ok(_) => "ok",
-            End::ToolError(_) => "tool-error",
-            End::Refused(ref refused) if refused.code == Code::DryRun => "first-write",
-            End::Refused(_) => "refused",
-            End::Trapped(_) => "trapped",
-            End::Interrupted => "interrupted",
-        },
-    };
-    json!({
-        "time": utc(story.opening.stamp.time_ms()),
-        "call": story.call,
-        "outcome": outcome,
-        "tool": tool,
-        "function": function,
-        "agent": story.principal.as_ref().map(|p| &p.agent),
-        "user": story.principal.as_ref().and_then(|p| p.user.as_ref()),
-        "run": story.run(),
-        "trace": story.trace,
-        "undoes": story.undoes().map(|undoes| &undoes.call),
-        "spent": spent(story),
-    })
 }
 
 fn verify(home: &Path, key: Option<&Path>, out: Output) -> Result<Exit, Failure> {

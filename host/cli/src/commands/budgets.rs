@@ -2,14 +2,14 @@
 
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use ambit_core::ledger::utc;
-use ambit_core::money::{Account, Match, Window};
+use ambit_core::money::{Account, Window};
 use ambit_runtime::budgets::{Budgets, Counted, Next, Standing};
+use ambit_runtime::clock::now_ms;
 use ambit_runtime::config::Config;
+use ambit_runtime::documents::{self, covers};
 use ambit_runtime::store::BudgetState;
-use serde_json::{Map, Value, json};
 
 use super::audit;
 use crate::output::{Exit, Failure, Output, style, untrusted};
@@ -20,93 +20,9 @@ const BAR: u64 = 20;
 pub(crate) fn run(home: &Path, out: Output) -> Result<Exit, Failure> {
     let reader = audit::open(home)?;
     let config = Config::load(home)?;
-    let budgets = Budgets::new(config.budgets(), &reader.accounts()?, clock_ms());
-    out.result(&document(&budgets), |w| print(&budgets, w))?;
+    let budgets = Budgets::new(config.budgets(), &reader.accounts()?, now_ms());
+    out.result(&documents::budgets(&budgets), |w| print(&budgets, w))?;
     Ok(Exit::Done)
-}
-
-fn clock_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-fn document(budgets: &Budgets) -> Value {
-    json!({
-        "time": utc(budgets.time_ms),
-        "budgets": budgets.configured.iter().map(standing).collect::<Vec<_>>(),
-        "not_configured": budgets.others.iter().map(other).collect::<Vec<_>>(),
-    })
-}
-
-fn standing(standing: &Standing) -> Value {
-    let budget = &standing.budget;
-    let counted = |one: &Counted| counted(one, budget.cap);
-    json!({
-        "name": budget.name,
-        "covers": covers(&budget.covers).map(|(key, name)| (key.to_owned(), json!(name))).collect::<Map<_, _>>(),
-        "unit": budget.unit.to_string(),
-        "window": budget.window.to_string(),
-        "cap": budget.cap,
-        "over": budget.over.as_ref().map(|over| json!({ "ask": over.ask, "count": over.count })),
-        "current": standing.current.iter().map(counted).collect::<Vec<_>>(),
-        "earlier": standing.earlier.iter().map(|one| json!({
-            "window": one.window,
-            "used": one.account.used,
-            "reserved": one.account.reserved,
-        })).collect::<Vec<_>>(),
-    })
-}
-
-fn counted(one: &Counted, cap: u64) -> Value {
-    let (turns, frees) = match one.next {
-        Some(Next::Turns(at)) => (Some(utc(at)), None),
-        Some(Next::Frees { at, amount }) => (None, Some(json!({ "at": utc(at), "amount": amount }))),
-        None => (None, None),
-    };
-    json!({
-        "window": one.window,
-        "used": one.account.used,
-        "reserved": one.account.reserved,
-        "left": one.account.left(cap),
-        "turns": turns,
-        "frees": frees,
-    })
-}
-
-fn other(state: &BudgetState) -> Value {
-    json!({
-        "name": state.window.budget,
-        "window": state.window.window,
-        "cap": state.cap,
-        "used": state.account.used,
-        "reserved": state.account.reserved,
-    })
-}
-
-/// Whose use counts, by the key that says so in the configuration.
-fn covers(covers: &Match) -> impl Iterator<Item = (&'static str, &str)> {
-    let Match {
-        tenant,
-        team,
-        agent,
-        user,
-        tool,
-        function,
-        connection,
-        route,
-    } = covers;
-    let all = [
-        ("tenant", tenant),
-        ("team", team),
-        ("agent", agent),
-        ("user", user),
-        ("tool", tool),
-        ("function", function),
-        ("connection", connection),
-        ("route", route),
-    ];
-    all.into_iter()
-        .filter_map(|(key, name)| name.as_deref().map(|name| (key, name)))
 }
 
 fn print(budgets: &Budgets, w: &mut dyn Write) -> io::Result<()> {

@@ -78,9 +78,12 @@ pub(super) fn interrupted(host: &Host) -> Result<(), Failure> {
     let reader = host.reader()?;
     let (mut interrupted, mut paused) = (0, 0);
     for call in reader.unended()? {
-        match reader.story(&call)?.paused() {
-            Some(_) => paused += 1,
-            None => interrupted += 1,
+        let story = reader.story(&call)?;
+        match (story.paused(), story.suspended()) {
+            (Some(_), _) => paused += 1,
+            // `ambit serve` goes on with them by itself, unless something of them is in doubt.
+            (None, Some(_)) if story.doubts().next().is_none() => {}
+            (None, _) => interrupted += 1,
         }
     }
     for (left, word) in [(interrupted, "interrupted"), (paused, "paused")] {

@@ -108,6 +108,7 @@ fn state(row: &Row) -> &'static str {
         (_, false) => "in doubt",
         (true, true) => "over",
         (false, true) if row.story.paused().is_some() => "paused",
+        (false, true) if row.story.suspended().is_some() => "suspended",
         (false, true) => "interrupted",
     }
 }
@@ -177,6 +178,12 @@ fn line(row: &Row, w: &mut dyn Write) -> io::Result<()> {
     )?;
     if let Some(paused) = row.story.paused() {
         writeln!(w, "  by the stop {}: it goes on once that is lifted", paused.what.stop)?;
+    }
+    if row.story.suspended().is_some() && row.doubts.is_empty() {
+        writeln!(
+            w,
+            "  its host was told to end: it goes on by itself with the next `ambit serve`"
+        )?;
     }
     for ordinal in &row.doubts {
         let Some(EffectStory::Intended { intent, .. }) = row.story.effects.get(ordinal) else {

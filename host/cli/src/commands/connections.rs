@@ -3,11 +3,13 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use ambit_core::error::{Code, Refusal};
 use ambit_core::flow::{Rate, Standing};
 use ambit_core::ledger::utc;
 use ambit_runtime::config::Config;
 use ambit_runtime::flow::{Connection, Flow};
 use ambit_runtime::operators::{self, Answer, Request};
+use ambit_runtime::secret::Process;
 use serde_json::{Value, json};
 
 use super::audit;
@@ -19,6 +21,7 @@ use crate::output::{Exit, Failure, Output, style, untrusted};
 pub(crate) fn run(command: &Connections, home: &Path, out: Output) -> Result<Exit, Failure> {
     match command {
         Connections::List => list(home, out),
+        Connections::Jwks { connection } => jwks(home, connection, out),
         Connections::Reset { connection } => reset(home, connection, out),
     }
 }
@@ -118,6 +121,23 @@ fn print(one: &Connection, origin: &str, w: &mut dyn Write) -> io::Result<()> {
 
 fn of(route: Option<&str>) -> String {
     route.map_or_else(String::new, |route| format!(" (route {})", untrusted(route)))
+}
+
+/// The document is the same for people and for programs: it is meant to be put where the service looks for it.
+fn jwks(home: &Path, connection: &str, out: Output) -> Result<Exit, Failure> {
+    let config = Config::load(home)?;
+    if config.connection(connection).is_none() {
+        let known = config.connections().map(|(name, _)| name);
+        return Err(ids::no_such("connection", connection, known));
+    }
+    let Some(document) = config.jwks(connection, &Process).map_err(|problem| vec![problem])? else {
+        let message = format!("connection `{connection}` says nothing about its callers, so it has no key for that");
+        let advice = "a connection with `credential = { exchange = … }` does";
+        return Err(Refusal::new(Code::Config, message).advise(advice).into());
+    };
+    let document = document.to_serde();
+    out.result(&document, |w| writeln!(w, "{document}"))?;
+    Ok(Exit::Done)
 }
 
 fn reset(home: &Path, connection: &str, out: Output) -> Result<Exit, Failure> {

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use ambit_core::grant::Narrowing;
 use ambit_core::identity::key::{ApiKey, NewKey, Standing};
+use ambit_core::ledger::body::OperatorKey;
 use ambit_core::ledger::utc;
 use ambit_core::route::duration;
 use ambit_runtime::api_keys::{self, Act, Asked, Rotation};
+use ambit_runtime::clock::clock;
 use ambit_runtime::config::Config;
 use ambit_runtime::home;
-use ambit_runtime::host::now_ms;
 use ambit_runtime::operators::{self, Answer, Request};
 use ambit_runtime::store::Reader;
 use serde_json::{Value, json};
@@ -34,11 +35,20 @@ pub(crate) fn run(command: &Keys, home: &Path, out: Output) -> Result<Exit, Fail
 
 fn create(home: &Path, asked: &KeyCreate, out: Output) -> Result<Exit, Failure> {
     let config = Config::load(home)?;
+    let operator = asked.operator.as_ref().map(|name| OperatorKey {
+        name: name.clone(),
+        scopes: asked.scopes.iter().map(|scope| (*scope).into()).collect(),
+    });
+    let agent = match &operator {
+        Some(_) => String::new(),
+        None => call::agent(asked.agent.as_deref(), &config)?,
+    };
     let asked = Asked {
-        agent: call::agent(asked.agent.as_deref(), &config)?,
+        agent,
         user: asked.user.clone(),
         name: asked.name.clone(),
         narrowing: narrowing(home, asked)?,
+        operator,
         good_for_ms: time("--expires-in", &asked.expires_in)?,
     };
     api_keys::check(&config, &asked)?;
@@ -161,15 +171,30 @@ fn find(home: &Path, given: &str) -> Result<ApiKey, Failure> {
         [one] => Ok((*one).clone()),
         [] => Err(Failure::refused(format!("there is no key {}", untrusted(given)))
             .advise("`ambit keys list --all` prints them, also those that are over.")),
-        _ => Err(
-            Failure::usage(format!("`{}` is the beginning of several keys", untrusted(given)))
-                .advise("Write more of it: `ambit keys list` prints them whole."),
-        ),
+        several => Err(Failure::usage(format!("`{}` is more than one key", untrusted(given)))
+            .advise(format!("Say which by its id: {}.", candidates(several)))),
     }
 }
 
-fn clock() -> u64 {
-    u64::try_from(now_ms()).unwrap_or_default()
+/// Keys that are meant by one word, the newest first: after a rotation there are two of a name for a while.
+fn candidates(keys: &[&ApiKey]) -> String {
+    const MOST: usize = 8;
+    let mut keys = keys.to_vec();
+    keys.sort_by_key(|key| std::cmp::Reverse(key.index));
+    let told = keys.iter().take(MOST).map(|key| {
+        let replaced = key.created.replaces.as_ref();
+        let replaced = replaced.map(|replaced| format!(", in the place of {}", replaced.key));
+        format!(
+            "{} (made {}{}, {} until {})",
+            key.id(),
+            utc(key.time_ms),
+            replaced.unwrap_or_default(),
+            key.standing(clock()).as_str(),
+            until(key)
+        )
+    });
+    let more = keys.len().checked_sub(MOST + 1).map_or("", |_| "; and more");
+    format!("{}{more}", told.collect::<Vec<_>>().join("; "))
 }
 
 fn is_active(key: &ApiKey) -> bool {
@@ -181,6 +206,9 @@ fn until(key: &ApiKey) -> String {
 }
 
 fn who(key: &ApiKey) -> String {
+    if let Some(operator) = &key.created.operator {
+        return format!("operator {}", operator.name);
+    }
     let user = key.created.user.as_deref().map(|user| format!(" for {user}"));
     format!("{}{}", key.created.agent, user.unwrap_or_default())
 }
@@ -194,6 +222,10 @@ fn what(key: &ApiKey) -> Option<String> {
         scopes: _,
     } = key.narrowing();
     let list = |names: &BTreeSet<String>| names.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
+    if let Some(operator) = &key.created.operator {
+        let scopes: Vec<&str> = operator.scopes.iter().map(|scope| scope.as_str()).collect();
+        return Some(scopes.join(" "));
+    }
     let functions = functions.as_ref().map(|names| format!("calls {}", list(names)));
     let connections = connections.as_ref().map(|names| format!("over {}", list(names)));
     let tier = max_tier.map(|tier| format!("up to {tier}"));
@@ -205,8 +237,9 @@ fn document(key: &ApiKey) -> Value {
     json!({
         "id": key.id(),
         "name": key.created.name,
-        "agent": key.created.agent,
+        "agent": (!key.created.agent.is_empty()).then_some(&key.created.agent),
         "user": key.created.user,
+        "operator": key.created.operator,
         "narrowing": key.narrowing(),
         "standing": key.standing(clock()),
         "expires": until(key),

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use ambit_core::ledger::utc;
 use ambit_core::stop::{self, Kind, Scope};
+use ambit_runtime::clock::now_ms;
 use ambit_runtime::config::{Config, nearest};
-use ambit_runtime::host::now_ms;
 use ambit_runtime::operators::{self, Answer, Request, Status};
 use ambit_runtime::stops::{self, Done, Runs, Standing};
 use ambit_runtime::store::{BrokenGlass, Keys, Reader};

@@ -23,6 +23,7 @@ mod pending;
 pub(crate) mod person;
 pub(crate) mod policy;
 pub(crate) mod receipt;
+pub(crate) mod reload;
 pub(crate) mod replay;
 mod request;
 pub(crate) mod rollback;

@@ -8,7 +8,7 @@ use std::path::Path;
 use ambit_core::hold::{Delegation, LONGEST_DELEGATION_MS};
 use ambit_core::ledger::{SignerKey, VerifierKey, parse_utc, utc};
 use ambit_runtime::approvals::{self, People};
-use ambit_runtime::host::now_ms;
+use ambit_runtime::clock::clock;
 use ambit_runtime::operators::{self, Answer, Request};
 use ambit_runtime::store::Reader;
 use serde_json::{Value, json};
@@ -134,7 +134,7 @@ fn delegate(
 ) -> Result<Exit, Failure> {
     let key = approvals::read_person_key(key).map_err(unusable)?;
     let person = key.verifier().name();
-    let now = u64::try_from(now_ms()).unwrap_or_default();
+    let now = clock();
     let until = until.map(|text| time(text, now)).transpose()?;
     let reader = Reader::open(home)?;
     let about = [person, to, group];
@@ -208,7 +208,7 @@ fn list(home: &Path, out: Output) -> Result<Exit, Failure> {
     let config = ambit_runtime::config::Config::load(home)?;
     let reader = Reader::open(home)?;
     let people = reader.persons()?;
-    let now = u64::try_from(now_ms()).unwrap_or_default();
+    let now = clock();
     let standing = People::of(&reader, &config)?;
     let given: Vec<&Delegation> = standing
         .electorate()

@@ -9,7 +9,7 @@ use ambit_core::ledger::story::Opening;
 use ambit_runtime::call::{Answer, Outcome};
 use ambit_runtime::host::OpenError;
 use ambit_runtime::operators::{self, Request};
-use ambit_runtime::rollback::{Fate, Item, Plan};
+use ambit_runtime::rollback::{Fate, Item, Plan, RollbackOptions};
 use ambit_runtime::store::Reader;
 use serde_json::{Value, json};
 
@@ -25,11 +25,15 @@ pub(crate) fn run(args: &Rollback, home: &Path, out: Output) -> Result<Exit, Fai
     drop(reader);
     let mut desk = Desk::new(home, tool.as_deref());
     let tool = tool.unwrap_or_default();
+    let options = RollbackOptions {
+        over_changes: args.over_changes,
+        skip: args.skip.iter().copied().collect(),
+    };
     let roll_back = Request::RollBack {
         call: call.clone(),
-        over_changes: args.over_changes,
+        options: options.clone(),
     };
-    let plan = match desk.act(&Request::PlanRollback { call }) {
+    let plan = match desk.act(&Request::PlanRollback { call, options }) {
         Ok(operators::Answer::Plan(plan)) => *plan,
         Ok(other) => return Err(unexpected(&other)),
         // What cannot be undone at all is written down, and nothing is asked.

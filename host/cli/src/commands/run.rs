@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use ambit_core::ledger::body::{ErrorBound, RunCap};
 use ambit_core::ledger::{CallStory, utc};
 use ambit_core::money::{Account, Over, Unit};
-use ambit_core::run::{Run, RunError, is_own};
+use ambit_core::run::{Run, is_own};
+use ambit_runtime::clock::now_ms;
 use ambit_runtime::config::Config;
+use ambit_runtime::documents;
 use ambit_runtime::operators::{self, Answer, Request};
 use ambit_runtime::runs::NewRun;
 use ambit_runtime::store::{BudgetState, CallFilter, Reader};
@@ -158,19 +159,15 @@ fn end(home: &Path, given: &str, out: Output) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn clock_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
 /// A word for where a run stands, and how to colour it.
 fn standing(run: &Run) -> (&'static str, anstyle::Style) {
-    match run.is_open(clock_ms()) {
-        Ok(()) if run.degraded => ("degraded", style::WARN),
-        Ok(()) => ("open", style::GOOD),
-        Err(RunError::Expired) => ("expired", style::DIM),
-        Err(_) => ("ended", style::DIM),
-    }
+    let word = documents::run_standing(run, now_ms());
+    let style = match word {
+        "degraded" => style::WARN,
+        "open" => style::GOOD,
+        _ => style::DIM,
+    };
+    (word, style)
 }
 
 fn who(run: &Run) -> String {
@@ -224,20 +221,7 @@ fn used(reader: &Reader, run: &Run) -> Result<Vec<Used>, Failure> {
 }
 
 fn document(run: &Run) -> Value {
-    let principal = &run.started.principal;
-    json!({
-        "run": run.id(),
-        "standing": standing(run).0,
-        "agent": principal.agent,
-        "user": principal.user,
-        "mode": run.started.mode,
-        "started": utc(run.time_ms),
-        "expires": utc(i64::try_from(run.started.expires).unwrap_or(i64::MAX)),
-        "limits": run.started.caps,
-        "errors": run.started.errors,
-        "finished": run.finished,
-        "failed": run.failed,
-    })
+    documents::run(run, now_ms())
 }
 
 fn counted(one: &Used) -> Value {
@@ -254,7 +238,7 @@ fn counted(one: &Used) -> Value {
 fn list(home: &Path, limit: u32, open: bool, out: Output) -> Result<Exit, Failure> {
     let reader = audit::open(home)?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let now = clock_ms();
+    let now = now_ms();
     let all = reader.runs("", if open { usize::MAX } else { limit })?;
     let wanted = all.into_iter().filter(|run| !open || run.is_open(now).is_ok());
     let runs: Vec<Run> = wanted.take(limit).collect();
@@ -296,7 +280,7 @@ fn show(home: &Path, given: &str, limit: u32, out: Output) -> Result<Exit, Failu
     let mut document = document(&run);
     if let Some(document) = document.as_object_mut() {
         document.insert("budgets".to_owned(), used.iter().map(counted).collect());
-        document.insert("calls".to_owned(), calls.iter().map(audit::row).collect());
+        document.insert("calls".to_owned(), calls.iter().map(documents::call).collect());
         document.insert("more_calls".to_owned(), json!(more));
     }
     out.result(&document, |w| print(&run, &used, &calls, w))?;

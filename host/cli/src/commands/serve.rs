@@ -10,7 +10,7 @@ use ambit_server::{http, stdio};
 
 use super::{call, run};
 use crate::args::Serve;
-use crate::output::{self, Exit, Failure, note};
+use crate::output::{self, Exit, Failure, count, note};
 
 /// Standard output is the protocol's, or nobody's: all that people read goes to standard error.
 pub(crate) fn run(args: &Serve, home: &Path) -> Result<Exit, Failure> {
@@ -62,5 +62,10 @@ fn open(config: Config) -> Result<Host, Failure> {
     drop(opening);
     host.warnings().iter().for_each(output::warn);
     call::interrupted(&host)?;
+    let suspended = host.go_on_with_suspended()?;
+    if !suspended.is_empty() {
+        let calls = count(suspended.len() as u64, "call goes", "calls go");
+        note(format!("{calls} on that the last host was told to end in."));
+    }
     Ok(host)
 }

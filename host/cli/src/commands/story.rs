@@ -44,6 +44,14 @@ pub(crate) fn print(story: &CallStory, payload: &Payloads<'_>, w: &mut dyn Write
         let what = format!("paused before effect {} by {}", pause.what.ordinal, pause.what.stop);
         teller.line(w, style::WARN, pause.stamp.time_ms(), &what)?;
     }
+    for suspension in &story.suspensions {
+        teller.line(
+            w,
+            style::WARN,
+            suspension.stamp.time_ms(),
+            "suspended: its host was told to end",
+        )?;
+    }
     match &story.finished {
         Some(finished) => teller.finished(finished, &story.guests, w),
         None if story.is_over() || story.waiting().is_some() => Ok(()),
@@ -117,7 +125,7 @@ impl Teller<'_> {
             } else {
                 ""
             };
-            field(w, "undoes", &format!("{}, {how}{over}", undoes.call))?;
+            field(w, "undoes", &format!("{}, {how}{over}{}", undoes.call, undoes.left()))?;
         }
         for (name, digest) in [("tool", story.tool), ("policy", story.policy), ("config", story.config)] {
             if let Some(digest) = digest {

@@ -9,6 +9,7 @@ use ambit_core::manifest::{Change, MAX_COMPONENT_BYTES, Manifest};
 use ambit_runtime::config::Config;
 use ambit_runtime::config::lock::Lock;
 use ambit_runtime::home;
+use ambit_runtime::operators::{self, Answer, Request};
 use serde_json::{Value, json};
 
 use super::inspect;
@@ -65,7 +66,18 @@ fn add(home: &Path, name: &str, component: &Path, out: Output) -> Result<Exit, F
         )
     })?;
     advise_binding(home, name, &manifest);
+    not_yet(home);
     Ok(Exit::Done)
+}
+
+/// A host that runs goes on with the tools that it has, and whoever changed them must not think otherwise.
+fn not_yet(home: &Path) {
+    if let Ok(Some(Answer::Status(status))) = operators::ask(home, &Request::Status) {
+        note(format!(
+            "process {} serves this home: it has that from the next `ambit reload` on, and goes on with what it had until then.",
+            status.pid
+        ));
+    }
 }
 
 /// Tells which labels still reach nothing.
@@ -159,6 +171,7 @@ fn accept(home: &Path, name: &str, component: &Path, wider: bool, out: Output) -
         "changes": changes.iter().map(Change::to_string).collect::<Vec<_>>(),
     });
     out.result(&value, |w| writeln!(w, "{name} is now {}", newer.digest))?;
+    not_yet(home);
     Ok(Exit::Done)
 }
 
@@ -167,5 +180,6 @@ fn remove(home: &Path, name: &str, out: Output) -> Result<Exit, Failure> {
     out.result(&json!({ "tool": name, "digest": digest }), |w| {
         writeln!(w, "removed {name} ({digest}); its calls stay on the ledger")
     })?;
+    not_yet(home);
     Ok(Exit::Done)
 }

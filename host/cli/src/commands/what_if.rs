@@ -20,14 +20,14 @@ use crate::output::{self, Exit, Failure, Output, count, style, untrusted, workin
 pub(crate) fn run(args: &args::WhatIf, home: &Path, out: Output) -> Result<Exit, Failure> {
     audit::open(home)?;
     match (&args.other.policy, &args.other.tool) {
-        (Some(folder), _) => policy(home, folder, &args.calls, out),
-        (None, Some(tool)) => other_build(home, tool, &args.calls, out),
+        (Some(folder), _) => policy(home, folder, args, out),
+        (None, Some(tool)) => other_build(home, tool, args, out),
         // Clap asks for one of them.
         (None, None) => Ok(Exit::Usage),
     }
 }
 
-fn policy(home: &Path, folder: &Path, calls: &Recorded, out: Output) -> Result<Exit, Failure> {
+fn policy(home: &Path, folder: &Path, args: &args::WhatIf, out: Output) -> Result<Exit, Failure> {
     let mut what_if = WhatIf::open(home)?;
     if !folder.is_dir() {
         return Err(Failure::usage(format!("{} is no folder", folder.display()))
@@ -42,13 +42,18 @@ fn policy(home: &Path, folder: &Path, calls: &Recorded, out: Output) -> Result<E
     for slip in &policy.unknown_names(&what_if.config().names()) {
         output::warn(slip);
     }
-    let calls = which(what_if.reader(), calls)?;
+    let calls = which(what_if.reader(), &args.calls)?;
     let bar = ProgressBar::new(calls.len() as u64);
     let weighed = what_if.policy(&policy, &calls, |behind| bar.set_position(behind));
     bar.finish_and_clear();
     let weighed = weighed?;
     out.result(&weighed, |w| print(&weighed, w))?;
-    Ok(exit(!weighed.changed.is_empty()))
+    let looked = Looked {
+        at: weighed.calls + weighed.effects,
+        left: weighed.undecided.len() as u64,
+        changed: !weighed.changed.is_empty(),
+    };
+    Ok(looked.exit("decided again", args.allow_none))
 }
 
 /// The calls that are meant, the oldest first.
@@ -76,8 +81,37 @@ pub(super) fn ms(since: Since) -> Result<i64, Failure> {
     }
 }
 
-const fn exit(changed: bool) -> Exit {
-    if changed { Exit::Refused } else { Exit::Done }
+/// How much was looked at, and what of it.
+struct Looked {
+    /// What there was to decide or run again.
+    at: u64,
+    /// What of that could not be.
+    left: u64,
+    /// Whether something would change.
+    changed: bool,
+}
+
+impl Looked {
+    /// A gate that looked at nothing has shown nothing, and says so: that is no pass, but where somebody said that there may be nothing yet.
+    fn exit(&self, done: &str, allow_none: bool) -> Exit {
+        if self.changed {
+            return Exit::Refused;
+        }
+        match (self.at, self.at.saturating_sub(self.left)) {
+            (0, _) if allow_none => Exit::Done,
+            (0, _) => {
+                output::note(format_args!(
+                    "there was nothing to be {done}, which shows nothing: --allow-none where there may be none yet"
+                ));
+                Exit::Refused
+            }
+            (_, 0) => {
+                output::note(format_args!("nothing was {done}, which shows nothing"));
+                Exit::Refused
+            }
+            _ => Exit::Done,
+        }
+    }
 }
 
 fn print(weighed: &Weighed, w: &mut dyn std::io::Write) -> std::io::Result<()> {
@@ -172,7 +206,7 @@ pub(super) fn verdict(verdict: &Verdict) -> String {
     untrusted(&format!("{word}{needs} ({rules})"))
 }
 
-fn other_build(home: &Path, given: &str, calls: &Recorded, out: Output) -> Result<Exit, Failure> {
+fn other_build(home: &Path, given: &str, args: &args::WhatIf, out: Output) -> Result<Exit, Failure> {
     let config = Config::load(home)?;
     let (name, file) = tool(&config, given);
     let (bytes, manifest) = tools::read_component(&file)?;
@@ -184,7 +218,7 @@ fn other_build(home: &Path, given: &str, calls: &Recorded, out: Output) -> Resul
     let rerun = Rerun::open(home, &name, &bytes, None)
         .map_err(|error| ids::or_no_such(error.into(), "tool", &name, config.lock().iter().map(|(name, _)| name)))?;
     drop(compiling);
-    let calls = which(rerun.reader(), calls)?;
+    let calls = which(rerun.reader(), &args.calls)?;
     let bar = ProgressBar::new(calls.len() as u64);
     let rebuilt = rerun.run(&calls, |behind| bar.set_position(behind));
     bar.finish_and_clear();
@@ -203,7 +237,13 @@ fn other_build(home: &Path, given: &str, calls: &Recorded, out: Output) -> Resul
         }
         print_rebuilt(&rebuilt, w)
     })?;
-    Ok(exit(!rebuilt.changed.is_empty()))
+    let left = rebuilt.not_run.len() as u64;
+    let looked = Looked {
+        at: rebuilt.calls + left,
+        left,
+        changed: !rebuilt.changed.is_empty(),
+    };
+    Ok(looked.exit("run again", args.allow_none))
 }
 
 /// `NAME=FILE` where the home has a tool of that name; a file's name may have a `=` in it.

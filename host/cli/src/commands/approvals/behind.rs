@@ -4,13 +4,13 @@ use std::io;
 
 use ambit_core::ledger::utc;
 use ambit_runtime::approvals::Pending;
+use ambit_runtime::clock::clock;
 use ambit_runtime::config::Config;
 use ambit_runtime::objects::{self, Planned, Seen};
 use ambit_runtime::store::Reader;
 use ambit_runtime::transcript::Unreadable;
 use serde_json::{Map, Value, json};
 
-use super::now_ms;
 use crate::output::Failure;
 
 /// What was read before, as far as it can be shown here.
@@ -49,7 +49,7 @@ impl Behind {
 
     /// For programs.
     pub(super) fn members(&self) -> Map<String, Value> {
-        let now = now_ms();
+        let now = clock();
         let reads = self.reads.iter().map(|seen| {
             json!({
                 "effect": seen.ordinal,
@@ -90,7 +90,7 @@ impl Behind {
             Object::Unreadable => field("object", "[not readable here: the home's keys are needed]")?,
             Object::Read(planned) => print(planned, field)?,
         }
-        let now = now_ms();
+        let now = clock();
         for seen in &self.reads {
             field("had read", &told(seen, now))?;
         }

@@ -8,14 +8,16 @@ use ambit_core::hold::{Changes, Edit};
 use ambit_core::json::{Json, Limits};
 use ambit_core::ledger::story::HoldStory;
 use ambit_runtime::approvals::{self, Pending, People, Waiting, told};
+use ambit_runtime::clock::clock;
 use ambit_runtime::config::Config;
+use ambit_runtime::documents;
 use ambit_runtime::edits;
 use ambit_runtime::operators::{Answer, Request};
 use ambit_runtime::store::Reader;
 use serde_json::{Value, json};
 
 use super::behind::Behind;
-use super::{Desk, Meant, group, now_ms, print, reader, row, short, unexpected, unusable};
+use super::{Desk, Meant, group, print, reader, short, unexpected, unusable};
 use crate::args;
 use crate::output::{Exit, Failure, Output, note, untrusted};
 
@@ -40,7 +42,7 @@ pub(super) fn run(home: &Path, args: &args::Edit, out: Output) -> Result<Exit, F
         hold: meant.hold(),
         changes: changes.digest(),
         group: speaks.group.clone(),
-        expires_ms: meant.expires_ms().min(now_ms().saturating_add(3_600_000)),
+        expires_ms: meant.expires_ms().min(clock().saturating_add(3_600_000)),
     };
     let signed = edit.sign(&key).map_err(|e| Failure::usage(e.to_string()))?;
     drop((people, reader));
@@ -190,7 +192,7 @@ pub(crate) fn compared(changes: &Changes, asked: Option<&GuestRequest>) -> Field
 
 /// A hold for programs, in full.
 pub(super) fn document(pending: &Pending, shown: &Shown, request: Option<&Value>) -> Value {
-    let mut document = row(pending);
+    let mut document = documents::hold(pending);
     if let Some(document) = document.as_object_mut() {
         document.insert("edited".to_owned(), shown.json());
         document.insert("request".to_owned(), request.cloned().unwrap_or(Value::Null));
