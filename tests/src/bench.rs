@@ -6,6 +6,7 @@
 
 mod again;
 mod beside;
+mod doors;
 mod durable;
 mod effect;
 mod governed;
@@ -85,7 +86,7 @@ struct Subject {
     measure: fn(&Setting, Pace<'_>) -> Measured<Figure>,
 }
 
-const SUBJECTS: [Subject; 16] = [
+const SUBJECTS: [Subject; 24] = [
     Subject {
         id: "governed-call",
         what: "a governed call of a trivial tool (ledger in memory, 50 policies)",
@@ -166,10 +167,50 @@ const SUBJECTS: [Subject; 16] = [
         what: "recorded effects decided again under another policy, by one thread",
         measure: again::what_if,
     },
+    Subject {
+        id: "mcp-stdio-1",
+        what: "MCP over a pipe, one durable call after another: the middle one",
+        measure: doors::stdio_one,
+    },
+    Subject {
+        id: "mcp-stdio-16",
+        what: "MCP over a pipe, 16 durable calls under way",
+        measure: doors::stdio_many,
+    },
+    Subject {
+        id: "mcp-http-1",
+        what: "MCP over HTTP, one durable call after another: the middle one",
+        measure: doors::http_one,
+    },
+    Subject {
+        id: "mcp-http-16",
+        what: "MCP over HTTP, durable calls over 16 connections",
+        measure: |setting, pace| doors::http_many(setting, pace, 16),
+    },
+    Subject {
+        id: "mcp-http-256",
+        what: "MCP over HTTP, durable calls over 256 connections",
+        measure: |setting, pace| doors::http_many(setting, pace, 256),
+    },
+    Subject {
+        id: "start-to-tools-list",
+        what: "start: from a process's start to the list of ten tools, code cached",
+        measure: doors::start,
+    },
+    Subject {
+        id: "idle-memory",
+        what: "memory of a server with ten tools that was asked nothing yet",
+        measure: doors::idle,
+    },
+    Subject {
+        id: "mcp-memory",
+        what: "memory of a server after 50,000 calls",
+        measure: doors::endures,
+    },
 ];
 
 /// Targets of the design whose subject is not there yet.
-const NOT_BUILT: [&str; 1] = ["start to first tools/list"];
+const NOT_BUILT: [&str; 0] = [];
 
 /// Measures everything whose id begins with `only`, in a folder below `scratch` that is removed afterwards. `told` hears how far it is. A row
 /// that could not be measured says why.

@@ -642,7 +642,7 @@ impl Stage {
         let policy = self.home.folder().join("policy").display().to_string();
         let run = self
             .home
-            .done(["what-if", "--policy", &policy, "--format", "json"])
+            .done(["what-if", "--policy", &policy, "--allow-none", "--format", "json"])
             .map_err(|error| error.to_string())?;
         self.check_output(&run)?;
         let document = run.json().unwrap_or_default();

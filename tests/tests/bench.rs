@@ -8,7 +8,7 @@ use ambit_tests::programs::program;
 use serde_json::Value;
 
 /// Every row of the design's table that has something to measure, and those that stand beside them.
-const ROWS: [&str; 16] = [
+const ROWS: [&str; 24] = [
     "governed-call",
     "governed-call-without-memo",
     "durable-1",
@@ -25,6 +25,14 @@ const ROWS: [&str; 16] = [
     "pending-holds",
     "pending-holds-memory",
     "what-if",
+    "mcp-stdio-1",
+    "mcp-stdio-16",
+    "mcp-http-1",
+    "mcp-http-16",
+    "mcp-http-256",
+    "start-to-tools-list",
+    "idle-memory",
+    "mcp-memory",
 ];
 
 #[test]
@@ -47,7 +55,7 @@ fn a_quick_run_measures_every_row() {
         assert!(measured.is_some_and(|value| value.is_finite() && value > 0.0), "{row}");
     }
     let targets = rows.iter().filter(|row| row["figure"]["target"]["met"].is_boolean());
-    assert_eq!(targets.count(), 11);
+    assert_eq!(targets.count(), 19);
     let left: Vec<_> = fs::read_dir(scratch.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name())

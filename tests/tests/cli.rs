@@ -68,6 +68,7 @@ const CASES: &[Case] = &[
     ("read_only", read_only),
     ("two_processes", two_processes),
     ("served", served),
+    ("reload", reload),
     ("slips", slips),
     ("streams", streams),
     ("escapes", escapes),
@@ -279,6 +280,7 @@ impl Place {
             "\"first\": \"",
             "\"last\": \"",
             "erased on ",
+            "(made ",
             ", since ",
             "\"since\": \"",
             "until ",
@@ -413,7 +415,7 @@ fn changed(
 }
 
 fn help(place: &mut Place) -> Verdict {
-    let commands: [&[&str]; 75] = [
+    let commands: [&[&str]; 78] = [
         &[],
         &["init"],
         &["build"],
@@ -458,6 +460,7 @@ fn help(place: &mut Place) -> Verdict {
         &["kill"],
         &["unkill"],
         &["status"],
+        &["reload"],
         &["run"],
         &["run", "start"],
         &["run", "show"],
@@ -466,6 +469,7 @@ fn help(place: &mut Place) -> Verdict {
         &["replay"],
         &["what-if"],
         &["connections"],
+        &["connections", "jwks"],
         &["connections", "list"],
         &["connections", "reset"],
         &["rollback"],
@@ -478,6 +482,7 @@ fn help(place: &mut Place) -> Verdict {
         &["audit"],
         &["audit", "show"],
         &["audit", "list"],
+        &["audit", "search"],
         &["audit", "verify"],
         &["audit", "prove"],
         &["audit", "export"],
@@ -690,6 +695,8 @@ fn connections(place: &mut Place) -> Verdict {
     place.configure(&limited);
     place.run(0, Leaves::Record, &["connections", "list"])?;
     place.run(0, Leaves::Record, &["connections", "list", "--format", "json"])?;
+    place.run(2, Leaves::Record, &["connections", "jwks", "strip"])?;
+    place.run(1, Leaves::Record, &["connections", "jwks", "stripe"])?;
     place.run(2, Leaves::Record, &["connections", "reset", "strip"])?;
     place.run(0, Leaves::Record, &["connections", "reset", "stripe"])?;
     place.run(2, Leaves::Record, &["rollback", "c_none"])?;
@@ -1079,6 +1086,7 @@ fn keys(place: &mut Place) -> Verdict {
     create(place, 2, &["--function", "shop"])?;
     create(place, 1, &["--connection", "strip"])?;
     create(place, 1, &["--name", "two words"])?;
+    create(place, 1, &["--name", "k_laptop"])?;
     create(place, 0, &["--format", "json"])?;
     let scoped = [
         "--for",
@@ -1101,6 +1109,10 @@ fn keys(place: &mut Place) -> Verdict {
     place.run(0, Leaves::Record, &["keys", "rotate", "ci", "--expires-in", "1d"])?;
     place.run(0, Leaves::Record, &["keys", "revoke", "ci"])?;
     place.run(1, Leaves::Record, &["keys", "revoke", "ci"])?;
+    // For a while there are two of a name.
+    create(place, 0, &["--name", "laptop"])?;
+    place.run(0, Leaves::Record, &["keys", "rotate", "laptop", "--overlap", "1h"])?;
+    place.run(2, Leaves::Record, &["keys", "revoke", "laptop"])?;
     place.run(0, Leaves::Record, &["keys", "list", "--all"])?;
     place.run(0, Leaves::Record, &["audit", "verify"])?;
     Ok(())
@@ -1342,7 +1354,9 @@ fn what_if(place: &mut Place) -> Verdict {
     fs::write(place.path("other/main.cedar"), "permit (principal, action, resource);").unwrap();
     place.run(2, Leaves::Record, &["what-if", "--policy", &other])?;
     fs::write(place.path("other/main.cedar"), PERMITTED).unwrap();
-    place.run(0, Leaves::Record, &["what-if", "--policy", &other])?;
+    // Nothing was recorded yet: a gate that looked at nothing is no pass, where nobody said that it may be.
+    place.run(1, Leaves::Record, &["what-if", "--policy", &other])?;
+    place.run(0, Leaves::Record, &["what-if", "--policy", &other, "--allow-none"])?;
     place.run(2, Leaves::Record, &["policy", "learn", "--since", "9000-01-01"])?;
     place.run(1, Leaves::Record, &["policy", "learn", "--since", "24h"])?;
     // Denied under the policy in force, and not under the other one.
@@ -1363,7 +1377,8 @@ fn what_if(place: &mut Place) -> Verdict {
     )?;
     place.run(2, Leaves::Record, &["what-if", "--policy", &other, "--call", "c_abc"])?;
     let (shop, proposal) = (path(place, "shop.wasm"), path(place, "learned.txt"));
-    place.run(0, Leaves::Record, &["what-if", "--tool", &shop])?;
+    place.run(1, Leaves::Record, &["what-if", "--tool", &shop])?;
+    place.run(0, Leaves::Record, &["what-if", "--tool", &shop, "--allow-none"])?;
     place.run(2, Leaves::Record, &["what-if", "--tool", &format!("shp={shop}")])?;
     place.run(2, Leaves::Record, &["what-if", "--tool", "shop=missing.wasm"])?;
     place.run(2, Leaves::Nothing, &["policy", "learn"])?;
@@ -1595,7 +1610,6 @@ fn served(place: &mut Place) -> Verdict {
     operated(place, &keys)?;
     // What needs the home to itself says who has it.
     place.run(3, Leaves::Record, &["call", "shop", "nothing"])?;
-    place.run(3, Leaves::Record, &["tools", "remove", "shop"])?;
     drop(served);
     place.run(0, Leaves::Record, &["audit", "verify"])?;
     place.run(1, Leaves::Record, &["call", "shop", "nothing", "--for", "ada"])?;
@@ -1609,6 +1623,42 @@ fn served(place: &mut Place) -> Verdict {
             "without a process that serves the home it is otherwise:\n{without}"
         ));
     }
+    Ok(())
+}
+
+/// What an operator has a process take anew, and what it does not.
+fn reload(place: &mut Place) -> Verdict {
+    place.ready();
+    place.run(1, Leaves::Record, &["reload"])?;
+    let text = |error: std::io::Error| error.to_string();
+    let served = place.home.serve("assistant").map_err(text)?;
+    place.run(0, Leaves::Record, &["reload"])?;
+    place
+        .home
+        .permit(&format!(
+            "{PERMITTED}\n@id(\"more\") forbid (principal, action == Action::\"call\", resource in Tool::\"none\");"
+        ))
+        .map_err(text)?;
+    place.configure(&format!(
+        "{CONFIGURED}\n[tool.shop.bind]\nstripe = \"stripe\"\n[tool.shop.limits]\nlog_bytes = 1024\n[budget.day]\nunit = \"calls\"\nwindow = \"day\"\ncap = 5\n"
+    ));
+    let again = place.file(
+        "again.wasm",
+        wit::component(&SHOP.replace("Give money back", "Give it back")),
+    );
+    let again = again.display().to_string();
+    place.run(0, Leaves::Files, &["tools", "add", "again", &again])?;
+    place.run(0, Leaves::Record, &["reload"])?;
+    place.run(0, Leaves::Files, &["tools", "remove", "again"])?;
+    place.run(0, Leaves::Record, &["reload", "--format", "json"])?;
+    // What cannot be used is told where it stands, and changes nothing.
+    place.configure(&format!("{CONFIGURED}\n[limits]\nfule = 1\n"));
+    place.run(2, Leaves::Record, &["reload"])?;
+    place.configure(&format!("{CONFIGURED}\n[limits]\nconcurrent_calls = 2\n"));
+    place.run(1, Leaves::Record, &["reload"])?;
+    drop(served);
+    place.run(1, Leaves::Record, &["reload"])?;
+    place.run(0, Leaves::Record, &["audit", "verify"])?;
     Ok(())
 }
 
@@ -1919,6 +1969,7 @@ mod made_up {
 
     pub(super) fn accepted(letter: &str, reserved: Vec<Reservation>) -> EntryDraft {
         let body = CallAccepted {
+            once: None,
             by: None,
             letter: None,
             asked: asked(),
@@ -1937,6 +1988,7 @@ mod made_up {
             checked: Vec::new(),
             edited: vec![],
             effects: Default::default(),
+            engine: None,
             fuel: 250_000_000,
             log: None,
             memory: 0,

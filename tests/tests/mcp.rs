@@ -2,7 +2,6 @@
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
-use std::env;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -15,7 +14,6 @@ use ambit_runtime::host::now_ms;
 use ambit_runtime::store::{CallFilter, Keys, Reader, verifier};
 use ambit_tests::home::{Home, Run};
 use ambit_tests::mcp::Server;
-use ambit_tests::programs::program;
 use ambit_tests::scenario::TOKEN_VARIABLE;
 use ambit_tests::service::Service;
 use serde_json::{Value, json};
@@ -45,36 +43,9 @@ pub(crate) const TESTS: &[Test] = tests![
     what_runs_when_the_input_closes_ends,
     a_kill_is_told_to_who_waits,
     a_home_that_does_not_open_says_nothing_on_the_pipe,
+    what_is_taken_anew_is_told_to_who_listens,
+    what_runs_when_the_process_is_told_to_end_goes_on_with_the_next,
 ];
-
-/// The official Python client, where `AMBIT_MCP_PYTHON` names a Python that has it: in a session, and in what both sides speak newest.
-pub(crate) fn official() -> Option<Test> {
-    env::var_os("AMBIT_MCP_PYTHON")?;
-    Some(("mcp_the_official_client_takes_it", the_official_client_takes_it))
-}
-
-fn the_official_client_takes_it() {
-    let scene = Scene::with(&[("echo", "good_echo"), ("wild", "hostile_sandbox")]);
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("mcp/official.py");
-    for (mode, version) in [("legacy", "2025-11-25"), ("auto", STATELESS)] {
-        let output = Command::new(env::var_os("AMBIT_MCP_PYTHON").unwrap())
-            .arg(&script)
-            .arg(mode)
-            .arg(program("ambit"))
-            .arg("--home")
-            .arg(scene.home.folder())
-            .args(["serve", "--stdio", "--as", "assistant"])
-            .output()
-            .unwrap();
-        let (out, err) = (
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr),
-        );
-        assert!(output.status.success(), "{mode}: {out}{err}");
-        assert_eq!(out.trim(), version, "{err}");
-    }
-    scene.in_order();
-}
 
 /// Versions with a session.
 const SESSIONS: [&str; 2] = ["2025-06-18", "2025-11-25"];
@@ -137,14 +108,14 @@ when { context.spend.kind == "known" && context.spend.minor > 50000 };
 "#;
 
 /// A home with tools, a service that they pay through, and a person of finance.
-struct Scene {
-    home: Home,
+pub(super) struct Scene {
+    pub(super) home: Home,
     service: Service,
     folder: tempfile::TempDir,
 }
 
 impl Scene {
-    fn with(tools: &[(&str, &str)]) -> Self {
+    pub(super) fn with(tools: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let service = Service::start(folder.path()).unwrap();
         let mut home = Home::make(&folder.path().join("home")).unwrap();
@@ -179,7 +150,7 @@ impl Scene {
     }
 
     /// A person of finance with a key of her own.
-    fn enrol_rita(&self) -> String {
+    pub(super) fn enrol_rita(&self) -> String {
         let key = self.folder.path().join("rita.key").display().to_string();
         let made = self.ambit(&["person", "key", "rita", "--output", &key]);
         self.ambit(&["person", "enrol", made.out.trim()]);
@@ -203,7 +174,7 @@ impl Scene {
     }
 
     /// That the ledger is whole, and every call can be run again.
-    fn in_order(&self) {
+    pub(super) fn in_order(&self) {
         let reader = self.reader();
         reader
             .verify(&verifier(self.home.folder()).unwrap(), &[], |_| {})
@@ -216,7 +187,7 @@ impl Scene {
         }
     }
 
-    fn requests(&self) -> usize {
+    pub(super) fn requests(&self) -> usize {
         self.service.requests().unwrap().len()
     }
 }
@@ -268,7 +239,8 @@ fn each_version_is_spoken() {
         assert_eq!(opened["protocolVersion"], version);
         assert_eq!(opened["serverInfo"]["name"], "ambit");
         // Nothing is promised that is not kept.
-        assert_eq!(opened["capabilities"], json!({ "resources": {}, "tools": {} }));
+        let told = json!({ "listChanged": true });
+        assert_eq!(opened["capabilities"], json!({ "resources": told, "tools": told }));
         let again = server.initialize(version);
         assert!(refused(&again, -32600).contains("initialized before"));
         let value = server.call("echo_echo_a-u8", json!({ "value": 7 }));
@@ -997,6 +969,105 @@ fn a_kill_is_told_to_who_waits() {
         server.call("wild_try", json!({ "case": "fine" }))["isError"],
         json!(false)
     );
+    assert_eq!(server.close().code, Some(0));
+    scene.in_order();
+}
+
+fn signal(server: &Server, signal: &str) {
+    let sent = Command::new("kill").args([signal, &server.id().to_string()]).status();
+    assert!(sent.unwrap().success());
+}
+
+/// The next notification, whose method it is.
+#[track_caller]
+fn notified(server: &mut Server) -> String {
+    let message = server.next_message();
+    message["method"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{message}"))
+        .to_owned()
+}
+
+fn what_is_taken_anew_is_told_to_who_listens() {
+    let scene = Scene::with(&[("echo", "good_echo"), ("wild", "hostile_sandbox")]);
+    let narrower = POLICY.replace("resource)\nunless", "resource in Tool::\"echo\")\nunless");
+    assert_ne!(narrower, POLICY);
+    let mut server = scene.server();
+    let before = server.tools().len();
+    scene.home.permit(&narrower).unwrap();
+    signal(&server, "-HUP");
+    assert_eq!(notified(&mut server), "notifications/tools/list_changed");
+    assert_eq!(notified(&mut server), "notifications/resources/list_changed");
+    assert!(server.tools().len() < before);
+    let refused = server.call("wild_try", json!({ "case": "fine" }));
+    assert!(words(&refused).starts_with("refused (policy)"));
+    // What is no change to its caller is not told, and nothing is where the files cannot be used.
+    scene
+        .home
+        .permit(&format!(
+            "{narrower}\n@id(\"more\") forbid (principal == Agent::\"clerk\", action, resource);"
+        ))
+        .unwrap();
+    scene.ambit(&["reload"]);
+    scene.home.permit("permit (").unwrap();
+    assert_eq!(scene.home.run(["reload"], "").unwrap().code, Some(2));
+    assert_eq!(server.next_within(Duration::from_millis(200)), None);
+    assert_eq!(server.close().code, Some(0));
+    scene.home.permit(&narrower).unwrap();
+    // A client that says its version with each request asks to be told.
+    let mut server = Server::stateless(&scene.home, &["--as", "assistant", "--for", "ada"], STATELESS).unwrap();
+    let wants = json!({ "notifications": { "toolsListChanged": true } });
+    let listens = server.begin("subscriptions/listen", wants);
+    assert_eq!(notified(&mut server), "notifications/subscriptions/acknowledged");
+    scene.home.permit(POLICY).unwrap();
+    scene.ambit(&["reload"]);
+    assert_eq!(notified(&mut server), "notifications/tools/list_changed");
+    server.cancel(listens);
+    assert_eq!(server.tools().len(), before);
+    assert_eq!(server.close().code, Some(0));
+    scene.in_order();
+}
+
+fn what_runs_when_the_process_is_told_to_end_goes_on_with_the_next() {
+    let scene = Scene::with(&[("pay", "stripe"), ("wild", "hostile_sandbox")]);
+    let text = fs::read_to_string(scene.home.folder().join("ambit.toml")).unwrap();
+    scene
+        .home
+        .configure(&format!("{text}\n[server]\ndrain = \"1s\"\n"))
+        .unwrap();
+    let mut server = scene.server();
+    let spins = server.begin(
+        "tools/call",
+        json!({ "name": "wild_try", "arguments": { "case": "spin" } }),
+    );
+    assert_eq!(server.next_within(Duration::from_millis(150)), None);
+    signal(&server, "-TERM");
+    thread::sleep(Duration::from_millis(200));
+    // Nothing begins any more, and who asks is told so.
+    let refused = server.call("wild_try", json!({ "case": "fine" }));
+    assert!(words(&refused).starts_with("refused (suspended)"), "{refused:#}");
+    let answer = server.answer(spins);
+    let call = call_of(&answer["result"]);
+    assert!(words(&answer["result"]).starts_with("suspended: "), "{answer:#}");
+    assert_eq!(about(&answer["result"])["outcome"], "suspended");
+    let ended = server.close();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    // The next one goes on with it, and says how it stands.
+    let mut server = scene.server();
+    let status = |server: &mut Server| {
+        let status = server.call("ambit_call_status", json!({ "call": call }));
+        status["structuredContent"]["status"].as_str().unwrap().to_owned()
+    };
+    let began = Instant::now();
+    while status(&mut server) != "running" {
+        assert!(began.elapsed() < Duration::from_secs(20), "it does not go on");
+        thread::sleep(Duration::from_millis(5));
+    }
+    scene.ambit(&["kill", "tool:wild", "--reason", "it has gone on for long enough"]);
+    while status(&mut server) != "refused" {
+        assert!(began.elapsed() < Duration::from_secs(20), "it does not end");
+        thread::sleep(Duration::from_millis(5));
+    }
     assert_eq!(server.close().code, Some(0));
     scene.in_order();
 }

@@ -21,10 +21,13 @@ use std::time::Instant;
 
 use ambit_tests::{raw, scenario};
 
+mod api;
 mod cli;
 mod doubts;
 mod http;
+mod load;
 mod mcp;
+mod peers;
 mod traps;
 
 type Verdict = Result<(), String>;
@@ -62,8 +65,10 @@ fn trials() -> Vec<Trial> {
             .chain(doubts::TESTS)
             .chain(mcp::TESTS)
             .chain(http::TESTS)
+            .chain(peers::TESTS)
+            .chain(load::TESTS)
+            .chain(api::TESTS)
             .copied()
-            .chain(mcp::official())
             .map(|(name, test)| Trial {
                 name: name.to_owned(),
                 test: Box::new(move || {

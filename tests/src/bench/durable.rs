@@ -54,7 +54,17 @@ pub(super) fn calls(setting: &Setting, pace: Pace<'_>, callers_at_once: usize) -
     Ok(figure)
 }
 
-fn append(store: &Store, appends: &Appends) -> Result<(), Failed> {
+/// Calls in a second by so many callers at a time.
+pub(super) fn rate(setting: &Setting, pace: Pace<'_>, callers_at_once: usize) -> Measured<f64> {
+    let during = pace.pick(Duration::from_millis(700), Duration::from_millis(60));
+    let host = setting.open(setting::on_disk(&["echo"]))?;
+    let rate = callers(callers_at_once, during, |_, _| {
+        setting::call(&host, trivial()).map(drop)
+    })?;
+    Ok(rate.per_second)
+}
+
+pub(super) fn append(store: &Store, appends: &Appends) -> Result<(), Failed> {
     store.commit(appends.batch()?)?;
     Ok(())
 }

@@ -133,7 +133,8 @@ pub(super) fn quantile(waits: &[Duration], percent: usize) -> Duration {
     waits.get(at).copied().unwrap_or_default()
 }
 
-fn middle_of(mut waits: Vec<Duration>) -> Duration {
+/// The middle wait.
+pub(super) fn middle_of(mut waits: Vec<Duration>) -> Duration {
     waits.sort_unstable();
     quantile(&waits, 50)
 }

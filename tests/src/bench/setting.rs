@@ -238,6 +238,8 @@ users = ["ada"]
 [group.reviewer]
 members = ["rita"]
 
+[server]
+
 [tool.effects.bind]
 stripe = "known"
 

@@ -140,6 +140,7 @@ async fn reply(request: hyper::Request<Incoming>, sni: Option<String>, shared: &
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let token = bearer(&head.headers);
+    let client = is_client(&head.headers, &shared.token);
     let asked = Asked {
         host: header(&head.headers, "host").unwrap_or_default(),
         method: head.method.to_string(),
@@ -150,9 +151,11 @@ async fn reply(request: hyper::Request<Incoming>, sni: Option<String>, shared: &
         content_type: header(&head.headers, "content-type")
             .and_then(|value| value.split(';').next().map(str::to_owned)),
         idempotency_key: header(&head.headers, "idempotency-key"),
+        issues: client.then(|| issued(&shared.token)),
         authorization: match &token {
-            Some(token) if *token == shared.token => Authorization::Right,
+            Some(token) if *token == shared.token || *token == issued(&shared.token) => Authorization::Right,
             Some(_) => Authorization::Wrong,
+            None if client => Authorization::Right,
             None if head.headers.contains_key("authorization") => Authorization::Wrong,
             None => Authorization::Missing,
         },
@@ -204,6 +207,20 @@ fn bearer(headers: &HeaderMap) -> Option<String> {
     header(headers, "authorization")?
         .strip_prefix("Bearer ")
         .map(str::to_owned)
+}
+
+/// Whether a client shows its name and its secret, which is the service's token, as RFC 6749 asks for it.
+fn is_client(headers: &HeaderMap, secret: &str) -> bool {
+    let shown = header(headers, "authorization")
+        .and_then(|value| BASE64.decode(value.strip_prefix("Basic ")?.as_bytes()).ok())
+        .map(|bytes| text(&bytes));
+    let written: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+    shown.is_some_and(|shown| shown == format!("ambit:{written}"))
+}
+
+/// The token that a client is given. It has the service's own in it, which nothing may have in it that people or tools see.
+fn issued(token: &str) -> String {
+    format!("at_{token}")
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -39,6 +39,8 @@ pub struct Asked {
     pub idempotency_key: Option<String>,
     /// The bearer token as it came.
     pub token: Option<String>,
+    /// What a client is given at `/oauth/token`, where it is one.
+    pub issues: Option<String>,
     /// Whether that is the right one.
     pub authorization: Authorization,
     /// Whole.
@@ -58,6 +60,21 @@ pub enum Delivery {
     Broken,
     /// Not at all: the connection ends instead of an answer.
     Dropped,
+}
+
+/// A token for a client, for the scopes that it asks for: RFC 6749, 4.4.
+fn give_out(token: &str, asked: &Asked) -> Answer {
+    let form: Vec<(String, String)> = form_urlencoded::parse(&asked.body).into_owned().collect();
+    let said = |name: &str| {
+        form.iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+    };
+    if asked.path != "/oauth/token" || asked.method != "POST" || said("grant_type") != Some("client_credentials") {
+        return Answer::json(400, &json!({ "error": "invalid_request" }));
+    }
+    let answer = json!({ "access_token": token, "token_type": "Bearer", "expires_in": 300, "scope": said("scope") });
+    Answer::json(200, &answer).header("cache-control", "no-store")
 }
 
 /// What somebody gets.
@@ -201,6 +218,9 @@ impl Stripe {
         }
         if asked.authorization != Authorization::Right {
             return Answer::error(401, "api_key_invalid", "Invalid API Key provided");
+        }
+        if let Some(token) = &asked.issues {
+            return give_out(token, asked);
         }
         let segments: Vec<&str> = asked.path.split('/').skip(1).collect();
         match (asked.method.as_str(), segments.as_slice()) {
@@ -481,6 +501,7 @@ mod tests {
 
     fn asked(method: &str, path: &str, body: &str) -> Asked {
         Asked {
+            issues: None,
             host: "api.stripe.com".to_owned(),
             method: method.to_owned(),
             path: path.to_owned(),

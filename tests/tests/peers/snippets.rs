@@ -1,0 +1,104 @@
+//! What agents' programs are configured with: it parses, names a command that there is, and what that starts speaks the protocol.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use ambit_tests::home::Home;
+use ambit_tests::mcp::Server;
+use ambit_tests::peers::repository;
+use serde_json::Value;
+
+use super::text;
+
+/// Where the home stands in a snippet.
+const HOME: &str = "/path/to/.ambit";
+
+pub(super) fn every_agents_configuration_starts_a_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = Home::make(&folder.path().join("home")).unwrap();
+    home.configure(
+        "[agent.assistant]\nteam = \"support\"\ntenant = \"acme\"\nusers = [\"ada\"]\n[group.reviewer]\nmembers = []\n",
+    )
+    .unwrap();
+    let examples = repository("examples/agents");
+    let readme = text(&examples.join("README.md"));
+    let mut started = BTreeSet::new();
+    for entry in fs::read_dir(&examples).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name == "README.md" {
+            continue;
+        }
+        assert!(
+            readme.contains(&format!("]({name})")),
+            "the README says nothing of {name}"
+        );
+        let servers = servers(&path);
+        assert!(!servers.is_empty(), "{name}");
+        for (server, entry) in servers {
+            match entry["command"].as_str() {
+                Some(command) => {
+                    assert_eq!(command, "ambit", "{name}: {server}");
+                    let arguments = arguments(&entry, &name);
+                    if started.insert(arguments.clone()) {
+                        speaks(&home, &arguments);
+                    }
+                }
+                None => is_elsewhere(&entry, &format!("{name}: {server}")),
+            }
+        }
+    }
+    assert!(!started.is_empty());
+    // The README at the top shows one of them.
+    let top = text(&repository("README.md"));
+    for arguments in started {
+        let arguments: Vec<String> = arguments.iter().map(|argument| format!("\"{argument}\"")).collect();
+        assert!(top.contains(&arguments.join(", ")), "{arguments:?}");
+    }
+}
+
+/// The servers that a file names, whatever it calls them.
+fn servers(path: &Path) -> Vec<(String, Value)> {
+    let text = text(path);
+    let file: Value = match path.extension().and_then(|kind| kind.to_str()) {
+        Some("toml") => toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display())),
+        Some("json") => serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display())),
+        _ => panic!("{} is of no kind that is known", path.display()),
+    };
+    let names = ["mcpServers", "servers", "mcp_servers", "context_servers"];
+    let servers = names.iter().find_map(|name| file[name].as_object());
+    let servers = servers.unwrap_or_else(|| panic!("{} names no servers", path.display()));
+    servers
+        .iter()
+        .map(|(name, entry)| (name.clone(), entry.clone()))
+        .collect()
+}
+
+fn arguments(entry: &Value, name: &str) -> Vec<String> {
+    let arguments = entry["args"].as_array().unwrap_or_else(|| panic!("{name}"));
+    let arguments: Vec<String> = arguments.iter().map(|text| text.as_str().unwrap().to_owned()).collect();
+    assert_eq!(arguments[..2], ["--home", HOME], "{name}");
+    arguments
+}
+
+/// That a server so started answers, in a home that is there.
+fn speaks(home: &Home, arguments: &[String]) {
+    let [_, _, serve, stdio, rest @ ..] = arguments else {
+        panic!("{arguments:?}");
+    };
+    assert_eq!((serve.as_str(), stdio.as_str()), ("serve", "--stdio"));
+    let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+    let mut server = Server::session(home, &rest, "2025-11-25").unwrap();
+    assert!(!server.tools().is_empty());
+    assert_eq!(server.close().code, Some(0));
+}
+
+/// An address over TLS, and a key that stands in no file unless the agent knows no other way.
+fn is_elsewhere(entry: &Value, name: &str) {
+    let url = ["url", "httpUrl"].iter().find_map(|member| entry[member].as_str());
+    assert_eq!(url, Some("https://ambit.example.com/mcp"), "{name}");
+    let key = entry["headers"]["Authorization"].as_str();
+    let shown = key.is_some_and(|key| key.starts_with("Bearer ") && !key.contains("ambit_"));
+    assert!(shown || entry["bearer_token_env_var"].is_string(), "{name}");
+}
