@@ -802,7 +802,7 @@ pub(crate) enum Connections {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeadLetters {
-    /// List what failed for good on routes with `dead_letter`, the oldest first.
+    /// List what failed for good and waits for a person, the oldest first.
     List {
         /// At most this many.
         #[arg(long, default_value_t = 20)]

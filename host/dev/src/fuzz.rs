@@ -10,7 +10,7 @@ use crate::place::Place;
 use crate::stamp::Inputs;
 
 /// How long the phase runs each target, and how long `cargo xtask fuzz` does where nothing is said.
-const BRIEF: u64 = 30;
+const BRIEF: u64 = 12;
 const LONG: u64 = 300;
 
 /// Runs the named targets (all, where none is named) for `--seconds N` each.

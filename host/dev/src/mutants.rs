@@ -1,8 +1,9 @@
 //! Whether each rule would be missed: every guard is switched off, one at a time, and the test that stands for it must fail.
 //!
-//! `tests/guards.toml` names the rules. Each has one test, in the unit tests of the core, the runtime or the server, which are built
-//! once more for this with `--cfg mutants`. That flag goes to this workspace's own crates alone, so nothing else is
-//! compiled again, and no program is built with it: a host whose guards can be switched off is never left lying about.
+//! `tests/guards.toml` names the rules. Each has one test, in the unit tests of the core, the runtime or the server. Unit tests are
+//! always built with `--cfg mutants`, for this and for themselves, so they are built once. That flag goes to this workspace's own crates
+//! alone, so nothing else is compiled again, and no program is built with it: a host whose guards can be switched off is never left
+//! lying about.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -167,21 +168,26 @@ fn names(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Builds the unit tests with `--cfg mutants`, and returns the program of each crate.
-fn build(place: &Place, live: &mut Live) -> Outcome<BTreeMap<String, PathBuf>> {
+/// `cargo test` of the unit tests of all libraries, with `--cfg mutants`. Of this workspace's own crates nothing built so is measured, so
+/// they are optimised for a short build.
+pub(crate) fn unit_tests(place: &Place) -> Outcome<Command> {
     let mut cargo = place.cargo();
+    for (_, package) in CRATES {
+        let quickly = format!("profile.dev.package.{package}.opt-level=1");
+        cargo.args(["--config", &quickly]);
+    }
+    // All of them, though guards are in three: another selection would have other features of the dependencies, and build them again.
     cargo
-        .args([
-            "test",
-            // All of it, though three crates are run: another selection would have other features of the dependencies, and build them
-            // again.
-            "--workspace",
-            "--lib",
-            "--no-run",
-            "--message-format",
-            "json-render-diagnostics",
-        ])
-        .env("RUSTC_WORKSPACE_WRAPPER", wrapper(place)?);
+        .args(["test", "--workspace", "--lib"])
+        .env("RUSTC_WORKSPACE_WRAPPER", wrapper(place)?)
+        .env_remove("AMBIT_MUTANT");
+    Ok(cargo)
+}
+
+/// Builds the unit tests, and returns the program of each crate.
+fn build(place: &Place, live: &mut Live) -> Outcome<BTreeMap<String, PathBuf>> {
+    let mut cargo = unit_tests(place)?;
+    cargo.args(["--no-run", "--message-format", "json-render-diagnostics"]);
     let text = live.run(place, "cargo build of mutants", &mut cargo, LONG)?;
     let mut programs = BTreeMap::new();
     for line in text.lines() {

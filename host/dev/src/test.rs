@@ -57,7 +57,7 @@ impl Tally {
 }
 
 /// Quick checks first; then compiling, in an order in which later phases reuse what earlier ones built.
-const PHASES: [Phase; 14] = [
+const PHASES: [Phase; 15] = [
     Phase {
         name: "format",
         about: "rustfmt agrees, in both workspaces",
@@ -90,7 +90,7 @@ const PHASES: [Phase; 14] = [
     },
     Phase {
         name: "build",
-        about: "programs, tests and benches compile",
+        about: "programs and what tests them compile",
         needs: &[],
         run: build,
     },
@@ -107,8 +107,14 @@ const PHASES: [Phase; 14] = [
         run: install_peers,
     },
     Phase {
+        name: "units",
+        about: "unit tests pass, built with a switch for each guard",
+        needs: &["components"],
+        run: units,
+    },
+    Phase {
         name: "tests",
-        about: "unit tests, scenarios, other people's clients and documentation examples pass",
+        about: "scenarios, other people's clients and documentation examples pass",
         needs: &["components", "peers"],
         run: tests,
     },
@@ -121,12 +127,12 @@ const PHASES: [Phase; 14] = [
     Phase {
         name: "mutants",
         about: "each rule's test fails while its guard is switched off",
-        needs: &["build"],
+        needs: &["units"],
         run: mutants,
     },
     Phase {
         name: "fuzz",
-        about: "no bent input breaks what must hold, 30 s for each target",
+        about: "no bent input breaks what must hold, some seconds for each target",
         needs: &["build"],
         run: fuzz,
     },
@@ -277,16 +283,16 @@ fn set_up(place: &Place, live: &mut Live) -> Outcome<Tally> {
     setup::toolchain(place, live).map(|toolchain| Tally::holds(toolchain.to_string()))
 }
 
+/// Tests of programs and of the whole. Unit tests of libraries are built once, for [`units`].
+const WHOLE: [&str; 5] = ["test", "--workspace", "--bins", "--test", "*"];
+
 /// Compiles what the tests phase runs, and first the programs alone: with the same features, or cargo would compile what
 /// they share twice.
 fn build(place: &Place, live: &mut Live) -> Outcome<Tally> {
     demo::build_host(place, live)?;
-    live.run(
-        place,
-        "cargo build of tests",
-        place.cargo().args(["test", "--workspace", "--no-run"]),
-        LONG,
-    )?;
+    let mut cargo = place.cargo();
+    cargo.args(WHOLE).arg("--no-run");
+    live.run(place, "cargo build of tests", &mut cargo, LONG)?;
     Ok(Tally::holds(""))
 }
 
@@ -305,25 +311,42 @@ fn install_peers(place: &Place, live: &mut Live) -> Outcome<Tally> {
     })
 }
 
+/// The unit tests, as the mutants phase has them built: with guards that can be switched off, and none of them off.
+fn units(place: &Place, live: &mut Live) -> Outcome<Tally> {
+    let mut cargo = mutants::unit_tests(place)?;
+    cargo.arg("--no-fail-fast");
+    run_tests(place, live, "cargo test of units", vec![cargo])
+}
+
 fn tests(place: &Place, live: &mut Live) -> Outcome<Tally> {
+    let mut whole = place.cargo();
+    whole.args(WHOLE).arg("--no-fail-fast");
+    let mut examples = place.cargo();
+    examples.args(["test", "--workspace", "--doc", "--no-fail-fast"]);
+    run_tests(place, live, "cargo test", vec![whole, examples])
+}
+
+fn run_tests(place: &Place, live: &mut Live, what: &str, commands: Vec<Command>) -> Outcome<Tally> {
     let skips = place.scratch("")?.join("skipped");
     fs::write(&skips, "").map_err(|error| Failure::at(&skips, &error))?;
-    let mut cargo = place.cargo();
-    cargo.args(["test", "--workspace", "--no-fail-fast"]);
-    cargo
-        .env("AMBIT_COMPONENTS", place.components())
-        .env("AMBIT_PEERS", peers::folder(place))
-        .env("AMBIT_SKIPPED", &skips);
-    let (succeeded, text) = live.run_any(place, "cargo test", &mut cargo, LONG)?;
-    let mut tally = count(&text);
+    let mut tally = Tally::default();
+    for mut cargo in commands {
+        cargo
+            .env("AMBIT_COMPONENTS", place.components())
+            .env("AMBIT_PEERS", peers::folder(place))
+            .env("AMBIT_SKIPPED", &skips);
+        let (succeeded, text) = live.run_any(place, what, &mut cargo, LONG)?;
+        let mut counted = count(&text);
+        if !succeeded {
+            // A test program that died has no result line; it must not go uncounted.
+            counted.failed = counted.failed.max(1);
+            println!("{}", failures(&text));
+        }
+        tally.add(counted);
+    }
     let skipped = fs::read_to_string(&skips).map_err(|error| Failure::at(&skips, &error))?;
     tally.skipped.extend(skipped.lines().map(str::to_owned));
     tally.passed = tally.passed.saturating_sub(skipped.lines().count());
-    if !succeeded {
-        // A test program that died has no result line; it must not go uncounted.
-        tally.failed = tally.failed.max(1);
-        println!("{}", failures(&text));
-    }
     tally.note = format!(
         "{} passed, {} failed, {} skipped",
         tally.passed,

@@ -1,6 +1,7 @@
 //! Effects that failed for good: what is in the list, and how one is tried again.
 //!
-//! A route with `dead_letter = true` keeps what failed for good: in doubt, not sent, or declined by the service, after all retries.
+//! What was to change something and failed for good is kept: in doubt, not sent, or declined by the service, after all retries. A route,
+//! or its connection, says otherwise with `dead_letter`, and may say it of what reads too.
 //! Nothing happens to it by itself. To retry one is a call of its own, without a guest: the same caller, tool and function are
 //! decided on by today's policy, the request goes through scope, route, tier, money and budgets as any does, and its intent, whose
 //! cause is the operator, takes the letter from the list. If it fails again it is a new letter.

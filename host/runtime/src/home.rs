@@ -8,7 +8,7 @@ use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Refusal};
 use ambit_core::hold::Delegation;
 use ambit_core::ledger::body::{
-    BreakerClosed, CallDiverged, ClosedBy, DeadLetterDropped, Dropped, PersonDelegated, PersonEnrolled, PersonRevoked,
+    ActRefused, Body, BreakerClosed, CallDiverged, ClosedBy, DeadLetterDropped, Dropped, PersonDelegated, PersonEnrolled, PersonRevoked,
     Reason, ToolPinned, ToolRemoved,
 };
 use ambit_core::ledger::{EntryDraft, VerifierKey};
@@ -473,6 +473,25 @@ pub(crate) fn dropped(store: &Store, call: &str, ordinal: u32, why: Dropped) -> 
 pub(crate) fn diverged(store: &Store, calls: Vec<CallDiverged>) -> Result<u64, OpenError> {
     let committed = store.commit(Batch {
         entries: calls.into_iter().map(EntryDraft::of_ledger).collect(),
+        ..Batch::default()
+    })?;
+    Ok(committed.first_index)
+}
+
+/// Writes down that an act was refused; returns the index of the entry. What the last entry says already is not said again: a service
+/// manager that starts a host every second, with files that cannot be used, fills no disk.
+///
+/// # Errors
+/// Where the home cannot be written.
+pub(crate) fn act_refused(store: &Store, refused: ActRefused) -> Result<u64, OpenError> {
+    let reader = store.reader()?;
+    if let Some(last) = reader.size()?.checked_sub(1)
+        && *reader.entry(last)?.body() == Body::ActRefused(refused.clone())
+    {
+        return Ok(last);
+    }
+    let committed = store.commit(Batch {
+        entries: vec![EntryDraft::of_ledger(refused)],
         ..Batch::default()
     })?;
     Ok(committed.first_index)

@@ -52,6 +52,18 @@ pub enum OpenError {
     Home(String),
 }
 
+impl OpenError {
+    /// The kind of rule that refused; none where the machine or the ledger failed.
+    #[must_use]
+    pub const fn code(&self) -> Option<Code> {
+        match self {
+            OpenError::Problems(_) => Some(Code::Config),
+            OpenError::Refused(refusal) => Some(refusal.code),
+            OpenError::Store(_) | OpenError::Home(_) => None,
+        }
+    }
+}
+
 impl From<ApprovalError> for OpenError {
     fn from(error: ApprovalError) -> OpenError {
         match error {

@@ -24,11 +24,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ambit_core::error::{Code, Refusal};
+use ambit_core::ledger::body::ActRefused;
 
 use crate::call::{Listener, Progress};
 use crate::home;
-use crate::host::{Host, OpenError};
-use crate::store::StoreError;
+use crate::host::{self, Host, OpenError};
+use crate::store::{Faults, Keys, Store, StoreError};
 
 use perform::{Seat, perform};
 
@@ -125,6 +126,22 @@ pub fn act(home: &Path, request: &Request) -> Result<Answer, OpenError> {
         host: None,
     };
     desk.act(request, None)
+}
+
+/// Has it on the ledger that an act was refused where no host saw it: over the operators' socket, else by opening the ledger as it is,
+/// also where the configuration cannot be read.
+///
+/// # Errors
+/// Where there is no ledger, or it cannot be written.
+pub fn note_refused(home: &Path, refused: ActRefused) -> Result<(), OpenError> {
+    let request = Request::Refused {
+        refused: refused.clone(),
+    };
+    if ask(home, &request)?.is_some() {
+        return Ok(());
+    }
+    let store = Store::open(home, Keys::load(home)?, host::store_options(None)?, Faults::default())?;
+    home::act_refused(&store, refused).map(drop)
 }
 
 /// Asks the process that holds the home; none where nobody serves it.

@@ -18,14 +18,14 @@ use ambit_runtime::ids::TraceId;
 use ambit_runtime::store::{Reader, StoreError, verifier};
 use serde_json::{Map, Value, json};
 
-use super::{pending, run};
+use super::{opening, pending, run};
 use crate::args::{self, Call, Format};
 use crate::ids;
 use crate::output::{self, Exit, Failure, Output, count, note, sentence, style, untrusted};
 use crate::proposal::{permit, quoted};
 
 pub(crate) fn run(args: &Call, home: &Path, out: Output) -> Result<Exit, Failure> {
-    let config = Config::load(home)?;
+    let config = opening::config(home)?;
     let part_of = args.run.as_deref().map(|run| run::find(home, run)).transpose()?;
     let request = CallRequest {
         tool: args.tool.clone(),
@@ -46,11 +46,7 @@ pub(crate) fn run(args: &Call, home: &Path, out: Output) -> Result<Exit, Failure
         cancel: None,
     };
     let slip = slip(args.agent.as_deref(), &config);
-    // A component that is new here is compiled first.
-    let opening = output::working("opening the home");
-    let host = Host::open(config, HostOptions::for_tools([args.tool.as_str()]))?;
-    drop(opening);
-    host.warnings().iter().for_each(output::warn);
+    let host = opening::host(config, HostOptions::for_tools([args.tool.as_str()]))?;
     interrupted(&host)?;
     let calling = output::working("calling");
     let answer = host.call(CallRequest {

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use ambit_runtime::call;
-use ambit_runtime::config::Config;
 use ambit_runtime::host::{Host, HostOptions, OpenError};
 use ambit_runtime::operators::{self, Answer, Request};
 
-use crate::output::{self, Failure, Working};
+use super::opening;
+use crate::output::{Failure, Working};
 
 /// The desk of a home. Where no process serves the home, this one opens it once, with these tools; all of them, where none is named.
 pub(crate) struct Desk<'d>(operators::Desk<'d>);
@@ -40,12 +40,7 @@ pub(crate) fn called(answer: Answer) -> Result<call::Answer, Failure> {
 }
 
 fn open(home: &Path, options: HostOptions) -> Result<Host, OpenError> {
-    let config = Config::load(home)?;
-    let opening = output::working("opening the home");
-    let host = Host::open(config, options)?;
-    drop(opening);
-    host.warnings().iter().for_each(output::warn);
-    Ok(host)
+    opening::host(opening::config(home)?, options)
 }
 
 /// An answer to another question: of a host of another version.

@@ -19,6 +19,7 @@ pub(crate) mod inspect;
 pub(crate) mod keys;
 pub(crate) mod kill;
 pub(crate) mod metrics;
+mod opening;
 mod pending;
 pub(crate) mod person;
 pub(crate) mod policy;

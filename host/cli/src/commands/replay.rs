@@ -8,6 +8,7 @@ use std::path::Path;
 use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Refusal};
 use ambit_core::ledger::CallStory;
+use ambit_core::ledger::body::{Act, ActRefused};
 use ambit_core::ledger::bundle::{Bundle, MAX_BUNDLE};
 use ambit_runtime::operators::{self, Request};
 use ambit_runtime::replay::{Gone, ReplayError, Replayed, Replayer, replay_bundle};
@@ -32,7 +33,7 @@ impl From<ReplayError> for Failure {
 
 pub(crate) fn run(args: &Replay, home: &Path, out: Output) -> Result<Exit, Failure> {
     if let (Some(file), Some(key)) = (&args.from, &args.key) {
-        return from_bundle(file, key, out);
+        return from_bundle(file, key, home, out);
     }
     let mut replayer = Replayer::open(home, None)?;
     if let Some(file) = &args.bundle {
@@ -352,12 +353,21 @@ fn bundle(replayer: &Replayer, given: &str, file: &Path, out: Output) -> Result<
 }
 
 /// Checks every part of a bundle against the ledger's public key, then replays its call.
-fn from_bundle(file: &Path, key: &Path, out: Output) -> Result<Exit, Failure> {
+fn from_bundle(file: &Path, key: &Path, home: &Path, out: Output) -> Result<Exit, Failure> {
     let key = verifier_key(key)?;
     let mut text = String::new();
     let read = fs::File::open(file).and_then(|file| file.take(MAX_BUNDLE as u64 + 1).read_to_string(&mut text));
     read.map_err(|error| Failure::usage(format!("{} cannot be read: {error}", file.display())))?;
     let opened = Bundle::open(&text, &key).map_err(|why| {
+        // Where there is a home at all: a bundle is replayed without one too.
+        let refused = ActRefused {
+            act: Act::ReplayBundle,
+            code: Code::Ledger,
+            of: Some(Digest::of(text.as_bytes())),
+        };
+        if let Err(error) = operators::note_refused(home, refused) {
+            tracing::debug!(%error, "that the bundle was refused is on no ledger");
+        }
         Failure::refused(format!("{} was not replayed: {why}", file.display())).advise(
             "Ask for the bundle again (`ambit replay --bundle FILE CALL`), and check that the key is the ledger's own.",
         )

@@ -8,13 +8,13 @@ use ambit_server::mcp::Who;
 use ambit_server::stdio::DoorError;
 use ambit_server::{http, stdio};
 
-use super::{call, run};
+use super::{call, opening, run};
 use crate::args::Serve;
-use crate::output::{self, Exit, Failure, count, note};
+use crate::output::{Exit, Failure, count, note};
 
 /// Standard output is the protocol's, or nobody's: all that people read goes to standard error.
 pub(crate) fn run(args: &Serve, home: &Path) -> Result<Exit, Failure> {
-    let config = Config::load(home)?;
+    let config = opening::config(home)?;
     let ended = if args.stdio {
         over_stdio(args, home, config)?
     } else {
@@ -57,10 +57,7 @@ fn over_http(args: &Serve, config: Config) -> Result<Result<(), DoorError>, Fail
 }
 
 fn open(config: Config) -> Result<Host, Failure> {
-    let opening = output::working("opening the home");
-    let host = Host::open(config, HostOptions::default())?;
-    drop(opening);
-    host.warnings().iter().for_each(output::warn);
+    let host = opening::host(config, HostOptions::default())?;
     call::interrupted(&host)?;
     let suspended = host.go_on_with_suspended()?;
     if !suspended.is_empty() {

@@ -407,7 +407,7 @@ fn way<'p>(
         idempotent: route.idempotency().is_some(),
         retries: route.retries().map_or(0, |retries| retries.most),
         breaker: route.breaker().is_some(),
-        dead_letter: route.dead_letter(),
+        dead_letter: route.tiers().into_iter().any(|tier| route.dead_letter(tier)),
         checked: route.object().is_some(),
         undo: route.undo().map(|undo| match undo {
             Undo::WriteBack => "write-back".to_owned(),

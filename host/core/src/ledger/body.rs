@@ -82,6 +82,8 @@ kinds! {
     HostReloaded = "host-reloaded",
     /// It was told to, and they cannot be used: it goes on with those that it had.
     ReloadRefused = "reload-refused",
+    /// Something that an operator asked for was refused before it could be a call.
+    ActRefused = "act-refused",
     /// The operator accepted a component under a tool's name.
     ToolPinned = "tool-pinned",
     /// The operator removed a tool.
@@ -188,6 +190,7 @@ impl Kind {
             | Self::PolicyChanged
             | Self::HostReloaded
             | Self::ReloadRefused
+            | Self::ActRefused
             | Self::ToolPinned
             | Self::ToolRemoved
             | Self::PersonEnrolled
@@ -326,6 +329,41 @@ pub struct ReloadRefused {
     pub by: ReloadedBy,
     /// The kind of rule that refused. Its sentence quotes files, and went to who asked and to the host's log.
     pub code: Code,
+}
+
+/// What an operator asked for, where an entry says that it was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Act {
+    /// To open the home for calls: its files cannot be used.
+    Open,
+    /// To replay a bundle: it is not what its ledger has, or is none.
+    ReplayBundle,
+}
+
+impl Act {
+    /// The word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::ReplayBundle => "replay-bundle",
+        }
+    }
+}
+
+/// Something that an operator asked for was refused, and changed nothing. Of the same refusal again and again there is one entry, as
+/// long as none of another kind came after it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ActRefused {
+    /// What was asked for.
+    pub act: Act,
+    /// The kind of rule that refused. Its sentence quotes files, and went to who asked.
+    pub code: Code,
+    /// What it was about: of a bundle, its bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<Digest>,
 }
 
 /// The operator accepted a component.

@@ -125,6 +125,7 @@ impl Metrics {
             | Body::CallSuspended(_)
             | Body::HostReloaded(_)
             | Body::ReloadRefused(_)
+            | Body::ActRefused(_)
             | Body::LedgerOpened(_)
             | Body::ConfigChanged(_)
             | Body::PolicyChanged(_)

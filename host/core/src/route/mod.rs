@@ -19,7 +19,7 @@
 //! rate = { per = "minute", most = 60 }
 //! breaker = { failures = 5, within = "60s", open = "30s" }
 //! retries = { most = 3, backoff = "200ms" }
-//! dead_letter = true
+//! dead_letter = false                 # what changes something and fails for good is kept for a person, unless this says no
 //! scopes = ["refunds:write"]          # of its token, where the connection has tokens asked for
 //! undo = { route = "refunds.cancel" } # or "write-back": how what it did is taken back
 //! object = { read = "refunds.get", answer = "id" }    # how to read what it changes; `id` names what is there before
@@ -88,7 +88,7 @@ pub struct Route {
     rate: Option<Rate>,
     breaker: Option<BreakerRule>,
     retries: Option<Retries>,
-    dead_letter: bool,
+    dead_letter: Option<bool>,
     object: Option<Object>,
     fresh_ms: Option<u64>,
     undo: Option<Undo>,
@@ -322,10 +322,11 @@ impl Route {
         self.retries
     }
 
-    /// Whether what failed for good is kept for a person to retry or drop.
+    /// Whether an effect of that tier that failed for good is kept for a person to retry or drop. Unless it is configured, a read is not:
+    /// whoever still wants the answer asks again.
     #[must_use]
-    pub const fn dead_letter(&self) -> bool {
-        self.dead_letter
+    pub fn dead_letter(&self, tier: Tier) -> bool {
+        self.dead_letter.unwrap_or(tier != Tier::Read)
     }
 
     /// How to read what it changes.

@@ -53,7 +53,8 @@ pub struct RouteSpec {
     pub breaker: Option<BreakerSpec>,
     /// What is sent again. Needs `idempotency`, unless it only reads.
     pub retries: Option<RetrySpec>,
-    /// Whether what failed for good is kept in a list, for a person to retry or drop. Where it does not say, its connection does.
+    /// Whether what failed for good is kept in a list, for a person to retry or drop. Where it does not say, its connection does; where
+    /// neither does, what changes something is kept, and what reads is not.
     pub dead_letter: Option<bool>,
     /// How to read what it changes, before and after.
     pub object: Option<ObjectSpec>,
@@ -75,7 +76,7 @@ pub struct OfAllRoutes {
     /// What is sent again, through each route where that can be: it only reads, or its service knows a key again.
     pub retries: Option<Retries>,
     /// Whether what failed for good is kept in a list.
-    pub dead_letter: bool,
+    pub dead_letter: Option<bool>,
 }
 
 /// A form of bodies.
@@ -230,7 +231,7 @@ impl RouteSpec {
             rate: self.rate.as_ref().map(RateSpec::check).transpose()?,
             breaker: self.breaker.as_ref().map(BreakerSpec::check).transpose()?,
             retries,
-            dead_letter: self.dead_letter.unwrap_or(self.of_connection.dead_letter),
+            dead_letter: self.dead_letter.or(self.of_connection.dead_letter),
             undo: self.undo.map(Undo::from),
             scopes: scopes(&self.scopes)?,
             body,

@@ -89,6 +89,7 @@ impl<'e> Facts<'e> {
             Body::CallPaused(_) => self.outcome = Some("paused"),
             Body::CallSuspended(_) => self.outcome = Some("suspended"),
             Body::ReloadRefused(refused) => self.code = Some(refused.code),
+            Body::ActRefused(refused) => self.code = Some(refused.code),
             Body::EffectRefused(refused) => {
                 self.decided("denied", &refused.rules);
                 self.refused(&refused.refused);

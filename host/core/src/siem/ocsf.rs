@@ -305,6 +305,7 @@ fn activity(entry: &Entry, facts: &Facts<'_>) -> Activity {
         | Body::PolicyChanged(_)
         | Body::HostReloaded(_)
         | Body::ReloadRefused(_)
+        | Body::ActRefused(_)
         | Body::RunEnded(_)
         | Body::RunDegraded(_)
         | Body::BreakerOpened(_)
@@ -353,7 +354,8 @@ fn severity(body: &Body) -> Severity {
         | Body::BreakerOpened(_)
         | Body::StopSet(_)
         | Body::VoteRefused(_)
-        | Body::ReloadRefused(_) => Severity::Medium,
+        | Body::ReloadRefused(_)
+        | Body::ActRefused(_) => Severity::Medium,
         Body::CallDenied(_)
         | Body::EffectRefused(_)
         | Body::EffectHeld(_)
@@ -390,6 +392,7 @@ fn status(body: &Body) -> Status {
         | Body::CallDiverged(_)
         | Body::RunDegraded(_)
         | Body::ReloadRefused(_)
+        | Body::ActRefused(_)
         | Body::BreakerOpened(_) => Status::Failure,
         Body::EffectHeld(_) | Body::CallPaused(_) | Body::CallSuspended(_) => Status::Unknown,
         Body::CallFinished(finished) => match finished.outcome {

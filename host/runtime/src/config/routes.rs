@@ -28,7 +28,7 @@ pub(super) fn specs(table: &Table<'_>) -> Specs {
     let mut specs = Specs::default();
     let of_connection = OfAllRoutes {
         retries: checked(table, "retries", RetrySpec::check),
-        dead_letter: table.bool("dead_letter").unwrap_or_default(),
+        dead_letter: table.bool("dead_letter"),
     };
     for (name, route) in table.named("route", "route") {
         check_name(route.source(), &name);

@@ -1515,7 +1515,10 @@ route.own = { match = "GET /d", retries = { most = 1, backoff = "1s" } }
     let connection = config.connection("c").unwrap();
     let of = |name: &str| {
         let route = connection.route(name).unwrap();
-        (route.retries().map(|retries| retries.most), route.dead_letter())
+        (
+            route.retries().map(|retries| retries.most),
+            route.dead_letter(ambit_core::scope::Tier::Commit),
+        )
     };
     assert_eq!(of("read"), (Some(3), true));
     assert_eq!(of("keyed"), (Some(3), true));

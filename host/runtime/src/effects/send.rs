@@ -361,7 +361,7 @@ impl CallEffects {
             dead: answer.is_some()
                 && known.cause != Cause::Host
                 && known.undoes.is_none()
-                && admitted.route().dead_letter()
+                && admitted.route().dead_letter(admitted.tier())
                 && ended.failed(),
             // What did not leave at all ended as its last sending did.
             last: last.filter(|last| *last != outcome && !matches!(outcome, Outcome::NotSent(_))),

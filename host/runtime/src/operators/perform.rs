@@ -169,6 +169,7 @@ fn on_ledger(seat: Seat<'_>, request: Request, by: Option<&OperatorShown>) -> Re
         }),
         Request::Erase { why, looked_ms, found } => Answer::Erased(home::erase_found(store, why, looked_ms, &found)?),
         Request::Diverged { calls } => Answer::Written(home::diverged(store, calls)?),
+        Request::Refused { refused } => Answer::Written(home::act_refused(store, refused)?),
         _ => {
             return Err(Refusal::new(Code::Internal, "that is no act on the ledger alone").into());
         }

@@ -4,7 +4,7 @@ use ambit_core::digest::Digest;
 use ambit_core::error::Refusal;
 use ambit_core::hold::Need;
 use ambit_core::identity::key::ApiKey;
-use ambit_core::ledger::body::{CallDiverged, Dropped, Found, Reason};
+use ambit_core::ledger::body::{ActRefused, CallDiverged, Dropped, Found, Reason};
 use ambit_core::stop;
 use serde::{Deserialize, Serialize};
 
@@ -114,6 +114,11 @@ pub enum Request {
         /// The entries.
         calls: Vec<CallDiverged>,
     },
+    /// Write down that an act was refused where no host saw it.
+    Refused {
+        /// The entry.
+        refused: ActRefused,
+    },
     /// Count a vote.
     Vote {
         /// What its person signed.
@@ -204,7 +209,8 @@ impl Request {
             | Self::DropLetter { .. }
             | Self::ResetConnection { .. }
             | Self::Erase { .. }
-            | Self::Diverged { .. } => false,
+            | Self::Diverged { .. }
+            | Self::Refused { .. } => false,
             Self::Reload
             | Self::Vote { .. }
             | Self::Edit { .. }

@@ -559,8 +559,8 @@ fn suspended(fuel: u64) -> Body {
     CallSuspended { before: None, fuel }.into()
 }
 
-/// One that is taken, and one that is refused.
-fn reloads() -> [EntryDraft; 2] {
+/// One that is taken, one that is refused, and a host that could not open.
+fn reloads() -> [EntryDraft; 3] {
     let changed = |name: &str, from: Option<&str>, to: Option<&str>| ToolChanged {
         from: from.map(digest),
         name: name.into(),
@@ -580,7 +580,16 @@ fn reloads() -> [EntryDraft; 2] {
         by: ReloadedBy::Signal,
         code: Code::Config,
     };
-    [EntryDraft::of_ledger(taken), EntryDraft::of_ledger(refused)]
+    let unopened = ActRefused {
+        act: Act::ReplayBundle,
+        code: Code::Ledger,
+        of: Some(digest("bundle")),
+    };
+    [
+        EntryDraft::of_ledger(taken),
+        EntryDraft::of_ledger(refused),
+        EntryDraft::of_ledger(unopened),
+    ]
 }
 
 fn voted(ordinal: u32) -> Body {

@@ -978,7 +978,7 @@ fn nothing_is_sent_again_under_a_stop() {
 
 #[test]
 fn a_host_takes_what_the_entries_before_say() {
-    let [taken, refused] = reloads();
+    let [taken, refused, _] = reloads();
     let mut log = Log::of_everything();
     log.push(taken.clone());
     log.push(refused);

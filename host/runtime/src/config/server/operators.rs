@@ -159,7 +159,6 @@ fn named(table: &Table<'_>) -> BTreeMap<String, String> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::super::tests::{parse, refused};
-    use super::*;
 
     const SERVER: &str = "[server]\nresource = \"https://ambit.example/mcp\"\n";
 
