@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ambit_core::hold::Standing;
 use ambit_core::hold::Verdict;
 use ambit_core::ledger::body::Found;
-use ambit_core::ledger::story::EffectStory;
+use ambit_core::ledger::story::{CallStory, EffectStory};
 
 use super::doubts::{KEY, counted};
 use super::flow::{DOWN, KEYED, Reply, Scripted, letters, say, verifies};
@@ -117,7 +117,7 @@ fn finish_once(host: &Host, service: &Scripted, by_retry: bool) {
                 continue;
             }
             Some(ordinal) => {
-                let key = key_of(&unended.story, *ordinal);
+                let key = key_of(&host.reader().unwrap(), &unended.story, *ordinal);
                 let found = match service.keys().contains(&key) {
                     true => Found::Done,
                     false => Found::NotDone,
@@ -136,15 +136,14 @@ fn finish_once(host: &Host, service: &Scripted, by_retry: bool) {
     }
 }
 
-/// The key that the service knows an effect by, where it is not a dead letter's.
-fn key_of(story: &ambit_core::ledger::CallStory, ordinal: u32) -> String {
-    let (call, ordinal) = match story.effects.get(&ordinal) {
-        Some(EffectStory::Intended { intent, .. }) => match &intent.what.letter {
-            Some(letter) => (letter.call.clone(), letter.ordinal),
-            None => (story.call.clone(), ordinal),
-        },
-        _ => (story.call.clone(), ordinal),
-    };
+/// The key that the service knows an effect by: of a dead letter that of the effect that it was first.
+fn key_of(reader: &Reader, story: &CallStory, ordinal: u32) -> String {
+    let (mut call, mut ordinal) = (story.call.clone(), ordinal);
+    while let Some(EffectStory::Intended { intent, .. }) = reader.story(&call).unwrap().effects.get(&ordinal).cloned()
+        && let Some(letter) = &intent.what.letter
+    {
+        (call, ordinal) = (letter.call.clone(), letter.ordinal);
+    }
     ambit_core::digest::Digest::domain("ambit/idempotency/v1", &[call.as_bytes(), &ordinal.to_be_bytes()]).to_hex()
 }
 
@@ -162,7 +161,7 @@ fn in_order(folder: &Path, service: &Scripted, said: &str) {
     for story in &stories {
         for (ordinal, effect) in &story.effects {
             if let EffectStory::Intended { retries, outcome, .. } = effect {
-                *sendings.entry(key_of(story, *ordinal)).or_default() += 1 + retries.len();
+                *sendings.entry(key_of(&reader, story, *ordinal)).or_default() += 1 + retries.len();
                 let left = outcome.as_ref().is_none_or(|outcome| {
                     !matches!(outcome.what.outcome, ambit_core::ledger::body::Outcome::NotSent(_))
                 });

@@ -190,9 +190,8 @@ mod tests {
     fn what_is_for_agents_is_not_for_operators() {
         let same = format!("{SERVER}[server.operators]\naudience = \"https://ambit.example/mcp\"\n");
         refused(&same, "is what agents' tokens are for");
-        let agents = "[agent.assistant]\nteam = \"support\"\ntenant = \"acme\"\n";
         let own = format!(
-            "{agents}{SERVER}[server.operators]\naudience = \"ambit\"\n[server.issuer.acme]\nissuer = \"https://id.example\"\naudience = \"ambit\"\nagents = {{ c = \"assistant\" }}\n"
+            "{SERVER}[server.operators]\naudience = \"ambit\"\n[server.issuer.acme]\nissuer = \"https://id.example\"\naudience = \"ambit\"\nagents = {{ c = \"assistant\" }}\n"
         );
         refused(&own, "is what agents' tokens are for");
     }
