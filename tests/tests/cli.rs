@@ -638,7 +638,11 @@ fn configuration(place: &mut Place) -> Verdict {
     place.configure(&CONFIGURED.replace("credential =", "credentials ="));
     place.run(2, Leaves::Nothing, &["policy", "check"])?;
     place.configure(&CONFIGURED.replace("reads = [\"id\", \"status\"]", "raeds = [\"id\"]"));
-    place.run(2, Leaves::Nothing, &["call", "shop", "get"])?;
+    // That it does not open is on its ledger, once.
+    place.run(2, Leaves::Record, &["call", "shop", "get"])?;
+    place.run(2, Leaves::Record, &["call", "shop", "get"])?;
+    place.configure(CONFIGURED);
+    place.run(0, Leaves::Nothing, &["audit", "search", "--kind", "act-refused"])?;
     place.configure("[agent.assistant\nteam = \"support\"");
     place.run(2, Leaves::Nothing, &["tools", "list"])?;
     place.configure(&format!("{CONFIGURED}\n[tool.shop.bind]\nstripe = \"strip\"\n"));
@@ -679,7 +683,7 @@ fn policies(place: &mut Place) -> Verdict {
         place.home.permit(&text).unwrap();
         place.run(2, Leaves::Nothing, &["policy", "check"])?;
     }
-    place.run(2, Leaves::Nothing, &["call", "shop", "get"])?;
+    place.run(2, Leaves::Record, &["call", "shop", "get"])?;
     Ok(())
 }
 
@@ -1404,7 +1408,8 @@ fn what_if(place: &mut Place) -> Verdict {
     let key = place.home.folder().join("keys/ledger.pub").display().to_string();
     place.run(2, Leaves::Nothing, &["replay", "--from", &bundle, "--key", &key])?;
     fs::write(&bundle, "{}").unwrap();
-    place.run(1, Leaves::Nothing, &["replay", "--from", &bundle, "--key", &key])?;
+    place.run(1, Leaves::Record, &["replay", "--from", &bundle, "--key", &key])?;
+    place.run(0, Leaves::Nothing, &["audit", "search", "--kind", "act-refused"])?;
     Ok(())
 }
 

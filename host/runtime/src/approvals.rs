@@ -506,8 +506,39 @@ impl Host {
         if let Some(Standing::Waiting(missing)) = stopped.waiting().map(Waiting::standing) {
             return Err(still_waiting(&missing).into());
         }
-        let accepted = accepted(story).cloned().ok_or_else(|| not_waiting(call))?;
+        if accepted(story).is_none() {
+            return Err(not_waiting(call).into());
+        }
         let _place = self.shared.place()?;
+        let host = self.current();
+        if ambit_core::guard!("reload.goes-on", self.is_as_read(&host)) {
+            return self.go_on_placed(reader, stopped, started, listener);
+        }
+        // The home was read anew while it waited: who may approve is asked once more, and all else below.
+        let stopped = match stopped {
+            Stopped::Held(waiting) => {
+                let call = &waiting.story.call;
+                let waiting = Waiting::of(reader, &host.shared.config, call)?.ok_or_else(|| not_waiting(call))?;
+                Stopped::Held(Box::new(waiting))
+            }
+            stopped => stopped,
+        };
+        if let Some(Standing::Waiting(missing)) = stopped.waiting().map(Waiting::standing) {
+            return Err(still_waiting(&missing).into());
+        }
+        host.go_on_placed(reader, stopped, started, listener)
+    }
+
+    fn go_on_placed(
+        &self,
+        reader: &Reader,
+        stopped: Stopped,
+        started: Instant,
+        listener: Option<Listener>,
+    ) -> Result<Answer, ApprovalError> {
+        let story = stopped.story();
+        let call = &story.call;
+        let accepted = accepted(story).cloned().ok_or_else(|| not_waiting(call))?;
         let edited = edited_effects(reader, story)?;
         let again = matches!(stopped, Stopped::InDoubt(_));
         let ready = match self.ready(reader, &stopped, &accepted, started, listener)? {

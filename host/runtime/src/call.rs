@@ -304,11 +304,6 @@ impl Host {
     /// # Errors
     /// As [`Host::call`].
     pub fn call_shown(&self, request: CallRequest, by: Option<ShownBy>) -> Result<Answer, Fault> {
-        // Whatever its door was made by: from here on to its end it is this.
-        self.current().call_now(request, by)
-    }
-
-    fn call_now(&self, request: CallRequest, by: Option<ShownBy>) -> Result<Answer, Fault> {
         self.call_coming(
             request,
             Coming {
@@ -323,34 +318,32 @@ impl Host {
     /// # Errors
     /// As [`Host::call`]; [`StoreError::Repeated`] where another call was made for the word: nothing was done.
     pub fn call_coming(&self, request: CallRequest, coming: Coming) -> Result<Answer, Fault> {
-        let mut asking = self.ask(request)?;
+        let started = Instant::now();
+        // Who showed over HTTP who it is has others beside it.
+        let sharing = coming.by.as_ref().map(|_| request.agent.as_str());
+        let place = self.shared.place_unless(sharing, request.cancel.as_ref());
+        // It begins now, whatever its door was made by and however long it waited: from here on to its end it is this reading.
+        let host = if ambit_core::guard!("reload.begins", false) {
+            self.clone()
+        } else {
+            self.current()
+        };
+        let mut asking = host.ask(request)?;
         let Coming { by, once, began } = coming;
         (asking.by, asking.once, asking.began) = (by, once, began);
-        let _alone = self.shared.alone(asking.heading.call.as_str());
-        // Who showed over HTTP who it is has others beside it.
-        let sharing = asking.by.as_ref().map(|_| asking.request.agent.as_str());
-        let place = match self.shared.place_unless(sharing, asking.request.cancel.as_ref()) {
+        asking.started = started;
+        let _alone = host.shared.alone(asking.heading.call.as_str());
+        let _place = match place {
             Ok(place) => place,
-            Err(refusal) => {
-                return self.deny(
-                    asking,
-                    Denied {
-                        stage: Stage::Grant,
-                        refusal,
-                        rules: Vec::new(),
-                    },
-                );
-            }
+            Err(refusal) => return host.deny(asking, Denied::at_stage(Stage::Grant, refusal)),
         };
-        let answer = match self.decide(&asking) {
-            Ok(decided) => match self.accept(asking, decided)? {
-                Ok(accepted) => self.run(accepted),
-                Err((asking, denied)) => self.deny(asking, denied),
+        match host.decide(&asking) {
+            Ok(decided) => match host.accept(asking, decided)? {
+                Ok(accepted) => host.run(accepted),
+                Err((asking, denied)) => host.deny(asking, denied),
             },
-            Err(denied) => self.deny(asking, denied),
-        };
-        drop(place);
-        answer
+            Err(denied) => host.deny(asking, denied),
+        }
     }
 
     /// Writes down a call that does not begin as what its caller showed leaves it out, where that is found before it is made.

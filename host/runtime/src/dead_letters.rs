@@ -190,6 +190,7 @@ impl Host {
             return Err(none(call, ordinal).into());
         }
         let _place = self.shared.place()?;
+        self.is_read_last()?;
         let letter = DeadLetter::read(&reader, call, ordinal)?;
         if !ambit_core::guard!("flow.letter-found", letter.found != Some(Found::Done)) {
             return Err(happened(call, ordinal).into());

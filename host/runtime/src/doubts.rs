@@ -141,7 +141,7 @@ impl Unseen {
         let record = Record::new(reader, &story);
         let edits = match story.holds.get(&ordinal).filter(|_| intent.hold.is_some()) {
             Some(hold) => {
-                same_way(config, &intent.connection, hold.held.what.way.as_ref())?;
+                same_way(config, &intent.connection, &intent.route, hold.held.what.way.as_ref())?;
                 changes(&record, hold)?
             }
             None => None,

@@ -102,6 +102,7 @@ impl Host {
         }
         let stopped = Stopped::Held(Box::new(waiting));
         let _place = self.shared.place()?;
+        self.is_read_last()?;
         let ready = match self.ready(reader, &stopped, &accepted, started, None) {
             Ok(Ok(ready)) => ready,
             Ok(Err(refusal)) => return Ok(Err(refusal)),

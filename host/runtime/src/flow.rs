@@ -103,6 +103,11 @@ impl Flow {
             // A breaker's changes are written while it is locked: this sees all of them.
             let past = reader.past(since(now, [&fresh]))?;
             fresh.go_on(&name, &past);
+            for (of, circuit) in &mut fresh.circuits {
+                if let Some(older) = known.circuits.get(of) {
+                    circuit.breaker.comes_after(&older.breaker);
+                }
+            }
             *known = fresh;
         }
         let past = reader.past(since(now, []))?;

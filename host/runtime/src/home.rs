@@ -8,8 +8,8 @@ use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Refusal};
 use ambit_core::hold::Delegation;
 use ambit_core::ledger::body::{
-    ActRefused, Body, BreakerClosed, CallDiverged, ClosedBy, DeadLetterDropped, Dropped, PersonDelegated, PersonEnrolled, PersonRevoked,
-    Reason, ToolPinned, ToolRemoved,
+    ActRefused, Body, BreakerClosed, CallDiverged, ClosedBy, DeadLetterDropped, Dropped, PersonDelegated,
+    PersonEnrolled, PersonRevoked, Reason, ToolPinned, ToolRemoved,
 };
 use ambit_core::ledger::{EntryDraft, VerifierKey};
 use ambit_core::manifest::Manifest;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use ambit_core::digest::Digest;
@@ -167,6 +168,8 @@ pub(crate) struct Live {
     pub(crate) changes: watch::Sender<u64>,
     /// Whether it ends, and begins nothing more.
     pub(crate) closed: watch::Sender<bool>,
+    /// Whether a reload was asked for that has not begun: one more is that one.
+    pub(crate) asked: AtomicBool,
     /// Held by whoever changes what is read, or reads it: one at a time.
     pub(crate) changing: Mutex<()>,
     /// The tools that it loads; all, where there are none.
@@ -296,6 +299,7 @@ impl Host {
             now: RwLock::new(None),
             changes: watch::Sender::new(0),
             closed: watch::Sender::new(false),
+            asked: AtomicBool::new(false),
             changing: Mutex::new(()),
             only: options.tools,
             without_memo: options.without_memo,
@@ -337,6 +341,18 @@ impl Host {
         Arc::ptr_eq(&self.shared, &other.shared)
     }
 
+    /// That the home was not read anew while an operator's act waited for its turn: what it was shown was by the files of before.
+    ///
+    /// # Errors
+    /// [`Code::Stale`] where it was: nothing was done.
+    pub(crate) fn is_read_last(&self) -> Result<(), Refusal> {
+        if ambit_core::guard!("reload.acts", self.is_as_read(&self.current())) {
+            return Ok(());
+        }
+        let why = "the home's files were taken anew while this waited for its turn: nothing was done";
+        Err(Refusal::new(Code::Stale, why).advise("look at it again, and say it again if it is still what is wanted"))
+    }
+
     /// Says how often this host has read its files anew, now and whenever it does.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
@@ -362,7 +378,7 @@ impl Host {
         let old = &self.shared;
         for (name, upstream) in &mut upstreams {
             match old.upstreams.get(name) {
-                Some(older) => upstream.rest_as(older),
+                Some(older) => upstream.goes_on_as(older),
                 None => upstream.rest(old.flow.rest(name)),
             }
         }

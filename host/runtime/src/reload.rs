@@ -5,6 +5,7 @@
 //! what is taken is there before anything begins under it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::thread;
 
 use ambit_core::digest::Digest;
@@ -90,6 +91,8 @@ impl Host {
     /// was asked. [`OpenError::Store`] where the ledger takes no entry: then nothing was changed either.
     pub fn reload(&self, by: ReloadedBy) -> Result<Reloaded, OpenError> {
         let _alone = self.live.changing.lock();
+        // What is asked for from here on is for files that may be newer than those read now.
+        self.live.asked.store(false, Ordering::SeqCst);
         let host = self.current();
         match host.found() {
             Ok(readied) => host.switch(by, readied),
@@ -109,6 +112,9 @@ impl Host {
 
     /// The same on a thread of its own: what came of it is on the ledger and in the log.
     pub fn reload_soon(&self, by: ReloadedBy) {
+        if self.live.asked.swap(true, Ordering::SeqCst) {
+            return;
+        }
         // What it is done for ends with whoever has the host.
         let host = Host {
             operators: None,
@@ -120,6 +126,7 @@ impl Host {
             }
         });
         if let Err(error) = spawned {
+            self.live.asked.store(false, Ordering::SeqCst);
             tracing::error!(%error, "the files were not taken anew: there is no thread for it");
         }
     }
@@ -147,7 +154,11 @@ impl Host {
             entries,
             ..Batch::default()
         })?;
-        if let Err(error) = self.shared.flow.take(readied.config(), &store.reader()?) {
+        // It is on the ledger, so it happens: nothing from here on may fail it.
+        let taken = store
+            .reader()
+            .and_then(|reader| self.shared.flow.take(readied.config(), &reader));
+        if let Err(error) = taken {
             tracing::error!(%error, "rates and breakers stay as they were until the next start");
         }
         let older = &self.shared.config;

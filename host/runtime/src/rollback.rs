@@ -183,7 +183,11 @@ impl Host {
         };
         asking.undoes = Some(undoes.clone());
         let _running = self.shared.alone(asking.heading.call.as_str());
-        let place = match self.shared.place() {
+        let place = match self
+            .shared
+            .place()
+            .and_then(|place| self.is_read_last().map(|()| place))
+        {
             Ok(place) => place,
             Err(refusal) => return self.deny(asking, Denied::at_stage(Stage::Grant, refusal)),
         };

@@ -12,6 +12,7 @@ use ambit_core::error::{Code, Refusal};
 use ambit_core::ledger::body::CallSuspended;
 use parking_lot::Mutex;
 
+use crate::approvals::ApprovalError;
 use crate::call::{Answer, Fault, Outcome};
 use crate::config::DRAIN_S;
 use crate::effects::CallEffects;
@@ -21,6 +22,9 @@ use crate::store::StoreError;
 
 /// Calls that go on at once when a host begins: there are others to be served.
 const AT_ONCE: usize = 4;
+
+/// How long one waits before it asks for a place again, where there was none.
+const FULL: Duration = Duration::from_secs(1);
 
 impl Host {
     /// Lets no call begin, and none go on that does not run, from here on and for good. Whoever asks is told that the host ends.
@@ -47,6 +51,11 @@ impl Host {
         let host = self.current();
         let server = host.shared.config.server();
         server.map_or(Duration::from_secs(DRAIN_S), |server| server.drain)
+    }
+
+    /// Whether it ends, and begins nothing more.
+    fn is_closed(&self) -> bool {
+        *self.live.closed.borrow()
     }
 
     /// Whether nothing runs.
@@ -107,8 +116,17 @@ impl Host {
         Ok(all)
     }
 
+    /// It waits for a place as long as this takes: whoever called for it was told that it goes on.
     fn go_on_suspended(&self, call: &str) {
-        match self.current().resume(call, None) {
+        let went_on = loop {
+            match self.current().resume(call, None) {
+                Err(ApprovalError::Refused(refusal)) if refusal.code == Code::Limit && !self.is_closed() => {
+                    thread::sleep(FULL);
+                }
+                went_on => break went_on,
+            }
+        };
+        match went_on {
             Ok(answer) => tracing::info!(call, outcome = word(&answer.outcome), "a suspended call went on"),
             Err(why) => tracing::warn!(call, %why, "a suspended call stays as it is: `ambit calls resume`"),
         }

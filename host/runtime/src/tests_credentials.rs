@@ -570,6 +570,26 @@ fn a_token_that_comes_back_is_covered_for_as_long_as_it_lives() {
         let seen = kept(&answer, 1);
         assert!(seen.contains("[masked]") && !seen.contains(&spelling), "{seen}");
     }
+    // And so is what the client shows to get one.
+    bank.seen.lock().id = Some(CLIENT_SECRET.to_owned());
+    let seen = kept(&host.call(request("get")).unwrap(), 1);
+    assert!(seen.contains("[masked]") && !seen.contains(CLIENT_SECRET), "{seen}");
+    // Files that are taken anew make no token void.
+    let toml = folder.path().join("ambit.toml");
+    let text = std::fs::read_to_string(&toml).unwrap();
+    for more in ["", "\n[limits]\nlog_bytes = 1000\n"] {
+        std::fs::write(&toml, format!("{text}{more}")).unwrap();
+        host.reload(ambit_core::ledger::body::ReloadedBy::Operator).unwrap();
+        bank.seen.lock().id = Some(token.clone());
+        let answer = host.call(request("get")).unwrap();
+        assert_eq!(
+            bank.tokens().len(),
+            if more.is_empty() { 2 } else { 3 },
+            "another one is asked for"
+        );
+        let seen = kept(&answer, 1);
+        assert!(seen.contains("[masked]") && !seen.contains(&token), "{seen}");
+    }
     // Also after it was taken back, to whoever asks: it may still be good elsewhere.
     bank.takes_back();
     host.call(request("get")).unwrap();

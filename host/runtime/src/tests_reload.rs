@@ -237,6 +237,66 @@ fn what_waits_is_decided_by_what_there_is_when_it_goes_on() {
     holds::in_order(folder.path(), answer.call.as_str());
 }
 
+/// One place, which is taken until the home was read anew.
+fn meanwhile<T: Send>(host: &Host, folder: &Path, what: impl FnOnce(&Host) -> T + Send) -> T {
+    let place = host.shared.place().unwrap();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| what(host));
+        thread::sleep(Duration::from_millis(100));
+        assert!(!waiting.is_finished(), "it waits for a place");
+        policy(folder, READS);
+        reload(host).unwrap();
+        drop(place);
+        waiting.join().unwrap()
+    })
+}
+
+const ONE_PLACE: &str = "[limits]\nconcurrent_calls = 1\nwall_ms = 20000\n";
+
+#[test]
+fn what_waits_for_a_place_begins_under_what_is_read_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    home(folder.path(), &service, ONE_PLACE);
+    let host = open(folder.path()).unwrap();
+    let answer = meanwhile(&host, folder.path(), |host| host.call(request("post")).unwrap());
+    assert_eq!(answer.refused_effects[0].rule.as_deref(), Some("frozen"), "{answer:?}");
+    assert_eq!(service.requests(), 0);
+}
+
+#[test]
+fn what_goes_on_waits_for_a_place_and_goes_on_under_what_is_read_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    let host = holds::reviewed(folder.path(), &service, holds::ONE, ONE_PLACE);
+    let answer = host.call(request("both")).unwrap();
+    holds::approve(&host, &holds::held(&answer), "rita").unwrap();
+    let call = answer.call.to_string();
+    let ended = meanwhile(&host, folder.path(), |host| host.resume(&call, None).unwrap());
+    assert_eq!(ended.refused_effects[0].rule.as_deref(), Some("frozen"), "{ended:?}");
+    assert_eq!(service.requests(), 1, "the read alone");
+}
+
+#[test]
+fn an_act_that_waits_for_a_place_is_not_done_by_what_was_read_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = flow::Scripted::start([flow::DOWN]);
+    flow::home_with(folder.path(), &service, "", "", flow::KEYED);
+    let path = folder.path().join("ambit.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text + ONE_PLACE).unwrap();
+    let host = open(folder.path()).unwrap();
+    let call = host.call(request("post")).unwrap().call.to_string();
+    let letters = || host.reader().unwrap().dead_letters_like(&call).unwrap().len();
+    assert_eq!(letters(), 1);
+    let refused = meanwhile(&host, folder.path(), |host| host.retry_dead_letter(&call, 1, false));
+    match refused.unwrap_err() {
+        crate::dead_letters::LetterError::Refused(refusal) => assert_eq!(refusal.code, Code::Stale, "{refusal:?}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(letters(), 1);
+}
+
 #[test]
 fn the_old_component_runs_or_what_waits_is_void() {
     let folder = tempfile::tempdir().unwrap();

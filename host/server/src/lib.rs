@@ -22,7 +22,7 @@ mod offer;
 mod owed;
 mod resources;
 mod session;
-mod signals;
+pub mod signals;
 mod status;
 pub mod stdio;
 mod told;

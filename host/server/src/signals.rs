@@ -10,6 +10,18 @@ use signal_hook::iterator::{Handle, Signals};
 use signal_hook::low_level::emulate_default_handler;
 use tokio::sync::watch;
 
+/// Signals from now on wait to be heard, and have their default action no more: for whoever opens a home before it serves.
+#[derive(Debug)]
+pub struct Heard(Signals);
+
+impl Heard {
+    /// # Errors
+    /// Where the process cannot hear signals.
+    pub fn from_now_on() -> io::Result<Heard> {
+        Signals::new([SIGTERM, SIGINT, SIGHUP]).map(Heard)
+    }
+}
+
 /// Hears signals, until dropped.
 pub(crate) struct Hears {
     handle: Handle,
@@ -29,8 +41,7 @@ impl Drop for Hears {
 impl Hears {
     /// For a host. The first signal to end says so, and closes the host: nothing begins any more. A second one ends the process there and
     /// then, as if nobody heard it: what runs is as after a crash.
-    pub(crate) fn of(host: &Host) -> io::Result<Hears> {
-        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    pub(crate) fn of(host: &Host, Heard(mut signals): Heard) -> io::Result<Hears> {
         let handle = signals.handle();
         let (says, ends) = watch::channel(false);
         let host = host.clone();

@@ -23,7 +23,7 @@ use crate::frame::{self, Frame};
 use crate::mcp::{Door, Who};
 use crate::owed::{MOST, NotTaken, Owed};
 use crate::session::Session;
-use crate::signals::Hears;
+use crate::signals::{Heard, Hears};
 
 /// Messages that were read and not looked at yet.
 const READ: usize = 16;
@@ -54,8 +54,8 @@ pub enum DoorError {
 ///
 /// # Errors
 /// Where there is no such caller, no thread, or the ledger failed.
-pub fn serve(host: &Host, who: Who) -> Result<(), DoorError> {
-    let hears = Hears::of(host)?;
+pub fn serve(host: &Host, who: Who, heard: Heard) -> Result<(), DoorError> {
+    let hears = Hears::of(host, heard)?;
     let served = serve_over(host, who, io::stdin(), io::stdout(), hears.ends());
     host.leave(STOP);
     served

@@ -5,6 +5,7 @@ use std::path::Path;
 use ambit_runtime::config::Config;
 use ambit_runtime::host::{Host, HostOptions};
 use ambit_server::mcp::Who;
+use ambit_server::signals::Heard;
 use ambit_server::stdio::DoorError;
 use ambit_server::{http, stdio};
 
@@ -14,11 +15,13 @@ use crate::output::{Exit, Failure, count, note};
 
 /// Standard output is the protocol's, or nobody's: all that people read goes to standard error.
 pub(crate) fn run(args: &Serve, home: &Path) -> Result<Exit, Failure> {
+    // Before the home is opened, which takes a while where tools are compiled: what is told to end or to reload by then is not killed.
+    let heard = Heard::from_now_on().map_err(|error| Failure::internal(format!("no signal can be heard: {error}")))?;
     let config = opening::config(home)?;
     let ended = if args.stdio {
-        over_stdio(args, home, config)?
+        over_stdio(args, home, config, heard)?
     } else {
-        over_http(args, config)?
+        over_http(args, config, heard)?
     };
     match ended {
         Ok(()) => Ok(Exit::Done),
@@ -27,7 +30,7 @@ pub(crate) fn run(args: &Serve, home: &Path) -> Result<Exit, Failure> {
     }
 }
 
-fn over_stdio(args: &Serve, home: &Path, config: Config) -> Result<Result<(), DoorError>, Failure> {
+fn over_stdio(args: &Serve, home: &Path, config: Config, heard: Heard) -> Result<Result<(), DoorError>, Failure> {
     let part_of = args.run.as_deref().map(|run| run::find(home, run)).transpose()?;
     let who = Who {
         agent: call::known_agent(args.agent.as_deref(), &config)?,
@@ -36,10 +39,10 @@ fn over_stdio(args: &Serve, home: &Path, config: Config) -> Result<Result<(), Do
         run: part_of.map(|run| run.id().to_owned()),
     };
     let host = open(config)?;
-    Ok(stdio::serve(&host, who))
+    Ok(stdio::serve(&host, who, heard))
 }
 
-fn over_http(args: &Serve, config: Config) -> Result<Result<(), DoorError>, Failure> {
+fn over_http(args: &Serve, config: Config, heard: Heard) -> Result<Result<(), DoorError>, Failure> {
     let Some(server) = config.server() else {
         return Err(Failure::usage("the configuration has no [server], so no agent could show who it is").advise(
             "Add it to ambit.toml: [server], and issuers where tokens are taken. Or serve one agent's program: --stdio.",
@@ -48,7 +51,7 @@ fn over_http(args: &Serve, config: Config) -> Result<Result<(), DoorError>, Fail
     let listen = args.listen.unwrap_or(server.listen);
     let host = open(config)?;
     let mode = call::mode(args.mode, None);
-    Ok(http::serve(&host, listen, mode, |address| {
+    Ok(http::serve(&host, listen, mode, heard, |address| {
         note(format!("serving agents at http://{address}/mcp"));
         if !address.ip().is_loopback() {
             note("requests come in the clear: between this port and other machines has to stand what speaks TLS.");

@@ -217,6 +217,13 @@ impl Breaker {
         }
     }
 
+    /// That it stands in the place of another, under another rule: of what that one let go nothing counts for this one.
+    pub fn comes_after(&mut self, older: &Self) {
+        if !guard!("flow.breaker-after", false) {
+            self.turn = older.turn + 1;
+        }
+    }
+
     /// One that goes on from a record: its last change, if it ever changed, and the failures since, oldest first. Of what was under way
     /// when it changed nothing counts, as with one that was there all along.
     #[must_use]

@@ -364,6 +364,16 @@ fn what_began_before_a_change_says_nothing_any_more() {
 }
 
 #[test]
+fn what_began_under_another_rule_closes_no_breaker() {
+    let mut older = Breaker::closed(RULE);
+    let early = older.ask(0, false).unwrap();
+    let mut fresh = Breaker::opened(BreakerRule { open_ms: 50, ..RULE }, 60, 1);
+    fresh.comes_after(&older);
+    assert_eq!(fresh.end(&early, 30, How::Good, Jitter::default()), None);
+    assert!(matches!(fresh.standing(30), Standing::Open { .. }));
+}
+
+#[test]
 fn a_breaker_stays_open_longer_each_time_up_to_a_bound() {
     let mut breaker = Breaker::opened(RULE, 0, 1);
     let mut now = 0;

@@ -102,6 +102,11 @@ impl Way {
         self.credential.as_ref().is_some_and(Credential::is_minted)
     }
 
+    /// Whether each of its tokens has scopes, whatever its route says.
+    pub(super) fn has_scopes(&self) -> bool {
+        self.credential.as_ref().is_some_and(Credential::has_scopes)
+    }
+
     /// Whether an idempotency key cannot stand in a header.
     pub(super) fn cannot_hold_key(&self, name: &str) -> bool {
         self.is_credentials(name) || is_framing(name)

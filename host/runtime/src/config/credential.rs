@@ -148,6 +148,11 @@ impl Credential {
         matches!(self, Self::Minted(_))
     }
 
+    /// Whether each token that is asked for has scopes.
+    pub(super) fn has_scopes(&self) -> bool {
+        matches!(self, Self::Minted(minted) if !minted.scopes.is_empty())
+    }
+
     /// The digest of the file of authorities that its own way names.
     pub(super) fn ca_digest(&self) -> Option<Digest> {
         match self {

@@ -65,7 +65,9 @@ fn each_way_is_read_and_opened_with_its_secrets() {
             assert!(config.jwks("api", &World).unwrap().is_none());
         }
     }
-    let mut settings: Vec<_> = ways().map(|way| parse(&way).unwrap().way("api").unwrap()).to_vec();
+    let mut settings: Vec<_> = ways()
+        .map(|way| parse(&way).unwrap().way("api", "get").unwrap())
+        .to_vec();
     // In whose name requests go is part of what people approve.
     for (way, from, to) in [
         (0, "ambit\"", "other\""),
@@ -78,7 +80,7 @@ fn each_way_is_read_and_opened_with_its_secrets() {
         (3, "X-Signature", "X-Other"),
     ] {
         let other = ways()[way].replace(from, to);
-        settings.push(parse(&other).unwrap().way("api").unwrap());
+        settings.push(parse(&other).unwrap().way("api", "get").unwrap());
     }
     let many = settings.len();
     settings.sort_unstable();
@@ -168,6 +170,24 @@ fn scopes_are_of_routes_whose_tokens_are_asked_for() {
         assert_eq!(parse_with(&way, scopes).is_ok(), minted, "{way}");
     }
     assert!(parse_with(&ways()[0], "scopes = [\"a b\"]").is_err());
+}
+
+#[test]
+fn where_one_route_has_scopes_each_has() {
+    let other = |more: &str| format!("scopes = [\"read\"]\n[connection.api.route.list]\nmatch = \"GET /v1\"\n{more}");
+    let problems = parse_with(&ways()[0], &other("")).unwrap_err();
+    assert!(render(&problems).contains("route `list` of connection `api` has no `scopes`"));
+    assert!(parse_with(&ways()[0], &other("scopes = [\"list\"]")).is_ok());
+    let for_all = ways()[0].replace("client_id", "scopes = [\"base\"], client_id");
+    assert!(parse_with(&for_all, &other("")).is_ok());
+}
+
+#[test]
+fn approvals_are_for_the_scopes_of_a_route_too() {
+    let way = |more: &str| parse_with(&ways()[0], more).unwrap().way("api", "get").unwrap();
+    let (none, read, write) = (way(""), way("scopes = [\"read\"]"), way("scopes = [\"write\"]"));
+    assert!(none != read && read != write);
+    assert_eq!(way("scopes = [\"a\", \"b\"]"), way("scopes = [\"b\", \"a\"]"));
 }
 
 #[test]

@@ -23,6 +23,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ambit_core::credential::ScopeWord;
 use ambit_core::digest::Digest;
 use ambit_core::error::{Problem, printable};
 use ambit_core::flow::{BreakerRule, Rate};
@@ -32,7 +33,7 @@ use ambit_core::identity::AgentSpec;
 use ambit_core::json::Json;
 use ambit_core::money::{Budget, Currency};
 use ambit_core::policy::EntityKind;
-use ambit_core::route::Connection;
+use ambit_core::route::{Connection, Route};
 use toml::de::DeTable;
 
 use self::connection::Way;
@@ -173,10 +174,22 @@ impl Config {
         way.is_some_and(Way::takes_scopes)
     }
 
-    /// The digest of what decides where a connection's requests go and in whose name: origin, address, authorities, base, and where its
-    /// credential is read. Approvals are for that too.
-    pub fn way(&self, name: &str) -> Option<Digest> {
-        self.connections.get(name).map(|connected| connected.way.settings)
+    /// The digest of what decides where a route's requests go and in whose name: origin, address, authorities and base of its connection,
+    /// where its credential is read, and the scopes of the route's tokens. Approvals are for that too.
+    pub fn way(&self, name: &str, route: &str) -> Option<Digest> {
+        let connected = self.connections.get(name)?;
+        let settings = connected.way.settings;
+        let scopes = connected.routes.as_ref()?.route(route).map(Route::scopes);
+        let Some(scopes) = scopes.filter(|scopes| !scopes.is_empty()) else {
+            return Some(settings);
+        };
+        // In their order, and no word has a space in it.
+        let scopes: Vec<&str> = scopes.iter().map(ScopeWord::as_str).collect();
+        let scopes = scopes.join(" ");
+        Some(Digest::domain(
+            "ambit/connection-scopes/v1",
+            &[settings.as_bytes(), scopes.as_bytes()],
+        ))
     }
 
     /// Reads a connection's secrets and makes the way to its service.

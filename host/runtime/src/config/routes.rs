@@ -172,6 +172,18 @@ fn check_hosts_own(connection: &Connection, way: &Way, places: &BTreeMap<String,
             ("version header", version),
             ("query parameter", query),
         ];
+        // Asked for none, a service gives what it thinks best: mostly all that the client may have.
+        let some = way.has_scopes() || !connection.routes().any(|other| !other.scopes().is_empty());
+        if !guard!("config.scopes-all", some || !route.scopes().is_empty()) {
+            let place = places.get(route.name()).cloned().unwrap_or_default();
+            let message = format!(
+                "route `{}` of connection `{}` has no `scopes`, as others have: its tokens could do whatever the service likes",
+                route.name(),
+                connection.name()
+            );
+            let help = "say which it needs, or `scopes` of the credential, for all of them".to_owned();
+            source.problem(place, message, "this route", Some(help));
+        }
         let scoped = route.scopes().is_empty() || way.takes_scopes();
         if !guard!("config.scopes", scoped) {
             let place = places.get(route.name()).cloned().unwrap_or_default();

@@ -104,6 +104,7 @@ impl CallEffects {
         Ok(same_way(
             &self.shared.config,
             &waiting.held.connection,
+            &waiting.held.route,
             waiting.way.as_ref(),
         )?)
     }
@@ -146,7 +147,7 @@ impl CallEffects {
         let effect = effect_digest(admitted, spend, &request);
         let (before, kept_before) = self.kept_before(known, edited_from.as_ref())?;
         let connection = admitted.connection().name().to_owned();
-        let way = self.shared.config.way(&connection);
+        let way = self.shared.config.way(&connection, admitted.route().name());
         let bound = Bound {
             call: self.heading.call.as_str(),
             ordinal,
@@ -452,11 +453,11 @@ pub(crate) fn ended(votes: &Votes, hold: &Hold, refusal: &Refusal, now_ms: u64) 
 }
 
 /// That a connection leads where it led when people were asked.
-pub(crate) fn same_way(config: &Config, connection: &str, then: Option<&Digest>) -> Result<(), Refusal> {
-    let today = config.way(connection);
+pub(crate) fn same_way(config: &Config, connection: &str, route: &str, then: Option<&Digest>) -> Result<(), Refusal> {
+    let today = config.way(connection, route);
     if !ambit_core::guard!("hold.same-way", then.is_none() || then == today.as_ref()) {
-        let why = "the connection is another one than when people were asked: its address, authorities, base or credential \
-                   changed meanwhile";
+        let why = "the connection is another one than when people were asked: its address, authorities, base, \
+                   credential or scopes changed meanwhile";
         return Err(Refusal::new(Code::Stale, why));
     }
     Ok(())

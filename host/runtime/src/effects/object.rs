@@ -29,13 +29,17 @@ impl CallEffects {
         if admitted.changed_object().is_none() {
             return Ok(());
         }
+        // Each may need a token first, which is asked for under a number of its own.
+        let upstream = self.shared.upstreams.get(admitted.connection().name());
+        let tokens = u32::from(upstream.is_some_and(|upstream| upstream.minter().is_some()));
         if known.sent {
             // What it changes was read before it was first sent, and goes with it again.
-            return Ok(self.room_to_read(1)?);
+            return Ok(self.room_to_read(1 + tokens)?);
         }
         let question = admitted.object()?;
-        // Room to read it back; and to read it now, unless that is apart from the call's effects.
-        self.room_to_read(1 + u32::from(question.is_some() && !self.goes_on))?;
+        // Room to read it back; and to read it now and be sent, unless that is apart from the call's effects.
+        let first = u32::from(question.is_some()) * (1 + tokens) + tokens;
+        self.room_to_read(1 + tokens + if self.goes_on { 0 } else { first })?;
         let Some(question) = question else {
             return Ok(());
         };

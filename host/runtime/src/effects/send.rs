@@ -41,10 +41,21 @@ impl CallEffects {
         let mut bounds = self.bounds();
         bounds.time = bounds.time.saturating_sub(waited);
         let own = self.own_headers(known, &admitted);
-        let pass = self.token(&admitted, upstream)?;
+        let pass = if known.hold.is_some() || known.sent {
+            // As what is looked up for it each time that it is tried.
+            self.going_on(|effects| effects.token(&admitted, upstream))?
+        } else {
+            self.token(&admitted, upstream)?
+        };
         let reserved = self.reservations(known, &admitted, spend)?;
         self.approved_still(known)?;
         self.letter_known(known, &admitted)?;
+        // While people's votes were counted something may have been revoked: then it is for another token.
+        let now = shared.store.board().turn();
+        let pass = match pass {
+            Some(pass) if !pass.is_good(now) => self.token(&admitted, upstream)?,
+            pass => pass,
+        };
         let leave = shared
             .flow
             .enter(&connection, admitted.route().name(), admitted.tier())?;
@@ -133,9 +144,6 @@ impl CallEffects {
     ) -> Result<Option<(Durable, flow::Leave<'s>)>, Missed> {
         let (connection, route) = (way.admitted.connection().name(), way.admitted.route().name());
         let tier = way.admitted.tier();
-        if way.pass.as_ref().is_some_and(|pass| !pass.is_usable()) {
-            return Ok(None);
-        }
         if way.upstream.ready().is_err() || shared.flow.check(connection, route, tier).is_err() {
             return Ok(None);
         }
@@ -143,6 +151,10 @@ impl CallEffects {
             return Ok(None);
         };
         self.rest(turn);
+        let now = shared.store.board().turn();
+        if way.pass.as_ref().is_some_and(|pass| !pass.is_good(now)) {
+            return Ok(None);
+        }
         if self.entered.running().check().is_err() || self.not_stopped(way.admitted).is_err() {
             return Ok(None);
         }

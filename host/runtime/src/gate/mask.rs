@@ -3,6 +3,9 @@
 //! Exact values only: patterns that guess at secrets block honest work. A value is found as it is, in base64 (either alphabet, wherever in
 //! the encoded bytes it stands) and in hexadecimal, each also behind JSON's escapes and behind percent-encoding.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, Encoding, HEXLOWER, HEXUPPER};
 use memchr::{memchr, memmem};
@@ -14,10 +17,15 @@ const MASK: &[u8] = ambit_core::effect::MASKED.as_bytes();
 /// A spelling shorter than this would also be found where nothing was leaked.
 const MIN_SPELLING: usize = 8;
 
+/// From so many spellings on a text is searched once for the ends of all of them, and not once for each.
+const MANY: usize = 64;
+
 /// Finds a connection's secrets in what its service answers.
 #[derive(Default)]
 pub(super) struct Masker {
-    spellings: Vec<Spelling>,
+    spellings: Vec<Arc<Spelling>>,
+    /// Which spellings end with these bytes, where there are [`MANY`]. Ends, as tokens of one issuer begin alike.
+    ends: HashMap<[u8; MIN_SPELLING], Vec<usize>>,
 }
 
 /// One way to write a secret.
@@ -43,10 +51,27 @@ impl Masker {
     }
 
     fn spell(&mut self, spelling: Spelling) {
-        let known = |one: &Spelling| one.text == spelling.text && one.before == spelling.before;
+        let known = |one: &Arc<Spelling>| one.text == spelling.text && one.before == spelling.before;
         if spelling.text.len() >= MIN_SPELLING && !self.spellings.iter().any(known) {
-            self.spellings.push(spelling);
+            self.spellings.push(Arc::new(spelling));
         }
+    }
+
+    /// One that finds what all of these do, in a time that hardly grows with how many they are.
+    pub(super) fn of_all<'m>(maskers: impl IntoIterator<Item = &'m Masker>) -> Masker {
+        let spellings = maskers.into_iter().flat_map(|masker| &masker.spellings);
+        let mut all = Masker {
+            spellings: spellings.cloned().collect(),
+            ends: HashMap::new(),
+        };
+        if all.spellings.len() >= MANY {
+            for (number, spelling) in all.spellings.iter().enumerate() {
+                if let Some(end) = spelling.text.last_chunk() {
+                    all.ends.entry(*end).or_default().push(number);
+                }
+            }
+        }
+        all
     }
 
     /// The text with every secret covered; the same bytes where there was none.
@@ -73,8 +98,9 @@ impl Masker {
             (unescaped, &[JSON]),
         ];
         let hides = |bytes: &[u8]| {
-            let mut spellings = self.spellings.iter();
-            spellings.any(|spelling| memmem::find(bytes, &spelling.text).is_some())
+            let mut some = false;
+            self.find(bytes, |_, _| some = true);
+            some
         };
         views
             .into_iter()
@@ -91,6 +117,19 @@ impl Masker {
     }
 
     fn find(&self, text: &[u8], mut found: impl FnMut(usize, usize)) {
+        if !self.ends.is_empty() {
+            for (at, window) in text.windows(MIN_SPELLING).enumerate() {
+                let numbers = self.ends.get(window).map_or(&[][..], Vec::as_slice);
+                for spelling in numbers.iter().filter_map(|number| self.spellings.get(*number)) {
+                    let end = at + MIN_SPELLING;
+                    if text.get(..end).is_some_and(|text| text.ends_with(&spelling.text)) {
+                        let (start, end) = spelling.with_its_edges(text, end - spelling.text.len());
+                        found(start, end);
+                    }
+                }
+            }
+            return;
+        }
         for spelling in &self.spellings {
             for start in memmem::find_iter(text, spelling.text.as_slice()) {
                 let (start, end) = spelling.with_its_edges(text, start);
@@ -351,6 +390,30 @@ mod tests {
         check(&HEXLOWER.encode(SECRET.as_bytes()), "[masked]");
         check(&HEXUPPER.encode(SECRET.as_bytes()), "[masked]");
         check("%zz \\u12 \\", "%zz \\u12 \\");
+    }
+
+    #[test]
+    fn many_secrets_are_found_as_each_is() {
+        let secrets: Vec<String> = (0..100)
+            .map(|n| format!("eyJhbGciOiJFUzI1NiJ9.common.{n:03}/tail+{}", n * 7))
+            .collect();
+        let maskers: Vec<Masker> = secrets.iter().map(|secret| masker(secret)).collect();
+        let all = Masker::of_all(&maskers);
+        assert!(!all.ends.is_empty());
+        let check = |text: &str| {
+            let bytes = Bytes::copy_from_slice(text.as_bytes());
+            let each = maskers.iter().fold(bytes, |text, masker| masker.mask(text));
+            assert_eq!(all.mask_str(text), String::from_utf8_lossy(&each), "{text}");
+        };
+        for (n, secret) in secrets.iter().enumerate() {
+            let base64 = data_encoding::BASE64.encode(format!("{}{secret}", "x".repeat(n % 3)).as_bytes());
+            check(&format!("a {secret} b {base64} {}", HEXLOWER.encode(secret.as_bytes())));
+            check(&format!("{{\"a\":\"{}\"}}", secret.replace('/', "\\/")));
+            check(&secret.replace('/', "%2F").replace('+', "%2b"));
+            check(secret.get(..secret.len() - 1).unwrap());
+        }
+        check("short");
+        check("");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ambit_core::credential::{Granted, ScopeWord, TokenEndpoint};
@@ -30,6 +30,10 @@ const MOST_KEPT: usize = 1024;
 
 /// How many tokens are looked for in answers; of more than these the oldest are not any longer.
 const MOST_LIVING: usize = 1024;
+
+/// How many of these are of one holder: one whose tokens a service does not take, again and again, drives out nobody else's. A token of an
+/// hour that is shown for its first five minutes has twelve others beside it.
+const MOST_OF_ONE: usize = 16;
 
 /// How a client shows who it is to whoever gives out tokens.
 #[derive(Debug)]
@@ -66,14 +70,42 @@ pub struct Minter {
     endpoint: Upstream,
     asks: TokenEndpoint,
     assertor: Option<Assertor>,
-    tokens: Mutex<Tokens>,
+    kept: Mutex<BTreeMap<Holder, Kept>>,
+    living: Arc<Living>,
 }
 
+/// All tokens that are still good for a connection, whether they are kept or not: what answers are searched for. A reading of the files
+/// takes them over from the one before it: that makes no token void.
 #[derive(Default)]
-struct Tokens {
-    kept: BTreeMap<Holder, Kept>,
-    /// All that are still good, whether they are kept or not: what answers are searched for. The oldest first.
-    living: VecDeque<Arc<Pass>>,
+pub(super) struct Living(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    /// The oldest first.
+    passes: VecDeque<(Holder, Arc<Pass>)>,
+    masker: Arc<Masker>,
+}
+
+impl Living {
+    fn add(&self, holder: &Holder, pass: &Arc<Pass>) {
+        let mut known = self.0.lock();
+        let now = Instant::now();
+        known.passes.retain(|(_, pass)| now < pass.living);
+        let of_holder = known.passes.iter().filter(|(other, _)| other == holder).count();
+        let full = known.passes.len() >= MOST_LIVING;
+        if of_holder >= MOST_OF_ONE || full {
+            let first = known.passes.iter().position(|(other, _)| full || other == holder);
+            first.map(|first| known.passes.remove(first));
+        }
+        known.passes.push_back((holder.clone(), Arc::clone(pass)));
+        known.masker = Arc::new(Masker::of_all(known.passes.iter().map(|(_, pass)| &pass.masker)));
+    }
+
+    /// Covers every one of them.
+    pub(super) fn mask(&self, bytes: Bytes) -> Bytes {
+        let masker = Arc::clone(&self.0.lock().masker);
+        masker.mask(bytes)
+    }
 }
 
 struct Kept {
@@ -104,8 +136,13 @@ pub(crate) struct Pass {
     number: u64,
     credential: Credential,
     masker: Masker,
-    /// Until when it is shown.
+    /// Until when it is shown: by a clock that may stop while the machine sleeps, and by one that does not.
     usable: Instant,
+    usable_ms: i64,
+    /// How often something had been revoked when it was asked for.
+    turn: Option<u64>,
+    /// Whether its service did not take it.
+    declined: AtomicBool,
     /// Until when it is good, as far as is known.
     living: Instant,
 }
@@ -129,11 +166,16 @@ impl Pass {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let mut masker = Masker::default();
         masker.add(secret.expose());
+        let left = usable.saturating_duration_since(Instant::now()).as_millis();
+        let left = i64::try_from(left).unwrap_or_default();
         Ok(Pass {
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
             credential: Credential::new(presented, secret)?,
             masker,
             usable,
+            usable_ms: now_ms().saturating_add(left),
+            turn: None,
+            declined: AtomicBool::new(false),
             living,
         })
     }
@@ -144,7 +186,17 @@ impl Pass {
 
     /// Whether it can still be shown.
     pub(crate) fn is_usable(&self) -> bool {
-        Instant::now() < self.usable
+        Instant::now() < self.usable && now_ms() < self.usable_ms
+    }
+
+    /// Whether it can still be shown, where something was stopped or revoked so often by now: also by an effect that has it already.
+    pub(crate) fn is_good(&self, turn: u64) -> bool {
+        let revoked = self.turn.is_some_and(|then| then != turn);
+        self.is_usable()
+            && guard!(
+                "credential.revoked-since",
+                !revoked && !self.declined.load(Ordering::Relaxed)
+            )
     }
 }
 
@@ -152,9 +204,11 @@ impl Minter {
     /// # Errors
     /// One clause for the operator, without any secret.
     pub fn new(parts: MinterParts) -> Result<Minter, String> {
+        let mut plain = Masker::default();
         let credential = match parts.client {
             ClientAuth::None => None,
             ClientAuth::Basic(id, secret) => {
+                plain.add(secret.expose());
                 // Both are written as in a form before they are put together (RFC 6749, 2.3.1).
                 let secret = Secret::new(encode(secret.expose()).into_bytes())?;
                 Some(Shown::Kept(Presented::Basic(encode(id.as_bytes())), secret))
@@ -169,7 +223,8 @@ impl Minter {
             allow_private: parts.allow_private,
             base: Base::Plain(String::new()),
             credential,
-        })?;
+        })?
+        .masking(plain);
         let endpoint = if parts.assertor.is_some() {
             endpoint.taking_passes()
         } else {
@@ -179,7 +234,8 @@ impl Minter {
             endpoint,
             asks: parts.asks,
             assertor: parts.assertor,
-            tokens: Mutex::default(),
+            kept: Mutex::default(),
+            living: Arc::default(),
         })
     }
 
@@ -220,8 +276,8 @@ impl Minter {
 
     /// The token that a holder has: one that is still good for a while, and that was asked for after whatever was last revoked.
     pub(crate) fn kept(&self, holder: &Holder, turn: u64) -> Option<Arc<Pass>> {
-        let tokens = self.tokens.lock();
-        let kept = tokens.kept.get(holder)?;
+        let all = self.kept.lock();
+        let kept = all.get(holder)?;
         let usable = guard!("credential.kept", kept.pass.is_usable());
         let valid = guard!("credential.revoked", kept.turn == turn);
         (usable && valid).then(|| Arc::clone(&kept.pass))
@@ -241,46 +297,100 @@ impl Minter {
         let secret = Secret::new(granted.token.as_bytes().to_vec())?;
         let usable = asked + Duration::from_secs(granted.kept_s());
         let living = asked + Duration::from_secs(granted.lifetime_s);
-        let pass = Arc::new(Pass::new(&Presented::Bearer, &secret, usable, living)?);
-        let mut tokens = self.tokens.lock();
-        tokens.kept.retain(|_, kept| kept.pass.is_usable());
-        if tokens.kept.len() >= MOST_KEPT
-            && let Some(first) = tokens
-                .kept
+        let pass = Arc::new(Pass {
+            turn: Some(turn),
+            ..Pass::new(&Presented::Bearer, &secret, usable, living)?
+        });
+        // Before anybody can show it.
+        self.living.add(&holder, &pass);
+        let mut all = self.kept.lock();
+        all.retain(|_, kept| kept.pass.is_usable());
+        if all.len() >= MOST_KEPT
+            && let Some(first) = all
                 .iter()
                 .min_by_key(|(_, kept)| kept.pass.usable)
                 .map(|(holder, _)| holder.clone())
         {
-            tokens.kept.remove(&first);
+            all.remove(&first);
         }
-        let now = Instant::now();
-        tokens.living.retain(|pass| now < pass.living);
-        if tokens.living.len() >= MOST_LIVING {
-            tokens.living.pop_front();
-        }
-        tokens.living.push_back(Arc::clone(&pass));
         let kept = Kept {
             pass: Arc::clone(&pass),
             turn,
         };
-        tokens.kept.insert(holder, kept);
+        all.insert(holder, kept);
         Ok(pass)
     }
 
     /// Keeps a token no longer: its service did not take it.
     pub(crate) fn declined(&self, pass: &Pass) {
-        let mut tokens = self.tokens.lock();
+        pass.declined.store(true, Ordering::Relaxed);
         // A newer one of the same holder stays.
-        tokens
-            .kept
+        self.kept
+            .lock()
             .retain(|_, kept| guard!("credential.declined", kept.pass.number != pass.number));
     }
 
-    /// Covers every token that is still good.
+    /// Covers every token that is still good, and what the client shows to get one: often both are the same service.
     pub(super) fn mask(&self, bytes: Bytes) -> Bytes {
-        let living: Vec<Arc<Pass>> = self.tokens.lock().living.iter().cloned().collect();
-        let now = Instant::now();
-        let living = living.iter().filter(|pass| now < pass.living);
-        living.fold(bytes, |bytes, pass| pass.masker.mask(bytes))
+        self.living.mask(self.endpoint.mask(bytes))
+    }
+
+    /// Looks in answers also for the tokens that an older reading of the connection was given, and is left alone as long.
+    pub(super) fn goes_on_as(&mut self, older: &Minter) {
+        self.living = Arc::clone(&older.living);
+        self.endpoint.rest_as(&older.endpoint);
+    }
+
+    /// What it was given.
+    pub(super) fn living(&self) -> &Arc<Living> {
+        &self.living
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    fn pass(token: &str, turn: u64) -> Arc<Pass> {
+        let secret = Secret::new(token.as_bytes().to_vec()).unwrap();
+        let until = Instant::now() + Duration::from_secs(60);
+        Arc::new(Pass {
+            turn: Some(turn),
+            ..Pass::new(&Presented::Bearer, &secret, until, until).unwrap()
+        })
+    }
+
+    fn holder(agent: &str) -> Holder {
+        Holder {
+            tenant: "acme".to_owned(),
+            team: "support".to_owned(),
+            agent: agent.to_owned(),
+            user: None,
+            scopes: BTreeSet::new(),
+        }
+    }
+
+    #[test]
+    fn what_an_effect_has_already_is_not_shown_after_something_was_revoked() {
+        let kept = pass("token of a minute", 3);
+        assert!(kept.is_good(3));
+        assert!(!kept.is_good(4));
+        kept.declined.store(true, Ordering::Relaxed);
+        assert!(!kept.is_good(3));
+    }
+
+    #[test]
+    fn nobody_drives_out_the_tokens_of_others() {
+        let living = Living::default();
+        let first = pass("the first token", 0);
+        living.add(&holder("quiet"), &first);
+        for n in 0..2 * MOST_LIVING {
+            living.add(&holder("loud"), &pass(&format!("token {n} of the loud one"), 0));
+        }
+        assert_eq!(living.0.lock().passes.len(), 1 + MOST_OF_ONE);
+        let seen = living.mask(Bytes::from_static(b"the first token"));
+        assert_eq!(seen, ambit_core::effect::MASKED.as_bytes());
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::line::{Line, most_received};
 use super::mask::Masker;
-use super::mint::{Minter, Pass};
+use super::mint::{Living, Minter, Pass};
 use super::pause::Pause;
 use super::pool::Pool;
 use super::request::{Credential, Frame, Presented, build, check_base, wire_bytes};
@@ -85,6 +85,8 @@ pub struct Upstream {
     /// Whether each request shows something of its own.
     takes_pass: bool,
     masker: Masker,
+    /// Tokens of before, where it has none any more.
+    before: Option<Arc<Living>>,
     pool: Arc<Pool>,
     pause: Arc<Pause>,
 }
@@ -153,9 +155,16 @@ impl Upstream {
             takes_pass: minter.is_some(),
             minter,
             masker,
+            before: None,
             pool: Arc::default(),
             pause: Arc::default(),
         })
+    }
+
+    /// Looks in answers for more than it shows.
+    pub(super) fn masking(mut self, more: Masker) -> Upstream {
+        self.masker = Masker::of_all([&self.masker, &more]);
+        self
     }
 
     /// That each request over it shows something of its own, beside what all show.
@@ -188,7 +197,18 @@ impl Upstream {
         self.pause.check(&self.name)
     }
 
-    /// Leaves the service alone as long as another way to it does: what was asked of one is for both.
+    /// Goes on where an older reading of the connection was: what the service asked for is for both, and a token that was given out is good
+    /// for as long as it was.
+    pub(crate) fn goes_on_as(&mut self, older: &Upstream) {
+        self.rest_as(older);
+        match (&mut self.minter, &older.minter) {
+            (Some(minter), Some(older)) => minter.goes_on_as(older),
+            (None, Some(older)) => self.before = Some(Arc::clone(older.living())),
+            (_, None) => self.before.clone_from(&older.before),
+        }
+    }
+
+    /// Leaves the service alone as long as another way to it does.
     pub(crate) fn rest_as(&mut self, older: &Upstream) {
         if older.origin == self.origin {
             self.pause = Arc::clone(&older.pause);
@@ -289,6 +309,10 @@ impl Upstream {
     /// The bytes with what must not be seen of this connection covered: its own secrets, and every token that is good for it.
     pub(super) fn mask(&self, bytes: Bytes) -> Bytes {
         let masked = self.masker.mask(bytes);
+        let masked = match &self.before {
+            Some(before) => before.mask(masked),
+            None => masked,
+        };
         match &self.minter {
             Some(minter) => minter.mask(masked),
             None => masked,

@@ -227,7 +227,17 @@ impl Request {
 
     /// Whether it can take as long as a call does, or as a whole ledger takes to be read: it has a thread of its own.
     pub(super) const fn takes_long(&self) -> bool {
-        self.takes_tools() || matches!(self, Self::Erase { .. } | Self::Unended | Self::PinTool { .. })
+        self.takes_tools()
+            || matches!(
+                self,
+                // Of these some wait: for a reload, for what a call does just then, for the ledger to be read.
+                Self::Erase { .. }
+                    | Self::Unended
+                    | Self::PinTool { .. }
+                    | Self::RemoveTool { .. }
+                    | Self::ResetConnection { .. }
+                    | Self::Vote { .. }
+            )
     }
 
     /// Whether a call may go on by it, with whatever tool it is of; or it is about all tools.

@@ -41,7 +41,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::identity::Authenticator;
-use crate::signals::Hears;
+use crate::signals::{Heard, Hears};
 use crate::stdio::DoorError;
 use front::Front;
 use line::{Line, STALL};
@@ -84,7 +84,13 @@ const LOOK_IDLE: Duration = Duration::from_millis(10);
 ///
 /// # Errors
 /// Where the configuration has no `[server]`, the address cannot be had, or the ledger failed.
-pub fn serve(host: &Host, listen: SocketAddr, mode: Mode, listens: impl FnOnce(SocketAddr)) -> Result<(), DoorError> {
+pub fn serve(
+    host: &Host,
+    listen: SocketAddr,
+    mode: Mode,
+    heard: Heard,
+    listens: impl FnOnce(SocketAddr),
+) -> Result<(), DoorError> {
     let callers = Authenticator::new(host)?;
     let server = host.config().server();
     let connections = server.map_or(0, |server| server.connections);
@@ -94,7 +100,7 @@ pub fn serve(host: &Host, listen: SocketAddr, mode: Mode, listens: impl FnOnce(S
         .thread_name("ambit-http")
         .enable_all()
         .build()?;
-    let hears = Hears::of(host)?;
+    let hears = Hears::of(host, heard)?;
     let ends = hears.ends();
     runtime.block_on(async {
         let doors = Doors::open(listen, server.and_then(|server| server.metrics)).await?;
