@@ -292,6 +292,11 @@ impl Place {
             "\"expires\": \"",
         ];
         let text = starts.iter().fold(text, |text, start| masked(&text, start, time));
+        let moment = |word: &str| word.len() == 25 && word.starts_with("20") && word.ends_with("Z ");
+        let words = text
+            .split_inclusive(' ')
+            .map(|word| if moment(word) { "TIME " } else { word });
+        let text: String = words.collect();
         masked(&text, "· fuel ", |c| {
             c.is_ascii_digit() || c == ' ' || c == '·' || c == 'm' || c == 's'
         })
@@ -642,7 +647,7 @@ fn configuration(place: &mut Place) -> Verdict {
     place.run(2, Leaves::Record, &["call", "shop", "get"])?;
     place.run(2, Leaves::Record, &["call", "shop", "get"])?;
     place.configure(CONFIGURED);
-    place.run(0, Leaves::Nothing, &["audit", "search", "--kind", "act-refused"])?;
+    place.run(0, Leaves::Record, &["audit", "search", "--kind", "act-refused"])?;
     place.configure("[agent.assistant\nteam = \"support\"");
     place.run(2, Leaves::Nothing, &["tools", "list"])?;
     place.configure(&format!("{CONFIGURED}\n[tool.shop.bind]\nstripe = \"strip\"\n"));
@@ -1409,7 +1414,7 @@ fn what_if(place: &mut Place) -> Verdict {
     place.run(2, Leaves::Nothing, &["replay", "--from", &bundle, "--key", &key])?;
     fs::write(&bundle, "{}").unwrap();
     place.run(1, Leaves::Record, &["replay", "--from", &bundle, "--key", &key])?;
-    place.run(0, Leaves::Nothing, &["audit", "search", "--kind", "act-refused"])?;
+    place.run(0, Leaves::Record, &["audit", "search", "--kind", "act-refused"])?;
     Ok(())
 }
 

@@ -113,6 +113,12 @@ fn line(found: &Found) -> String {
     let parts = [
         text("time").map(str::to_owned),
         text("kind").map(str::to_owned),
+        found
+            .entry
+            .pointer("/entry/body/act")
+            .and_then(Value::as_str)
+            .map(str::to_owned),
+        text("code").map(str::to_owned),
         text("decision").or_else(|| text("outcome")).map(str::to_owned),
         asked,
         way,
