@@ -1886,6 +1886,7 @@ fn budgets(place: &mut Place) -> Verdict {
         budget: budget.into(),
         cap,
         over: None,
+        warn: None,
         window: window.into(),
     };
     let settle = |budget: &str, window: &str, amount| Settlement {

@@ -36,6 +36,7 @@ fn over_stdio(args: &Serve, home: &Path, config: Config) -> Result<Result<(), Do
         run: part_of.map(|run| run.id().to_owned()),
     };
     let host = open(config)?;
+    let _deliveries = host.deliver_webhooks()?;
     Ok(stdio::serve(&host, who))
 }
 
@@ -47,6 +48,7 @@ fn over_http(args: &Serve, config: Config) -> Result<Result<(), DoorError>, Fail
     };
     let listen = args.listen.unwrap_or(server.listen);
     let host = open(config)?;
+    let _deliveries = host.deliver_webhooks()?;
     let mode = call::mode(args.mode, None);
     Ok(http::serve(&host, listen, mode, |address| {
         note(format!("serving agents at http://{address}/mcp"));
@@ -58,7 +60,13 @@ fn over_http(args: &Serve, config: Config) -> Result<Result<(), DoorError>, Fail
 
 fn open(config: Config) -> Result<Host, Failure> {
     let opening = output::working("opening the home");
-    let host = Host::open(config, HostOptions::default())?;
+    let host = Host::open(
+        config,
+        HostOptions {
+            webhooks: true,
+            ..HostOptions::default()
+        },
+    )?;
     drop(opening);
     host.warnings().iter().for_each(output::warn);
     call::interrupted(&host)?;

@@ -297,6 +297,7 @@ impl CallEffects {
                 deadline: Instant::now() + time,
             }),
             again: None,
+            cursors: Vec::new(),
         };
         batch
             .transcript
