@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Refusal, printable};
-use ambit_core::guard;
 use ambit_core::ledger::body::{Message, WebhookDropped, WebhookFailed, WebhookRetried};
 use ambit_core::ledger::{Body, Contexts, Entry, EntryDraft};
 use ambit_core::webhook::{Event, EventType, TEST, Wait, may_tell, message, wait};
@@ -577,10 +576,7 @@ fn write(store: &Store, entry: EntryDraft) -> Result<(), StoreError> {
 
 fn given_up(store: &Store, id: &str) -> Result<Message, OpenError> {
     let left = store.reader()?.undelivered()?;
-    let found = left.into_iter().find(|one| one.failed.message.id == id);
-    if guard!("webhook.undelivered", found.is_some())
-        && let Some(found) = found
-    {
+    if let Some(found) = left.into_iter().find(|one| one.failed.message.id == id) {
         return Ok(found.failed.message);
     }
     let why = format!("no message `{}` was given up and is left", printable(id));
