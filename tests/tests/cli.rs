@@ -1896,6 +1896,7 @@ fn budgets(place: &mut Place) -> Verdict {
         budget: budget.into(),
         cap,
         over: None,
+        warn: None,
         window: window.into(),
     };
     let settle = |budget: &str, window: &str, amount| Settlement {

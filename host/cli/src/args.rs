@@ -179,6 +179,14 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: DeadLetters,
     },
+    /// Webhooks: who is told of what, whether messages arrive, and what nobody took.
+    ///
+    /// A host that serves sends them. Each message is signed as Standard Webhooks has it, and tried until it is taken or `give_up` of its
+    /// webhook has passed; then it is kept here.
+    Webhooks {
+        #[command(subcommand)]
+        command: Webhooks,
+    },
     /// The budgets: what each has used, reserved and left, and when its window begins anew.
     Budgets,
     /// The ledger: what happened, and that it was not changed since.
@@ -829,6 +837,33 @@ pub(crate) enum DeadLetters {
         /// Why, for those who read the ledger.
         #[arg(long, value_enum)]
         because: Because,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Webhooks {
+    /// List the webhooks: of what each is told, how far it has come, and how much of it nobody took.
+    List,
+    /// Send a message that says nothing, once. Exits with 1 where it is not taken.
+    Test {
+        /// The webhook's name.
+        webhook: String,
+    },
+    /// List the messages that were given up, the oldest first.
+    Dead,
+    /// Have a message that was given up sent again, under its own id, by the host that serves.
+    Retry {
+        /// The message's id, or a beginning of it.
+        #[arg(required_unless_present = "all")]
+        message: Option<String>,
+        /// All that were given up.
+        #[arg(long, conflicts_with = "message")]
+        all: bool,
+    },
+    /// Give a message up.
+    Drop {
+        /// The message's id, or a beginning of it.
+        message: String,
     },
 }
 

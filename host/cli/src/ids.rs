@@ -19,6 +19,8 @@ pub(crate) enum Kind {
     Hold,
     /// An effect that failed for good, by its call's id.
     Letter,
+    /// A webhook's message that nobody took, by its own id.
+    Message,
 }
 
 impl Kind {
@@ -41,6 +43,10 @@ impl Kind {
                 "no dead letter is of a call whose id begins with",
                 "several dead letters are of calls whose ids begin with",
             ),
+            Kind::Message => (
+                "no message that was given up has an id that begins with",
+                "several messages that were given up have ids that begin with",
+            ),
         }
     }
 
@@ -51,6 +57,7 @@ impl Kind {
             Kind::Run => "`ambit run list` prints the runs there are.",
             Kind::Hold => "`ambit approvals list` prints what waits. What has been decided is not there any more.",
             Kind::Letter => "`ambit dead-letters list` prints them. What was retried or dropped is not there any more.",
+            Kind::Message => "`ambit webhooks dead` prints them. What was sent again or dropped is not there any more.",
         }
     }
 }
@@ -120,6 +127,7 @@ mod tests {
             (Kind::Run, "run list"),
             (Kind::Hold, "approvals list"),
             (Kind::Letter, "dead-letters list"),
+            (Kind::Message, "webhooks dead"),
         ];
         for (kind, list) in kinds {
             let (exit, text) = told(&unknown(kind, "x\u{1b}"));

@@ -74,6 +74,7 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::Connections { command } => commands::connections::run(command, home, out),
         Command::Rollback(args) => commands::rollback::run(args, home, out),
         Command::DeadLetters { command } => commands::dead_letters::run(command, home, out),
+        Command::Webhooks { command } => commands::webhooks::run(command, home, out),
         Command::Budgets => commands::budgets::run(home, out),
         Command::Audit { command } => commands::audit::run(command, home, out),
         Command::Metrics(args) => commands::metrics::run(args, home, out),

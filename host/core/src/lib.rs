@@ -37,3 +37,4 @@ pub mod search;
 pub mod siem;
 pub mod stop;
 pub mod undo;
+pub mod webhook;

@@ -285,6 +285,7 @@ impl Run {
             window: Window::Run,
             cap: cap.cap,
             over: cap.over.clone(),
+            warn: None,
         });
         budgets.collect()
     }

@@ -193,6 +193,7 @@ mod tests {
             window,
             cap: 100,
             over: None,
+            warn: None,
         }
     }
 

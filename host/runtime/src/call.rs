@@ -920,6 +920,7 @@ fn call_reservations<'a>(
             budget: budget.name.clone(),
             cap: budget.cap,
             over: None,
+            warn: budget.warn,
             window: budget.period(&used).to_string(),
         })
     });

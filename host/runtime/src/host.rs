@@ -25,7 +25,7 @@ use crate::cancel::Cancel;
 pub use crate::clock::now_ms;
 use crate::config::{Config, LedgerConfig};
 use crate::flow::Flow;
-use crate::gate::{Bounds, Document, Sent, Upstream, Wire, most_received};
+use crate::gate::{Bounds, Document, Hook, Sent, Upstream, Wire, most_received};
 use crate::guests::settled;
 use crate::home;
 use crate::operators::Operators;
@@ -107,6 +107,8 @@ pub struct HostOptions {
     pub memory_ledger: bool,
     /// Decide each call afresh, for measuring.
     pub without_memo: bool,
+    /// Read the secrets of webhooks, now and with each reload: of a process that serves, and sends their messages.
+    pub webhooks: bool,
 }
 
 impl HostOptions {
@@ -146,6 +148,8 @@ pub(crate) struct Shared {
     pub(crate) tools: BTreeMap<String, Tool>,
     /// By connection: only those that a loaded tool is bound to.
     pub(crate) upstreams: BTreeMap<String, Upstream>,
+    /// By name: none where the process sends no messages.
+    pub(crate) hooks: BTreeMap<String, Hook>,
     pub(crate) wire: Wire,
     /// How often connections are used, and which are left alone.
     pub(crate) flow: Arc<Flow>,
@@ -175,6 +179,7 @@ pub(crate) struct Live {
     /// The tools that it loads; all, where there are none.
     only: Vec<String>,
     without_memo: bool,
+    webhooks: bool,
 }
 
 /// One opened home, as it was read at one time. Cheap to share; calls are made from any thread that may block.
@@ -196,6 +201,7 @@ pub(crate) struct Readied {
     directory: Directory,
     tools: BTreeMap<String, Tool>,
     upstreams: BTreeMap<String, Upstream>,
+    hooks: BTreeMap<String, Hook>,
     warnings: Vec<Problem>,
 }
 
@@ -206,17 +212,23 @@ fn policies(config: &Config, without_memo: bool) -> Result<PolicySet, OpenError>
 
 impl Readied {
     /// Checks and loads all that a configuration names. Nothing is changed by it.
-    fn of(config: Config, sandbox: &Sandbox, only: &[String], without_memo: bool) -> Result<Readied, OpenError> {
-        let policy = policies(&config, without_memo)?;
-        Readied::under(policy, config, sandbox, only)
+    fn of(config: Config, sandbox: &Sandbox, live: &Live) -> Result<Readied, OpenError> {
+        let policy = policies(&config, live.without_memo)?;
+        Readied::under(policy, config, sandbox, (&live.only, live.webhooks))
     }
 
     /// The same under policies that are loaded.
-    fn under(policy: PolicySet, config: Config, sandbox: &Sandbox, only: &[String]) -> Result<Readied, OpenError> {
+    fn under(
+        policy: PolicySet,
+        config: Config,
+        sandbox: &Sandbox,
+        (only, webhooks): (&[String], bool),
+    ) -> Result<Readied, OpenError> {
         let directory = Directory::new(config.agents().clone())?;
         home_limits(&config)?;
         let tools = load_tools(&config, sandbox, only)?;
         let upstreams = upstreams(&config, &tools)?;
+        let hooks = if webhooks { hooks(&config)? } else { BTreeMap::new() };
         let warnings = warnings(&config, &policy, &tools);
         Ok(Readied {
             config,
@@ -224,6 +236,7 @@ impl Readied {
             directory,
             tools,
             upstreams,
+            hooks,
             warnings,
         })
     }
@@ -246,8 +259,9 @@ impl Host {
             directory,
             tools,
             upstreams,
+            hooks,
             warnings,
-        } = Readied::under(policy, config, &sandbox, &options.tools)?;
+        } = Readied::under(policy, config, &sandbox, (&options.tools, options.webhooks))?;
         let io = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("ambit-io")
@@ -285,6 +299,7 @@ impl Host {
             directory,
             tools,
             upstreams,
+            hooks,
             wire,
             flow: Arc::new(flow),
             sandbox: Arc::new(sandbox),
@@ -303,6 +318,7 @@ impl Host {
             changing: Mutex::new(()),
             only: options.tools,
             without_memo: options.without_memo,
+            webhooks: options.webhooks,
         };
         let mut host = Host {
             operators: None,
@@ -361,8 +377,7 @@ impl Host {
 
     /// Loads what a configuration names beside what is in use. Nothing is changed by it.
     pub(crate) fn readied(&self, config: Config) -> Result<Readied, OpenError> {
-        let Live { only, without_memo, .. } = &*self.live;
-        Readied::of(config, &self.shared.sandbox, only, *without_memo)
+        Readied::of(config, &self.shared.sandbox, &self.live)
     }
 
     /// What calls begin under from now on. What runs keeps what it has.
@@ -373,6 +388,7 @@ impl Host {
             directory,
             tools,
             mut upstreams,
+            hooks,
             warnings,
         } = readied;
         let old = &self.shared;
@@ -388,6 +404,7 @@ impl Host {
             directory,
             tools,
             upstreams,
+            hooks,
             wire: old.wire.clone(),
             flow: Arc::clone(&old.flow),
             sandbox: Arc::clone(&old.sandbox),
@@ -743,6 +760,22 @@ fn upstreams(config: &Config, tools: &BTreeMap<String, Tool>) -> Result<BTreeMap
     }
     if problems.is_empty() {
         Ok(upstreams)
+    } else {
+        Err(OpenError::Problems(problems))
+    }
+}
+
+/// The webhooks, ready to be sent to.
+fn hooks(config: &Config) -> Result<BTreeMap<String, Hook>, OpenError> {
+    let (mut hooks, mut problems) = (BTreeMap::new(), Vec::new());
+    for name in config.webhooks().keys() {
+        match config.hook(name, &Process) {
+            Ok(hook) => drop(hooks.insert(name.clone(), hook)),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() {
+        Ok(hooks)
     } else {
         Err(OpenError::Problems(problems))
     }

@@ -5,7 +5,7 @@
 //! operator's text into checked values. [`budgets`] says how budgets stand, [`flow`] how services do, [`runs`] starts and ends agents'
 //! sessions, [`stops`] what operators stopped, [`metrics`] what it all comes to in numbers, [`export`] gives entries to other systems; [`operators`] is how they are heard while a host runs. [`api_keys`] are what agents over HTTP are given,
 //! and [`refused_callers`] what the ledger says of those who were not let in. [`reload`] takes the home's files anew under a running host,
-//! [`suspend`] leaves calls to the next one.
+//! [`suspend`] leaves calls to the next one. [`webhooks`] tells people what the ledger says, wherever they are.
 
 #[cfg(windows)]
 compile_error!("Ambit does not run on Windows yet: build it on Linux or macOS, or in WSL.");
@@ -50,6 +50,7 @@ pub mod stops;
 pub mod store;
 pub mod suspend;
 pub mod transcript;
+pub mod webhooks;
 pub mod whatif;
 
 #[cfg(test)]

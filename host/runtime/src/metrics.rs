@@ -3,6 +3,7 @@
 //! A host's counters count what it wrote since it opened its home: they begin anew with each process, as Prometheus expects of counters.
 //! [`of_ledger`] counts a ledger's entries from any time on, without a host. Both say how things stand by the ledger's books.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use ambit_core::metrics::{Metrics, Samples, names};
@@ -91,6 +92,13 @@ fn standing(samples: &mut Samples, reader: &Reader, config: &Config) -> Result<(
     samples.set(&names::DOUBTS, &[], number(reader.doubts()?.len() as u64));
     let letters = reader.dead_letters(None, usize::MAX)?.len() as u64;
     samples.set(&names::LETTERS_WAITING, &[], number(letters));
+    let mut dead: BTreeMap<String, u64> = config.webhooks().keys().map(|name| (name.clone(), 0)).collect();
+    for left in reader.undelivered()? {
+        *dead.entry(left.failed.message.webhook).or_default() += 1;
+    }
+    for (webhook, count) in &dead {
+        samples.set(&names::WEBHOOKS_DEAD, &[webhook], number(*count));
+    }
     samples.set(&names::CALLS_UNENDED, &[], number(reader.unended()?.len() as u64));
     let stops = reader.stops()?;
     for kind in stop::Kind::ALL {

@@ -109,14 +109,16 @@ pub(crate) fn status(home: &Path, out: Output) -> Result<Exit, Failure> {
         Some(Answer::Status(status)) => Some(status),
         _ => None,
     };
-    out.result(&document(&stops, &broken, running.as_ref()), |w| {
+    let undelivered = reader.undelivered()?.len();
+    out.result(&document(&stops, &broken, undelivered, running.as_ref()), |w| {
         print_broken(&broken, w)?;
+        print_undelivered(undelivered, w)?;
         print(&stops, running.as_ref(), w)
     })?;
     Ok(Exit::Done)
 }
 
-fn document(stops: &[Standing], broken: &[BrokenGlass], running: Option<&Status>) -> Value {
+fn document(stops: &[Standing], broken: &[BrokenGlass], undelivered: usize, running: Option<&Status>) -> Value {
     let stop = |stop: &Standing| {
         json!({
             "kind": stop.kind,
@@ -151,6 +153,7 @@ fn document(stops: &[Standing], broken: &[BrokenGlass], running: Option<&Status>
     json!({
         "break_glass": broken.first().map(glass),
         "stops": stops.iter().map(stop).collect::<Vec<_>>(),
+        "webhooks": { "dead": undelivered },
         "host": running.map(|status| json!({
             "pid": status.pid,
             "calls": status.calls.iter().map(call).collect::<Vec<_>>(),
@@ -171,6 +174,19 @@ fn print_broken(broken: &[BrokenGlass], w: &mut dyn Write) -> io::Result<()> {
         untrusted(&last.group),
         last.index,
         untrusted(&last.call),
+    )
+}
+
+/// Who should have been told of something was not.
+fn print_undelivered(undelivered: usize, w: &mut dyn Write) -> io::Result<()> {
+    if undelivered == 0 {
+        return Ok(());
+    }
+    let (bad, reset) = (style::BAD.render(), style::BAD.render_reset());
+    let messages = count(undelivered as u64, "message", "messages");
+    writeln!(
+        w,
+        "{bad}webhooks{reset}: {messages} that nobody took: ambit webhooks dead"
     )
 }
 

@@ -32,4 +32,5 @@ pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod story;
 pub(crate) mod tools;
+pub(crate) mod webhooks;
 pub(crate) mod what_if;

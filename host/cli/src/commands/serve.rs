@@ -39,6 +39,7 @@ fn over_stdio(args: &Serve, home: &Path, config: Config, heard: Heard) -> Result
         run: part_of.map(|run| run.id().to_owned()),
     };
     let host = open(config)?;
+    let _deliveries = host.deliver_webhooks()?;
     Ok(stdio::serve(&host, who, heard))
 }
 
@@ -50,6 +51,7 @@ fn over_http(args: &Serve, config: Config, heard: Heard) -> Result<Result<(), Do
     };
     let listen = args.listen.unwrap_or(server.listen);
     let host = open(config)?;
+    let _deliveries = host.deliver_webhooks()?;
     let mode = call::mode(args.mode, None);
     Ok(http::serve(&host, listen, mode, heard, |address| {
         note(format!("serving agents at http://{address}/mcp"));
@@ -60,7 +62,11 @@ fn over_http(args: &Serve, config: Config, heard: Heard) -> Result<Result<(), Do
 }
 
 fn open(config: Config) -> Result<Host, Failure> {
-    let host = opening::host(config, HostOptions::default())?;
+    let options = HostOptions {
+        webhooks: true,
+        ..HostOptions::default()
+    };
+    let host = opening::host(config, options)?;
     call::interrupted(&host)?;
     let suspended = host.go_on_with_suspended()?;
     if !suspended.is_empty() {

@@ -31,7 +31,7 @@ impl Jitter {
     }
 
     /// Between nothing and about all of `whole`.
-    const fn part(self, whole: u64) -> u64 {
+    pub(crate) const fn part(self, whole: u64) -> u64 {
         // `whole` is at most some days in milliseconds.
         whole.saturating_mul(self.0) / (Self::MOST + 1)
     }

@@ -428,6 +428,21 @@ pub enum End {
     Edited,
 }
 
+impl End {
+    /// The word, as it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+            Self::Stale => "stale",
+            Self::Denied => "denied",
+            Self::Edited => "edited",
+        }
+    }
+}
+
 /// What has happened to a hold so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {

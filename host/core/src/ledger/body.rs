@@ -23,6 +23,7 @@ use crate::money::{Currency, Over, Spend, Unit};
 use crate::policy::Mode;
 use crate::scope::Tier;
 use crate::stop::{self, Stop};
+use crate::webhook::EventType;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)+) => {
@@ -122,6 +123,14 @@ kinds! {
     ServicePaused = "service-paused",
     /// The operator gave up an effect that failed for good.
     DeadLetterDropped = "dead-letter-dropped",
+    /// So much of a budget is taken that people are to be told.
+    BudgetWarned = "budget-warned",
+    /// A webhook's message was given up: nobody took it in time.
+    WebhookFailed = "webhook-failed",
+    /// The operator has a message that was given up sent again.
+    WebhookRetried = "webhook-retried",
+    /// The operator gave up a message that nobody took.
+    WebhookDropped = "webhook-dropped",
     /// A call that was run again did not do what it had done.
     CallDiverged = "call-diverged",
     /// A call was refused before its guest ran.
@@ -210,6 +219,10 @@ impl Kind {
             | Self::BreakerClosed
             | Self::ServicePaused
             | Self::DeadLetterDropped
+            | Self::BudgetWarned
+            | Self::WebhookFailed
+            | Self::WebhookRetried
+            | Self::WebhookDropped
             | Self::CallDiverged => false,
         }
     }
@@ -834,6 +847,73 @@ pub enum Dropped {
     Wrong,
 }
 
+/// So much of a budget is taken, in one of its windows, that people are to be told: once for each window. The entry is written by the ledger
+/// itself, in the transaction of what was set aside last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BudgetWarned {
+    /// The budget's name.
+    pub budget: String,
+    /// Its cap at that time.
+    #[serde(with = "number")]
+    pub cap: u64,
+    /// What was used and reserved of it by then.
+    #[serde(with = "number")]
+    pub taken: u64,
+    /// From how much on people are told.
+    #[serde(with = "number")]
+    pub warn: u64,
+    /// The window that it counts in.
+    pub window: String,
+}
+
+/// A message of a webhook.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Message {
+    /// What it says, in the word that the configuration has for it.
+    pub event: EventType,
+    /// Its id, by which its receiver knows it again: `msg_` and 26 characters of base32.
+    pub id: String,
+    /// The index of the entry that it is about.
+    #[serde(with = "number")]
+    pub index: u64,
+    /// The webhook's name in the configuration.
+    pub webhook: String,
+}
+
+/// A webhook's message was given up. It is kept for an operator to have it sent again, or to drop it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookFailed {
+    /// How many times it was tried by the process that gave it up.
+    pub attempts: u32,
+    /// Why the last of these came to nothing, where there was no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Code>,
+    /// Which.
+    pub message: Message,
+    /// The status of the last answer, where there was one: 410 ends the webhook until the files are taken anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+}
+
+/// The operator has a message that was given up sent again, under its own id. It is under way from here on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookRetried {
+    /// Which.
+    pub message: Message,
+}
+
+/// The operator gave up a message that nobody took.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookDropped {
+    /// Which.
+    pub message: Message,
+}
+
 /// A call that was run again, offline, did not do what it had done. Its own entries stay as they are, whether it is over or not.
 ///
 /// What was expected and what came are told apart by digests that cover the salt of the call's seed: nobody can guess a request
@@ -1230,6 +1310,9 @@ pub struct Reservation {
     /// The hold by whose approvals it may pass the cap. Absent where it may not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub over: Option<Digest>,
+    /// From how much on, used and reserved together, people are told. Absent where nobody is.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "number::optional")]
+    pub warn: Option<u64>,
     /// The window that it counts in.
     pub window: String,
 }

@@ -50,3 +50,19 @@ impl<'de> Deserialize<'de> for Number {
         deserialize(deserializer).map(Self)
     }
 }
+
+/// A number of this form that may be absent.
+pub(super) mod optional {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::Number;
+
+    #[expect(clippy::ref_option, reason = "serde calls it so")]
+    pub(in super::super) fn serialize<S: Serializer>(number: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+        serde::Serialize::serialize(&number.map(Number), serializer)
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+        Ok(Option::<Number>::deserialize(deserializer)?.map(|Number(number)| number))
+    }
+}

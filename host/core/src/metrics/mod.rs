@@ -113,6 +113,7 @@ impl Metrics {
             }
             Body::ServicePaused(paused) => samples.add(&SERVICE_PAUSES, &[&paused.connection], 1),
             Body::DeadLetterDropped(dropped) => samples.add(&DEAD_LETTERS_DROPPED, &[why_dropped(dropped.why)], 1),
+            Body::BudgetWarned(warned) => samples.add(&BUDGET_WARNINGS, &[&warned.budget], 1),
             Body::CallDiverged(diverged) => samples.add(&DIVERGENCES, &[diverged.part.as_str()], 1),
             Body::GuestEnded(ended) => {
                 if let Some(call) = calls.of(entry) {
@@ -136,7 +137,10 @@ impl Metrics {
             | Body::PersonDelegated(_)
             | Body::KeyCreated(_)
             | Body::KeyRevoked(_)
-            | Body::CallersRefused(_) => {}
+            | Body::CallersRefused(_)
+            | Body::WebhookFailed(_)
+            | Body::WebhookRetried(_)
+            | Body::WebhookDropped(_) => {}
         }
         if let Some(end) = hold_end(entry.body()) {
             samples.add(&HOLD_ENDS, &[end], 1);
@@ -178,19 +182,8 @@ fn hold_end(body: &Body) -> Option<&'static str> {
     match body {
         Body::EffectIntent(intent) => intent.hold.map(|_| "passed"),
         Body::HoldEdited(_) => Some("edited"),
-        Body::EffectRefused(refused) => refused.hold.map(|_| refused.end.map_or("unknown", end_word)),
+        Body::EffectRefused(refused) => refused.hold.map(|_| refused.end.map_or("unknown", HoldEnd::as_str)),
         _ => None,
-    }
-}
-
-const fn end_word(end: HoldEnd) -> &'static str {
-    match end {
-        HoldEnd::Passed => "passed",
-        HoldEnd::Rejected => "rejected",
-        HoldEnd::Expired => "expired",
-        HoldEnd::Stale => "stale",
-        HoldEnd::Denied => "denied",
-        HoldEnd::Edited => "edited",
     }
 }
 

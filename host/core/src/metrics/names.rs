@@ -109,6 +109,8 @@ metrics! {
         "What was used of budgets for good, in their units.";
     OVERDRAFTS = Kind::Counter, "ambit_budget_overdrafts_total", ["budget"],
         "Effects that passed a budget's cap by approvals.";
+    BUDGET_WARNINGS = Kind::Counter, "ambit_budget_warnings_total", ["budget"],
+        "Windows of budgets of which so much was taken that people are told.";
     HOLDS = Kind::Counter, "ambit_holds_total", ["connection", "route"],
         "Effects that were held for people.";
     HOLD_ENDS = Kind::Counter, "ambit_hold_ends_total", ["end"],
@@ -144,6 +146,9 @@ metrics! {
     SERIES_OVERFLOW = Kind::Counter, "ambit_metrics_overflow_total", ["metric"],
         "What was counted under `other`, because a metric had as many series as it may have.";
 
+    WEBHOOKS = Kind::Counter, "ambit_webhook_deliveries_total", ["webhook", "outcome"],
+        "Sendings of webhooks' messages by what became of them: delivered, failed, gone (410); and messages that were given up: dead.";
+
     LAST_ENTRY = Kind::Gauge, "ambit_ledger_last_entry_timestamp_seconds", [],
         "When the ledger's last entry was written, in seconds since 1970.";
     LEDGER_SIZE = Kind::Gauge, "ambit_ledger_size_entries", [],
@@ -156,6 +161,8 @@ metrics! {
         "Effects in doubt of which nobody has said what became of them.";
     LETTERS_WAITING = Kind::Gauge, "ambit_dead_letters_waiting", [],
         "Effects that failed for good and were neither retried nor dropped.";
+    WEBHOOKS_DEAD = Kind::Gauge, "ambit_webhook_dead_letters_waiting", ["webhook"],
+        "Messages that were given up and were neither sent again nor dropped, by webhook.";
     CALLS_UNENDED = Kind::Gauge, "ambit_calls_unended", [],
         "Calls that have not ended and that no hold keeps: running, paused or interrupted.";
     STOPS = Kind::Gauge, "ambit_stops_in_force", ["kind"],

@@ -28,6 +28,15 @@ pub struct Budget {
     pub cap: u64,
     /// Who may let one effect pass the cap. None where nobody may.
     pub over: Option<Over>,
+    /// From how much on, used and reserved together, people are told, in the unit. None where nobody is.
+    pub warn: Option<u64>,
+}
+
+/// So many percent of a cap, rounded up: at least 1.
+#[must_use]
+pub fn percent_of(cap: u64, percent: u64) -> u64 {
+    let part = (u128::from(cap) * u128::from(percent)).div_ceil(100);
+    u64::try_from(part).unwrap_or(u64::MAX).max(1)
 }
 
 /// Whose approvals let one effect pass a cap.
@@ -401,6 +410,7 @@ mod tests {
             window: Window::Day,
             cap: 100,
             over: None,
+            warn: None,
         }
     }
 

@@ -145,6 +145,14 @@ impl<'e> Facts<'e> {
             Body::BreakerClosed(closed) => self.breaker(&closed.connection, closed.route.as_deref()),
             Body::ServicePaused(paused) => self.connection = Some(&paused.connection),
             Body::DeadLetterDropped(dropped) => self.about = Some(("call", &dropped.call)),
+            Body::BudgetWarned(warned) => self.about = Some(("budget", &warned.budget)),
+            Body::WebhookFailed(failed) => {
+                self.about = Some(("webhook", &failed.message.webhook));
+                self.code = failed.code;
+                self.status = failed.status;
+            }
+            Body::WebhookRetried(retried) => self.about = Some(("webhook", &retried.message.webhook)),
+            Body::WebhookDropped(dropped) => self.about = Some(("webhook", &dropped.message.webhook)),
             Body::CallDiverged(diverged) => self.about = Some(("call", &diverged.call)),
             Body::LedgerOpened(_)
             | Body::ConfigChanged(_)

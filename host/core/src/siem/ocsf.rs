@@ -312,13 +312,17 @@ fn activity(entry: &Entry, facts: &Facts<'_>) -> Activity {
         | Body::BreakerClosed(_)
         | Body::ServicePaused(_)
         | Body::HoldEdited(_)
+        | Body::BudgetWarned(_)
+        | Body::WebhookFailed(_)
+        | Body::WebhookRetried(_)
         | Body::EffectResolved(_) => Activity::Update,
         Body::ToolRemoved(_)
         | Body::PersonRevoked(_)
         | Body::KeyRevoked(_)
         | Body::StopLifted(_)
         | Body::ValuesErased(_)
-        | Body::DeadLetterDropped(_) => Activity::Delete,
+        | Body::DeadLetterDropped(_)
+        | Body::WebhookDropped(_) => Activity::Delete,
         Body::VoteRefused(_) => Activity::Create,
         Body::CallDiverged(_) | Body::EffectChecked(_) => Activity::Read,
         Body::CallDenied(_)
@@ -354,6 +358,8 @@ fn severity(body: &Body) -> Severity {
         | Body::BreakerOpened(_)
         | Body::StopSet(_)
         | Body::VoteRefused(_)
+        | Body::BudgetWarned(_)
+        | Body::WebhookFailed(_)
         | Body::ReloadRefused(_)
         | Body::ActRefused(_) => Severity::Medium,
         Body::CallDenied(_)
@@ -376,6 +382,8 @@ fn severity(body: &Body) -> Severity {
         | Body::CallersRefused(_)
         | Body::ValuesErased(_)
         | Body::EffectRetried(_)
+        | Body::WebhookRetried(_)
+        | Body::WebhookDropped(_)
         | Body::DeadLetterDropped(_) => Severity::Low,
         Body::CallFinished(finished) if !matches!(finished.outcome, End::Ok(_)) => Severity::Low,
         Body::EffectOutcome(ended) if !ended.is_done() && !ended.absent => Severity::Low,
@@ -393,6 +401,7 @@ fn status(body: &Body) -> Status {
         | Body::RunDegraded(_)
         | Body::ReloadRefused(_)
         | Body::ActRefused(_)
+        | Body::WebhookFailed(_)
         | Body::BreakerOpened(_) => Status::Failure,
         Body::EffectHeld(_) | Body::CallPaused(_) | Body::CallSuspended(_) => Status::Unknown,
         Body::CallFinished(finished) => match finished.outcome {

@@ -6,7 +6,7 @@ use std::ops::Range;
 use ambit_core::error::printable;
 use ambit_core::guard;
 use ambit_core::identity::AgentSpec;
-use ambit_core::money::{Budget, CURRENCIES, Currency, MOST, Match, NotASpan, Over, Unit, Window};
+use ambit_core::money::{Budget, CURRENCIES, Currency, MOST, Match, NotASpan, Over, Unit, Window, percent_of};
 use toml::de::DeValue;
 
 use super::reader::{Located, Table, nearest};
@@ -31,6 +31,7 @@ pub(super) fn budgets(root: &Table<'_>, names: &Names<'_>) -> Vec<Budget> {
         let window = window(&table);
         let cap = cap(&table);
         let over = over(&table, unit, names);
+        let warn = warn(&table, window, cap);
         if let Some(counted @ (Unit::Calls | Unit::Fuel)) = unit
             && (covers.connection.is_some() || covers.route.is_some())
         {
@@ -51,6 +52,7 @@ pub(super) fn budgets(root: &Table<'_>, names: &Names<'_>) -> Vec<Budget> {
             window: window?,
             cap: cap?,
             over,
+            warn,
         })
     });
     budgets.collect()
@@ -73,7 +75,11 @@ fn covers(table: &Table<'_>, names: &Names<'_>) -> Match {
 }
 
 /// A budget for something that does not exist would cap nothing, silently.
-fn known<'n>(table: &Table<'_>, key: &str, names: impl Iterator<Item = &'n String> + Clone) -> Option<String> {
+pub(super) fn known<'n>(
+    table: &Table<'_>,
+    key: &str,
+    names: impl Iterator<Item = &'n String> + Clone,
+) -> Option<String> {
     let name = table.string(key)?;
     if !guard!("config.budget-name", names.clone().any(|known| *known == name.value)) {
         let message = format!(
@@ -198,6 +204,28 @@ fn over(budget: &Table<'_>, unit: Option<Unit>, names: &Names<'_>) -> Option<Ove
         ask: ask?.value,
         count: u32::try_from(wanted).unwrap_or(u32::MAX),
     })
+}
+
+/// `warn = 80`: at how many percent of the cap people are told.
+fn warn(budget: &Table<'_>, window: Option<Window>, cap: Option<u64>) -> Option<u64> {
+    let percent = budget.number("warn")?;
+    let (message, label, help) = if !guard!("config.warn", (1..=100).contains(&percent.value)) {
+        let message = format!("`warn` of {} is no percentage of its cap", budget.what());
+        (message, "out of range", "from 1 to 100, as in warn = 80")
+    } else if window == Some(Window::Call) {
+        let message = format!("{} warns in the window of a call", budget.what());
+        (
+            message,
+            "nobody could act",
+            "a call is over before anybody hears of it: leave out `warn`",
+        )
+    } else {
+        return Some(percent_of(cap?, percent.value));
+    };
+    budget
+        .source()
+        .problem(percent.span, message, label, Some(help.to_owned()));
+    None
 }
 
 const WINDOWS: &str =

@@ -16,6 +16,7 @@ mod server;
 mod template;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -40,7 +41,7 @@ use self::connection::Way;
 use self::credential::Credential;
 use self::lock::Lock;
 use self::reader::{Located, Source, Table};
-use crate::gate::Upstream;
+use crate::gate::{Hook, Upstream};
 use crate::secret::{Ambient, Process};
 
 pub(crate) use self::limits::out_of_range as limit_out_of_range;
@@ -48,6 +49,7 @@ pub use self::reader::nearest;
 pub use self::sections::{LedgerConfig, days};
 pub use self::server::{DRAIN_S, IssuerConfig, KeysAt, OperatorsConfig, ServerConfig};
 pub use self::template::TEMPLATE;
+pub use self::webhooks::WebhookConfig;
 
 /// The configuration's name in a home.
 pub const FILE: &str = "ambit.toml";
@@ -65,6 +67,7 @@ pub struct Config {
     groups: BTreeMap<String, Vec<String>>,
     break_glass: Option<String>,
     budgets: Vec<Budget>,
+    webhooks: BTreeMap<String, WebhookConfig>,
     limits: Limits,
     ledger: LedgerConfig,
     server: Option<ServerConfig>,
@@ -270,6 +273,28 @@ impl Config {
         &self.budgets
     }
 
+    /// The webhooks, by name.
+    pub fn webhooks(&self) -> &BTreeMap<String, WebhookConfig> {
+        &self.webhooks
+    }
+
+    /// Reads a webhook's secrets and makes it ready to be sent to.
+    ///
+    /// # Errors
+    /// No such webhook, or which secret cannot be had or is none, with its place in the configuration; never a secret.
+    pub fn hook(&self, name: &str, ambient: &dyn Ambient) -> Result<Hook, Problem> {
+        let Some(webhook) = self.webhooks.get(name) else {
+            return Err(Problem::without_source(
+                format!("there is no webhook `{}`", printable(name)),
+                nearest(name, self.webhooks.keys().map(String::as_str)).map(|near| format!("did you mean `{near}`?")),
+            ));
+        };
+        webhook.open(ambient).map_err(|(place, why)| {
+            let help = "a host that serves reads it when it starts and when it takes its files anew".to_owned();
+            Problem::in_file(FILE, &self.shown, Some(place.into()), why, "read here", Some(help))
+        })
+    }
+
     /// The limits of calls whose tool says nothing else.
     pub fn limits(&self) -> &Limits {
         &self.limits
@@ -342,6 +367,7 @@ fn check(home: &Path, source: &Source, document: &DeTable<'_>, ambient: &dyn Amb
         groups: &groups,
     };
     let budgets = budgets::budgets(&root, &names);
+    let (webhooks, of_webhooks) = webhooks::webhooks(&root, &names, home, ambient);
     let ledger = sections::ledger(&root, home);
     let (server, authorities) = server::server(&root, &agents, limits.concurrent_calls, home, ambient);
     let retention = sections::retention(&root);
@@ -356,6 +382,7 @@ fn check(home: &Path, source: &Source, document: &DeTable<'_>, ambient: &dyn Amb
         })
         .flatten()
         .chain(authorities)
+        .chain(of_webhooks)
         .collect();
     let digest = canonical::digest(document, &named, &limits::text(&Limits::default()));
     Config {
@@ -369,6 +396,7 @@ fn check(home: &Path, source: &Source, document: &DeTable<'_>, ambient: &dyn Amb
         groups,
         break_glass,
         budgets,
+        webhooks,
         limits,
         ledger,
         server,

@@ -1528,3 +1528,176 @@ route.own = { match = "GET /d", retries = { most = 1, backoff = "1s" } }
     let problems = Config::parse(Path::new("/home/ambit"), &bad, &World::default()).unwrap_err();
     assert!(format!("{problems:?}").contains("retries.most"), "{problems:?}");
 }
+
+/// A home with an agent, a connection and a tool, and a webhook that says this.
+fn with_webhook(lines: &str) -> String {
+    format!(
+        "[agent.a]\nteam = \"t\"\ntenant = \"acme\"\n[connection.stripe]\norigin = \"https://api.stripe.com\"\n\
+         [tool.refunds.bind]\nstripe = \"stripe\"\n[webhook.pager]\n{lines}\n"
+    )
+}
+
+const PAGER: &str =
+    "url = \"https://pager.example/in?k=v\"\nsecret = { env = \"PAGER\" }\nevents = [\"hold.*\", \"stop.placed\"]\n";
+
+#[test]
+fn a_webhook_says_where_what_and_under_which_secret() {
+    use ambit_core::webhook::{About, EventType, Format};
+
+    let config = parse(&with_webhook(&format!("{PAGER}tenant = \"acme\"\ngive_up = \"2h\"\n"))).unwrap();
+    let pager = &config.webhooks()["pager"];
+    let events: Vec<&str> = pager.events().iter().map(|kind| kind.as_str()).collect();
+    assert_eq!(events, ["hold.created", "hold.ended", "stop.placed"]);
+    assert_eq!(
+        (pager.format, pager.timeout.as_secs(), pager.give_up.as_secs()),
+        (Format::Standard, 10, 7_200)
+    );
+    assert_eq!(
+        pager.told(Path::new("/home/ambit")),
+        "https://pager.example/in",
+        "a query may be a key"
+    );
+    let acme = About {
+        tenant: Some("acme".into()),
+        ..About::default()
+    };
+    assert!(pager.wants(EventType::HoldCreated, &acme));
+    assert!(!pager.wants(EventType::BreakerOpened, &acme) && !pager.wants(EventType::HoldCreated, &About::default()));
+    let world = |value| World {
+        env: [
+            ("PAGER", value),
+            ("OLD", "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+        ]
+        .into(),
+        ..World::default()
+    };
+    assert!(
+        config
+            .hook("pager", &world("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"))
+            .is_ok()
+    );
+    // What is no secret is told, and not shown.
+    for bad in ["hunter2hunter2", "whsec_aHVudGVyMg=="] {
+        let problem = config.hook("pager", &world(bad)).unwrap_err();
+        let told = render(&[problem]);
+        assert!(
+            told.contains("the secret of webhook `pager`") && !told.contains(bad),
+            "{told}"
+        );
+    }
+    assert!(config.hook("pager", &World::default()).is_err());
+    let near = config.hook("pagr", &World::default()).unwrap_err();
+    assert_eq!(near.advice().as_deref(), Some("did you mean `pager`?"));
+    let both = PAGER.replace("{ env = \"PAGER\" }", "[{ env = \"PAGER\" }, { env = \"OLD\" }]");
+    let both = parse(&with_webhook(&both)).unwrap();
+    assert_eq!(both.webhooks()["pager"].signatures(), 2);
+}
+
+#[test]
+fn a_webhook_for_a_chat_can_have_a_secret_address_and_no_other_secret() {
+    let chat = "url = { env = \"CHAT\" }\nformat = \"slack\"\nevents = [\"hold.created\"]\n";
+    let config = parse(&with_webhook(chat)).unwrap();
+    assert_eq!(config.webhooks()["pager"].told(Path::new("/home/ambit")), "env CHAT");
+    let world = |value| World {
+        env: [("CHAT", value)].into(),
+        ..World::default()
+    };
+    assert!(
+        config
+            .hook("pager", &world("https://hooks.example/services/T/B/hunter2hunter2"))
+            .is_ok()
+    );
+    for bad in ["http://hooks.example/services/hunter2hunter2", "hunter2hunter2"] {
+        let told = render(&[config.hook("pager", &world(bad)).unwrap_err()]);
+        assert!(
+            told.contains("the url of webhook `pager`") && !told.contains("hunter2"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn mistakes_in_a_webhook_are_told() {
+    let one = |from: &str, to: &str| messages(&with_webhook(&PAGER.replace(from, to)));
+    let with = |line: &str| messages(&with_webhook(&format!("{PAGER}{line}\n")));
+    assert_eq!(one("", ""), [""; 0]);
+    assert_eq!(
+        one("https://", "http://"),
+        ["`url` of webhook `pager` is no address of a webhook"]
+    );
+    assert_eq!(
+        one("secret = { env = \"PAGER\" }\n", ""),
+        ["webhook `pager` has no `secret`"]
+    );
+    assert_eq!(
+        one("hold.*", "hold.craeted"),
+        ["webhook `pager` is told of `hold.craeted`, and there is no such event"]
+    );
+    assert_eq!(
+        one("[\"hold.*\", \"stop.placed\"]", "[]"),
+        ["webhook `pager` is told of nothing"]
+    );
+    assert_eq!(
+        with("format = \"slck\""),
+        ["`format` of webhook `pager` is `slck`, and there is none such"]
+    );
+    for line in ["timeout = \"31s\"", "give_up = \"8d\"", "give_up = \"soon\""] {
+        let told = with(line);
+        assert!(
+            matches!(told.as_slice(), [one] if one.contains("is not a time that it can have")),
+            "{told:?}"
+        );
+    }
+    assert_eq!(
+        with("tenant = \"acne\""),
+        ["webhook `pager` is for tenant `acne`, and there is none"]
+    );
+    assert_eq!(
+        with("tool = \"refund\""),
+        ["webhook `pager` is for tool `refund`, and there is none"]
+    );
+    assert_eq!(
+        with("connection = \"strpe\""),
+        ["webhook `pager` is for connection `strpe`, and there is none"]
+    );
+    assert_eq!(with("evnts = []"), ["unknown key `evnts` in webhook `pager`"]);
+    check(
+        &with_webhook(&PAGER.replace("stop.placed", "stop.place")),
+        expect![[r#"
+            problems: 1
+              × webhook `pager` is told of `stop.place`, and there is no such event
+                ╭─[ambit.toml:11:22]
+             10 │ secret = { env = "PAGER" }
+             11 │ events = ["hold.*", "stop.place"]
+                ·                     ──────┬─────
+                ·                           ╰── not known
+                ╰────
+              help: did you mean "stop.placed"?
+        "#]],
+    );
+}
+
+#[test]
+fn a_budget_warns_at_a_percentage_of_its_cap() {
+    let budget = |window: &str, cap: u64, lines: &str| {
+        format!("[budget.b]\nunit = \"usd\"\nwindow = \"{window}\"\ncap = {cap}\n{lines}\n")
+    };
+    let warn = |cap, percent: u64| {
+        let config = parse(&budget("day", cap, &format!("warn = {percent}"))).unwrap();
+        config.budgets()[0].warn
+    };
+    assert_eq!(
+        [warn(1_000, 80), warn(5, 50), warn(1, 1), warn(7, 100)],
+        [Some(800), Some(3), Some(1), Some(7)]
+    );
+    assert_eq!(warn(i64::MAX as u64, 100), Some(i64::MAX as u64));
+    assert_eq!(parse(&budget("day", 5, "")).unwrap().budgets()[0].warn, None);
+    for percent in [0, 101] {
+        let told = messages(&budget("day", 5, &format!("warn = {percent}")));
+        assert_eq!(told, ["`warn` of budget `b` is no percentage of its cap"]);
+    }
+    assert_eq!(
+        messages(&budget("call", 5, "warn = 80")),
+        ["budget `b` warns in the window of a call"]
+    );
+}

@@ -201,6 +201,7 @@ impl CallEffects {
                 budget: budget.name.clone(),
                 cap: budget.cap,
                 over: None,
+                warn: budget.warn,
                 window: budget.period(&used).to_string(),
             })
         });

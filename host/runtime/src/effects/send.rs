@@ -309,6 +309,7 @@ impl CallEffects {
                 deadline: Instant::now() + time,
             }),
             again: None,
+            cursors: Vec::new(),
         };
         batch
             .transcript

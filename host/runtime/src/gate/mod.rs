@@ -36,6 +36,7 @@ mod sign;
 mod tests;
 mod tls;
 mod upstream;
+mod webhook;
 
 pub use assert::{Assertor, SigningKey};
 pub use document::{Document, DocumentWay, split_url};
@@ -48,3 +49,4 @@ pub use send::{Bounds, Failed, SendError, Sent, Traffic, Wire};
 pub use sign::{SharedSecret, SigV4, is_aws_header};
 pub use tls::Authorities;
 pub use upstream::{Base, Shown, Upstream, UpstreamParts};
+pub use webhook::{Hook, HookUrl};

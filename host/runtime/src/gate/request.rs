@@ -18,7 +18,7 @@ use super::sign::Signer;
 use crate::secret::Secret;
 
 /// What the service sees of us.
-const AGENT: &str = concat!("ambit/", env!("CARGO_PKG_VERSION"));
+pub(super) const AGENT: &str = concat!("ambit/", env!("CARGO_PKG_VERSION"));
 
 /// How a credential is shown to the service.
 #[derive(Clone, Debug, PartialEq, Eq)]

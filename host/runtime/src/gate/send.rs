@@ -8,7 +8,8 @@ use ambit_core::effect::HttpRequest;
 use ambit_core::error::{Code, Refusal, printable};
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Request, Response};
+use http_body_util::Full;
 use tokio::time::Instant;
 
 use super::line::{Answer, Broken, Line};
@@ -169,11 +170,21 @@ impl Wire {
         bounds: Bounds,
         leave: Option<&Leave>,
     ) -> Result<Sent, SendError> {
+        let request = up.request(request, own, pass).map_err(SendError::NotSent)?;
+        self.exchange_built(up, request, bounds, leave).await
+    }
+
+    /// The same with a request as it is sent.
+    pub(super) async fn exchange_built(
+        &self,
+        up: &Upstream,
+        request: Request<Full<Bytes>>,
+        bounds: Bounds,
+        leave: Option<&Leave>,
+    ) -> Result<Sent, SendError> {
         let started = Instant::now();
         let deadline = started.checked_add(bounds.time).unwrap_or(started);
-
         up.ready().map_err(SendError::NotSent)?;
-        let request = up.request(request, own, pass).map_err(SendError::NotSent)?;
         let (answer, traffic) = match &self.0 {
             Way::Memory(response) => {
                 still(leave)?;

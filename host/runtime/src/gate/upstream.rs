@@ -173,6 +173,11 @@ impl Upstream {
         self
     }
 
+    /// Has a value covered that is none of its own settings.
+    pub(super) fn hide(&mut self, secret: &[u8]) {
+        self.masker.add(secret);
+    }
+
     /// Where the tokens of its requests come from, where they have some.
     pub(crate) fn minter(&self) -> Option<&Minter> {
         self.minter.as_deref()

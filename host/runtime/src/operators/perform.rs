@@ -14,12 +14,14 @@ use crate::approvals::ApprovalError;
 use crate::call::{Fault, Listener};
 use crate::config::Config;
 use crate::dead_letters::LetterError;
+use crate::gate::Wire;
 use crate::home;
 use crate::host::{Host, OpenError};
 use crate::rollback::RollbackError;
 use crate::runs;
 use crate::stops;
 use crate::store::Store;
+use crate::webhooks;
 
 use super::{Answer, Request, Status};
 
@@ -167,6 +169,17 @@ fn on_ledger(seat: Seat<'_>, request: Request, by: Option<&OperatorShown>) -> Re
             }
             Seat::Ledger(..) => seat.configured(|config| home::reset(store, config, &connection))?,
         }),
+        Request::TestWebhook { webhook } => {
+            let ledger = store.verifier().name();
+            Answer::Tested(match seat {
+                Seat::Host(host) => webhooks::test(&host.shared.config, &host.shared.wire, ledger, &webhook)?,
+                Seat::Ledger(_, home) => webhooks::test(&Config::load(home)?, &Wire::default(), ledger, &webhook)?,
+            })
+        }
+        Request::RetryMessage { message } => {
+            Answer::Message(seat.configured(|config| webhooks::retry(store, config, &message))?)
+        }
+        Request::DropMessage { message } => Answer::Message(webhooks::give_up(store, &message)?),
         Request::Erase { why, looked_ms, found } => Answer::Erased(home::erase_found(store, why, looked_ms, &found)?),
         Request::Diverged { calls } => Answer::Written(home::diverged(store, calls)?),
         Request::Refused { refused } => Answer::Written(home::act_refused(store, refused)?),

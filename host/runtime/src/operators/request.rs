@@ -4,7 +4,7 @@ use ambit_core::digest::Digest;
 use ambit_core::error::Refusal;
 use ambit_core::hold::Need;
 use ambit_core::identity::key::ApiKey;
-use ambit_core::ledger::body::{ActRefused, CallDiverged, Dropped, Found, Reason};
+use ambit_core::ledger::body::{ActRefused, CallDiverged, Dropped, Found, Message, Reason};
 use ambit_core::stop;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,7 @@ use crate::reload::Reloaded;
 use crate::rollback::{Plan, RollbackOptions};
 use crate::runs::NewRun;
 use crate::stops::{Done, Runs};
+use crate::webhooks::Tested;
 
 /// What an operator asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +100,21 @@ pub enum Request {
     ResetConnection {
         /// The connection's name.
         connection: String,
+    },
+    /// Send a message that says nothing to a webhook, once.
+    TestWebhook {
+        /// The webhook's name.
+        webhook: String,
+    },
+    /// Have a webhook's message that was given up sent again.
+    RetryMessage {
+        /// The message's id.
+        message: String,
+    },
+    /// Give up a webhook's message that nobody took.
+    DropMessage {
+        /// The message's id.
+        message: String,
     },
     /// Erase values of calls.
     Erase {
@@ -208,6 +224,9 @@ impl Request {
             | Self::EndRun { .. }
             | Self::DropLetter { .. }
             | Self::ResetConnection { .. }
+            | Self::TestWebhook { .. }
+            | Self::RetryMessage { .. }
+            | Self::DropMessage { .. }
             | Self::Erase { .. }
             | Self::Diverged { .. }
             | Self::Refused { .. } => false,
@@ -237,6 +256,7 @@ impl Request {
                     | Self::RemoveTool { .. }
                     | Self::ResetConnection { .. }
                     | Self::Vote { .. }
+                    | Self::TestWebhook { .. }
             )
     }
 
@@ -299,6 +319,10 @@ pub enum Answer {
     Run(String),
     /// The routes of a connection whose breakers are closed now: its own has none.
     Closed(Vec<Option<String>>),
+    /// What a test of a webhook came to.
+    Tested(Tested),
+    /// A webhook's message is sent again, or was dropped.
+    Message(Message),
     /// Values are erased.
     Erased(Erased),
     /// Written from this index of the ledger on.

@@ -23,6 +23,9 @@ pub struct Batch {
     pub intent: Option<Intent>,
     /// What may be sent again once the batch is durable: the request of its one `effect-retried` entry.
     pub again: Option<Again>,
+    /// How far webhooks have come: each by its name, with the index of the first entry that it has not dealt with; none where it is
+    /// forgotten. No entry says so: it follows from nothing, and proves nothing.
+    pub cursors: Vec<(String, Option<u64>)>,
 }
 
 /// One thing that a guest was given, or asked for, in the order in which it happened: what a call is replayed from.
@@ -60,9 +63,11 @@ impl Batch {
                     | Kind::BreakerOpened
                     | Kind::BreakerClosed
                     | Kind::ServicePaused
+                    | Kind::WebhookFailed
             )
         };
-        self.intent.is_none() && self.again.is_none() && !self.entries.is_empty() && self.entries.iter().all(ends)
+        let something = !self.entries.is_empty() || !self.cursors.is_empty();
+        self.intent.is_none() && self.again.is_none() && something && self.entries.iter().all(ends)
     }
 
     /// Whether the batch is the first that is written of `call`.

@@ -13,9 +13,9 @@ use ambit_core::guard;
 use ambit_core::hold::{self, Delegation, Edit, End, Verdict, Vote};
 use ambit_core::identity::key::{self, ApiKey};
 use ambit_core::ledger::body::{
-    CallAccepted, Doubt, EffectChecked, EffectHeld, EffectRetried, Found, HoldEdited, HoldVoted, KeyCreated,
-    KeyRevoked, Once, Outcome, PersonDelegated, PersonEnrolled, PersonRevoked, Reservation, Rollback, RunDegraded,
-    RunEnded, RunStarted, Settlement, StopLifted, StopSet,
+    BudgetWarned, CallAccepted, Doubt, EffectChecked, EffectHeld, EffectRetried, Found, HoldEdited, HoldVoted,
+    KeyCreated, KeyRevoked, Once, Outcome, PersonDelegated, PersonEnrolled, PersonRevoked, Reservation, Rollback,
+    RunDegraded, RunEnded, RunStarted, Settlement, StopLifted, StopSet,
 };
 use ambit_core::ledger::verify::subject;
 use ambit_core::ledger::{Body, Entry, EntryDraft, VerifierKey};
@@ -126,6 +126,10 @@ pub(super) trait Books {
     fn idle(&mut self, budget: &str) -> Result<Vec<Window>, Self::Error>;
     /// Drops a window's account, in which nothing is reserved.
     fn drop_account(&mut self, window: &Window) -> Result<(), Self::Error>;
+    /// When people were last told that so much of a window is taken; none where they were not.
+    fn warned(&mut self, window: &Window) -> Result<Option<i64>, Self::Error>;
+    /// Sets that. It goes with the window's account.
+    fn set_warned(&mut self, window: &Window, time_ms: i64) -> Result<(), Self::Error>;
     /// Adds to what a rolling window used in the slice that begins at `starts`.
     fn add_slice(&mut self, window: &Window, starts: i64, used: u64) -> Result<(), Self::Error>;
     /// Drops a rolling window's slices that begin at `until` or before, and gives back what was used in each.
@@ -244,7 +248,7 @@ pub(crate) fn place_one(reservation: &mut Reservation, time_ms: i64) {
 /// outcome without an intent, a finish before every intent has an outcome, more settled than was reserved, a window of another time, a
 /// vote or a delegation that no enrolled person signed, an intent after its hold has expired; [`StoreError::Holds`] where as many effects
 /// of an agent wait as may; [`StoreError::Stopped`] where a stop that is in force forbids an intent.
-pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<EntryDraft>, B::Error> {
+pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Vec<EntryDraft>, B::Error> {
     let work = || Work {
         call: entry.call().unwrap_or_default().to_owned(),
         ordinal: entry.body().ordinal(),
@@ -263,7 +267,7 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<Entr
                 reserved: &body.reserved,
                 hold: None,
             };
-            begin(books, &work, entry, run.as_ref(), begins)?;
+            return begin(books, &work, entry, run.as_ref(), begins);
         }
         Body::EffectIntent(body) => {
             let work = work();
@@ -291,7 +295,7 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<Entr
                 reserved: &body.reserved,
                 hold: body.hold,
             };
-            begin(books, &work, entry, run.as_ref(), begins)?;
+            return begin(books, &work, entry, run.as_ref(), begins);
         }
         Body::EffectRefused(body) => {
             if let Some(hold) = body.hold {
@@ -323,9 +327,9 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<Entr
             if body.dead && !books.bury(&work, entry.index())? {
                 return Err(contradiction(&work, "is a dead letter already"));
             }
-            return count(books, &work, run::effect_failed(body));
+            return Ok(count(books, &work, run::effect_failed(body))?.into_iter().collect());
         }
-        Body::EffectChecked(body) => return check(books, &work(), body),
+        Body::EffectChecked(body) => return Ok(check(books, &work(), body)?.into_iter().collect()),
         Body::EffectRetried(body) => send_again(books, &work(), entry, body)?,
         Body::DeadLetterDropped(body) => take_letter(books, &body.call, body.ordinal)?,
         Body::EffectResolved(body) => {
@@ -345,7 +349,7 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<Entr
             books.note_tool(&work.call, None)?;
             undoing::end(books, &work, body)?;
             end(books, &work, entry, &body.settled)?;
-            return count(books, &work, run::call_failed(body));
+            return Ok(count(books, &work, run::call_failed(body))?.into_iter().collect());
         }
         Body::CallPaused(_) => {
             let work = work();
@@ -372,9 +376,10 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Option<Entr
         Body::RunStarted(body) => start_run(books, entry, body)?,
         Body::RunEnded(body) => end_run(books, entry, body)?,
         Body::RunDegraded(body) => degrade_run(books, body)?,
+        Body::BudgetWarned(body) => warned(books, body)?,
         _ => {}
     }
-    Ok(None)
+    Ok(Vec::new())
 }
 
 /// What an entry begins: whether it changes something, what is set aside for it, and the hold whose approvals it uses up.
@@ -439,14 +444,14 @@ fn lift_stop<B: Books>(books: &mut B, lifted: &StopLifted) -> Result<(), B::Erro
     Ok(())
 }
 
-/// Something begins, in its run where it is part of one.
+/// Something begins, in its run where it is part of one. Gives back the warnings that follow it, of budgets that it takes so much of.
 fn begin<B: Books>(
     books: &mut B,
     work: &Work,
     entry: &Entry,
     run: Option<&Run>,
     begins: Begins<'_>,
-) -> Result<(), B::Error> {
+) -> Result<Vec<EntryDraft>, B::Error> {
     let Begins {
         changes,
         reserved,
@@ -472,9 +477,11 @@ fn begin<B: Books>(
         hold,
         time_ms: entry.time_ms(),
     };
-    reserved
-        .iter()
-        .try_for_each(|reservation| reserve(books, &within, reservation))
+    let mut warnings = Vec::new();
+    for reservation in reserved {
+        warnings.extend(reserve(books, &within, reservation)?);
+    }
+    Ok(warnings)
 }
 
 /// What a reservation is part of.
@@ -913,7 +920,8 @@ fn time(entry: &Entry) -> u64 {
     u64::try_from(entry.time_ms()).unwrap_or_default()
 }
 
-fn reserve<B: Books>(books: &mut B, within: &Within<'_>, asked: &Reservation) -> Result<(), B::Error> {
+/// Takes a reservation in, and gives back the warning that is due with it.
+fn reserve<B: Books>(books: &mut B, within: &Within<'_>, asked: &Reservation) -> Result<Option<EntryDraft>, B::Error> {
     let (work, time_ms) = (within.work, within.time_ms);
     if asked.amount == 0 || asked.cap.max(asked.amount) > MOST {
         return Err(contradiction(work, "reserves nothing, or more than can be counted"));
@@ -957,6 +965,45 @@ fn reserve<B: Books>(books: &mut B, within: &Within<'_>, asked: &Reservation) ->
     books.set_account(&window, after, Some(asked.cap))?;
     if !books.reserve(work, &window, asked.amount)? {
         return Err(contradiction(work, "reserves twice in one budget"));
+    }
+    let taken = after.used.saturating_add(after.reserved);
+    let Some(from) = asked.warn.filter(|from| taken >= *from) else {
+        return Ok(None);
+    };
+    if is_warned(books, &window, time_ms)? {
+        return Ok(None);
+    }
+    books.set_warned(&window, time_ms)?;
+    Ok(Some(EntryDraft::of_ledger(BudgetWarned {
+        budget: window.budget,
+        cap: asked.cap,
+        taken,
+        warn: from,
+        window: window.window,
+    })))
+}
+
+/// Whether people were told of this window already. A rolling one has no end: of that they are told again after its length.
+fn is_warned<B: Books>(books: &mut B, window: &Window, time_ms: i64) -> Result<bool, B::Error> {
+    let Some(told_ms) = books.warned(window)? else {
+        return Ok(false);
+    };
+    Ok(match window.period().map(|period| period.window()) {
+        Some(Kind::Rolling(span)) => time_ms.saturating_sub(told_ms) < span.ms(),
+        _ => true,
+    })
+}
+
+/// A warning follows the reservation that it is due with, and nothing else.
+fn warned<B: Books>(books: &mut B, warned: &BudgetWarned) -> Result<(), B::Error> {
+    let window = Window {
+        budget: warned.budget.clone(),
+        window: warned.window.clone(),
+    };
+    let due = warned.taken >= warned.warn && books.warned(&window)?.is_some();
+    if !guard!("budget.warned", due) {
+        let why = format!("budget {} is said to be nearly used up, and is not", warned.budget);
+        return Err(StoreError::batch(why).into());
     }
     Ok(())
 }

@@ -238,7 +238,7 @@ impl StoreError {
         Self::Batch { why: why.into() }
     }
 
-    pub(super) fn damaged(what: impl Into<String>) -> Self {
+    pub(crate) fn damaged(what: impl Into<String>) -> Self {
         Self::Damaged { what: what.into() }
     }
 

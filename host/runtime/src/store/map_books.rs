@@ -45,6 +45,8 @@ pub(super) struct MapBooks {
     pub(super) delegations: HashMap<[String; 3], Delegated>,
     /// What rolling windows used, by the beginning of the slice.
     pub(super) slices: BTreeMap<(Window, i64), u64>,
+    /// When people were told of windows.
+    pub(super) warned: HashMap<Window, i64>,
     undo: Vec<Before>,
 }
 
@@ -67,6 +69,7 @@ enum Before {
     RunCall(String, Option<String>),
     Delegation([String; 3], Option<Delegated>),
     Slice((Window, i64), Option<u64>),
+    Warned(Window, Option<i64>),
 }
 
 impl MapBooks {
@@ -95,6 +98,7 @@ impl MapBooks {
                 Before::Tool(key, row) => put_back(&mut self.tools, key, row),
                 Before::Run(key, row) => put_back(&mut self.runs, key, row),
                 Before::RunCall(key, row) => put_back(&mut self.run_calls, key, row),
+                Before::Warned(key, row) => put_back(&mut self.warned, key, row),
                 Before::Slice(key, Some(row)) => drop(self.slices.insert(key, row)),
                 Before::Slice(key, None) => drop(self.slices.remove(&key)),
             }
@@ -165,6 +169,16 @@ impl Books for MapBooks {
         Ok(())
     }
 
+    fn warned(&mut self, window: &Window) -> Result<Option<i64>, StoreError> {
+        Ok(self.warned.get(window).copied())
+    }
+
+    fn set_warned(&mut self, window: &Window, time_ms: i64) -> Result<(), StoreError> {
+        let before = self.warned.insert(window.clone(), time_ms);
+        self.undo.push(Before::Warned(window.clone(), before));
+        Ok(())
+    }
+
     fn idle(&mut self, budget: &str) -> Result<Vec<Window>, StoreError> {
         let accounts = self.accounts.iter();
         let mut idle: Vec<Window> = accounts
@@ -178,6 +192,8 @@ impl Books for MapBooks {
     fn drop_account(&mut self, window: &Window) -> Result<(), StoreError> {
         let before = self.accounts.remove(window);
         self.undo.push(Before::Account(window.clone(), before));
+        let warned = self.warned.remove(window);
+        self.undo.push(Before::Warned(window.clone(), warned));
         Ok(())
     }
 

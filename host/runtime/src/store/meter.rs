@@ -9,6 +9,7 @@ use std::time::Duration;
 use ambit_core::ledger::Entry;
 use ambit_core::metrics::{Metric, Metrics, Samples, names};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 /// What a process counted since it opened its home.
 #[derive(Default)]
@@ -18,6 +19,8 @@ pub(crate) struct Meter {
     queued: AtomicU64,
     taken: AtomicU64,
     started_ms: AtomicU64,
+    /// The index of the last entry that this process wrote: for whoever reads on.
+    last: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -37,6 +40,22 @@ impl Meter {
             }
             counted.entries.note(entry);
         }
+        if let Some(last) = entries.last() {
+            self.last.send_replace(last.index());
+        }
+    }
+
+    /// Says so whenever entries are written.
+    pub(crate) fn written(&self) -> watch::Receiver<u64> {
+        self.last.subscribe()
+    }
+
+    /// Counts a sending of a webhook's message, or one that was given up.
+    pub(crate) fn delivery(&self, webhook: &str, outcome: &str) {
+        self.counted
+            .lock()
+            .process
+            .add(&names::WEBHOOKS, &[webhook, outcome], 1);
     }
 
     /// Counts a transaction of the writer.

@@ -66,7 +66,7 @@ pub use measure::{Rate, appends, callers, file_appends};
 pub(crate) use meter::Meter;
 pub use options::{Clock, StoreOptions};
 pub use past::{Circuit, Past, Since};
-pub use reader::{Accounts, BrokenGlass, BudgetState, CallFilter, Person, Reader, Slice, Unfinished};
+pub use reader::{Accounts, BrokenGlass, BudgetState, CallFilter, Person, Reader, Slice, Undelivered, Unfinished};
 pub use vault::Payload;
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod budgets;
 mod calls;
 mod people;
 mod proofs;
+mod webhooks;
 
 use std::fs;
 use std::ops::Range;
@@ -18,6 +19,7 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Row, ToSql, params};
 pub use budgets::{Accounts, BudgetState, Slice};
 pub use calls::{CallFilter, Unfinished};
 pub use people::{BrokenGlass, Person};
+pub use webhooks::Undelivered;
 
 use super::batch::TranscriptRow;
 use super::books::{InForce, Work};

@@ -21,6 +21,15 @@ use super::erasure::ERASING;
 /// The `ordinal` of a row that is of the call itself.
 pub(super) const CALL: i64 = -1;
 
+/// In `meta`: when people were told of a budget in a window, in milliseconds since 1970. Its name and the window's follow, a line each.
+pub(super) const WARNED: &str = "warned\n";
+/// In `meta`: the index of the first entry that a webhook, whose name follows, has not dealt with.
+pub(super) const CURSOR: &str = "webhook\n";
+
+fn warned_name(window: &Window) -> String {
+    format!("{WARNED}{}\n{}", window.budget, window.window)
+}
+
 /// A payload as it goes into its row.
 pub(super) struct StoredPayload {
     pub(super) call: String,
@@ -95,6 +104,9 @@ pub(super) struct Tables<'c> {
     set_account: Statement<'c>,
     idle: Statement<'c>,
     drop_account: Statement<'c>,
+    meta: Statement<'c>,
+    set_meta: Statement<'c>,
+    drop_meta: Statement<'c>,
     add_slice: Statement<'c>,
     take_slices: Statement<'c>,
     reserve: Statement<'c>,
@@ -169,6 +181,11 @@ impl<'c> Tables<'c> {
             )?,
             idle: prepare("SELECT window FROM accounts WHERE budget = ?1 AND reserved = 0 ORDER BY window")?,
             drop_account: prepare("DELETE FROM accounts WHERE budget = ?1 AND window = ?2")?,
+            meta: prepare("SELECT value FROM meta WHERE name = ?1")?,
+            set_meta: prepare(
+                "INSERT INTO meta(name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            )?,
+            drop_meta: prepare("DELETE FROM meta WHERE name = ?1")?,
             add_slice: prepare(
                 "INSERT INTO slices(budget, window, starts, used) VALUES (?1, ?2, ?3, ?4)
                  ON CONFLICT DO UPDATE SET used = used + excluded.used",
@@ -285,7 +302,19 @@ impl<'c> Tables<'c> {
         Ok(())
     }
 
-    fn add_entry(&mut self, entry: &Entry) -> Result<Option<EntryDraft>, Fail> {
+    /// Sets how far webhooks have come, or forgets it.
+    pub(super) fn set_cursors(&mut self, cursors: &[(String, Option<u64>)]) -> Result<(), Fail> {
+        for (webhook, cursor) in cursors {
+            let name = format!("{CURSOR}{webhook}");
+            match cursor {
+                Some(cursor) => self.set_meta.execute(params![name, cursor.to_string()])?,
+                None => self.drop_meta.execute([name])?,
+            };
+        }
+        Ok(())
+    }
+
+    fn add_entry(&mut self, entry: &Entry) -> Result<Vec<EntryDraft>, Fail> {
         let (at, leaf) = (index(entry.index())?, entry.leaf());
         self.entry.execute(params![
             at,
@@ -408,6 +437,21 @@ impl Books for Tables<'_> {
 
     fn drop_account(&mut self, window: &Window) -> Result<(), Fail> {
         self.drop_account.execute([&window.budget, &window.window])?;
+        self.drop_meta.execute([warned_name(window)])?;
+        Ok(())
+    }
+
+    fn warned(&mut self, window: &Window) -> Result<Option<i64>, Fail> {
+        let told: Option<String> = self
+            .meta
+            .query_row([warned_name(window)], |row| row.get(0))
+            .optional()?;
+        Ok(told.and_then(|told| told.parse().ok()))
+    }
+
+    fn set_warned(&mut self, window: &Window, time_ms: i64) -> Result<(), Fail> {
+        self.set_meta
+            .execute(params![warned_name(window), time_ms.to_string()])?;
         Ok(())
     }
 

@@ -39,6 +39,8 @@ pub(super) struct Prepared {
     pub(super) entries: Vec<EntryDraft>,
     pub(super) payloads: Vec<StoredPayload>,
     pub(super) transcript: Vec<TranscriptRow>,
+    /// How far webhooks have come.
+    pub(super) cursors: Vec<(String, Option<u64>)>,
     /// About how many bytes of the database it needs.
     pub(super) size: u64,
     /// Whether it may use the space that is kept for the ends of what is under way.
@@ -409,6 +411,7 @@ impl Scribe<'_> {
     fn apply(&mut self, batch: Prepared) -> Result<Applied, Fail> {
         let first_index = self.tail.frontier.size();
         let (mut written, mut last) = (0, None);
+        self.tables.set_cursors(&batch.cursors)?;
         let (mut drafts, mut payloads, mut transcript) = (batch.entries, batch.payloads, batch.transcript);
         // What has to follow an entry is an entry of the same transaction.
         loop {

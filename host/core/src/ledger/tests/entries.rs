@@ -40,6 +40,7 @@ fn every_kind_reads_back_and_is_canonical() {
     log.push(of_call('x', checked(1, Shown::Missing)));
     log.push(of_call('x', suspended(9)));
     reloads().into_iter().for_each(|draft| log.push(draft));
+    told().into_iter().for_each(|draft| log.push(draft));
     log.push(of_call('y', retry_accepted()));
     log.push(of_call('y', redelivered(1, Cause::Operator)));
     log.push(dropped());

@@ -12,6 +12,7 @@ fn accepted_with(fuel: u64) -> Body {
         budget: "fuel".into(),
         cap: 10_000_000,
         over: None,
+        warn: None,
         window: "fuel day 2026-11-21".into(),
     });
     body.into()

@@ -33,6 +33,7 @@ use crate::identity::operator;
 use crate::identity::why::Why;
 use crate::policy::Mode;
 use crate::scope::Tier;
+use crate::webhook::EventType;
 
 const NAME: &str = "ledger.example/home";
 
@@ -256,6 +257,33 @@ fn paused() -> EntryDraft {
     })
 }
 
+/// What is said of webhooks, and of a budget of which much is taken.
+fn told() -> [EntryDraft; 4] {
+    let message = || Message {
+        event: EventType::HoldCreated,
+        id: "msg_aaaaaaaaaaaaaaaaaaaaaaaaaa".into(),
+        index: 7,
+        webhook: "pager".into(),
+    };
+    [
+        EntryDraft::of_ledger(BudgetWarned {
+            budget: "refunds".into(),
+            cap: 50_000,
+            taken: 45_000,
+            warn: 40_000,
+            window: "usd day 2026-11-21".into(),
+        }),
+        EntryDraft::of_ledger(WebhookFailed {
+            attempts: 3,
+            code: None,
+            message: message(),
+            status: Some(500),
+        }),
+        EntryDraft::of_ledger(WebhookRetried { message: message() }),
+        EntryDraft::of_ledger(WebhookDropped { message: message() }),
+    ]
+}
+
 fn principal() -> Principal {
     Principal {
         agent: "support-bot".into(),
@@ -395,6 +423,7 @@ fn accepted() -> Body {
         budget: "calls".into(),
         cap: 1000,
         over: None,
+        warn: None,
         window: "day 2026-11-21".into(),
     }];
     CallAccepted {
@@ -445,6 +474,7 @@ fn intent(ordinal: u32) -> Body {
             budget: "refunds".into(),
             cap: 50_000,
             over: None,
+            warn: None,
             window: "day 2026-11-21".into(),
         }],
         route: "refunds.create".into(),

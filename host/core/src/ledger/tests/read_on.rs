@@ -10,6 +10,7 @@ use crate::ledger::Kind;
 use crate::metrics::names::*;
 use crate::metrics::{Format, Metric, Metrics, Samples, Value as Sample};
 use crate::siem::{lines, ocsf};
+use crate::webhook::{self, Event, may_tell};
 
 /// A ledger with an entry of every kind, in an order that needs not be one.
 fn every_kind() -> Vec<Entry> {
@@ -34,6 +35,7 @@ fn every_kind() -> Vec<Entry> {
     log.push(of_call('x', checked(1, Shown::Missing)));
     log.push(of_call('x', suspended(9)));
     reloads().into_iter().for_each(|draft| log.push(draft));
+    told().into_iter().for_each(|draft| log.push(draft));
     log.push(of_call('y', retry_accepted()));
     log.push(of_call('y', redelivered(1, Cause::Operator)));
     log.push(dropped());
@@ -423,4 +425,91 @@ fn no_more_calls_are_known_than_may_be() {
     (0..5_000).for_each(|nth| calls.take(&entry(nth)));
     assert!(calls.of(&entry(0)).is_none());
     assert!(calls.of(&entry(4_999)).is_some());
+}
+
+#[test]
+fn every_type_of_event_is_read_from_entries() {
+    let mut log = Log::of_holds();
+    let without_room = |exhausted: &[&str]| {
+        let Body::EffectRefused(mut body) = refused(3) else {
+            unreachable!()
+        };
+        body.exhausted = exhausted.iter().map(ToString::to_string).collect();
+        of_call('a', body)
+    };
+    log.push(without_room(&["refunds", "all"]));
+    log.push(of_call('z', accepted()));
+    log.push(of_call('z', held(0)));
+    log.push(of_call('z', vote(Verdict::BreakGlass, "incident")));
+    log.push(of_call('z', passed(0)));
+    let mut calls = Contexts::default();
+    let mut seen = BTreeSet::new();
+    for entry in every_kind().into_iter().chain(log.entries) {
+        // Also where nothing is known of what came before.
+        for known in [&Contexts::default(), &calls] {
+            let events = Event::of(&entry, known);
+            assert!(events.is_empty() || may_tell(&entry), "{}", entry.text());
+            for event in events {
+                assert_eq!((event.index, event.time_ms), (entry.index(), entry.time_ms()));
+                for format in webhook::Format::ALL {
+                    let body = format.body(NAME, &event);
+                    assert!(!body.contains('\n') && body.len() < 8_192, "{body}");
+                    let _: Value = serde_json::from_str(&body).unwrap();
+                }
+                seen.insert(event.kind);
+            }
+        }
+        calls.take(&entry);
+    }
+    let all: BTreeSet<EventType> = EventType::ALL.iter().copied().collect();
+    assert_eq!(seen, all);
+}
+
+#[test]
+fn an_event_of_an_effect_is_told_with_its_route_tool_and_tenant() {
+    let mut log = Log::new();
+    log.push(of_call('a', accepted()));
+    log.push(of_call('a', held(0)));
+    let mut calls = Contexts::default();
+    log.entries.iter().take(2).for_each(|entry| calls.take(entry));
+    let events = Event::of(&log.entries[2], &calls);
+    let [event] = events.as_slice() else {
+        panic!("{events:?}")
+    };
+    let data = event.data(NAME);
+    assert_eq!(data["connection"], "stripe");
+    assert_eq!(data["tool"], "refunds");
+    assert_eq!(data["tenant"], "acme");
+    assert!(event.about.is_of(Some("acme"), Some("refunds"), Some("stripe")));
+    assert!(
+        data["next"].as_str().unwrap().starts_with("`ambit approvals show "),
+        "{data:?}"
+    );
+    // An outcome names its effect by a number alone.
+    calls.take(&log.entries[2]);
+    log.push(of_call('a', passed(0)));
+    calls.take(&log.entries[3]);
+    log.push(of_call('a', outcome(0, Outcome::InDoubt(Doubt::Timeout))));
+    let events = Event::of(&log.entries[4], &calls);
+    let [event] = events.as_slice() else {
+        panic!("{events:?}")
+    };
+    assert_eq!(event.kind, EventType::EffectInDoubt);
+    assert_eq!(event.data(NAME)["route"], "refunds.create");
+    assert_eq!(event.data(NAME)["outcome"], json!({ "in-doubt": "timeout" }));
+}
+
+#[test]
+fn what_is_only_read_is_in_no_doubt_that_people_are_told_of() {
+    let mut log = Log::new();
+    log.push(of_call('a', accepted()));
+    let Body::EffectIntent(mut read) = intent(1) else {
+        unreachable!()
+    };
+    read.tier = Tier::Read;
+    log.push(of_call('a', read));
+    log.push(of_call('a', outcome(1, Outcome::InDoubt(Doubt::Timeout))));
+    let mut calls = Contexts::default();
+    log.entries.iter().for_each(|entry| calls.take(entry));
+    assert_eq!(Event::of(&log.entries[3], &calls), []);
 }

@@ -43,6 +43,7 @@ fn of_run(budget: &str, unit: &str, amount: u64, cap: u64) -> Reservation {
         budget: budget.into(),
         cap,
         over: None,
+        warn: None,
         window: format!("{unit} run {RUN}"),
     }
 }

@@ -244,6 +244,8 @@ impl Audit {
             .map(|row| ((row.window, row.starts), row.used))
             .collect();
         self.same("the slices of rolling windows", |books| books.slices == slices);
+        let warned = reader.warned()?.into_iter().collect();
+        self.same("what people were told of budgets", |books| books.warned == warned);
         let reservations = reader.reservations()?.into_iter().collect();
         self.same("the reservations", |books| books.reservations == reservations);
         let holds = reader.holds(None, usize::MAX)?.into_iter().collect();

@@ -107,6 +107,7 @@ pub(super) fn reserve_in(window: &str, budget: &str, amount: u64, cap: u64) -> R
         budget: budget.into(),
         cap,
         over: None,
+        warn: None,
         window: window.into(),
     }
 }

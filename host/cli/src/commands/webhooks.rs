@@ -1,0 +1,258 @@
+//! `ambit webhooks`: who is told of what, whether messages arrive, and what nobody took.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use ambit_core::ledger::body::Message;
+use ambit_core::ledger::utc;
+use ambit_runtime::config::{Config, WebhookConfig};
+use ambit_runtime::operators::{self, Answer, Request};
+use ambit_runtime::store::{Reader, Undelivered};
+use serde_json::{Value, json};
+
+use super::audit;
+use super::desk::unexpected;
+use crate::args::Webhooks;
+use crate::ids::{self, Kind};
+use crate::output::{Exit, Failure, Output, count, note, style, untrusted};
+
+pub(crate) fn run(command: &Webhooks, home: &Path, out: Output) -> Result<Exit, Failure> {
+    match command {
+        Webhooks::List => list(home, out),
+        Webhooks::Test { webhook } => test(home, webhook, out),
+        Webhooks::Dead => dead(home, out),
+        Webhooks::Retry { message, all } => retry(home, message.as_deref(), *all, out),
+        Webhooks::Drop { message } => drop_one(home, message, out),
+    }
+}
+
+/// How far a webhook has come, and what of it nobody took.
+struct Row<'c> {
+    name: &'c str,
+    webhook: &'c WebhookConfig,
+    /// The address, or where that is read.
+    told: String,
+    cursor: Option<u64>,
+    size: u64,
+    dead: usize,
+}
+
+fn list(home: &Path, out: Output) -> Result<Exit, Failure> {
+    let config = Config::load(home)?;
+    let reader = audit::open(home)?;
+    let (left, cursors, size) = (reader.undelivered()?, reader.webhook_cursors()?, reader.size()?);
+    let rows: Vec<Row<'_>> = config
+        .webhooks()
+        .iter()
+        .map(|(name, webhook)| Row {
+            name,
+            webhook,
+            told: webhook.told(home),
+            cursor: cursors.iter().find(|(of, _)| of == name).map(|(_, cursor)| *cursor),
+            size,
+            dead: left.iter().filter(|one| one.failed.message.webhook == *name).count(),
+        })
+        .collect();
+    let documents: Vec<Value> = rows.iter().map(document).collect();
+    out.result(&documents, |w| {
+        if rows.is_empty() {
+            return writeln!(w, "no webhooks");
+        }
+        rows.iter().try_for_each(|row| print(row, w))
+    })?;
+    Ok(Exit::Done)
+}
+
+fn document(row: &Row<'_>) -> Value {
+    let only: serde_json::Map<String, Value> = row
+        .webhook
+        .only()
+        .map(|(key, name)| (key.to_owned(), json!(name)))
+        .collect();
+    json!({
+        "name": row.name,
+        "url": row.told,
+        "format": row.webhook.format.as_str(),
+        "signatures": row.webhook.signatures(),
+        "events": row.webhook.events(),
+        "only": only,
+        "entry": row.cursor,
+        "entries_behind": row.cursor.map(|cursor| row.size.saturating_sub(cursor)),
+        "dead": row.dead,
+    })
+}
+
+fn print(row: &Row<'_>, w: &mut dyn Write) -> io::Result<()> {
+    let (head, reset) = (style::HEAD.render(), style::HEAD.render_reset());
+    writeln!(w, "{head}{}{reset} {}", untrusted(row.name), untrusted(&row.told))?;
+    let events: Vec<&str> = row.webhook.events().iter().map(|kind| kind.as_str()).collect();
+    writeln!(w, "  events    {}", events.join(", "))?;
+    for (key, name) in row.webhook.only() {
+        writeln!(w, "  {key:<9} {} alone", untrusted(name))?;
+    }
+    match row.cursor {
+        Some(cursor) => writeln!(w, "  told      of what is before entry {cursor}, of {}", row.size)?,
+        None => writeln!(w, "  told      of nothing yet: a host that serves has not begun")?,
+    }
+    if row.dead > 0 {
+        let (bad, reset) = (style::BAD.render(), style::BAD.render_reset());
+        let dead = count(row.dead as u64, "message", "messages");
+        writeln!(
+            w,
+            "  {bad}dead{reset}      {dead} that nobody took: ambit webhooks dead"
+        )?;
+    }
+    Ok(())
+}
+
+fn test(home: &Path, webhook: &str, out: Output) -> Result<Exit, Failure> {
+    let config = Config::load(home)?;
+    if !config.webhooks().contains_key(webhook) {
+        return Err(ids::no_such(
+            "webhook",
+            webhook,
+            config.webhooks().keys().map(String::as_str),
+        ));
+    }
+    let request = Request::TestWebhook {
+        webhook: webhook.to_owned(),
+    };
+    let tested = match operators::act(home, &request)? {
+        Answer::Tested(tested) => tested,
+        other => return Err(unexpected(&other)),
+    };
+    out.result(&tested, |w| {
+        let name = untrusted(webhook);
+        let why = || {
+            tested
+                .why
+                .as_deref()
+                .map(|why| format!(": {}", untrusted(why)))
+                .unwrap_or_default()
+        };
+        match (tested.taken, tested.status) {
+            (true, Some(status)) => {
+                let (good, reset) = (style::GOOD.render(), style::GOOD.render_reset());
+                writeln!(w, "{good}taken{reset} by {name}, with {status}: {}", tested.id)
+            }
+            (_, Some(status)) => {
+                let (bad, reset) = (style::BAD.render(), style::BAD.render_reset());
+                writeln!(w, "{bad}not taken{reset} by {name}: it answered {status}{}", why())
+            }
+            (_, None) => {
+                let (bad, reset) = (style::BAD.render(), style::BAD.render_reset());
+                writeln!(w, "{bad}not taken{reset} by {name}{}", why())
+            }
+        }
+    })?;
+    Ok(if tested.taken { Exit::Done } else { Exit::Refused })
+}
+
+fn dead(home: &Path, out: Output) -> Result<Exit, Failure> {
+    let left = audit::open(home)?.undelivered()?;
+    let rows: Vec<Value> = left.iter().map(dead_document).collect();
+    out.result(&rows, |w| {
+        if left.is_empty() {
+            return writeln!(w, "no messages that nobody took");
+        }
+        left.iter().try_for_each(|one| dead_line(one, w))
+    })?;
+    Ok(Exit::Done)
+}
+
+fn dead_document(one: &Undelivered) -> Value {
+    let failed = &one.failed;
+    json!({
+        "message": failed.message.id,
+        "webhook": failed.message.webhook,
+        "event": failed.message.event,
+        "index": failed.message.index,
+        "attempts": failed.attempts,
+        "status": failed.status,
+        "code": failed.code,
+        "given_up": utc(one.time_ms),
+        "entry": one.index,
+    })
+}
+
+fn dead_line(one: &Undelivered, w: &mut dyn Write) -> io::Result<()> {
+    let failed = &one.failed;
+    let (bad, reset) = (style::BAD.render(), style::BAD.render_reset());
+    let how = match (failed.status, failed.code) {
+        (Some(status), _) => format!("answered {status}"),
+        (None, Some(code)) => format!("not sent ({code})"),
+        (None, None) => "no answer".to_owned(),
+    };
+    writeln!(
+        w,
+        "{} {} to {}, of entry {}  {bad}{how}{reset} after {}  {}",
+        failed.message.id,
+        failed.message.event,
+        untrusted(&failed.message.webhook),
+        failed.message.index,
+        count(failed.attempts.into(), "attempt", "attempts"),
+        utc(one.time_ms),
+    )
+}
+
+/// The message that a person named, by a beginning of its id.
+fn find(reader: &Reader, given: &str) -> Result<Message, Failure> {
+    let left = reader.undelivered()?;
+    let like = left
+        .iter()
+        .filter(|one| !given.is_empty() && one.failed.message.id.starts_with(given));
+    let like: Vec<&Message> = like.map(|one| &one.failed.message).collect();
+    match like.as_slice() {
+        [one] => Ok((*one).clone()),
+        [] => Err(ids::unknown(Kind::Message, given)),
+        several => {
+            let several: Vec<String> = several.iter().map(|one| one.id.clone()).collect();
+            Err(ids::several(Kind::Message, given, &several))
+        }
+    }
+}
+
+fn retry(home: &Path, given: Option<&str>, all: bool, out: Output) -> Result<Exit, Failure> {
+    let reader = audit::open(home)?;
+    let messages = match given {
+        Some(given) => vec![find(&reader, given)?],
+        None if all => reader
+            .undelivered()?
+            .into_iter()
+            .map(|one| one.failed.message)
+            .collect(),
+        None => return Err(Failure::usage("no message is named").advise("Give a message's id, or --all.")),
+    };
+    drop(reader);
+    let mut again = Vec::with_capacity(messages.len());
+    for message in messages {
+        let request = Request::RetryMessage { message: message.id };
+        match operators::act(home, &request)? {
+            Answer::Message(message) => again.push(message),
+            other => return Err(unexpected(&other)),
+        }
+    }
+    out.result(&again, |w| {
+        again.iter().try_for_each(|message| {
+            let webhook = untrusted(&message.webhook);
+            writeln!(w, "sent again {} to {webhook}", message.id)
+        })
+    })?;
+    if !matches!(operators::ask(home, &Request::Status), Ok(Some(_))) && !again.is_empty() {
+        note("No host runs on this home: the next that serves sends it.");
+    }
+    Ok(Exit::Done)
+}
+
+fn drop_one(home: &Path, given: &str, out: Output) -> Result<Exit, Failure> {
+    let message = find(&audit::open(home)?, given)?;
+    let request = Request::DropMessage { message: message.id };
+    let dropped = match operators::act(home, &request)? {
+        Answer::Message(dropped) => dropped,
+        other => return Err(unexpected(&other)),
+    };
+    out.result(&dropped, |w| {
+        writeln!(w, "dropped {} to {}", dropped.id, untrusted(&dropped.webhook))
+    })?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,586 @@
+//! Webhooks: what people are told of at once, sent to where they are.
+//!
+//! A host that serves has a task for each webhook of its configuration. The task reads the ledger, entry by entry, from where it left off, and
+//! sends what is an [`Event`] that its webhook wants: in the ledger's order, one after another, each until it is taken or given up. How far it
+//! has come is kept in the store, after the message was taken; so none is lost with a process, and one that a process sent and could not
+//! note is sent again by the next, under the same id. Nothing waits in memory but what is sent now, and no call waits for any of it.
+//!
+//! The tasks have a thread of their own. What they do is over when the [`Deliveries`] are dropped.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
+use std::time::Duration;
+
+use ambit_core::digest::Digest;
+use ambit_core::error::{Code, Refusal, printable};
+use ambit_core::ledger::body::{Message, WebhookDropped, WebhookFailed, WebhookRetried};
+use ambit_core::ledger::{Body, Contexts, Entry, EntryDraft};
+use ambit_core::webhook::{Event, EventType, TEST, Wait, may_tell, message, wait};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::sleep;
+
+use crate::clock::now_ms;
+use crate::config::Config;
+use crate::flow::jitter;
+use crate::gate::{SendError, Sent, Wire};
+use crate::host::{Host, OpenError};
+use crate::random;
+use crate::secret::Process;
+use crate::store::{Batch, Reader, Store, StoreError};
+
+/// Entries that are read at a time.
+const PAGE: usize = 256;
+/// After how many entries that tell nothing it is kept how far a webhook has come: a process that begins reads as many again, at most.
+const KEEP_AFTER: u64 = 4_096;
+/// How long a task waits where the ledger cannot be read or written.
+const AFTER_FAILURE: Duration = Duration::from_secs(5);
+/// For how long people are told once that a budget has no room, in milliseconds of the ledger's time: an agent may ask a thousand times.
+const EXHAUSTED_EVERY_MS: i64 = 3_600_000;
+
+/// The deliveries of a host, until dropped. What is sent at that moment is sent again by the next host, under its id.
+#[derive(Debug)]
+pub struct Deliveries {
+    end: watch::Sender<bool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Drop for Deliveries {
+    fn drop(&mut self) {
+        self.end.send_replace(true);
+        if let Some(thread) = self.thread.take() {
+            // A thread that panicked has said so.
+            drop(thread.join());
+        }
+    }
+}
+
+impl Host {
+    /// Sends the messages of the webhooks from now on, of a host that was opened with [`HostOptions::webhooks`](crate::host::HostOptions).
+    /// Called once, by whoever serves.
+    ///
+    /// # Errors
+    /// Where there is no thread for it.
+    pub fn deliver_webhooks(&self) -> Result<Deliveries, OpenError> {
+        self.deliver_webhooks_at(1)
+    }
+
+    /// The same with waits that are so many times shorter: for tests.
+    pub(crate) fn deliver_webhooks_at(&self, pace: u64) -> Result<Deliveries, OpenError> {
+        let (end, ended) = watch::channel(false);
+        let host = Host {
+            operators: None,
+            ..self.clone()
+        };
+        let failed = |error: std::io::Error| OpenError::Home(format!("no thread for webhooks: {error}"));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(failed)?;
+        let thread = thread::Builder::new()
+            .name("ambit-webhooks".to_owned())
+            .spawn(move || runtime.block_on(supervise(host, pace, ended)))
+            .map_err(failed)?;
+        Ok(Deliveries {
+            end,
+            thread: Some(thread),
+        })
+    }
+}
+
+/// A task, until dropped.
+struct Running(JoinHandle<()>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Has a task for each webhook of the configuration that was taken last.
+async fn supervise(host: Host, pace: u64, mut ended: watch::Receiver<bool>) {
+    let mut changes = host.changes();
+    let mut tasks: BTreeMap<String, Running> = BTreeMap::new();
+    loop {
+        changes.mark_unchanged();
+        let now = host.current();
+        let names: BTreeSet<String> = now.shared.hooks.keys().cloned().collect();
+        tasks.retain(|name, _| names.contains(name));
+        match blocking(move || begin(&now.shared.store, &names)).await {
+            Ok(cursors) => {
+                for (name, cursor) in cursors {
+                    let task = || Running(tokio::spawn(Task::new(&host, &name, cursor, pace).run()));
+                    tasks.entry(name.clone()).or_insert_with(task);
+                }
+            }
+            Err(error) => tracing::error!(%error, "webhooks are told of nothing before the files are taken anew"),
+        }
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            _ = ended.wait_for(|ended| *ended) => return,
+        }
+    }
+}
+
+/// Where each webhook goes on. One that is new begins with what comes next, and one that is gone is forgotten.
+fn begin(store: &Store, names: &BTreeSet<String>) -> Result<BTreeMap<String, u64>, StoreError> {
+    let reader = store.reader()?;
+    let (size, known): (u64, BTreeMap<String, u64>) = (reader.size()?, reader.webhook_cursors()?.into_iter().collect());
+    let gone = known.keys().filter(|name| !names.contains(*name));
+    let new = names.iter().filter(|name| !known.contains_key(*name));
+    let cursors: Vec<(String, Option<u64>)> = gone
+        .map(|name| (name.clone(), None))
+        .chain(new.map(|name| (name.clone(), Some(size))))
+        .collect();
+    if !cursors.is_empty() {
+        store.commit(Batch {
+            cursors,
+            ..Batch::default()
+        })?;
+    }
+    let of = |name: &String| (name.clone(), known.get(name).copied().unwrap_or(size).min(size));
+    Ok(names.iter().map(of).collect())
+}
+
+/// Does what waits for the disk beside the tasks.
+async fn blocking<T: Send + 'static>(
+    act: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    match spawn_blocking(act).await {
+        Ok(done) => done,
+        Err(error) => Err(StoreError::damaged(format!("it was not read: {error}"))),
+    }
+}
+
+/// What one entry has a webhook told.
+struct Told {
+    /// The entry's index.
+    at: u64,
+    events: Vec<Event>,
+    /// From when on it is tried, in milliseconds since 1970.
+    since_ms: i64,
+    /// Whether an operator has it sent again: then it is sent, whatever the webhook wants now.
+    again: bool,
+}
+
+/// A message that was not taken.
+#[derive(Clone, Copy, Default)]
+struct Missed {
+    attempts: u32,
+    status: Option<u16>,
+    code: Option<Code>,
+}
+
+/// How the sending of a message ended.
+enum Ended {
+    Taken,
+    GivenUp(Missed),
+    /// The receiver wants nothing any more.
+    Gone(Missed),
+}
+
+/// How one sending ended.
+enum Attempt {
+    Taken,
+    Gone,
+    Failed {
+        status: Option<u16>,
+        code: Option<Code>,
+        later: Option<Duration>,
+    },
+}
+
+/// One webhook's way through the ledger.
+struct Task {
+    host: Host,
+    name: String,
+    /// The ledger's name.
+    ledger: String,
+    /// The first entry that is not dealt with.
+    cursor: u64,
+    /// What of that is in the store.
+    kept: u64,
+    pace: u64,
+    changes: watch::Receiver<u64>,
+    written: watch::Receiver<u64>,
+    /// When people were told last that a budget has no room.
+    exhausted: BTreeMap<String, i64>,
+}
+
+impl Task {
+    fn new(host: &Host, name: &str, cursor: u64, pace: u64) -> Task {
+        let store = &host.shared.store;
+        Task {
+            host: host.clone(),
+            name: name.to_owned(),
+            ledger: store.verifier().name().to_owned(),
+            cursor,
+            kept: cursor,
+            pace: pace.max(1),
+            changes: host.changes(),
+            written: store.meter().written(),
+            exhausted: BTreeMap::new(),
+        }
+    }
+
+    async fn run(mut self) {
+        loop {
+            self.written.mark_unchanged();
+            let (store, from, name) = (self.host.shared.store.clone(), self.cursor, self.name.clone());
+            let (told, next) = match blocking(move || page(&store.reader()?, from, &name)).await {
+                Ok(page) => page,
+                Err(error) => {
+                    tracing::error!(webhook = self.name, %error, "the ledger cannot be read for a webhook");
+                    sleep(AFTER_FAILURE).await;
+                    continue;
+                }
+            };
+            for told in told {
+                self.tell(told).await;
+            }
+            self.cursor = next;
+            if self.cursor.saturating_sub(self.kept) >= KEEP_AFTER {
+                self.keep(self.cursor, Vec::new()).await;
+            }
+            if self.cursor == from && self.written.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Sends what an entry has the webhook told, and keeps that it is dealt with.
+    async fn tell(&mut self, told: Told) {
+        let mut wanted: Vec<Event> = told.events;
+        wanted.retain(|event| told.again || self.wants(event));
+        let last = wanted.len();
+        for (nth, event) in wanted.into_iter().enumerate() {
+            let cursor = if nth + 1 == last { told.at + 1 } else { told.at };
+            let message = message(&self.ledger, &self.name, &event);
+            let (outcome, missed) = match self.deliver(&message, &event, told.since_ms).await {
+                Ended::Taken => (None, None),
+                Ended::GivenUp(missed) => (Some("dead"), Some(missed)),
+                Ended::Gone(missed) => (Some("gone"), Some(missed)),
+            };
+            let failed = missed.map(|missed| WebhookFailed {
+                attempts: missed.attempts,
+                code: missed.code,
+                message: message.clone(),
+                status: missed.status,
+            });
+            if let Some(failed) = &failed {
+                tracing::error!(
+                    webhook = self.name,
+                    event = %message.event,
+                    index = message.index,
+                    attempts = failed.attempts,
+                    status = failed.status,
+                    code = failed.code.map(Code::as_str),
+                    "a webhook's message was given up: `ambit webhooks dead`"
+                );
+            }
+            self.keep(cursor, failed.map(EntryDraft::of_ledger).into_iter().collect())
+                .await;
+            if let Some(outcome) = outcome {
+                self.count(outcome);
+            }
+            if outcome == Some("gone") {
+                // Until the files are taken anew nothing more is sent to it; the ledger keeps what there is to say.
+                drop(self.changes.changed().await);
+            }
+        }
+        self.cursor = told.at + 1;
+    }
+
+    /// Whether the webhook is told of an event, as the configuration has it now.
+    fn wants(&mut self, event: &Event) -> bool {
+        let now = self.host.current();
+        let webhook = now.shared.config.webhooks().get(&self.name);
+        if !webhook.is_some_and(|webhook| webhook.wants(event.kind, &event.about)) {
+            return false;
+        }
+        if event.kind != EventType::BudgetExhausted {
+            return true;
+        }
+        let recent = |told_ms: &i64| event.time_ms.saturating_sub(*told_ms) < EXHAUSTED_EVERY_MS;
+        self.exhausted.retain(|_, told_ms| recent(told_ms));
+        if self.exhausted.contains_key(&event.subject) {
+            return false;
+        }
+        self.exhausted.insert(event.subject.clone(), event.time_ms);
+        true
+    }
+
+    /// Sends a message until it is taken or given up. What the configuration says is looked up each time.
+    async fn deliver(&mut self, message: &Message, event: &Event, since_ms: i64) -> Ended {
+        let mut missed = Missed::default();
+        loop {
+            self.changes.mark_unchanged();
+            let now = self.host.current();
+            let (webhook, hook) = (
+                now.shared.config.webhooks().get(&self.name),
+                now.shared.hooks.get(&self.name),
+            );
+            let (Some(webhook), Some(hook)) = (webhook, hook) else {
+                // It is gone with the files that were taken just now: so is this task, in a moment.
+                return std::future::pending().await;
+            };
+            let body = webhook.format.body(&self.ledger, event);
+            let sent = now
+                .shared
+                .wire
+                .deliver(hook, &message.id, seconds(now_ms()), &body, webhook.timeout);
+            let sent = sent.await;
+            missed.attempts = missed.attempts.saturating_add(1);
+            if let Err(error) = &sent {
+                tracing::debug!(webhook = self.name, %error, "a webhook's message was not taken");
+            }
+            let later = match attempt(sent) {
+                Attempt::Taken => {
+                    self.count("delivered");
+                    return Ended::Taken;
+                }
+                Attempt::Gone => {
+                    missed.status = Some(GONE);
+                    missed.code = None;
+                    return Ended::Gone(missed);
+                }
+                Attempt::Failed { status, code, later } => {
+                    self.count("failed");
+                    (missed.status, missed.code) = (status, code);
+                    later
+                }
+            };
+            let later_ms = later.map(|later| u64::try_from(later.as_millis()).unwrap_or(u64::MAX));
+            let give_up_ms = i64::try_from(webhook.give_up.as_millis()).unwrap_or(i64::MAX);
+            let until_ms = since_ms.saturating_add(give_up_ms);
+            let next = match wait(missed.attempts, later_ms, now_ms(), until_ms, jitter()) {
+                Wait::GiveUp => return Ended::GivenUp(missed),
+                Wait::Again(ms) => Duration::from_millis((ms / self.pace).max(1)),
+            };
+            tracing::warn!(
+                webhook = self.name,
+                event = %message.event,
+                index = message.index,
+                attempt = missed.attempts,
+                status = missed.status,
+                code = missed.code.map(Code::as_str),
+                again_in_ms = next.as_millis(),
+                "a webhook's message was not taken"
+            );
+            tokio::select! {
+                () = sleep(next) => {}
+                // Whoever takes the files anew may have mended it.
+                _ = self.changes.changed() => {}
+            }
+        }
+    }
+
+    fn count(&self, outcome: &str) {
+        self.host.shared.store.meter().delivery(&self.name, outcome);
+    }
+
+    /// Keeps how far the webhook has come, with what the ledger is to say of it; until that is done.
+    async fn keep(&mut self, cursor: u64, entries: Vec<EntryDraft>) {
+        loop {
+            let (store, name, entries) = (self.host.shared.store.clone(), self.name.clone(), entries.clone());
+            let commit = move || {
+                store.commit(Batch {
+                    entries,
+                    cursors: vec![(name, Some(cursor))],
+                    ..Batch::default()
+                })
+            };
+            match blocking(commit).await {
+                Ok(_) => {
+                    self.kept = cursor;
+                    return;
+                }
+                Err(error) => tracing::error!(webhook = self.name, %error, "it is not kept what became of a message"),
+            }
+            sleep(AFTER_FAILURE).await;
+        }
+    }
+}
+
+/// The status of a receiver that wants nothing any more.
+const GONE: u16 = 410;
+
+/// What a sending comes to. What the receiver says beside its status is not looked at.
+fn attempt(sent: Result<Sent, SendError>) -> Attempt {
+    let (status, later) = match sent {
+        Ok(Sent { status, later, .. }) | Err(SendError::Unusable { status, later, .. }) => (status, later),
+        Err(SendError::NotSent(refusal)) => {
+            return Attempt::Failed {
+                status: None,
+                code: Some(refusal.code),
+                later: None,
+            };
+        }
+        Err(SendError::Unknown(_) | SendError::Late(_) | SendError::Stopped(_)) => {
+            return Attempt::Failed {
+                status: None,
+                code: None,
+                later: None,
+            };
+        }
+    };
+    match status {
+        200..=299 => Attempt::Taken,
+        GONE => Attempt::Gone,
+        _ => Attempt::Failed {
+            status: Some(status),
+            code: None,
+            later,
+        },
+    }
+}
+
+fn seconds(ms: i64) -> u64 {
+    u64::try_from(ms / 1_000).unwrap_or_default()
+}
+
+/// What a page of entries has a webhook told, and the entry after it.
+fn page(reader: &Reader, from: u64, name: &str) -> Result<(Vec<Told>, u64), StoreError> {
+    let entries = reader.entries(from, PAGE)?;
+    let next = entries.last().map_or(from, |last| last.index() + 1);
+    let mut told = Vec::new();
+    for entry in &entries {
+        told.extend(told_of(reader, entry, name)?);
+    }
+    Ok((told, next))
+}
+
+fn told_of(reader: &Reader, entry: &Entry, name: &str) -> Result<Option<Told>, StoreError> {
+    let (events, again) = match entry.body() {
+        Body::WebhookRetried(retried) if retried.message.webhook == name => {
+            let ledger = reader.origin()?;
+            let mut events = events(reader, &reader.entry(retried.message.index)?)?;
+            events.retain(|event| message(&ledger, name, event).id == retried.message.id);
+            (events, true)
+        }
+        _ if may_tell(entry) => (events(reader, entry)?, false),
+        _ => return Ok(None),
+    };
+    Ok((!events.is_empty()).then(|| Told {
+        at: entry.index(),
+        events,
+        since_ms: entry.time_ms(),
+        again,
+    }))
+}
+
+/// The events that an entry is, with what came before it in its call.
+fn events(reader: &Reader, entry: &Entry) -> Result<Vec<Event>, StoreError> {
+    let mut calls = Contexts::default();
+    if let Some(call) = calls.unknown(entry) {
+        let before = reader.entries_before(call, entry.index())?;
+        before.iter().for_each(|entry| calls.take(entry));
+    }
+    Ok(Event::of(entry, &calls))
+}
+
+/// What a test of a webhook came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tested {
+    /// The message's id.
+    pub id: String,
+    /// The status of the answer, where there was one.
+    pub status: Option<u16>,
+    /// Why there was no answer that can be used, in a clause; without any secret.
+    pub why: Option<String>,
+    /// Whether the message was taken.
+    pub taken: bool,
+}
+
+/// Sends a message that says nothing to a webhook, once, and by what its secrets are now. Nothing of it is on the ledger: it tells of nothing
+/// that is. Blocks, for as long as the webhook's `timeout` at most; not within a runtime.
+///
+/// # Errors
+/// Where there is no such webhook, or its secrets cannot be had.
+pub(crate) fn test(config: &Config, wire: &Wire, ledger: &str, name: &str) -> Result<Tested, OpenError> {
+    let hook = config.hook(name, &Process)?;
+    let webhook = config.webhooks().get(name);
+    let (format, timeout) = webhook
+        .map(|webhook| (webhook.format, webhook.timeout))
+        .unwrap_or_default();
+    let failed = |error: String| OpenError::Home(format!("nothing was sent: {error}"));
+    let mut random = [0_u8; 16];
+    random::fill(&mut random).map_err(|error| failed(error.to_string()))?;
+    let digest = Digest::of(&random).to_hex();
+    let id = format!("msg_{TEST}_{}", digest.get(..16).unwrap_or_default());
+    let now_ms = now_ms();
+    let body = format.test_body(ledger, now_ms);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| failed(error.to_string()))?;
+    let sent = runtime.block_on(wire.deliver(&hook, &id, seconds(now_ms), &body, timeout));
+    let why = sent.as_ref().err().map(ToString::to_string);
+    let status = match &sent {
+        Ok(Sent { status, .. }) | Err(SendError::Unusable { status, .. }) => Some(*status),
+        Err(_) => None,
+    };
+    Ok(Tested {
+        id,
+        status,
+        why,
+        taken: matches!(attempt(sent), Attempt::Taken),
+    })
+}
+
+/// Has a message that was given up sent again, by the host that serves: under its own id, to the webhook as it is by then.
+///
+/// # Errors
+/// Where there is no such message, or its webhook is not in the configuration any more; where the ledger cannot be written.
+pub(crate) fn retry(store: &Store, config: &Config, id: &str) -> Result<Message, OpenError> {
+    let message = given_up(store, id)?;
+    if !config.webhooks().contains_key(&message.webhook) {
+        let why = format!(
+            "the configuration has no webhook `{}` any more",
+            printable(&message.webhook)
+        );
+        return Err(Refusal::new(Code::Config, why)
+            .advise("put it back, or give the message up: ambit webhooks drop ID")
+            .into());
+    }
+    let entry = WebhookRetried {
+        message: message.clone(),
+    };
+    write(store, EntryDraft::of_ledger(entry))?;
+    Ok(message)
+}
+
+/// Gives up a message that nobody took.
+///
+/// # Errors
+/// Where there is no such message, or the ledger cannot be written.
+pub(crate) fn give_up(store: &Store, id: &str) -> Result<Message, OpenError> {
+    let message = given_up(store, id)?;
+    let entry = WebhookDropped {
+        message: message.clone(),
+    };
+    write(store, EntryDraft::of_ledger(entry))?;
+    Ok(message)
+}
+
+fn write(store: &Store, entry: EntryDraft) -> Result<(), StoreError> {
+    store
+        .commit(Batch {
+            entries: vec![entry],
+            ..Batch::default()
+        })
+        .map(drop)
+}
+
+fn given_up(store: &Store, id: &str) -> Result<Message, OpenError> {
+    let left = store.reader()?.undelivered()?;
+    if let Some(found) = left.into_iter().find(|one| one.failed.message.id == id) {
+        return Ok(found.failed.message);
+    }
+    let why = format!("no message `{}` was given up and is left", printable(id));
+    Err(Refusal::new(Code::Arguments, why)
+        .advise("`ambit webhooks dead` prints them. What was sent again or dropped is not there any more.")
+        .into())
+}
