@@ -1969,6 +1969,7 @@ mod made_up {
 
     pub(super) fn accepted(letter: &str, reserved: Vec<Reservation>) -> EntryDraft {
         let body = CallAccepted {
+            arrival: None,
             once: None,
             by: None,
             letter: None,

@@ -36,4 +36,6 @@ pub mod scope;
 pub mod search;
 pub mod siem;
 pub mod stop;
+pub mod telemetry;
+pub mod trace;
 pub mod undo;

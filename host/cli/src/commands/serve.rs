@@ -36,6 +36,7 @@ fn over_stdio(args: &Serve, home: &Path, config: Config) -> Result<Result<(), Do
         run: part_of.map(|run| run.id().to_owned()),
     };
     let host = open(config)?;
+    let _telling = host.tell_collector()?;
     Ok(stdio::serve(&host, who))
 }
 
@@ -47,6 +48,7 @@ fn over_http(args: &Serve, config: Config) -> Result<Result<(), DoorError>, Fail
     };
     let listen = args.listen.unwrap_or(server.listen);
     let host = open(config)?;
+    let _telling = host.tell_collector()?;
     let mode = call::mode(args.mode, None);
     Ok(http::serve(&host, listen, mode, |address| {
         note(format!("serving agents at http://{address}/mcp"));

@@ -13,6 +13,7 @@ mod reader;
 mod routes;
 mod sections;
 mod server;
+mod telemetry;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -39,13 +40,14 @@ use self::connection::Way;
 use self::credential::Credential;
 use self::lock::Lock;
 use self::reader::{Located, Source, Table};
-use crate::gate::Upstream;
+use crate::gate::{Collector, Upstream};
 use crate::secret::{Ambient, Process};
 
 pub(crate) use self::limits::out_of_range as limit_out_of_range;
 pub use self::reader::nearest;
 pub use self::sections::{LedgerConfig, days};
 pub use self::server::{DRAIN_S, IssuerConfig, KeysAt, OperatorsConfig, ServerConfig};
+pub use self::telemetry::TelemetryConfig;
 pub use self::template::TEMPLATE;
 
 /// The configuration's name in a home.
@@ -67,6 +69,7 @@ pub struct Config {
     limits: Limits,
     ledger: LedgerConfig,
     server: Option<ServerConfig>,
+    telemetry: Option<TelemetryConfig>,
     retention: Option<u32>,
     policy_dir: PathBuf,
     policies: Vec<(String, String)>,
@@ -272,6 +275,23 @@ impl Config {
         self.server.as_ref()
     }
 
+    /// Where telemetry goes; none where nobody is told.
+    pub fn telemetry(&self) -> Option<&TelemetryConfig> {
+        self.telemetry.as_ref()
+    }
+
+    /// Reads the secret of the collector and makes the way to it; none where there is none.
+    ///
+    /// # Errors
+    /// The secret cannot be had, with its place in the configuration.
+    pub fn collector(&self, ambient: &dyn Ambient) -> Result<Option<Collector>, Problem> {
+        let opened = self.telemetry.as_ref().map(|telemetry| telemetry.open(ambient));
+        opened.transpose().map_err(|(place, why)| {
+            let help = "the host reads it when it begins to tell; nothing was sent".to_owned();
+            Problem::in_file(FILE, &self.shown, Some(place.into()), why, "read here", Some(help))
+        })
+    }
+
     /// After how many days the values of calls may be erased. Nothing erases them by itself: `ambit erase --by-configuration` does.
     pub fn retention(&self) -> Option<u32> {
         self.retention
@@ -331,6 +351,7 @@ fn check(home: &Path, source: &Source, document: &DeTable<'_>, ambient: &dyn Amb
     let budgets = budgets::budgets(&root, &names);
     let ledger = sections::ledger(&root, home);
     let (server, authorities) = server::server(&root, &agents, limits.concurrent_calls, home, ambient);
+    let telemetry = telemetry::telemetry(&root, home, ambient);
     let retention = sections::retention(&root);
     let policy_dir = sections::policy_dir(&root, home);
     root.done();
@@ -343,6 +364,7 @@ fn check(home: &Path, source: &Source, document: &DeTable<'_>, ambient: &dyn Amb
         })
         .flatten()
         .chain(authorities)
+        .chain(telemetry.iter().filter_map(TelemetryConfig::file))
         .collect();
     let digest = canonical::digest(document, &named, &limits::text(&Limits::default()));
     Config {
@@ -359,6 +381,7 @@ fn check(home: &Path, source: &Source, document: &DeTable<'_>, ambient: &dyn Amb
         limits,
         ledger,
         server,
+        telemetry,
         retention,
         policy_dir,
         policies: Vec::new(),

@@ -33,6 +33,7 @@ use crate::identity::operator;
 use crate::identity::why::Why;
 use crate::policy::Mode;
 use crate::scope::Tier;
+use crate::trace::{Arrival, ParentSpan, Protocol, SpanId};
 
 const NAME: &str = "ledger.example/home";
 
@@ -398,6 +399,13 @@ fn accepted() -> Body {
         window: "day 2026-11-21".into(),
     }];
     CallAccepted {
+        arrival: Some(Arrival {
+            parent: Some(ParentSpan {
+                sampled: true,
+                span: SpanId::of_call("the caller's"),
+            }),
+            protocol: Some(Protocol::Mcp),
+        }),
         once: None,
         asked: asked(),
         by: Some(ShownBy::Token(TokenShown::new("acme", Some("jti-1")))),
@@ -413,6 +421,10 @@ fn accepted() -> Body {
 
 fn denied() -> Body {
     CallDenied {
+        arrival: Some(Arrival {
+            parent: None,
+            protocol: Some(Protocol::Api),
+        }),
         once: None,
         args: Some(digest("args")),
         by: Some(ShownBy::Key(format!("k_{}", "a".repeat(26)))),
