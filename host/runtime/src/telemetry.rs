@@ -107,7 +107,7 @@ struct Cursor {
 }
 
 /// What tells a collector.
-struct Teller {
+pub(crate) struct Teller {
     live: Weak<Live>,
     shared: Weak<Shared>,
     /// The reading that the collector is of.
@@ -144,7 +144,8 @@ enum Told {
 }
 
 impl Teller {
-    fn new(host: &Host) -> Result<Teller, OpenError> {
+    /// That tells of what is written from here on, or from where the last process ended.
+    pub(crate) fn new(host: &Host) -> Result<Teller, OpenError> {
         let reader = host.reader()?;
         let origin = reader.origin()?;
         let file = host.config().home().join(CURSOR);
@@ -182,7 +183,7 @@ impl Teller {
     }
 
     /// How long to wait before the next round: longer while nothing is taken.
-    fn wait(&self) -> Duration {
+    pub(crate) fn wait(&self) -> Duration {
         let longer = self.interval.saturating_mul(1 << self.failures.min(5));
         longer.min(LONGEST_WAIT.max(self.interval))
     }
@@ -201,7 +202,7 @@ impl Teller {
     }
 
     /// Tells all that there is, or as much as is taken.
-    fn round(&mut self, host: &Host) {
+    pub(crate) fn round(&mut self, host: &Host) {
         if let Err(error) = self.follow(host) {
             tracing::error!(%error, "nobody is told anything: the telemetry of the configuration cannot be used");
         }

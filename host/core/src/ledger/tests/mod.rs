@@ -13,6 +13,7 @@ mod entries;
 mod files;
 mod guests;
 mod notes;
+mod otlp;
 mod read_on;
 mod receipts;
 mod runs;
