@@ -1222,6 +1222,7 @@ fn metrics(place: &mut Place) -> Verdict {
     place.run(2, Leaves::Record, &["export"])?;
     place.run(2, Leaves::Record, &["export", "--jsonl", "--ocsf"])?;
     place.run(2, Leaves::Record, &["export", "--ocsf", "--values"])?;
+    place.run(2, Leaves::Record, &["export", "--otlp", "--values"])?;
     place.run(
         2,
         Leaves::Record,

@@ -14,6 +14,7 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
+use ambit_core::error::Problem;
 use ambit_core::guard;
 use ambit_core::ledger::{Body, Contexts, Entry};
 use ambit_core::metrics::names;
@@ -188,23 +189,24 @@ impl Teller {
         longer.min(LONGEST_WAIT.max(self.interval))
     }
 
-    /// Has the collector of this reading.
-    fn follow(&mut self, host: &Host) -> Result<(), OpenError> {
+    /// Has the collector of this reading. Where it cannot be had, it is looked for again with the next round.
+    fn follow(&mut self, host: &Host) -> Result<(), Problem> {
         if std::ptr::eq(self.reading.as_ptr(), Arc::as_ptr(&host.shared)) {
             return Ok(());
         }
-        self.reading = Arc::downgrade(&host.shared);
         self.collector = None;
         let config = host.config();
         self.interval = config.telemetry().map_or(LOOK_AGAIN, |telemetry| telemetry.interval);
         self.collector = config.collector(&Process)?;
+        self.reading = Arc::downgrade(&host.shared);
         Ok(())
     }
 
     /// Tells all that there is, or as much as is taken.
     pub(crate) fn round(&mut self, host: &Host) {
-        if let Err(error) = self.follow(host) {
-            tracing::error!(%error, "nobody is told anything: the telemetry of the configuration cannot be used");
+        if let Err(problem) = self.follow(host) {
+            self.not_taken(problem.message());
+            return;
         }
         if self.collector.is_none() {
             // What happens meanwhile is nobody's.
@@ -219,14 +221,17 @@ impl Teller {
                 }
                 self.failures = 0;
             }
-            Ok(Some(why)) => {
-                if self.failures == 0 {
-                    tracing::warn!(%why, "telemetry is not taken: it is told later");
-                }
-                self.failures = self.failures.saturating_add(1);
-            }
-            Err(error) => tracing::warn!(%error, "the ledger cannot be read for telemetry"),
+            Ok(Some(why)) => self.not_taken(&why),
+            Err(error) => self.not_taken(&error.to_string()),
         }
+    }
+
+    /// Says so the first time in a row.
+    fn not_taken(&mut self, why: &str) {
+        if self.failures == 0 {
+            tracing::warn!(%why, "telemetry is not taken: it is told later");
+        }
+        self.failures = self.failures.saturating_add(1);
     }
 
     /// Why it was not all taken, where it was not.
