@@ -153,10 +153,7 @@ pub fn fed(command: &mut Command, input: &Path) -> io::Result<Output> {
 }
 
 fn ended(command: &mut Command) -> io::Result<Output> {
-    let child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let id = child.id();
     let (ends, ended) = channel();
     thread::spawn(move || ends.send(child.wait_with_output()));

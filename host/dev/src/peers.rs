@@ -154,7 +154,10 @@ fn debian(installing: &Installing<'_>, live: &mut Live) -> Outcome {
     let text = fs::read_to_string(&file).map_err(|error| Failure::at(&file, &error))?;
     let packages = text.lines().filter(|line| !line.starts_with('#'));
     let mut download = Command::new("apt-get");
-    download.current_dir(&installing.to).args(["download", "--quiet"]).args(packages);
+    download
+        .current_dir(&installing.to)
+        .args(["download", "--quiet"])
+        .args(packages);
     live.run(installing.place, "apt-get download", &mut download, LIMIT)?;
     let files = fs::read_dir(&installing.to).map_err(|error| Failure::at(&installing.to, &error))?;
     let archives: Vec<PathBuf> = files

@@ -90,10 +90,7 @@ impl Host {
         // A thread of its own: what it drops last may be the runtime, which none of the runtime's own threads can.
         let begun = thread::Builder::new().name("ambit-telemetry".to_owned()).spawn(tell);
         begun.map_err(|error| OpenError::Home(format!("no thread for telemetry: {error}")))?;
-        Ok(Telling {
-            ends: Some(ends),
-            over,
-        })
+        Ok(Telling { ends: Some(ends), over })
     }
 }
 
@@ -267,7 +264,10 @@ impl Teller {
             return;
         }
         let left_out = behind - MOST_BEHIND;
-        tracing::warn!(entries = left_out, "telemetry is too far behind: the oldest is left out");
+        tracing::warn!(
+            entries = left_out,
+            "telemetry is too far behind: the oldest is left out"
+        );
         for signal in [Signal::Traces, Signal::Logs] {
             if tells(host.config(), signal) {
                 count(host, signal, "dropped", left_out);
@@ -413,7 +413,9 @@ fn told(signal: Signal, sent: Result<Sent, SendError>) -> Told {
     match status {
         200..=299 => {
             let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
-            let rejected = answer.get("partialSuccess").and_then(|part| part.get(signal.rejected()));
+            let rejected = answer
+                .get("partialSuccess")
+                .and_then(|part| part.get(signal.rejected()));
             let text = rejected.and_then(Value::as_str).and_then(|text| text.parse().ok());
             Told::But(text.or(rejected.and_then(Value::as_u64)).unwrap_or_default())
         }

@@ -147,7 +147,10 @@ fn a_service_learns_of_a_trace_where_its_connection_says_so() {
     }
     // It is no part of what was checked and is recorded, and a replay needs none.
     let story = host.reader().unwrap().story(call).unwrap();
-    assert_eq!(story.arrival().unwrap().parent, Some(Parent::parse(CALLER).unwrap().span));
+    assert_eq!(
+        story.arrival().unwrap().parent,
+        Some(Parent::parse(CALLER).unwrap().span)
+    );
     replays(folder.path(), call);
     // Who does not record a trace is not recorded for.
     let answer = host.call(request("get")).unwrap();
@@ -186,7 +189,11 @@ fn a_collector_is_told_of_calls_once_and_of_no_value() {
     // Spans are those that the service was told of, within the call's, within the caller's.
     let call = answer.call.as_str();
     let spans = collector.told(Signal::Traces);
-    let told: Vec<String> = book.asked().iter().map(|asked| asked.header("traceparent").unwrap().to_owned()).collect();
+    let told: Vec<String> = book
+        .asked()
+        .iter()
+        .map(|asked| asked.header("traceparent").unwrap().to_owned())
+        .collect();
     let ids: Vec<&str> = spans.iter().map(|span| span["spanId"].as_str().unwrap()).collect();
     assert_eq!(ids.len(), 3);
     for (id, told) in ids.iter().zip(&told) {
@@ -194,12 +201,18 @@ fn a_collector_is_told_of_calls_once_and_of_no_value() {
     }
     assert_eq!(ids[2], SpanId::of_call(call).to_string());
     assert_eq!(spans[0]["parentSpanId"], ids[2]);
-    assert_eq!(spans[2]["parentSpanId"], Parent::parse(CALLER).unwrap().span.span.to_string());
+    assert_eq!(
+        spans[2]["parentSpanId"],
+        Parent::parse(CALLER).unwrap().span.span.to_string()
+    );
     assert_eq!(spans[2]["name"], "tools/call things/get");
     assert!(spans.iter().all(|span| span["traceId"] == answer.trace.as_str()));
 
     let metrics = collector.told(Signal::Metrics);
-    let calls = metrics.iter().find(|metric| metric["name"] == "ambit_calls_total").unwrap();
+    let calls = metrics
+        .iter()
+        .find(|metric| metric["name"] == "ambit_calls_total")
+        .unwrap();
     assert_eq!(calls["sum"]["dataPoints"][0]["asInt"], "1");
     drop(host);
 
@@ -222,7 +235,11 @@ fn private(file: &Path) {
 fn a_collector_that_takes_nothing_costs_no_call_and_gets_it_later() {
     let folder = tempfile::tempdir().unwrap();
     let (book, collector) = (Book::start(), Book::start());
-    home(folder.path(), &book.service, &collected(&collector, "metrics = false\n"));
+    home(
+        folder.path(),
+        &book.service,
+        &collected(&collector, "metrics = false\n"),
+    );
     let host = open(folder.path()).unwrap();
     let began = host.reader().unwrap().size().unwrap();
     let mut teller = Teller::new(&host).unwrap();
@@ -237,7 +254,11 @@ fn a_collector_that_takes_nothing_costs_no_call_and_gets_it_later() {
     teller.round(&host);
     let size = host.reader().unwrap().size().unwrap();
     assert_eq!(collector.entries(), (began..size).collect::<Vec<_>>());
-    let items = |signal: Signal, outcome| host.metrics().unwrap().count(&names::TELEMETRY, &[signal.as_str(), outcome]);
+    let items = |signal: Signal, outcome| {
+        host.metrics()
+            .unwrap()
+            .count(&names::TELEMETRY, &[signal.as_str(), outcome])
+    };
     assert_eq!(items(Signal::Logs, "taken"), size - began);
     assert!(collector.told(Signal::Metrics).is_empty());
 
@@ -255,7 +276,11 @@ fn a_collector_that_takes_nothing_costs_no_call_and_gets_it_later() {
 fn who_is_too_far_behind_leaves_the_oldest_out() {
     let folder = tempfile::tempdir().unwrap();
     let (book, collector) = (Book::start(), Book::start());
-    home(folder.path(), &book.service, &collected(&collector, "metrics = false\n"));
+    home(
+        folder.path(),
+        &book.service,
+        &collected(&collector, "metrics = false\n"),
+    );
     let host = open(folder.path()).unwrap();
     let mut teller = Teller::new(&host).unwrap();
     let began = host.reader().unwrap().size().unwrap();

@@ -43,8 +43,16 @@ pub(super) fn a_receiver_of_otlp_takes_all_of_it() {
     ));
     traced(&scene);
     let mut server = Server::session(&scene.home, &["--as", "assistant", "--for", "ada"], "2025-11-25").unwrap();
-    let paid = call(&mut server, "stripe_refunds_create", json!({ "charge": "ch_1", "amount": 2500 }));
-    let held = call(&mut server, "stripe_refunds_create", json!({ "charge": "ch_1", "amount": 6000 }));
+    let paid = call(
+        &mut server,
+        "stripe_refunds_create",
+        json!({ "charge": "ch_1", "amount": 2500 }),
+    );
+    let held = call(
+        &mut server,
+        "stripe_refunds_create",
+        json!({ "charge": "ch_1", "amount": 6000 }),
+    );
     let denied = call(&mut server, "stripe_refunds_create", json!({ "charge": "ch_1" }));
     assert_eq!(server.close().code, Some(0));
 
@@ -80,7 +88,10 @@ pub(super) fn a_receiver_of_otlp_takes_all_of_it() {
         assert_eq!(sending["kind"], "SPAN_KIND_CLIENT");
         assert_eq!(sending["attributes"]["ambit.connection"], "stripe");
     }
-    let paying = spans.iter().find(|span| span["name"] == "stripe/refunds.create").unwrap();
+    let paying = spans
+        .iter()
+        .find(|span| span["name"] == "stripe/refunds.create")
+        .unwrap();
     assert_eq!(paying["parent"], span["id"]);
     assert_eq!(paying["attributes"]["http.response.status_code"], 200);
     // What waits is not over, and what was denied is.
@@ -90,12 +101,23 @@ pub(super) fn a_receiver_of_otlp_takes_all_of_it() {
     // A log record of each entry since it began, and metrics of what they come to.
     let reader = Reader::open(scene.home.folder()).unwrap();
     let logs = told["logs"].as_array().unwrap();
-    let last = logs.last().unwrap()["attributes"]["ambit.entry.index"].as_u64().unwrap();
+    let last = logs.last().unwrap()["attributes"]["ambit.entry.index"]
+        .as_u64()
+        .unwrap();
     let first = logs[0]["attributes"]["ambit.entry.index"].as_u64().unwrap();
-    assert_eq!((last + 1, logs.len() as u64), (reader.size().unwrap(), last + 1 - first));
-    assert!(logs.iter().any(|record| record["event"] == "ambit.effect-held" && record["trace"] == TRACE));
+    assert_eq!(
+        (last + 1, logs.len() as u64),
+        (reader.size().unwrap(), last + 1 - first)
+    );
+    assert!(
+        logs.iter()
+            .any(|record| record["event"] == "ambit.effect-held" && record["trace"] == TRACE)
+    );
     let metrics = told["metrics"].as_array().unwrap();
-    let calls = metrics.iter().find(|metric| metric["name"] == "ambit_calls_total").unwrap();
+    let calls = metrics
+        .iter()
+        .find(|metric| metric["name"] == "ambit_calls_total")
+        .unwrap();
     assert!(calls["points"].to_string().contains("\"ok\""), "{calls:#}");
     for kind in ["sum", "gauge", "histogram"] {
         assert!(metrics.iter().any(|metric| metric["kind"] == kind), "{kind}");
@@ -118,14 +140,25 @@ pub(super) fn a_receiver_of_otlp_takes_all_of_it() {
 
 pub(super) fn a_prometheus_scrapes_it_and_reads_its_alerts() {
     let (Some(prometheus), Some(promtool)) = (
-        debian("peers_a_prometheus_scrapes_it_and_reads_its_alerts", "usr/bin/prometheus"),
+        debian(
+            "peers_a_prometheus_scrapes_it_and_reads_its_alerts",
+            "usr/bin/prometheus",
+        ),
         debian("peers_a_prometheus_scrapes_it_and_reads_its_alerts", "usr/bin/promtool"),
     ) else {
         return;
     };
     let (metrics, own) = (free_address().unwrap(), free_address().unwrap());
     let scene = Scene::with(&format!("[server]\nmetrics = \"{metrics}\"\n"));
-    scene.ambit(&["call", "stripe", "charges.get", "--args", r#"{"id":"ch_1"}"#, "--as", "assistant"]);
+    scene.ambit(&[
+        "call",
+        "stripe",
+        "charges.get",
+        "--args",
+        r#"{"id":"ch_1"}"#,
+        "--as",
+        "assistant",
+    ]);
     let place = scene.place("prometheus");
     let alerts = repository("examples/prometheus/alerts.yml");
     out(&finished(bare(&promtool, &place).args(["check", "rules"]).arg(&alerts)).unwrap());
@@ -194,5 +227,7 @@ fn get(address: &str, path: &str) -> String {
         Ok(answer)
     };
     let answer = ask().unwrap_or_default();
-    answer.split_once("\r\n\r\n").map_or_else(String::new, |(_, body)| body.to_owned())
+    answer
+        .split_once("\r\n\r\n")
+        .map_or_else(String::new, |(_, body)| body.to_owned())
 }

@@ -75,7 +75,10 @@ fn point(metric: &Metric, labels: &[&str], value: &Sample, (since, time): (&str,
             put("count", json!(all.to_string()));
             put("sum", json!(sum));
             put("explicitBounds", json!(ends));
-            put("bucketCounts", counts.iter().map(|count| json!(count.to_string())).collect());
+            put(
+                "bucketCounts",
+                counts.iter().map(|count| json!(count.to_string())).collect(),
+            );
         }
         _ => return None,
     }

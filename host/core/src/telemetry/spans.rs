@@ -10,9 +10,7 @@ use serde_json::{Value, json};
 use super::logs::{event_name, of_facts, of_principal};
 use super::names::{gen_ai, general, mcp, own};
 use super::{nanoseconds, number, object, text};
-use crate::ledger::body::{
-    CallAccepted, CallDenied, CallFinished, Cause, EffectIntent, End, Outcome,
-};
+use crate::ledger::body::{CallAccepted, CallDenied, CallFinished, Cause, EffectIntent, End, Outcome};
 use crate::ledger::{Body, Contexts, Entry};
 use crate::scope::Tier;
 use crate::siem::Facts;
@@ -83,7 +81,10 @@ impl Span {
             ("status", json!({})),
         ]);
         if let Some(span) = span.as_object_mut() {
-            span.extend(self.parent.map(|parent| ("parentSpanId".to_owned(), json!(parent.to_string()))));
+            span.extend(
+                self.parent
+                    .map(|parent| ("parentSpanId".to_owned(), json!(parent.to_string()))),
+            );
             if self.error.is_some() {
                 span.insert("status".to_owned(), json!({ "code": ERROR }));
             }
@@ -176,7 +177,10 @@ impl Spans {
             }
             Body::CallFinished(finished) => {
                 let facts = Facts::of(entry, &self.contexts);
-                let over = self.calls.remove(call).map(|open| open.over(entry, call, finished, &facts));
+                let over = self
+                    .calls
+                    .remove(call)
+                    .map(|open| open.over(entry, call, finished, &facts));
                 self.order.retain(|known| known != call);
                 self.contexts.forget(call);
                 over.into_iter().collect()
@@ -233,7 +237,13 @@ impl Open {
                 Some(facts.code.map_or(outcome, |code| code.as_str()))
             }
         };
-        let mut span = of_call(entry, call, &self.trace, self.arrival, (Some(&asked.tool), Some(&asked.function)));
+        let mut span = of_call(
+            entry,
+            call,
+            &self.trace,
+            self.arrival,
+            (Some(&asked.tool), Some(&asked.function)),
+        );
         span.start_ms = self.start_ms;
         span.events = self.events;
         span.dropped = self.dropped;

@@ -113,7 +113,10 @@ impl Way {
 
     /// Whether it says which trace a request is part of, and the host says so here. What others keep in a trace is no guest's beside that.
     fn is_traces(&self, name: &str) -> bool {
-        self.trace && [TRACEPARENT, TRACESTATE].iter().any(|own| name.eq_ignore_ascii_case(own))
+        self.trace
+            && [TRACEPARENT, TRACESTATE]
+                .iter()
+                .any(|own| name.eq_ignore_ascii_case(own))
     }
 
     fn is_credentials(&self, name: &str) -> bool {

@@ -83,8 +83,11 @@ pub(super) fn telemetry(root: &Table<'_>, home: &Path, ambient: &dyn Ambient) ->
         && !guard!("telemetry.credential", !way.takes_scopes())
     {
         let message = "the credential of the telemetry is a token that is asked for on behalf of a caller";
-        let help = "a collector is told by the host itself: name a secret that stays the same, or a signature".to_owned();
-        table.source().problem(table.key_span("credential"), message, "for no caller", Some(help));
+        let help =
+            "a collector is told by the host itself: name a secret that stays the same, or a signature".to_owned();
+        table
+            .source()
+            .problem(table.key_span("credential"), message, "for no caller", Some(help));
     }
     let on = |key: &str| table.bool(key).unwrap_or(true);
     let (traces, metrics, logs) = (on("traces"), on("metrics"), on("logs"));
@@ -123,7 +126,10 @@ fn endpoint(table: &Table<'_>) -> Option<(Origin, String)> {
 /// Whether an address is this machine by what is written there: no name has to be looked up for that.
 fn is_this_machine(origin: &Origin) -> bool {
     let host = origin.host();
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    let address = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse::<std::net::IpAddr>();
     origin.scheme() == Scheme::Http && (host == "localhost" || address.is_ok_and(|address| address.is_loopback()))
 }
 

@@ -1528,7 +1528,8 @@ route.own = { match = "GET /d", retries = { most = 1, backoff = "1s" } }
 
 #[test]
 fn telemetry_says_where_a_collector_is() {
-    let config = parse("[telemetry]\nendpoint = \"http://127.0.0.1:4318/otlp/\"\nlogs = false\ninterval = \"5s\"\n").unwrap();
+    let config =
+        parse("[telemetry]\nendpoint = \"http://127.0.0.1:4318/otlp/\"\nlogs = false\ninterval = \"5s\"\n").unwrap();
     let telemetry = config.telemetry().unwrap();
     assert!(telemetry.traces && telemetry.metrics && !telemetry.logs);
     assert_eq!(telemetry.interval.as_secs(), 5);
@@ -1545,10 +1546,22 @@ fn telemetry_says_where_a_collector_is() {
     assert_eq!(messages("[telemetry]\n"), ["the telemetry has no `endpoint`"]);
     for (bad, why) in [
         ("endpoint = \"http://otlp.example.com\"", "speaks plain http"),
-        ("endpoint = \"otlp.example.com\"", "`endpoint` of the telemetry is no address"),
-        ("endpoint = \"https://otlp.example.com/?a=b\"", "`endpoint` of the telemetry is no address"),
-        ("endpoint = \"https://otlp.example.com\"\ninterval = \"2h\"", "`interval` of the telemetry"),
-        ("endpoint = \"https://otlp.example.com\"\nspans = true", "unknown key `spans`"),
+        (
+            "endpoint = \"otlp.example.com\"",
+            "`endpoint` of the telemetry is no address",
+        ),
+        (
+            "endpoint = \"https://otlp.example.com/?a=b\"",
+            "`endpoint` of the telemetry is no address",
+        ),
+        (
+            "endpoint = \"https://otlp.example.com\"\ninterval = \"2h\"",
+            "`interval` of the telemetry",
+        ),
+        (
+            "endpoint = \"https://otlp.example.com\"\nspans = true",
+            "unknown key `spans`",
+        ),
         (
             "endpoint = \"https://otlp.example.com\"\nheaders = { Authorization = \"Bearer x\" }",
             "is the host's to set; a secret is a `credential`",
@@ -1586,6 +1599,9 @@ fn where_a_trace_is_told_no_guest_has_a_word_in_it() {
     for header in ["traceparent", "Tracestate"] {
         assert_eq!(routed("", header), [""; 0]);
         let told = routed("trace = true", header);
-        assert!(told.len() == 1 && told[0].contains(&header.to_ascii_lowercase()), "{told:?}");
+        assert!(
+            told.len() == 1 && told[0].contains(&header.to_ascii_lowercase()),
+            "{told:?}"
+        );
     }
 }

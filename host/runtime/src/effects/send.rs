@@ -105,7 +105,10 @@ impl CallEffects {
             let bounds = way.bounds(delivered.attempts);
             let started = Instant::now();
             let pass = way.pass.as_deref();
-            let traceparent = way.traced.as_ref().map(|traced| traced.of(way.ordinal, delivered.attempts));
+            let traceparent = way
+                .traced
+                .as_ref()
+                .map(|traced| traced.of(way.ordinal, delivered.attempts));
             let traceparent = traceparent.as_deref().map(|text| (TRACEPARENT, text));
             let own: Vec<(&str, &str)> = way.own.iter().copied().chain(traceparent).collect();
             let sending = shared.wire.send_with(way.upstream, durable, &own, pass, bounds);

@@ -26,7 +26,9 @@ fn spans_from(log: &[Entry], from: usize) -> Vec<Value> {
     let mut all = Vec::new();
     for entry in &log[from..] {
         if let Some(call) = spans.unknown(entry) {
-            let before = log.iter().filter(|e| e.call() == Some(call) && e.index() < entry.index());
+            let before = log
+                .iter()
+                .filter(|e| e.call() == Some(call) && e.index() < entry.index());
             before.for_each(|entry| drop(spans.take(entry)));
         }
         all.extend(spans.take(entry).iter().map(Span::to_otlp));
@@ -132,12 +134,24 @@ fn every_entry_is_a_log_record() {
         let record = telemetry::log(&entry, &calls);
         assert_eq!(record["eventName"], format!("ambit.{}", entry.kind()));
         assert_eq!(record["timeUnixNano"], format!("{}000000", entry.time_ms()));
-        assert_eq!(attribute(&record, "ambit.entry.index"), &json!(entry.index().to_string()));
+        assert_eq!(
+            attribute(&record, "ambit.entry.index"),
+            &json!(entry.index().to_string())
+        );
         assert_eq!(record.get("traceId").is_some(), entry.call().is_some());
-        assert!(record["severityNumber"].as_u64().is_some_and(|number| (9..=17).contains(&number)));
+        assert!(
+            record["severityNumber"]
+                .as_u64()
+                .is_some_and(|number| (9..=17).contains(&number))
+        );
         // Names and words of this host: no commitment, signature or text that an entry holds.
         let text = record.to_string();
-        for never in ["\"vote\"", "signature", &digest("args").to_string(), &digest("request").to_string()] {
+        for never in [
+            "\"vote\"",
+            "signature",
+            &digest("args").to_string(),
+            &digest("request").to_string(),
+        ] {
             assert!(!text.contains(never), "{never}: {record:#}");
         }
     }
@@ -195,5 +209,10 @@ fn metrics_are_what_was_counted() {
     let mut metrics = Metrics::default();
     every_kind().iter().for_each(|entry| metrics.note(entry));
     let told = telemetry::metrics(metrics.samples(), 0, 1);
-    assert!(told.len() > 20 && told.iter().all(|metric| metric["name"].as_str().unwrap().starts_with("ambit_")));
+    assert!(
+        told.len() > 20
+            && told
+                .iter()
+                .all(|metric| metric["name"].as_str().unwrap().starts_with("ambit_"))
+    );
 }
