@@ -48,6 +48,19 @@ pub fn python(test: &str) -> Option<PathBuf> {
     None
 }
 
+/// A program of the packages of `tests/peers/debian.txt`; none where they are not there, and the test is skipped.
+pub fn debian(test: &str, path: &str) -> Option<PathBuf> {
+    let program = folder().join("debian").join(path);
+    if program.is_file() {
+        return Some(program);
+    }
+    skip(
+        test,
+        "Debian's packages are not unpacked: `cargo xtask test peers`, where there is an `apt-get`",
+    );
+    None
+}
+
 /// Node with the packages of `tests/peers/package.json`.
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -128,11 +141,19 @@ pub fn bare(program: &Path, place: &Path) -> Command {
 /// # Errors
 /// It could not be started, or did not end in time: then it is ended.
 pub fn finished(command: &mut Command) -> io::Result<Output> {
-    let child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
+    ended(command.stdin(Stdio::null()))
+}
+
+/// The same with a file for its input.
+///
+/// # Errors
+/// Also where there is no such file.
+pub fn fed(command: &mut Command, input: &Path) -> io::Result<Output> {
+    ended(command.stdin(fs::File::open(input)?))
+}
+
+fn ended(command: &mut Command) -> io::Result<Output> {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let id = child.id();
     let (ends, ended) = channel();
     thread::spawn(move || ends.send(child.wait_with_output()));

@@ -618,6 +618,7 @@ impl Stage {
         let plain = lines(&["export", "--jsonl"])?;
         let values = lines(&["export", "--jsonl", "--values"])?;
         let events = lines(&["export", "--ocsf"])?;
+        let records = lines(&["export", "--otlp"])?;
         let run = self
             .home
             .done(["metrics", "--format", "json"])
@@ -629,10 +630,10 @@ impl Stage {
             .cloned()
             .unwrap_or_default();
         let counted: u64 = kinds.iter().filter_map(|sample| sample["value"].as_u64()).sum();
-        match [values as u64, events as u64, counted] == [plain as u64; 3] {
+        match [values as u64, events as u64, records as u64, counted] == [plain as u64; 4] {
             true => Ok(()),
             false => Err(format!(
-                "{plain} lines, {values} with values, {events} events, {counted} counted"
+                "{plain} lines, {values} with values, {events} events, {records} log records, {counted} counted"
             )),
         }
     }

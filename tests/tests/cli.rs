@@ -1231,6 +1231,7 @@ fn metrics(place: &mut Place) -> Verdict {
     place.run(2, Leaves::Record, &["export"])?;
     place.run(2, Leaves::Record, &["export", "--jsonl", "--ocsf"])?;
     place.run(2, Leaves::Record, &["export", "--ocsf", "--values"])?;
+    place.run(2, Leaves::Record, &["export", "--otlp", "--values"])?;
     place.run(
         2,
         Leaves::Record,
@@ -1980,6 +1981,7 @@ mod made_up {
 
     pub(super) fn accepted(letter: &str, reserved: Vec<Reservation>) -> EntryDraft {
         let body = CallAccepted {
+            arrival: None,
             once: None,
             by: None,
             letter: None,

@@ -1206,7 +1206,7 @@ pub(crate) struct Export {
     #[arg(long)]
     pub(crate) follow: bool,
     /// With the values that entries commit to: arguments, requests, answers, results, logs, in plain text. Needs the home's keys.
-    #[arg(long, conflicts_with = "ocsf")]
+    #[arg(long, conflicts_with_all = ["ocsf", "otlp"])]
     pub(crate) values: bool,
 }
 
@@ -1220,6 +1220,9 @@ pub(crate) struct ExportForm {
     /// An OCSF 1.8 event: API Activity, class 6003.
     #[arg(long)]
     pub(crate) ocsf: bool,
+    /// An OTLP request with the entry as a log record, in JSON, as collectors of OpenTelemetry read files.
+    #[arg(long)]
+    pub(crate) otlp: bool,
 }
 
 #[derive(Debug, Args)]

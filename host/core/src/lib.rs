@@ -36,5 +36,7 @@ pub mod scope;
 pub mod search;
 pub mod siem;
 pub mod stop;
+pub mod telemetry;
+pub mod trace;
 pub mod undo;
 pub mod webhook;

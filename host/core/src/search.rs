@@ -133,6 +133,7 @@ mod tests {
     fn denied() -> Entry {
         let body = CallDenied {
             args: None,
+            arrival: None,
             by: None,
             function: Some("refunds.create".into()),
             mode: Some(Mode::Execute),

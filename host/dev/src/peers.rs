@@ -1,7 +1,8 @@
 //! What Ambit is tested against and other people made: official clients, the conformance suite, an OpenID provider.
 //!
-//! `tests/peers` says which, to the version. They are installed below the build folder, once for each state of those files, by the
-//! `npm` and the `python3` that are here. Where there is neither, nor a registry, the tests that need them are skipped.
+//! `tests/peers` says which, to the version where there is more than one. They are installed below the build folder, once for each state of
+//! those files, by the `npm`, the `python3` and the `apt-get` that are here. Where there is none of them, nor a registry, the tests that need
+//! them are skipped.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ struct Kind {
     install: fn(&Installing<'_>, &mut Live) -> Outcome,
 }
 
-const KINDS: [Kind; 2] = [
+const KINDS: [Kind; 3] = [
     Kind {
         name: "node",
         files: &["package.json", "package-lock.json"],
@@ -33,6 +34,11 @@ const KINDS: [Kind; 2] = [
         name: "python",
         files: &["requirements.txt"],
         install: python,
+    },
+    Kind {
+        name: "debian",
+        files: &["debian.txt"],
+        install: debian,
     },
 ];
 
@@ -139,6 +145,32 @@ fn python(installing: &Installing<'_>, live: &mut Live) -> Outcome {
     live.run(installing.place, "pip install", &mut install, LIMIT)?;
     live.run(installing.place, "pip check", &mut pip(&["check"]), LIMIT)
         .map(drop)
+}
+
+/// The packages that stand in the file, as Debian's archive has them for the release that runs here. They are unpacked, and none of their
+/// own scripts run; so what they need has to be there.
+fn debian(installing: &Installing<'_>, live: &mut Live) -> Outcome {
+    let file = installing.from.join("debian.txt");
+    let text = fs::read_to_string(&file).map_err(|error| Failure::at(&file, &error))?;
+    let packages = text.lines().filter(|line| !line.starts_with('#'));
+    let mut download = Command::new("apt-get");
+    download
+        .current_dir(&installing.to)
+        .args(["download", "--quiet"])
+        .args(packages);
+    live.run(installing.place, "apt-get download", &mut download, LIMIT)?;
+    let files = fs::read_dir(&installing.to).map_err(|error| Failure::at(&installing.to, &error))?;
+    let archives: Vec<PathBuf> = files
+        .filter_map(|file| Some(file.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .collect();
+    for archive in archives {
+        let mut unpack = Command::new("dpkg-deb");
+        unpack.arg("--extract").arg(&archive).arg(&installing.to);
+        live.run(installing.place, "dpkg-deb --extract", &mut unpack, LIMIT)?;
+        remove(&archive)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -616,6 +616,7 @@ impl Host {
             Err(why) => return Ok(Err(Refusal::new(Code::Stale, why.to_string()))),
         };
         let asking = Asking {
+            arrival: accepted.arrival,
             letter: None,
             undoes: accepted.undoes.clone(),
             by: accepted.by.clone(),
@@ -678,6 +679,7 @@ impl Host {
             principal: story.principal.clone(),
             tool: story.tool,
             run: story.run().map(str::to_owned),
+            sampled: self.records(story.arrival()),
             policy: self.shared.policy.digest(),
             config: self.shared.config.digest(),
         })

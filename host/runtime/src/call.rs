@@ -24,6 +24,7 @@ use ambit_core::money::Budget;
 use ambit_core::policy::{CallFacts, Mode};
 use ambit_core::run::{Run, RunError};
 use ambit_core::stop::Subject;
+use ambit_core::trace::Arrival;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
@@ -183,6 +184,8 @@ pub enum Fault {
 
 /// A request with its names, before anything about it is decided.
 pub(crate) struct Asking {
+    /// How it came, where an agent asked for it over a protocol.
+    pub(crate) arrival: Option<Arrival>,
     pub(crate) started: Instant,
     pub(crate) heading: Heading,
     pub(crate) args: Payload,
@@ -206,6 +209,8 @@ pub(crate) struct Asking {
 pub struct Coming {
     /// What its caller showed over HTTP.
     pub by: Option<ShownBy>,
+    /// Over which protocol, and as part of which span of its caller's.
+    pub arrival: Option<Arrival>,
     /// The word of its caller that it is made once for: [`Host::once`].
     pub once: Option<Once>,
     /// Who is told of it: it is durable then before its guest runs.
@@ -329,9 +334,16 @@ impl Host {
             self.current()
         };
         let mut asking = host.ask(request)?;
-        let Coming { by, once, began } = coming;
+        let Coming {
+            by,
+            arrival,
+            once,
+            began,
+        } = coming;
         (asking.by, asking.once, asking.began) = (by, once, began);
         asking.started = started;
+        asking.arrival = arrival;
+        asking.heading.sampled = host.records(arrival);
         let _alone = host.shared.alone(asking.heading.call.as_str());
         let _place = match place {
             Ok(place) => place,
@@ -407,10 +419,12 @@ impl Host {
             principal: None,
             tool: None,
             run: None,
+            sampled: self.records(None),
             policy: self.shared.policy.digest(),
             config: self.shared.config.digest(),
         };
         Ok(Asking {
+            arrival: None,
             started,
             heading,
             args,
@@ -422,6 +436,13 @@ impl Host {
             once: None,
             began: None,
         })
+    }
+
+    /// Whether the trace of a call is recorded: by its caller, or here.
+    pub(crate) fn records(&self, arrival: Option<Arrival>) -> bool {
+        let by_caller = arrival.and_then(|arrival| arrival.parent);
+        let here = self.shared.config.telemetry().is_some_and(|telemetry| telemetry.traces);
+        here || by_caller.is_some_and(|parent| parent.sampled)
     }
 
     /// The limits of a tool's calls, or of the home where it has none of its own.
@@ -563,6 +584,7 @@ impl Host {
         let budgets = self.shared.config.budgets().iter().chain(&run_budgets);
         let mut reserved = call_reservations(budgets, &grant, &heading);
         let entry = heading.entry(CallAccepted {
+            arrival: asking.arrival,
             asked: asked.clone(),
             by: asking.by.clone(),
             letter: asking.letter.clone(),
@@ -802,6 +824,7 @@ impl Host {
     /// Writes down that a call does not begin.
     pub(crate) fn deny(&self, asking: Asking, denied: Denied) -> Result<Answer, Fault> {
         let Asking {
+            arrival,
             heading,
             args,
             request,
@@ -833,6 +856,7 @@ impl Host {
         };
         let entry = heading.entry(CallDenied {
             args: Some(args.commitment()),
+            arrival,
             by,
             function: function.map(|function| function.id.clone()),
             mode: Some(request.mode),

@@ -9,6 +9,7 @@ use std::io;
 use ambit_core::digest::Digest;
 use ambit_core::ledger::{Body, Contexts, Entry};
 use ambit_core::siem::{lines, ocsf};
+use ambit_core::telemetry::{self, Signal, Source};
 
 use crate::store::{Reader, StoreError};
 
@@ -22,6 +23,8 @@ pub enum Form {
     },
     /// As OCSF events.
     Ocsf,
+    /// As OTLP's requests with log records, one of each.
+    Otlp,
 }
 
 /// Why an export ends early. What was written before stands.
@@ -134,6 +137,14 @@ impl<'r> Export<'r> {
                 lines::line(entry, &self.calls, &values)
             }
             Form::Ocsf => ocsf::event(entry, &self.calls, &self.origin, env!("CARGO_PKG_VERSION")).to_string(),
+            Form::Otlp => {
+                let source = Source {
+                    origin: self.origin.clone(),
+                    version: env!("CARGO_PKG_VERSION").to_owned(),
+                };
+                let record = telemetry::log(entry, &self.calls);
+                source.request(Signal::Logs, vec![record]).to_string()
+            }
         };
         if let (Body::CallFinished(_), Some(call)) = (entry.body(), entry.call()) {
             self.calls.forget(call);

@@ -199,6 +199,8 @@ mod runs;
 mod stops;
 #[path = "tests_suspend.rs"]
 mod suspend;
+#[path = "tests_telemetry.rs"]
+mod telemetry;
 #[path = "tests_webhooks.rs"]
 mod webhooks;
 #[path = "tests_whatif.rs"]

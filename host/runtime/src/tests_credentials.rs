@@ -21,17 +21,17 @@ const CLIENT_SECRET: &str = "client/secret+of=ours";
 
 /// One request: its head as it came, and its body.
 #[derive(Clone, Debug)]
-struct Asked {
+pub(super) struct Asked {
     head: String,
-    body: String,
+    pub(super) body: String,
 }
 
 impl Asked {
-    fn line(&self) -> &str {
+    pub(super) fn line(&self) -> &str {
         self.head.lines().next().unwrap()
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
         lines
             .find(|(known, _)| known.eq_ignore_ascii_case(name))
@@ -114,7 +114,7 @@ impl Bank {
     }
 }
 
-fn take(stream: &mut TcpStream) -> Option<Asked> {
+pub(super) fn take(stream: &mut TcpStream) -> Option<Asked> {
     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
@@ -133,7 +133,7 @@ fn take(stream: &mut TcpStream) -> Option<Asked> {
     Some(Asked { head, body })
 }
 
-fn http(status: &str, headers: &str, body: &str) -> String {
+pub(super) fn http(status: &str, headers: &str, body: &str) -> String {
     format!(
         "HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()

@@ -175,7 +175,7 @@ impl Calls {
         &self,
         host: &Host,
         mut request: CallRequest,
-        by: Option<ShownBy>,
+        coming: Coming,
         context: &RequestContext<RoleServer>,
     ) -> Result<Answer, Unmade> {
         let cancel = Cancel::new();
@@ -188,10 +188,6 @@ impl Calls {
                 message: printable(progress.message),
             }));
         }));
-        let coming = Coming {
-            by,
-            ..Coming::default()
-        };
         let _heard = Heard::taken_back(context, cancel.clone());
         let calling = self.start(
             host,

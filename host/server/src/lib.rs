@@ -26,4 +26,3 @@ pub mod signals;
 mod status;
 pub mod stdio;
 mod told;
-mod trace;

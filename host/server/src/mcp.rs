@@ -13,7 +13,8 @@ use ambit_core::guard;
 use ambit_core::ledger::Principal;
 use ambit_core::ledger::body::ShownBy;
 use ambit_core::policy::Mode;
-use ambit_runtime::call::{CallRequest, Fault};
+use ambit_core::trace::{Arrival, Parent, Protocol};
+use ambit_runtime::call::{CallRequest, Coming, Fault};
 use ambit_runtime::host::Host;
 use ambit_runtime::ids::TraceId;
 use ambit_runtime::offers::{Offered, Owner};
@@ -33,7 +34,6 @@ use crate::calls::{Calls, Unmade};
 use crate::frame::Arguments;
 use crate::offer::Offers;
 use crate::status::{self, RESULT, STATUS};
-use crate::trace::Parent;
 use crate::{changes, resources, told};
 
 /// Whose door it is.
@@ -266,13 +266,17 @@ impl Door {
             tracing::error!("a call came without its arguments");
             return Err(ErrorData::internal_error(NO_WORK, None));
         };
-        let trace = parent.as_ref().map(|parent| parent.trace.clone());
+        let trace = parent.as_ref().and_then(|parent| parent.trace.parse().ok());
         let request = self.asks(&offer.tool, &offer.function, args.as_str().to_owned(), trace);
-        match self
-            .calls
-            .make(&self.host, request, self.credentials.by.clone(), context)
-            .await
-        {
+        let coming = Coming {
+            by: self.credentials.by.clone(),
+            arrival: Some(Arrival {
+                parent: parent.as_ref().map(|parent| parent.span),
+                protocol: Some(Protocol::Mcp),
+            }),
+            ..Coming::default()
+        };
+        match self.calls.make(&self.host, request, coming, context).await {
             Ok(answer) => Ok(told::result(&answer, offer.wrapped, parent.as_ref())),
             Err(Unmade::Fault(fault)) => Err(self.could_not(&fault)),
             Err(Unmade::Panic(panic)) => {

@@ -3,13 +3,13 @@
 use ambit_core::error::{Code, Refusal, printable, visible_json};
 use ambit_core::ledger::body::Shown;
 use ambit_core::ledger::utc;
+use ambit_core::trace::{Parent, SpanId, traceparent};
 use ambit_runtime::approvals;
 use ambit_runtime::call::{Answer, Held, Outcome};
 use rmcp::model::{CallToolResult, ContentBlock, MetaObject};
 use serde_json::{Value, json};
 
 use crate::status::{RESULT, STATUS};
-use crate::trace::{self, Parent};
 
 /// Where the host's own words about a call are in a result's `_meta`.
 pub(crate) const META: &str = "ambit/call";
@@ -153,7 +153,9 @@ fn meta(answer: &Answer, parent: Option<&Parent>) -> MetaObject {
     }
     let mut meta = MetaObject::new();
     meta.insert(META.to_owned(), about);
-    meta.set_traceparent(trace::of_call(&answer.trace, answer.call.as_str(), parent));
+    let sampled = parent.is_some_and(|parent| parent.span.sampled);
+    let span = SpanId::of_call(answer.call.as_str());
+    meta.set_traceparent(traceparent(answer.trace.as_str(), span, sampled));
     meta
 }
 

@@ -1,5 +1,5 @@
 //! What other people made, against Ambit as it is served: official clients and the agents in `examples`, the conformance suite of the
-//! protocol and its inspector, an OpenID provider. See `tests/peers`.
+//! protocol and its inspector, an OpenID provider, a receiver of telemetry and a Prometheus. See `tests/peers`.
 
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
@@ -21,6 +21,7 @@ mod inspector;
 mod official;
 mod openid;
 mod snippets;
+mod telemetry;
 
 macro_rules! tests {
     ($($part:ident::$name:ident),* $(,)?) => { &[$((concat!("peers_", stringify!($name)), $part::$name)),*] };
@@ -38,6 +39,8 @@ pub(crate) const TESTS: &[Test] = tests![
     inspector::the_inspector_lists_and_calls,
     official::the_official_python_client_takes_it,
     snippets::every_agents_configuration_starts_a_server,
+    telemetry::a_receiver_of_otlp_takes_all_of_it,
+    telemetry::a_prometheus_scrapes_it_and_reads_its_alerts,
 ];
 
 /// Added to the policy that the shipped tool comes with: above 50.00 somebody of finance has a say.

@@ -23,9 +23,10 @@ pub(crate) fn run(args: &Args, home: &Path) -> Result<Exit, Failure> {
         true => reader.with_keys(&Keys::load(home)?),
         false => reader,
     };
-    let form = match args.form.ocsf {
-        true => Form::Ocsf,
-        false => Form::Lines { values: args.values },
+    let form = match &args.form {
+        form if form.ocsf => Form::Ocsf,
+        form if form.otlp => Form::Otlp,
+        _ => Form::Lines { values: args.values },
     };
     let mut export = Export::new(&reader, form, args.after, since, until).map_err(told)?;
     let mut out = io::stdout().lock();

@@ -39,6 +39,7 @@ fn over_stdio(args: &Serve, home: &Path, config: Config, heard: Heard) -> Result
         run: part_of.map(|run| run.id().to_owned()),
     };
     let host = open(config)?;
+    let _telling = host.tell_collector()?;
     let _deliveries = host.deliver_webhooks()?;
     Ok(stdio::serve(&host, who, heard))
 }
@@ -51,6 +52,7 @@ fn over_http(args: &Serve, config: Config, heard: Heard) -> Result<Result<(), Do
     };
     let listen = args.listen.unwrap_or(server.listen);
     let host = open(config)?;
+    let _telling = host.tell_collector()?;
     let _deliveries = host.deliver_webhooks()?;
     let mode = call::mode(args.mode, None);
     Ok(http::serve(&host, listen, mode, heard, |address| {

@@ -23,6 +23,7 @@ use crate::money::{Currency, Over, Spend, Unit};
 use crate::policy::Mode;
 use crate::scope::Tier;
 use crate::stop::{self, Stop};
+use crate::trace::Arrival;
 use crate::webhook::EventType;
 
 macro_rules! kinds {
@@ -1130,6 +1131,9 @@ pub struct CallDenied {
     /// Commitment to the arguments.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub args: Option<Digest>,
+    /// How it came, where an agent asked for it over a protocol.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrival: Option<Arrival>,
     /// How its caller showed who it is, where that was over HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<ShownBy>,
@@ -1163,6 +1167,9 @@ pub struct CallDenied {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CallAccepted {
+    /// How it came, where an agent asked for it over a protocol.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrival: Option<Arrival>,
     /// What was asked for.
     pub asked: Asked,
     /// How its caller showed who it is, where that was over HTTP.
@@ -1267,6 +1274,18 @@ pub enum Cause {
     Host,
     /// The operator: what a guest asked for in another call failed for good and is tried again, or happened and is taken back. No guest runs.
     Operator,
+}
+
+impl Cause {
+    /// The word, as it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Guest => "guest",
+            Self::Host => "host",
+            Self::Operator => "operator",
+        }
+    }
 }
 
 /// Money, in minor units of a currency.
@@ -1647,6 +1666,20 @@ pub enum Doubt {
     Restart,
     /// An operator stopped the call, or its caller took it back, before its answer came.
     Stopped,
+}
+
+impl Doubt {
+    /// The word, as it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Connection => "connection",
+            Self::Answer => "answer",
+            Self::Restart => "restart",
+            Self::Stopped => "stopped",
+        }
+    }
 }
 
 /// What became of an intent.

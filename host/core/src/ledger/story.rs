@@ -15,6 +15,7 @@ use super::{LedgerError, Stamp};
 use crate::digest::Digest;
 use crate::guard;
 use crate::hold::{self, Edit, Found as FoundThen, Hold, Need, Progress, Spoken, Verdict, Vote};
+use crate::trace::Arrival;
 
 /// What one call's entries say, from the first to the last there is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -607,6 +608,15 @@ impl CallStory {
         match &self.opening.what {
             Opening::Accepted(accepted) => accepted.run.as_deref(),
             Opening::Denied(denied) => denied.run.as_deref(),
+        }
+    }
+
+    /// How it came, where an agent asked for it over a protocol.
+    #[must_use]
+    pub const fn arrival(&self) -> Option<Arrival> {
+        match &self.opening.what {
+            Opening::Accepted(accepted) => accepted.arrival,
+            Opening::Denied(denied) => denied.arrival,
         }
     }
 

@@ -19,7 +19,7 @@ use names::*;
 use crate::error::Code;
 use crate::hold::{Edit, End as HoldEnd, Verdict, Vote};
 use crate::ledger::body::{
-    Amount, CallDenied, CallFinished, Cause, ClosedBy, Doubt, Dropped, EffectIntent, EffectOutcome, EffectRefused,
+    Amount, CallDenied, CallFinished, Cause, ClosedBy, Dropped, EffectIntent, EffectOutcome, EffectRefused,
     EffectResolved, End, HoldVoted, Outcome, Refused, Settlement, Stage,
 };
 use crate::ledger::{Body, Contexts, Entry};
@@ -255,7 +255,7 @@ fn effect_ended(samples: &mut Samples, ended: &EffectOutcome, way: Way<'_>) {
             "not-sent"
         }
         Outcome::InDoubt(why) => {
-            samples.add(&IN_DOUBT, &[way.connection, way.route, doubt_word(*why)], 1);
+            samples.add(&IN_DOUBT, &[way.connection, way.route, why.as_str()], 1);
             "in-doubt"
         }
     };
@@ -316,23 +316,8 @@ fn settle(samples: &mut Samples, settled: &[Settlement]) {
     }
 }
 
-const fn cause_word(cause: Option<Cause>) -> &'static str {
-    match cause {
-        Some(Cause::Guest) => "guest",
-        Some(Cause::Host) => "host",
-        Some(Cause::Operator) => "operator",
-        None => "",
-    }
-}
-
-const fn doubt_word(why: Doubt) -> &'static str {
-    match why {
-        Doubt::Timeout => "timeout",
-        Doubt::Connection => "connection",
-        Doubt::Answer => "answer",
-        Doubt::Restart => "restart",
-        Doubt::Stopped => "stopped",
-    }
+fn cause_word(cause: Option<Cause>) -> &'static str {
+    cause.map_or("", Cause::as_str)
 }
 
 const fn why_dropped(why: Dropped) -> &'static str {

@@ -180,6 +180,8 @@ metrics! {
         "Batches that wait for the ledger's writer.";
     COMMIT_SECONDS = Kind::Histogram(DISK), "ambit_ledger_commit_duration_seconds", [],
         "Time of the ledger's transactions, from the first batch taken to the sync that makes the group durable.";
+    TELEMETRY = Kind::Counter, "ambit_telemetry_items_total", ["signal", "outcome"],
+        "What a collector was told: taken, refused by it, or dropped, in entries, as telemetry was too far behind.";
     LEDGER_FAILED = Kind::Gauge, "ambit_ledger_failed", [],
         "1 once the ledger's disk has failed: nothing is done any more, and the process should end.";
     STARTED = Kind::Gauge, "ambit_process_start_timestamp_seconds", [],

@@ -17,21 +17,21 @@ pub(crate) struct Facts<'e> {
     /// What was decided: `permitted`, `denied` or `held`.
     pub(crate) decision: Option<&'static str>,
     /// What came of it, in a word.
-    outcome: Option<&'static str>,
+    pub(crate) outcome: Option<&'static str>,
     /// The status of a service's answer.
-    status: Option<u16>,
+    pub(crate) status: Option<u16>,
     /// Why it was refused.
     pub(crate) code: Option<Code>,
     /// The `@id`s of the policies that decided.
     pub(crate) rules: Vec<&'e str>,
     /// The money that it would move, moves or moved.
-    money: Option<&'e Amount>,
+    pub(crate) money: Option<&'e Amount>,
     pub(crate) tool: Option<&'e str>,
     pub(crate) function: Option<&'e str>,
     pub(crate) run: Option<&'e str>,
     pub(crate) connection: Option<&'e str>,
     pub(crate) route: Option<&'e str>,
-    tier: Option<Tier>,
+    pub(crate) tier: Option<Tier>,
     /// What the operator's act was about.
     about: Option<(&'static str, &'e str)>,
 }
@@ -189,4 +189,33 @@ impl<'e> Facts<'e> {
         self.connection = Some(connection);
         self.route = route;
     }
+}
+
+fn detail(code: Code, rules: &[&str]) -> String {
+    match rules {
+        [] => code.as_str().to_owned(),
+        rules => format!("{code}, by {}", rules.join(", ")),
+    }
+}
+
+/// One sentence of names and words of this host.
+pub(crate) fn message(entry: &Entry, facts: &Facts<'_>) -> String {
+    let mut parts = vec![entry.kind().as_str().to_owned()];
+    parts.extend(
+        facts
+            .tool
+            .zip(facts.function)
+            .map(|(tool, function)| format!("{tool} {function}")),
+    );
+    let way = facts.connection.map(|connection| match facts.route {
+        Some(route) => format!("{connection}/{route}"),
+        None => connection.to_owned(),
+    });
+    parts.extend(way);
+    parts.extend(facts.about.map(|(kind, name)| format!("{kind} {name}")));
+    parts.extend(facts.decision.map(str::to_owned));
+    parts.extend(facts.outcome.map(str::to_owned));
+    parts.extend(facts.status.map(|status| status.to_string()));
+    parts.extend(facts.code.map(|code| detail(code, &facts.rules)));
+    parts.join(": ")
 }

@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Facts;
+use super::{Facts, detail, message};
 use crate::error::Code;
 use crate::hold::{Edit, Vote};
 use crate::ledger::body::{End, HoldVoted, Outcome, Shown};
@@ -56,7 +56,7 @@ impl Activity {
 
 /// How much an event asks for somebody's attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Severity {
+pub(crate) enum Severity {
     Informational = 1,
     Low = 2,
     Medium = 3,
@@ -64,7 +64,7 @@ enum Severity {
 }
 
 impl Severity {
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Informational => "Informational",
             Self::Low => "Low",
@@ -345,7 +345,7 @@ fn activity(entry: &Entry, facts: &Facts<'_>) -> Activity {
     }
 }
 
-fn severity(body: &Body) -> Severity {
+pub(crate) fn severity(body: &Body) -> Severity {
     match body {
         Body::HoldVoted(HoldVoted { instead: Some(_), .. }) | Body::CallDiverged(_) => Severity::High,
         Body::StopSet(set) if set.kind == stop::Kind::Kill => Severity::High,
@@ -435,33 +435,4 @@ fn control(body: &Body, facts: &Facts<'_>) -> Option<((u32, &'static str), (u32,
 fn status_code(facts: &Facts<'_>) -> Option<String> {
     let code = facts.code.map(|code| code.as_str().to_owned());
     facts.status.map(|status| status.to_string()).or(code)
-}
-
-fn detail(code: Code, rules: &[&str]) -> String {
-    match rules {
-        [] => code.as_str().to_owned(),
-        rules => format!("{code}, by {}", rules.join(", ")),
-    }
-}
-
-/// One sentence of names and words of this host.
-fn message(entry: &Entry, facts: &Facts<'_>) -> String {
-    let mut parts = vec![entry.kind().as_str().to_owned()];
-    parts.extend(
-        facts
-            .tool
-            .zip(facts.function)
-            .map(|(tool, function)| format!("{tool} {function}")),
-    );
-    let way = facts.connection.map(|connection| match facts.route {
-        Some(route) => format!("{connection}/{route}"),
-        None => connection.to_owned(),
-    });
-    parts.extend(way);
-    parts.extend(facts.about.map(|(kind, name)| format!("{kind} {name}")));
-    parts.extend(facts.decision.map(str::to_owned));
-    parts.extend(facts.outcome.map(str::to_owned));
-    parts.extend(facts.status.map(|status| status.to_string()));
-    parts.extend(facts.code.map(|code| detail(code, &facts.rules)));
-    parts.join(": ")
 }

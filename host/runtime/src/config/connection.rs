@@ -7,6 +7,7 @@ use ambit_core::digest::Digest;
 use ambit_core::effect::{Origin, Scheme};
 use ambit_core::flow::{BreakerRule, BreakerSpec, Rate, RateSpec};
 use ambit_core::guard;
+use ambit_core::trace::{TRACEPARENT, TRACESTATE};
 use serde::de::DeserializeOwned;
 use toml::de::DeValue;
 
@@ -27,6 +28,8 @@ pub(super) struct Way {
     connect_to: Option<Endpoint>,
     authorities: Authorities,
     allow_private: bool,
+    /// Whether the service learns which trace a request is part of.
+    trace: bool,
     base: BaseText,
     pub(super) credential: Option<Credential>,
     /// Of the file named by `ca`.
@@ -43,7 +46,7 @@ pub(super) struct Way {
 }
 
 #[derive(Clone, Debug)]
-enum BaseText {
+pub(super) enum BaseText {
     Plain(String),
     Kept(Source),
 }
@@ -81,6 +84,7 @@ impl Way {
             connect_to: self.connect_to.clone(),
             authorities: self.authorities.clone(),
             allow_private: self.allow_private,
+            trace: self.trace,
             base,
             credential,
         })
@@ -94,7 +98,7 @@ impl Way {
 
     /// Whether a header is the host's to set on this connection.
     pub(super) fn sets_header(&self, name: &str) -> bool {
-        self.is_credentials(name) || is_hosts_own(name)
+        self.is_credentials(name) || is_hosts_own(name) || self.is_traces(name)
     }
 
     /// Whether tokens are asked for, so that its routes have scopes.
@@ -109,7 +113,15 @@ impl Way {
 
     /// Whether an idempotency key cannot stand in a header.
     pub(super) fn cannot_hold_key(&self, name: &str) -> bool {
-        self.is_credentials(name) || is_framing(name)
+        self.is_credentials(name) || is_framing(name) || self.is_traces(name)
+    }
+
+    /// Whether it says which trace a request is part of, and the host says so here. What others keep in a trace is no guest's beside that.
+    fn is_traces(&self, name: &str) -> bool {
+        self.trace
+            && [TRACEPARENT, TRACESTATE]
+                .iter()
+                .any(|own| name.eq_ignore_ascii_case(own))
     }
 
     fn is_credentials(&self, name: &str) -> bool {
@@ -127,11 +139,42 @@ impl Way {
 
 /// Reads one connection's own keys; its routes are the caller's.
 pub(super) fn way(name: &Located<String>, table: &Table<'_>, home: &Path, ambient: &dyn Ambient) -> Option<Way> {
-    let origin = origin(table);
+    let to = To {
+        origin: origin(table),
+        base: base(table, home),
+        allow_private: table.bool("allow_private").unwrap_or_default(),
+        key: "origin",
+    };
+    let rate = checked(table, "rate", RateSpec::check);
+    let breaker = checked(table, "breaker", BreakerSpec::check);
+    let trace = table.bool("trace").unwrap_or_default();
+    Some(Way {
+        trace,
+        rate,
+        breaker,
+        ..way_to(&name.value, to, table, home, ambient)?
+    })
+}
+
+/// Where a way leads, as far as each kind says it in its own words.
+pub(super) struct To {
+    pub(super) origin: Option<Origin>,
+    pub(super) base: BaseText,
+    pub(super) allow_private: bool,
+    /// The key that the origin is from.
+    pub(super) key: &'static str,
+}
+
+/// The rest of a way, which is the same for all: where the socket goes, who may be there, and what they are shown.
+pub(super) fn way_to(name: &str, to: To, table: &Table<'_>, home: &Path, ambient: &dyn Ambient) -> Option<Way> {
+    let To {
+        origin,
+        base,
+        allow_private,
+        key,
+    } = to;
     let connect_to = connect_to(table);
     let (authorities, ca_digest) = authorities(table, home, ambient);
-    let allow_private = table.bool("allow_private").unwrap_or_default();
-    let base = base(table, home);
     let near = Near {
         origin: origin.clone(),
         connect_to: connect_to.clone(),
@@ -139,13 +182,11 @@ pub(super) fn way(name: &Located<String>, table: &Table<'_>, home: &Path, ambien
         ca_digest,
         allow_private,
     };
-    let credential = credential(&name.value, table, home, ambient, &near);
-    let rate = checked(table, "rate", RateSpec::check);
-    let breaker = checked(table, "breaker", BreakerSpec::check);
+    let credential = credential(name, table, home, ambient, &near);
     if let Some(origin) = &origin
         && origin.scheme() == Scheme::Http
     {
-        check_plain(table, allow_private, ca_digest.is_some());
+        check_plain(table, key, allow_private, ca_digest.is_some());
     }
     let origin = origin?;
     let settings = settings(&[
@@ -160,18 +201,19 @@ pub(super) fn way(name: &Located<String>, table: &Table<'_>, home: &Path, ambien
         ),
     ]);
     Some(Way {
-        name: name.value.clone(),
+        name: name.to_owned(),
         home: home.to_owned(),
         origin,
         connect_to,
         authorities,
         allow_private,
+        trace: false,
         base,
         credential,
         ca_digest,
         settings,
-        rate,
-        breaker,
+        rate: None,
+        breaker: None,
         credential_place: table.key_span("credential"),
         base_place: table.key_span("base"),
     })
@@ -267,10 +309,10 @@ pub(super) fn authorities(table: &Table<'_>, home: &Path, ambient: &dyn Ambient)
 }
 
 /// Plain http has neither a proof of who answers nor anything to hide a credential in.
-fn check_plain(table: &Table<'_>, allow_private: bool, has_ca: bool) {
+fn check_plain(table: &Table<'_>, key: &str, allow_private: bool, has_ca: bool) {
     if !guard!("config.plaintext", allow_private) {
         table.source().problem(
-            table.key_span("origin"),
+            table.key_span(key),
             format!("{} speaks plain http", table.what()),
             "not protected",
             Some(

@@ -13,6 +13,7 @@ mod reader;
 mod routes;
 mod sections;
 mod server;
+mod telemetry;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -41,13 +42,14 @@ use self::connection::Way;
 use self::credential::Credential;
 use self::lock::Lock;
 use self::reader::{Located, Source, Table};
-use crate::gate::{Hook, Upstream};
+use crate::gate::{Collector, Hook, Upstream};
 use crate::secret::{Ambient, Process};
 
 pub(crate) use self::limits::out_of_range as limit_out_of_range;
 pub use self::reader::nearest;
 pub use self::sections::{LedgerConfig, days};
 pub use self::server::{DRAIN_S, IssuerConfig, KeysAt, OperatorsConfig, ServerConfig};
+pub use self::telemetry::TelemetryConfig;
 pub use self::template::TEMPLATE;
 pub use self::webhooks::WebhookConfig;
 
@@ -71,6 +73,7 @@ pub struct Config {
     limits: Limits,
     ledger: LedgerConfig,
     server: Option<ServerConfig>,
+    telemetry: Option<TelemetryConfig>,
     retention: Option<u32>,
     policy_dir: PathBuf,
     policies: Vec<(String, String)>,
@@ -310,6 +313,23 @@ impl Config {
         self.server.as_ref()
     }
 
+    /// Where telemetry goes; none where nobody is told.
+    pub fn telemetry(&self) -> Option<&TelemetryConfig> {
+        self.telemetry.as_ref()
+    }
+
+    /// Reads the secret of the collector and makes the way to it; none where there is none.
+    ///
+    /// # Errors
+    /// The secret cannot be had, with its place in the configuration.
+    pub fn collector(&self, ambient: &dyn Ambient) -> Result<Option<Collector>, Problem> {
+        let opened = self.telemetry.as_ref().map(|telemetry| telemetry.open(ambient));
+        opened.transpose().map_err(|(place, why)| {
+            let help = "the host reads it when it begins to tell; nothing was sent".to_owned();
+            Problem::in_file(FILE, &self.shown, Some(place.into()), why, "read here", Some(help))
+        })
+    }
+
     /// After how many days the values of calls may be erased. Nothing erases them by itself: `ambit erase --by-configuration` does.
     pub fn retention(&self) -> Option<u32> {
         self.retention
@@ -370,6 +390,7 @@ fn check(home: &Path, source: &Source, document: &DeTable<'_>, ambient: &dyn Amb
     let (webhooks, of_webhooks) = webhooks::webhooks(&root, &names, home, ambient);
     let ledger = sections::ledger(&root, home);
     let (server, authorities) = server::server(&root, &agents, limits.concurrent_calls, home, ambient);
+    let telemetry = telemetry::telemetry(&root, home, ambient);
     let retention = sections::retention(&root);
     let policy_dir = sections::policy_dir(&root, home);
     root.done();
@@ -383,6 +404,7 @@ fn check(home: &Path, source: &Source, document: &DeTable<'_>, ambient: &dyn Amb
         .flatten()
         .chain(authorities)
         .chain(of_webhooks)
+        .chain(telemetry.iter().filter_map(TelemetryConfig::file))
         .collect();
     let digest = canonical::digest(document, &named, &limits::text(&Limits::default()));
     Config {
@@ -400,6 +422,7 @@ fn check(home: &Path, source: &Source, document: &DeTable<'_>, ambient: &dyn Amb
         limits,
         ledger,
         server,
+        telemetry,
         retention,
         policy_dir,
         policies: Vec::new(),

@@ -1701,3 +1701,83 @@ fn a_budget_warns_at_a_percentage_of_its_cap() {
         ["budget `b` warns in the window of a call"]
     );
 }
+
+#[test]
+fn telemetry_says_where_a_collector_is() {
+    let config =
+        parse("[telemetry]\nendpoint = \"http://127.0.0.1:4318/otlp/\"\nlogs = false\ninterval = \"5s\"\n").unwrap();
+    let telemetry = config.telemetry().unwrap();
+    assert!(telemetry.traces && telemetry.metrics && !telemetry.logs);
+    assert_eq!(telemetry.interval.as_secs(), 5);
+    assert!(config.collector(&World::default()).unwrap().is_some());
+    assert!(parse("").unwrap().telemetry().is_none());
+    let elsewhere = "[telemetry]\nendpoint = \"https://otlp.example.com\"\nheaders = { \"X-Scope-OrgID\" = \"acme\" }\n\
+        credential = { env = \"OTLP_KEY\", as = { header = \"X-Api-Key\" } }\n";
+    let config = parse(elsewhere).unwrap();
+    assert_eq!(config.telemetry().unwrap().interval.as_secs(), 10);
+    // Its secret is read when it is used.
+    let problem = config.collector(&World::default()).unwrap_err();
+    assert!(problem.message().contains("OTLP_KEY"), "{problem}");
+
+    assert_eq!(messages("[telemetry]\n"), ["the telemetry has no `endpoint`"]);
+    for (bad, why) in [
+        ("endpoint = \"http://otlp.example.com\"", "speaks plain http"),
+        (
+            "endpoint = \"otlp.example.com\"",
+            "`endpoint` of the telemetry is no address",
+        ),
+        (
+            "endpoint = \"https://otlp.example.com/?a=b\"",
+            "`endpoint` of the telemetry is no address",
+        ),
+        (
+            "endpoint = \"https://otlp.example.com\"\ninterval = \"2h\"",
+            "`interval` of the telemetry",
+        ),
+        (
+            "endpoint = \"https://otlp.example.com\"\nspans = true",
+            "unknown key `spans`",
+        ),
+        (
+            "endpoint = \"https://otlp.example.com\"\nheaders = { Authorization = \"Bearer x\" }",
+            "is the host's to set; a secret is a `credential`",
+        ),
+        (
+            "endpoint = \"https://otlp.example.com\"\nheaders = { \"X Y\" = \"x\" }",
+            "is no name of a header",
+        ),
+    ] {
+        let told = messages(&format!("[telemetry]\n{bad}\n"));
+        assert!(told.len() == 1 && told[0].contains(why), "{bad}: {told:?}");
+    }
+}
+
+#[test]
+fn a_collector_is_told_by_the_host_itself() {
+    let told = messages(
+        "[telemetry]\nendpoint = \"https://otlp.example.com\"\n\
+         credential.oauth2 = { token_url = \"https://id.example.com/token\", client_id = \"ambit\", client_secret = { env = \"S\" } }\n",
+    );
+    assert_eq!(
+        told,
+        ["the credential of the telemetry is a token that is asked for on behalf of a caller"]
+    );
+}
+
+#[test]
+fn where_a_trace_is_told_no_guest_has_a_word_in_it() {
+    let routed = |trace: &str, header: &str| {
+        messages(&format!(
+            "[connection.near]\norigin = \"https://near.example\"\n{trace}\n[connection.near.route.get]\n\
+             match = \"GET /things\"\nreads = [\"id\"]\nheaders = [\"{header}\"]\n"
+        ))
+    };
+    for header in ["traceparent", "Tracestate"] {
+        assert_eq!(routed("", header), [""; 0]);
+        let told = routed("trace = true", header);
+        assert!(
+            told.len() == 1 && told[0].contains(&header.to_ascii_lowercase()),
+            "{told:?}"
+        );
+    }
+}

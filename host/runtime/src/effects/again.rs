@@ -183,6 +183,7 @@ impl CallEffects {
             upstream,
             pass,
             own: &borrowed(&own),
+            traced: self.traced(upstream),
             answer_bytes: bounds.answer_bytes,
             deadline: Instant::now() + bounds.time,
             first_ms: unseen.first_ms,

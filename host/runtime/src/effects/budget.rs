@@ -6,6 +6,7 @@ use ambit_core::hold::{self, Need, Standing};
 use ambit_core::ledger::body::{Cause, Reservation};
 use ambit_core::money::{Budget, Over, Spend, Unit};
 use ambit_core::run;
+use ambit_core::trace::TRACEPARENT;
 
 use crate::budgets::{Budgets, window_at};
 use crate::clock::now_ms;
@@ -188,8 +189,13 @@ impl CallEffects {
         let used = self.grant.used(call, run, route);
         let counted = |budget: &Budget| budget.unit == Unit::Bytes && budget.covers.covers(&used);
         let bytes = if self.budgets().any(counted) {
-            let own = self.own_headers(known, admitted);
-            let once = upstream?.most_bytes(admitted.request(), &borrowed(&own), bounds.answer_bytes)?;
+            let (upstream, mut own) = (upstream?, self.own_headers(known, admitted));
+            // Of whichever sending: it is as long as any other.
+            own.extend(
+                self.traced(upstream)
+                    .map(|traced| (TRACEPARENT.to_owned(), traced.of(known.ordinal, 0))),
+            );
+            let once = upstream.most_bytes(admitted.request(), &borrowed(&own), bounds.answer_bytes)?;
             let retries = admitted.route().retries().map_or(0, |retries| retries.most);
             once.saturating_mul(u64::from(retries) + 1)
         } else {

@@ -71,6 +71,8 @@ pub(crate) struct Heading {
     pub(crate) tool: Option<Digest>,
     /// The run that the call is part of.
     pub(crate) run: Option<String>,
+    /// Whether the trace is recorded, by its caller or here.
+    pub(crate) sampled: bool,
     pub(crate) policy: Digest,
     pub(crate) config: Digest,
 }

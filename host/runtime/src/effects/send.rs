@@ -19,6 +19,7 @@ use ambit_core::ledger::body::{
 use ambit_core::money::{Became, Period, Spend};
 use ambit_core::route::ObjectQuestion;
 use ambit_core::scope::Tier;
+use ambit_core::trace::{SpanId, TRACEPARENT, traceparent};
 
 use crate::clock::clock;
 use crate::flow;
@@ -66,6 +67,7 @@ impl CallEffects {
             upstream,
             pass,
             own: &borrowed(&own),
+            traced: self.traced(upstream),
             answer_bytes: bounds.answer_bytes,
             deadline: Instant::now() + bounds.time,
             first_ms: self
@@ -114,7 +116,13 @@ impl CallEffects {
             let bounds = way.bounds(delivered.attempts);
             let started = Instant::now();
             let pass = way.pass.as_deref();
-            let sending = shared.wire.send_with(way.upstream, durable, way.own, pass, bounds);
+            let traceparent = way
+                .traced
+                .as_ref()
+                .map(|traced| traced.of(way.ordinal, delivered.attempts));
+            let traceparent = traceparent.as_deref().map(|text| (TRACEPARENT, text));
+            let own: Vec<(&str, &str)> = way.own.iter().copied().chain(traceparent).collect();
+            let sending = shared.wire.send_with(way.upstream, durable, &own, pass, bounds);
             let sent = shared.io.block_on(sending);
             self.upstream += started.elapsed();
             way.note_declined(&sent);
@@ -257,6 +265,15 @@ impl CallEffects {
         key.into_iter()
             .chain(version.map(|etag| (IF_MATCH.to_owned(), etag)))
             .collect()
+    }
+
+    /// What a service is told of the trace: nothing, unless its connection says so. A guest has no word in it.
+    pub(super) fn traced(&self, upstream: &Upstream) -> Option<Traced> {
+        ambit_core::guard!("gate.trace", upstream.is_traced()).then(|| Traced {
+            call: self.heading.call.to_string(),
+            trace: self.heading.trace.to_string(),
+            sampled: self.heading.sampled,
+        })
     }
 
     /// The key by which the service knows a repeated request: a function of call and effect, so that it is the same after a
@@ -430,6 +447,8 @@ pub(super) struct Way<'a> {
     pub(super) pass: Option<Arc<Pass>>,
     /// The headers that the host sets for it.
     pub(super) own: &'a [(&'a str, &'a str)],
+    /// What the service is told of the trace, where it is told.
+    pub(super) traced: Option<Traced>,
     pub(super) answer_bytes: usize,
     /// Until when all its sendings have to be over.
     pub(super) deadline: Instant,
@@ -476,6 +495,21 @@ impl Way<'_> {
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let remembered = safe || is_known(route, self.first_ms, wait_ms);
         (ambit_core::guard!("gate.retry-lifetime", remembered) && wait < self.left()).then_some(wait)
+    }
+}
+
+/// The trace of a call, as a service is told of it: each sending is a span of its own.
+pub(super) struct Traced {
+    call: String,
+    trace: String,
+    sampled: bool,
+}
+
+impl Traced {
+    /// The `traceparent` of an effect's next sending, after so many.
+    pub(super) fn of(&self, ordinal: u32, attempts: u32) -> String {
+        let span = SpanId::of_sending(&self.call, ordinal, attempts.saturating_add(1));
+        traceparent(&self.trace, span, self.sampled)
     }
 }
 

@@ -103,6 +103,8 @@ impl CallEffects {
             upstream: endpoint,
             pass,
             own: &[],
+            // Whoever gives out tokens is not the service.
+            traced: None,
             answer_bytes: bounds.answer_bytes,
             deadline: Instant::now() + bounds.time,
             first_ms: u64::try_from(now_ms()).unwrap_or_default(),

@@ -82,6 +82,7 @@ impl Document {
             connect_to: way.connect_to.clone(),
             authorities: way.authorities.clone(),
             allow_private: way.allow_private,
+            trace: false,
             base: Base::Plain(String::new()),
             credential: None,
         })?;

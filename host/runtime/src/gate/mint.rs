@@ -221,6 +221,7 @@ impl Minter {
             connect_to: parts.connect_to,
             authorities: parts.authorities,
             allow_private: parts.allow_private,
+            trace: false,
             base: Base::Plain(String::new()),
             credential,
         })?

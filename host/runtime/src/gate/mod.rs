@@ -16,6 +16,7 @@
 
 pub mod address;
 mod assert;
+mod collector;
 mod document;
 #[expect(
     clippy::disallowed_types,
@@ -39,6 +40,7 @@ mod upstream;
 mod webhook;
 
 pub use assert::{Assertor, SigningKey};
+pub use collector::Collector;
 pub use document::{Document, DocumentWay, split_url};
 pub(crate) use line::most_received;
 pub use mint::{ClientAuth, Minter, MinterParts};

@@ -174,6 +174,7 @@ fn parts(origin_text: &str, service: &Service) -> UpstreamParts {
         connect_to: Some(Endpoint::parse(&service.address.to_string()).unwrap()),
         authorities: Authorities::Public,
         allow_private: true,
+        trace: false,
         base: Base::Plain(String::new()),
         credential: Some(Shown::Kept(Presented::Bearer, secret(SECRET))),
     }
@@ -254,6 +255,7 @@ fn durable(request: HttpRequest, time: Duration) -> Durable {
         tool: "refunds".into(),
     };
     let accepted = CallAccepted {
+        arrival: None,
         once: None,
         by: None,
         letter: None,

@@ -65,6 +65,8 @@ pub struct UpstreamParts {
     pub authorities: Authorities,
     /// Whether addresses on this machine and its networks may be connected to.
     pub allow_private: bool,
+    /// Whether the service learns which trace a request is part of.
+    pub trace: bool,
     /// Path before every path.
     pub base: Base,
     /// What the service wants to see, and how.
@@ -79,6 +81,7 @@ pub struct Upstream {
     endpoint: Endpoint,
     tls: Option<Tls>,
     allow_private: bool,
+    trace: bool,
     base: Base,
     credential: Option<Credential>,
     minter: Option<Box<Minter>>,
@@ -112,6 +115,7 @@ impl Upstream {
             connect_to,
             authorities,
             allow_private,
+            trace,
             base,
             credential,
         } = parts;
@@ -150,6 +154,7 @@ impl Upstream {
             endpoint,
             tls,
             allow_private,
+            trace,
             base,
             credential,
             takes_pass: minter.is_some(),
@@ -191,6 +196,11 @@ impl Upstream {
     /// Whom requests over it are for.
     pub fn origin(&self) -> &Origin {
         &self.origin
+    }
+
+    /// Whether its service learns which trace a request is part of: a `traceparent` is one of the headers that the host sets.
+    pub(crate) const fn is_traced(&self) -> bool {
+        self.trace
     }
 
     /// Whether the service takes requests now, as far as it has said. Asked before an intent is written, so that the ledger does not fill

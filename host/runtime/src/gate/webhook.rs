@@ -84,6 +84,7 @@ impl Hook {
         };
         let keys = keys.iter().map(read).collect::<Result<_, _>>()?;
         let mut up = Upstream::new(UpstreamParts {
+            trace: false,
             name: name.to_owned(),
             origin,
             connect_to: way.connect_to.clone(),

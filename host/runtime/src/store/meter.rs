@@ -67,6 +67,11 @@ impl Meter {
             .observe(&names::COMMIT_SECONDS, &[], seconds);
     }
 
+    /// Counts what this process did beside the ledger.
+    pub(crate) fn add(&self, metric: &'static Metric, labels: &[&str], more: u64) {
+        self.counted.lock().process.add(metric, labels, more);
+    }
+
     pub(super) fn queue(&self) {
         self.queued.fetch_add(1, Ordering::Relaxed);
     }

@@ -4,6 +4,7 @@ use ambit_core::error::printable;
 use ambit_core::guard;
 use ambit_core::json::{Json, Limits};
 use ambit_core::ledger::parse_utc;
+use ambit_core::trace::{Parent, TRACEPARENT};
 use ambit_runtime::config::nearest;
 use axum::body::Bytes;
 use http::header::CONTENT_TYPE;
@@ -12,7 +13,6 @@ use http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
 
 use crate::identity::unescaped;
-use crate::trace::Parent;
 
 use super::give::Problem;
 use super::routes::{Param, Route, What};
@@ -64,7 +64,7 @@ impl Asked {
             word: word(&parts.headers)?,
             parent: parts
                 .headers
-                .get("traceparent")
+                .get(TRACEPARENT)
                 .and_then(|value| value.to_str().ok())
                 .and_then(Parent::parse),
         })

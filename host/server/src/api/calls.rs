@@ -7,6 +7,7 @@ use ambit_core::guard;
 use ambit_core::json::Json;
 use ambit_core::ledger::body::Once;
 use ambit_core::policy::Mode;
+use ambit_core::trace::{self, Arrival, Parent, Protocol, SpanId};
 use ambit_runtime::call::{Answer, Began, CallRequest, Coming, Fault, Known};
 use ambit_runtime::cancel::Cancel;
 use ambit_runtime::store::StoreError;
@@ -20,7 +21,6 @@ use tokio::time::sleep;
 use crate::calls::Start;
 use crate::http::seats::UnderWay;
 use crate::mcp::Door;
-use crate::trace::{self, Parent};
 
 use super::agents::{place, told};
 use super::ask::Asked;
@@ -29,7 +29,7 @@ use super::give::{Given, Problem};
 /// How long a request waits for its call, if it does not say, in seconds: what stands in front of a server waits longer.
 const WAIT_S: u64 = 25;
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACEPARENT: HeaderName = HeaderName::from_static(trace::TRACEPARENT);
 
 /// What a client writes.
 #[derive(Debug, Deserialize)]
@@ -63,7 +63,7 @@ impl Wanted {
             None => "{}".to_owned(),
         };
         drop(written.arguments);
-        let trace = asked.parent.as_ref().map(|parent| parent.trace.clone());
+        let trace = asked.parent.as_ref().and_then(|parent| parent.trace.parse().ok());
         let function = id_of(door, &written.tool, &written.function);
         let mut request = door.asks(&written.tool, &function, args, trace);
         if let Some(mode) = written.mode {
@@ -121,6 +121,10 @@ pub(super) async fn start(door: Door, wanted: Wanted, under_way: Arc<UnderWay>) 
     let (says, hears) = oneshot::channel();
     let coming = Coming {
         by: door.shown(),
+        arrival: Some(Arrival {
+            parent: parent.as_ref().map(|parent| parent.span),
+            protocol: Some(Protocol::Api),
+        }),
         once,
         began: Some(Began::new(move |call| drop(says.send(call.as_str().to_owned())))),
     };
@@ -194,8 +198,10 @@ async fn answer(door: &Door, call: String, parent: Option<Parent>, replayed: boo
     };
     let mut given = Given::json(&document).status(status).with(LOCATION, &place);
     let trace = document.get("trace").and_then(serde_json::Value::as_str);
-    if let Some(trace) = trace.and_then(|trace| trace.parse().ok()) {
-        given = given.with(TRACEPARENT, &trace::of_call(&trace, &id, parent.as_ref()));
+    if let Some(trace) = trace {
+        let sampled = parent.is_some_and(|parent| parent.span.sampled);
+        let of_call = trace::traceparent(trace, SpanId::of_call(&id), sampled);
+        given = given.with(TRACEPARENT, &of_call);
     }
     if replayed {
         given = given.with(REPLAYED, "true");

@@ -139,6 +139,7 @@ fn absent_values_are_left_out() {
     let bare = CallDenied {
         once: None,
         args: None,
+        arrival: None,
         by: None,
         function: None,
         mode: None,

@@ -13,6 +13,7 @@ mod entries;
 mod files;
 mod guests;
 mod notes;
+mod otlp;
 mod read_on;
 mod receipts;
 mod runs;
@@ -33,6 +34,7 @@ use crate::identity::operator;
 use crate::identity::why::Why;
 use crate::policy::Mode;
 use crate::scope::Tier;
+use crate::trace::{Arrival, ParentSpan, Protocol, SpanId};
 use crate::webhook::EventType;
 
 const NAME: &str = "ledger.example/home";
@@ -427,6 +429,13 @@ fn accepted() -> Body {
         window: "day 2026-11-21".into(),
     }];
     CallAccepted {
+        arrival: Some(Arrival {
+            parent: Some(ParentSpan {
+                sampled: true,
+                span: SpanId::of_call("the caller's"),
+            }),
+            protocol: Some(Protocol::Mcp),
+        }),
         once: None,
         asked: asked(),
         by: Some(ShownBy::Token(TokenShown::new("acme", Some("jti-1")))),
@@ -442,6 +451,10 @@ fn accepted() -> Body {
 
 fn denied() -> Body {
     CallDenied {
+        arrival: Some(Arrival {
+            parent: None,
+            protocol: Some(Protocol::Api),
+        }),
         once: None,
         args: Some(digest("args")),
         by: Some(ShownBy::Key(format!("k_{}", "a".repeat(26)))),

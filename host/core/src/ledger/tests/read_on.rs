@@ -13,7 +13,7 @@ use crate::siem::{lines, ocsf};
 use crate::webhook::{self, Event, may_tell};
 
 /// A ledger with an entry of every kind, in an order that needs not be one.
-fn every_kind() -> Vec<Entry> {
+pub(super) fn every_kind() -> Vec<Entry> {
     let (mut log, holds) = (Log::of_everything(), Log::of_holds());
     log.push(of_call('b', resolved(1, Found::Done)));
     log.push(erased(&['a', 'd']));

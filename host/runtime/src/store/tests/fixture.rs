@@ -234,6 +234,7 @@ impl Call {
     pub(super) fn accepted(&self, reserved: Vec<Reservation>) -> EntryDraft {
         let seed = Digest::of(b"seed");
         self.draft(CallAccepted {
+            arrival: None,
             once: None,
             by: None,
             asked: Self::asked(),
