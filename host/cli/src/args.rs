@@ -148,6 +148,14 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Run,
     },
+    /// Tokens of runs: narrow one for a sub-agent, seal it, print what it allows. Offline, and needing no home.
+    ///
+    /// `ambit run token` makes one, and an agent shows it over HTTP in place of a key: all its calls are part of that run. Whoever holds a
+    /// token can take away from it, and nobody can add to it. Tokens are read from standard input, as arguments can be seen by others.
+    Token {
+        #[command(subcommand)]
+        command: Token,
+    },
     /// Run calls once more from what was recorded, offline, and compare. Nothing is sent, and nothing written without --record.
     ///
     /// A call that was ended from outside, by its time, an operator or the host's end, is compared up to there. Where values were erased
@@ -356,11 +364,58 @@ pub(crate) enum Run {
         #[arg(long)]
         open: bool,
     },
+    /// Print a token of an open run: whoever shows it over HTTP calls as the run's agent, in that run and nowhere else.
+    ///
+    /// The home keeps nothing of it, so it is printed this once. It ends with its time or with its run (`ambit run end`), and cannot be
+    /// taken back by itself. `ambit token narrow` makes one of it that can do less.
+    Token {
+        /// The run, or a beginning of its id.
+        run: String,
+        /// For how long it is good, at most 24h and no longer than the run: 90s, 10m, 1h.
+        #[arg(long, value_name = "TIME", default_value = "1h")]
+        expires: String,
+    },
     /// End a run: what is under way finishes, and nothing more begins.
     End {
         /// The run, or a beginning of its id.
         run: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Read a token from standard input, and print one that can do less: what several options leave out, all of them do.
+    Narrow(TokenNarrow),
+    /// Read a token from standard input, and print the same that cannot be narrowed any more.
+    Seal,
+    /// Read a token from standard input, and print what it allows, as far as it says.
+    Show {
+        /// Verify it against the home, too: its signatures, its blocks and its time.
+        #[arg(long)]
+        verify: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenNarrow {
+    /// Only functions of this tool (repeat for more).
+    #[arg(long = "tool", value_name = "TOOL")]
+    pub(crate) tools: Vec<String>,
+    /// Only this function, by its tool and its whole name, such as refunds/refunds.create (repeat for more).
+    #[arg(long = "function", value_name = "TOOL/FUNCTION")]
+    pub(crate) functions: Vec<String>,
+    /// Only effects over this connection (repeat for more).
+    #[arg(long = "connection", value_name = "CONNECTION")]
+    pub(crate) connections: Vec<String>,
+    /// Only effects up to this tier.
+    #[arg(long, value_enum)]
+    pub(crate) tier: Option<Tier>,
+    /// No more money than this, all calls with the new token together, in minor units: usd=1000. Once for each currency; of others none.
+    #[arg(long, value_name = "CURRENCY=AMOUNT")]
+    pub(crate) money: Vec<String>,
+    /// Good for no longer than this from now: 90s, 10m, 1h.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) expires: Option<String>,
 }
 
 #[derive(Debug, Args)]

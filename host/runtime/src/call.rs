@@ -566,7 +566,7 @@ impl Host {
             tier: function.declared.tier,
             tool: asking.request.tool.clone(),
         };
-        let run_budgets = run.as_ref().map(Run::budgets).unwrap_or_default();
+        let run_budgets = own_budgets(run.as_ref(), &grant);
         let budgets = self.shared.config.budgets().iter().chain(&run_budgets);
         let mut reserved = call_reservations(budgets, &grant, &heading);
         let entry = heading.entry(CallAccepted {
@@ -912,6 +912,13 @@ pub(crate) fn subject(config: &Config, caller: &Caller, tool: &str, run: Option<
         connections: bound.unwrap_or_default(),
         run: run.map(|run| run.id().to_owned()),
     }
+}
+
+/// The budgets that no configuration has: those that came with the call's run, and with the token that its caller showed.
+pub(crate) fn own_budgets(run: Option<&Run>, grant: &Grant) -> Vec<Budget> {
+    let mut budgets = run.map(Run::budgets).unwrap_or_default();
+    budgets.extend(grant.budgets());
+    budgets
 }
 
 /// What every budget that matches sets aside for the call: of fuel, all that it may use.

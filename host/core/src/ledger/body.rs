@@ -462,8 +462,20 @@ pub struct CallersRefused {
 pub enum ShownBy {
     /// By a key of this home: its id.
     Key(String),
+    /// By a token of the call's run.
+    RunToken(RunTokenShown),
     /// By a token.
     Token(TokenShown),
+}
+
+/// A token of a run that a caller showed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunTokenShown {
+    /// From then on it is over, in milliseconds since 1970.
+    pub expires: u64,
+    /// Which token: the digest of the revocation ids of all its blocks. What it was narrowed to is recorded with the call.
+    pub token: Digest,
 }
 
 /// A token that a caller showed.
