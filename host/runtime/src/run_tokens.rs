@@ -163,7 +163,8 @@ pub fn mint(home: &Path, run: &Run, good_for_ms: u64) -> Result<(Token, Authorit
         // The last whole second of it.
         expires_s: (until_ms / 1_000).saturating_sub(1),
     };
-    let tokens = biscuits(&store::made_run_token_key(home)?)?;
+    let key = store::made_run_token_key(home)?;
+    let tokens = biscuits(&key)?;
     let made = tokens.mint(&authority);
     let token = made.map_err(|error| Refusal::new(Code::Arguments, error.to_string()))?;
     Ok((token, authority))

@@ -238,6 +238,7 @@ mod tests {
                 .into_iter()
                 .map(|scope| ("up".to_owned(), HttpScope::parse(scope).unwrap()))
                 .collect(),
+            money: Vec::new(),
         })
     }
 

@@ -60,7 +60,7 @@ impl RunTokens for Biscuits {
         let wire = token.container().to_proto();
         let external = wire.blocks.iter().any(|block| block.external_signature.is_some());
         if !guard!("token.third-party", !external) {
-            return Err(unknown_block());
+            return Err(Denied::new(Why::Claims, "the run token has a block that somebody else signed"));
         }
         // A signature by any other algorithm that the library knows can be written in two ways: the id of its block would not be one.
         let ed25519 = |block: &schema::SignedBlock| block.next_key.algorithm == Algorithm::Ed25519 as i32;
