@@ -86,8 +86,8 @@ pub(crate) enum Command {
     #[expect(rustdoc::broken_intra_doc_links, reason = "a section of ambit.toml, in a help text")]
     /// Serve agents over MCP: one over standard input and output (--stdio), or all that show who they are over HTTP.
     ///
-    /// Over HTTP an agent shows a token of an issuer in [server], or a key (`ambit keys`), and nothing else says who it is. /mcp is the
-    /// protocol, and /v1 the HTTP API, with a part for operators where [server.operators] says so; /health and /ready are for whoever
+    /// Over HTTP an agent shows a token of an issuer in [server], a key (`ambit keys`) or a token of a run (`ambit run token`), and nothing else
+    /// says who it is. /mcp is the protocol, and /v1 the HTTP API, with a part for operators where [server.operators] says so; /health and /ready are for whoever
     /// watches the process. Metrics are served at `metrics` of [server], where that is set. It ends at SIGTERM or SIGINT: nothing begins any
     /// more, calls may go on for `drain` of [server], ten seconds unless named, and those that do not end are suspended: the next `ambit
     /// serve` goes on with them. A second signal ends it at once. At SIGHUP it takes its files anew, as `ambit reload` has it. There is no

@@ -505,7 +505,16 @@ impl Host {
 
     /// The run that a call names, where the call may be part of it now. Asked again in the transaction of each entry.
     fn run_for(&self, request: &CallRequest, caller: &Caller) -> Result<Option<Run>, Refusal> {
-        let Some(id) = &request.run else { return Ok(None) };
+        let Some(id) = &request.run else {
+            // What nobody counts would bound nothing, silently.
+            if !ambit_core::guard!("token.money-run", request.narrowing.money.is_empty()) {
+                return Err(Refusal::new(
+                    Code::Run,
+                    "the money that the caller kept is counted in a run, and the call is part of none",
+                ));
+            }
+            return Ok(None);
+        };
         let run = self
             .known_run(id)
             .map_err(unread)?

@@ -158,6 +158,11 @@ fn a_token_s_money_is_that_of_all_its_calls_and_of_all_that_came_of_it() {
         let less = with_money(&whole, amounts);
         assert_eq!(refused(&call(&host, &less, "pay")), [Code::Narrowing], "{amounts:?}");
     }
+    let uncounted = CallRequest {
+        run: None,
+        ..asked(&host.known_run_token(&parent).unwrap(), "pay")
+    };
+    assert_eq!(stopped(&host.call(uncounted).unwrap()).unwrap().code, Code::Run);
     let both = with_money(&with_money(&whole, &[("eur", 50_000), ("usd", 50_000)]), &[("eur", 50_000)]);
     assert_eq!(refused(&call(&host, &both, "pay")), [Code::Narrowing]);
     let state = host.reader().unwrap().budgets().unwrap();

@@ -31,12 +31,12 @@ pub struct Narrowing {
     /// Effects up to this tier.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_tier: Option<Tier>,
-    /// For an import's label: only requests that this covers too, and of the answers only what it lets read too.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub scopes: BTreeMap<String, HttpScope>,
     /// No more money than each of these says.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub money: Vec<MoneyCap>,
+    /// For an import's label: only requests that this covers too, and of the answers only what it lets read too.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub scopes: BTreeMap<String, HttpScope>,
 }
 
 /// How much money goes with what a token was narrowed to: of all calls together that are made with that token, or with one that came of

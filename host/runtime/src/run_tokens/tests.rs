@@ -214,7 +214,6 @@ fn a_block_says_what_is_known_or_the_token_is_refused() {
         "check if connection($connection), {\"a\\\"}.contains($connection) or {\\\"b\"}.contains($connection);",
         "check if connection($connection), {\"a\"}.contains($connection); check if tool($tool), {\"mail\"}.contains($tool);",
         "check if tool($tool), {\"mail\"}.contains($tool); check if tool($tool), {\"mail\"}.contains($tool);",
-        "trusting authority; check if tool($tool), {\"mail\"}.contains($tool);",
     ] {
         let found = BlockBuilder::new().code(code);
         let Ok(block) = found else { panic!("{code}") };
@@ -239,6 +238,16 @@ fn a_block_says_nothing_beside_what_it_says() {
         why(&with(&token, known().scope(Scope::PublicKey(root().public())))),
         Why::Claims
     );
+    // Prints as two lines of ours, and is one check of a fact that nobody knows.
+    let mut lies = BlockBuilder::new()
+        .code("check if money(\"usd\", $minor), $minor <= 5;")
+        .unwrap();
+    assert!(tokens().open(&with(&token, lies.clone())).is_ok());
+    let name = "connection($connection), {\"a\"}.contains($connection);\ncheck if money";
+    lies.checks[0].queries[0].body[0].name = name.to_owned();
+    let lies = with(&token, lies);
+    assert_eq!(Biscuits::read(&lies).unwrap().blocks.len(), 1, "it is taken for ours where nothing is verified");
+    assert_eq!(why(&lies), Why::Claims);
     // The same of the home's own block: nobody else can write one, so this is for a home of another version.
     let root = root();
     let first = |more: &str| {
@@ -338,7 +347,7 @@ proptest! {
 
     /// Blocks of pieces of Datalog: what is taken for ours is written as ours are.
     #[test]
-    fn pieces_of_datalog_are_ours_or_refused(code in "(check if |check all |reject if )(tool\\(\\$tool\\)|connection\\(\\$connection\\)|true|agent\\(\"a\"\\)|money\\(\"usd\", \\$minor\\))(, \\{\"a\"(, \"b\")?\\}\\.contains\\(\\$(tool|connection)\\)|, \\$minor <= [0-9]{1,4})?( or true| or tool\\(\\$tool\\))?;") {
+    fn pieces_of_datalog_are_ours_or_refused(code in "(check if |check all |reject if )(tool\\(\\$tool\\)|connection\\(\\$connection\\)|true|agent\\(\"a\"\\)|money\\(\"usd\", \\$minor\\))(, \\{\"a\"(, \"b\")?\\}\\.contains\\(\\$(tool|connection)\\)|, \\$minor <= (0|[1-9][0-9]{0,3}))?( or true| or tool\\(\\$tool\\))?;") {
         let Ok(block) = BlockBuilder::new().code(&code) else { return Ok(()) };
         match tokens().open(&with(&minted(), block)) {
             Ok(opened) => prop_assert_eq!(opened.blocks[0].1.to_text().unwrap(), format!("{code}\n")),
