@@ -1400,8 +1400,6 @@ fn tokens(place: &mut Place) -> Verdict {
     let last = mangled.pop().map_or('A', |last| if last == 'A' { 'Q' } else { 'A' });
     mangled.push(last);
     place.run_with(1, Leaves::Nothing, &["token", "show", "--verify"], &mangled)?;
-    let elsewhere = place.path("elsewhere").display().to_string();
-    place.run_with(1, Leaves::Nothing, &["token", "show", "--verify", "--home", &elsewhere], &token)?;
     place.run(0, Leaves::Record, &["run", "end", &run])?;
     place.run(1, Leaves::Record, &["run", "token", &run])?;
     Ok(())

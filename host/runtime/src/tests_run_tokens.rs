@@ -217,6 +217,7 @@ fn what_waits_does_not_go_on_once_its_token_is_over() {
     // Nor does a call begin.
     let late = ShownBy::RunToken(RunTokenShown {
         expires: 1_000,
+        money: Vec::new(),
         token: ambit_core::digest::Digest::of(b"late"),
     });
     let late = host.call_shown(request("get"), Some(late)).unwrap();

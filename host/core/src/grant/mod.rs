@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 pub use admitted::{Admitted, CurrencyLookup, ObjectRead};
 pub use limits::{LARGEST_BODY, Limits};
-pub use narrowing::{MoneyCap, Narrowing, is_of_token};
+pub use narrowing::{MoneyCap, Narrowing, is_of_token, token_budget};
 
 use crate::digest::Digest;
 use crate::effect::{GuestRequest, HeaderSet, HttpRequest};

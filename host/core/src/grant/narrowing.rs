@@ -55,7 +55,7 @@ impl MoneyCap {
     #[must_use]
     pub fn budgets(&self) -> Vec<Budget> {
         let of = |(currency, cap): (&Currency, &u64)| Budget {
-            name: format!("{OF_TOKEN}{}/{currency}", self.token.to_hex()),
+            name: token_budget(&self.token, *currency),
             covers: Match::default(),
             unit: Unit::Money(*currency),
             window: Window::Run,
@@ -64,6 +64,12 @@ impl MoneyCap {
         };
         self.most.iter().map(of).collect()
     }
+}
+
+/// The name of the budget that a token's money of a currency is, by the digest of the revocation id of the block that says so.
+#[must_use]
+pub fn token_budget(token: &Digest, currency: Currency) -> String {
+    format!("{OF_TOKEN}{}/{currency}", token.to_hex())
 }
 
 /// Whether a budget of this name came with a token.

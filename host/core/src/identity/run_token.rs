@@ -34,7 +34,7 @@ use super::why::{Denied, Why};
 use crate::digest::Digest;
 use crate::grant::{MoneyCap, Narrowing};
 use crate::guard;
-use crate::ledger::body::RunTokenShown;
+use crate::ledger::body::{Amount, RunTokenShown, TokenMoney};
 use crate::ledger::{parse_utc, utc};
 use crate::money::{Currency, MOST};
 use crate::run::{Run, RunError, is_run_id};
@@ -258,10 +258,24 @@ impl Opened {
     /// What of it is on the ledger.
     #[must_use]
     pub fn shown(&self) -> RunTokenShown {
+        let money = self.narrowing().money.into_iter().map(|cap| TokenMoney {
+            most: cap
+                .most
+                .into_iter()
+                .map(|(currency, minor)| Amount { currency, minor })
+                .collect(),
+            token: cap.token,
+        });
         RunTokenShown {
-            expires: self.expires_s().saturating_add(1).saturating_mul(1_000),
+            expires: self.over_ms(),
+            money: money.collect(),
             token: self.id,
         }
+    }
+
+    /// From then on it is over, in milliseconds since 1970.
+    fn over_ms(&self) -> u64 {
+        self.expires_s().saturating_add(1).saturating_mul(1_000)
     }
 
     /// Whether it is of this home, and good at a time in milliseconds since 1970.
@@ -272,7 +286,7 @@ impl Opened {
         if !guard!("token.home", self.authority.home == home) {
             return Err(Denied::new(Why::Audience, "the token is of another home"));
         }
-        if !guard!("token.expired", now_ms < self.shown().expires) {
+        if !guard!("token.expired", now_ms < self.over_ms()) {
             return Err(Denied::new(Why::Expired, "the token is over"));
         }
         Ok(())
