@@ -80,6 +80,7 @@ const CASES: &[Case] = &[
     ("stops", stops),
     ("stopped", stopped),
     ("runs", runs),
+    ("tokens", tokens),
     ("connections", connections),
     ("metrics", metrics),
 ];
@@ -270,6 +271,7 @@ impl Place {
         let text = masked_ids(&text, "r_", 26);
         let text = masked_ids(&text, "k_", 26);
         let text = masked_ids(&text, "ambit_", 84);
+        let text = masked(&text, "ambit_run_", |c| c.is_ascii_alphanumeric() || "-_".contains(c));
         let text = masked(&text, "ambit-ledger/", |c| c.is_ascii_hexdigit());
         let text = masked(&text, "(accepted ", |c| c != ')');
         let text = masked(&text, "rita+", |c| c.is_ascii_alphanumeric() || "+/=".contains(c));
@@ -420,7 +422,7 @@ fn changed(
 }
 
 fn help(place: &mut Place) -> Verdict {
-    let commands: [&[&str]; 78] = [
+    let commands: [&[&str]; 83] = [
         &[],
         &["init"],
         &["build"],
@@ -470,7 +472,12 @@ fn help(place: &mut Place) -> Verdict {
         &["run", "start"],
         &["run", "show"],
         &["run", "list"],
+        &["run", "token"],
         &["run", "end"],
+        &["token"],
+        &["token", "narrow"],
+        &["token", "seal"],
+        &["token", "show"],
         &["replay"],
         &["what-if"],
         &["connections"],
@@ -1343,6 +1350,78 @@ fn runs(place: &mut Place) -> Verdict {
         &["run", "show", &run, "--limit", "1", "--format", "json"],
     )?;
     place.run(0, Leaves::Record, &["audit", "verify"])?;
+    Ok(())
+}
+
+/// A token of a run, and what comes of it offline.
+fn tokens(place: &mut Place) -> Verdict {
+    place.ready();
+    let start = ["run", "start", "--for", "ada", "--expires", "8h"];
+    let run = place
+        .home
+        .done(start)
+        .map_err(|error| error.to_string())?
+        .out
+        .trim()
+        .to_owned();
+    place.run(2, Leaves::Record, &["run", "token", "r_none"])?;
+    for time in ["soon", "0s"] {
+        place.run(2, Leaves::Record, &["run", "token", &run, "--expires", time])?;
+    }
+    place.run(1, Leaves::Record, &["run", "token", &run, "--expires", "25h"])?;
+    // The home's key is made with the first one.
+    let token = place
+        .run(0, Leaves::Files, &["run", "token", &run[..8], "--expires", "10m"])?
+        .out;
+    place.run(0, Leaves::Record, &["run", "token", &run, "--format", "json"])?;
+    let narrow = |place: &mut Place, code, more: &[&str], word: &str| {
+        place.run_with(code, Leaves::Nothing, &[&["token", "narrow"], more].concat(), word)
+    };
+    narrow(place, 2, &[], &token)?;
+    narrow(place, 2, &["--money", "usd"], &token)?;
+    narrow(place, 2, &["--money", "usd=1", "--money", "usd=2"], &token)?;
+    narrow(place, 2, &["--function", "shop"], &token)?;
+    narrow(place, 2, &["--tool", "a\"b"], &token)?;
+    narrow(place, 2, &["--expires", "soon"], &token)?;
+    for word in ["", "a token", &token[..60]] {
+        narrow(place, 1, &["--tier", "read"], word)?;
+        place.run_with(1, Leaves::Nothing, &["token", "show"], word)?;
+    }
+    let less = [
+        "--tool",
+        "mail",
+        "--function",
+        "shop/shop.get",
+        "--connection",
+        "stripe",
+        "--tier",
+        "draft",
+        "--money",
+        "usd=1000",
+        "--expires",
+        "5m",
+    ];
+    let narrowed = narrow(place, 0, &less, &token)?.out;
+    let twice = narrow(place, 0, &["--tool", "shop", "--format", "json"], &narrowed)?;
+    let twice = twice
+        .json()
+        .and_then(|document| document["token"].as_str().map(str::to_owned));
+    let twice = twice.ok_or("no token")?;
+    for word in [&token, &narrowed, &twice] {
+        place.run_with(0, Leaves::Nothing, &["token", "show"], word)?;
+        place.run_with(0, Leaves::Nothing, &["token", "show", "--verify"], word)?;
+    }
+    place.run_with(0, Leaves::Nothing, &["token", "show", "--format", "json"], &twice)?;
+    let sealed = place.run_with(0, Leaves::Nothing, &["token", "seal"], &narrowed)?.out;
+    narrow(place, 1, &["--tier", "read"], &sealed)?;
+    place.run_with(0, Leaves::Nothing, &["token", "show", "--verify"], &sealed)?;
+    // Whoever mangles a token has one that says something, and is none of this home.
+    let mut mangled = token.trim().to_owned();
+    let last = mangled.pop().map_or('A', |last| if last == 'A' { 'Q' } else { 'A' });
+    mangled.push(last);
+    place.run_with(1, Leaves::Nothing, &["token", "show", "--verify"], &mangled)?;
+    place.run(0, Leaves::Record, &["run", "end", &run])?;
+    place.run(1, Leaves::Record, &["run", "token", &run])?;
     Ok(())
 }
 

@@ -86,8 +86,8 @@ pub(crate) enum Command {
     #[expect(rustdoc::broken_intra_doc_links, reason = "a section of ambit.toml, in a help text")]
     /// Serve agents over MCP: one over standard input and output (--stdio), or all that show who they are over HTTP.
     ///
-    /// Over HTTP an agent shows a token of an issuer in [server], or a key (`ambit keys`), and nothing else says who it is. /mcp is the
-    /// protocol, and /v1 the HTTP API, with a part for operators where [server.operators] says so; /health and /ready are for whoever
+    /// Over HTTP an agent shows a token of an issuer in [server], a key (`ambit keys`) or a token of a run (`ambit run token`), and nothing else
+    /// says who it is. /mcp is the protocol, and /v1 the HTTP API, with a part for operators where [server.operators] says so; /health and /ready are for whoever
     /// watches the process. Metrics are served at `metrics` of [server], where that is set. It ends at SIGTERM or SIGINT: nothing begins any
     /// more, calls may go on for `drain` of [server], ten seconds unless named, and those that do not end are suspended: the next `ambit
     /// serve` goes on with them. A second signal ends it at once. At SIGHUP it takes its files anew, as `ambit reload` has it. There is no
@@ -147,6 +147,14 @@ pub(crate) enum Command {
     Run {
         #[command(subcommand)]
         command: Run,
+    },
+    /// Tokens of runs: narrow one for a sub-agent, seal it, print what it allows. Offline, and needing no home.
+    ///
+    /// `ambit run token` makes one, and an agent shows it over HTTP in place of a key: all its calls are part of that run. Whoever holds a
+    /// token can take away from it, and nobody can add to it. Tokens are read from standard input, as arguments can be seen by others.
+    Token {
+        #[command(subcommand)]
+        command: Token,
     },
     /// Run calls once more from what was recorded, offline, and compare. Nothing is sent, and nothing written without --record.
     ///
@@ -364,11 +372,58 @@ pub(crate) enum Run {
         #[arg(long)]
         open: bool,
     },
+    /// Print a token of an open run: whoever shows it over HTTP calls as the run's agent, in that run and nowhere else.
+    ///
+    /// The home keeps nothing of it, so it is printed this once. It ends with its time or with its run (`ambit run end`), and cannot be
+    /// taken back by itself. `ambit token narrow` makes one of it that can do less.
+    Token {
+        /// The run, or a beginning of its id.
+        run: String,
+        /// For how long it is good, at most 24h and no longer than the run: 90s, 10m, 1h.
+        #[arg(long, value_name = "TIME", default_value = "1h")]
+        expires: String,
+    },
     /// End a run: what is under way finishes, and nothing more begins.
     End {
         /// The run, or a beginning of its id.
         run: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Read a token from standard input, and print one that can do less: what several options leave out, all of them do.
+    Narrow(TokenNarrow),
+    /// Read a token from standard input, and print the same that cannot be narrowed any more.
+    Seal,
+    /// Read a token from standard input, and print what it allows, as far as it says.
+    Show {
+        /// Verify it against the home, too: its signatures, its blocks and its time.
+        #[arg(long)]
+        verify: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenNarrow {
+    /// Only functions of this tool (repeat for more).
+    #[arg(long = "tool", value_name = "TOOL")]
+    pub(crate) tools: Vec<String>,
+    /// Only this function, by its tool and its whole name, such as refunds/refunds.create (repeat for more).
+    #[arg(long = "function", value_name = "TOOL/FUNCTION")]
+    pub(crate) functions: Vec<String>,
+    /// Only effects over this connection (repeat for more).
+    #[arg(long = "connection", value_name = "CONNECTION")]
+    pub(crate) connections: Vec<String>,
+    /// Only effects up to this tier.
+    #[arg(long, value_enum)]
+    pub(crate) tier: Option<Tier>,
+    /// No more money than this, all calls with the new token together, in minor units: usd=1000. Once for each currency; of others none.
+    #[arg(long, value_name = "CURRENCY=AMOUNT")]
+    pub(crate) money: Vec<String>,
+    /// Good for no longer than this from now: 90s, 10m, 1h.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) expires: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -69,6 +69,7 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::Status => commands::kill::status(home, out),
         Command::Reload => commands::reload::run(home, out),
         Command::Run { command } => commands::run::run(command, home, out),
+        Command::Token { command } => commands::token::run(command, home, out),
         Command::Replay(args) => commands::replay::run(args, home, out),
         Command::WhatIf(args) => commands::what_if::run(args, home, out),
         Command::Connections { command } => commands::connections::run(command, home, out),

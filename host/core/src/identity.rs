@@ -1,7 +1,7 @@
 //! Who asks: an agent of a team of a tenant, for itself or for one of the users it may act for.
 //!
 //! How that is shown over HTTP is below: [`token`] reads what an issuer signed, [`jwk`] the keys that it signs with, [`claims`] says
-//! who a token is about, and [`key`] is about the keys that operators give out. [`operator`]
+//! who a token is about, [`key`] is about the keys that operators give out, and [`run_token`] about the tokens of a run. [`operator`]
 //! is about operators, who are no callers. Nothing of it is believed beyond what the
 //! configuration says: whoever is identified is a [`Caller`] of a [`Directory`], or refused.
 
@@ -9,6 +9,7 @@ pub mod claims;
 pub mod jwk;
 pub mod key;
 pub mod operator;
+pub mod run_token;
 pub mod token;
 pub mod why;
 

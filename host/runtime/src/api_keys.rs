@@ -10,7 +10,7 @@ use ambit_core::identity::key::{self, ApiKey, LONGEST_MS, NewKey, Shown, Standin
 use ambit_core::identity::why::{Denied, Why};
 use ambit_core::identity::{Caller, Directory};
 use ambit_core::ledger::EntryDraft;
-use ambit_core::ledger::body::{KeyCreated, KeyRevoked, OperatorKey, Replaced, ShownBy};
+use ambit_core::ledger::body::{KeyCreated, KeyRevoked, OperatorKey, Replaced, RunTokenShown, ShownBy};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::clock;
@@ -214,6 +214,16 @@ fn check_operator(config: &Config, asked: &Asked, operator: &OperatorKey) -> Res
     Ok(())
 }
 
+fn check_run_token(shown: &RunTokenShown) -> Result<(), Refusal> {
+    if !guard!("token.again", clock() < shown.expires) {
+        return Err(
+            Refusal::new(Code::Caller, "the run token that this call was made with is over")
+                .advise("call the tool again with another token"),
+        );
+    }
+    Ok(())
+}
+
 impl Host {
     /// Whose key is shown, where it is good now: the caller, and what the key leaves of what that one could do. Looks at no disk.
     ///
@@ -248,12 +258,17 @@ impl Host {
         known.created.operator.ok_or_else(apart)
     }
 
-    /// Looks once more at what a caller showed: a key that was revoked, or that is over, lets no call begin, and none go on.
+    /// Looks once more at what a caller showed: a key that was revoked, or that is over, lets no call begin, and none go on, and neither does
+    /// a token of a run that is over. Whether the run is open is asked where its calls and effects begin.
     ///
     /// # Errors
-    /// [`Code::Caller`] for a key that is not good any more, or another's.
+    /// [`Code::Caller`] for a token that is over, and for a key that is not good any more, or another's.
     pub(crate) fn check_shown(&self, by: Option<&ShownBy>, caller: &Caller) -> Result<(), Refusal> {
-        let Some(ShownBy::Key(id)) = by else { return Ok(()) };
+        let id = match by {
+            Some(ShownBy::Key(id)) => id,
+            Some(ShownBy::RunToken(shown)) => return check_run_token(shown),
+            Some(ShownBy::Token(_)) | None => return Ok(()),
+        };
         let known = self.shared.store.api_key(id).ok_or_else(|| unknown(id))?;
         let refused = |why: &str| {
             Refusal::new(Code::Caller, format!("the key that this call was made with {why}"))

@@ -21,13 +21,12 @@ use ambit_core::ledger::body::{
 use ambit_core::ledger::story::{HoldStory, Opening};
 use ambit_core::ledger::{Body, CallStory, EntryDraft, Principal, SignerKey, VerifierKey};
 use ambit_core::object::Image;
-use ambit_core::run::Run;
 use ambit_core::scope::Tier;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use zeroize::Zeroizing;
 
-use crate::call::{Accepted, Answer, Asking, CallRequest, Cost, Decided, Fault, Listener, Outcome};
+use crate::call::{Accepted, Answer, Asking, CallRequest, Cost, Decided, Fault, Listener, Outcome, own_budgets};
 use crate::clock::{at_least, clock};
 use crate::config::Config;
 use crate::doubts::{LetterAgain, Unseen};
@@ -1043,7 +1042,7 @@ pub(crate) fn going_on<'h>(
     };
     let beginning = Beginning {
         entered: decided.entered,
-        run_budgets: decided.run.as_ref().map(Run::budgets).unwrap_or_default(),
+        run_budgets: own_budgets(decided.run.as_ref(), &decided.grant),
         grant: decided.grant,
         heading: asking.heading,
         mode: asking.request.mode,

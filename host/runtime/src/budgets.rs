@@ -1,5 +1,6 @@
 //! How budgets stand: what the ledger has of each, at one moment, beside what the configuration says of it.
 
+use ambit_core::grant::is_of_token;
 use ambit_core::ledger::body::Reservation;
 use ambit_core::money::{Account, Budget, Period, Window};
 use ambit_core::run;
@@ -62,10 +63,10 @@ impl Budgets {
             accounts,
             time_ms: clock_ms.max(accounts.time_ms),
         };
-        // Those of runs are their runs' to show.
+        // Those of runs, and of their tokens, are their runs' to show.
         let known = |state: &&BudgetState| {
             let name = &state.window.budget;
-            run::is_own(name) || configured.iter().any(|budget| budget.name == *name)
+            run::is_own(name) || is_of_token(name) || configured.iter().any(|budget| budget.name == *name)
         };
         Budgets {
             time_ms: view.time_ms,

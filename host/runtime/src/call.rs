@@ -519,7 +519,16 @@ impl Host {
 
     /// The run that a call names, where the call may be part of it now. Asked again in the transaction of each entry.
     fn run_for(&self, request: &CallRequest, caller: &Caller) -> Result<Option<Run>, Refusal> {
-        let Some(id) = &request.run else { return Ok(None) };
+        let Some(id) = &request.run else {
+            // What nobody counts would bound nothing, silently.
+            if !ambit_core::guard!("token.money-run", request.narrowing.money.is_empty()) {
+                return Err(Refusal::new(
+                    Code::Run,
+                    "the money that the caller kept is counted in a run, and the call is part of none",
+                ));
+            }
+            return Ok(None);
+        };
         let run = self
             .known_run(id)
             .map_err(unread)?
@@ -580,7 +589,7 @@ impl Host {
             tier: function.declared.tier,
             tool: asking.request.tool.clone(),
         };
-        let run_budgets = run.as_ref().map(Run::budgets).unwrap_or_default();
+        let run_budgets = own_budgets(run.as_ref(), &grant);
         let budgets = self.shared.config.budgets().iter().chain(&run_budgets);
         let mut reserved = call_reservations(budgets, &grant, &heading);
         let entry = heading.entry(CallAccepted {
@@ -929,6 +938,13 @@ pub(crate) fn subject(config: &Config, caller: &Caller, tool: &str, run: Option<
         connections: bound.unwrap_or_default(),
         run: run.map(|run| run.id().to_owned()),
     }
+}
+
+/// The budgets that no configuration has: those that came with the call's run, and with the token that its caller showed.
+pub(crate) fn own_budgets(run: Option<&Run>, grant: &Grant) -> Vec<Budget> {
+    let mut budgets = run.map(Run::budgets).unwrap_or_default();
+    budgets.extend(grant.budgets());
+    budgets
 }
 
 /// What every budget that matches sets aside for the call: of fuel, all that it may use.

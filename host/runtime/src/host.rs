@@ -31,6 +31,7 @@ use crate::home;
 use crate::operators::Operators;
 use crate::places::{Place, Places};
 use crate::recovery;
+use crate::run_tokens::HomeTokens;
 use crate::running::{Alone, Running};
 use crate::sandbox::{CompileCache, Compiler, LoadedTool, Sandbox, SandboxOptions};
 use crate::secret::Process;
@@ -157,6 +158,8 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<Store>,
     /// Under which words of callers stand on the ledger.
     pub(crate) words: Arc<WordKey>,
+    /// What tokens of runs are looked at with.
+    pub(crate) run_tokens: HomeTokens,
     pub(crate) io: Arc<tokio::runtime::Runtime>,
     places: Arc<Places>,
     pub(crate) running: Arc<Running>,
@@ -305,6 +308,7 @@ impl Host {
             sandbox: Arc::new(sandbox),
             store,
             words: Arc::new(words),
+            run_tokens: HomeTokens::default(),
             io: Arc::new(io),
             places,
             running: Arc::default(),
@@ -410,6 +414,7 @@ impl Host {
             sandbox: Arc::clone(&old.sandbox),
             store: Arc::clone(&old.store),
             words: Arc::clone(&old.words),
+            run_tokens: HomeTokens::default(),
             io: Arc::clone(&old.io),
             places: Arc::clone(&old.places),
             running: Arc::clone(&old.running),

@@ -3,7 +3,7 @@
 //! [`call`] is the whole way of a call. [`sandbox`] runs guests and knows no policy; [`gate`] is the only way out and sends
 //! nothing without a [`store::Durable`]; [`store`] is the ledger and what stands beside it; [`config`] turns the
 //! operator's text into checked values. [`budgets`] says how budgets stand, [`flow`] how services do, [`runs`] starts and ends agents'
-//! sessions, [`stops`] what operators stopped, [`metrics`] what it all comes to in numbers, [`export`] gives entries to other systems, and [`telemetry`] tells a collector; [`operators`] is how they are heard while a host runs. [`api_keys`] are what agents over HTTP are given,
+//! sessions, [`stops`] what operators stopped, [`metrics`] what it all comes to in numbers, [`export`] gives entries to other systems, and [`telemetry`] tells a collector; [`operators`] is how they are heard while a host runs. [`api_keys`] are what agents over HTTP are given, [`run_tokens`] what is given for a run,
 //! and [`refused_callers`] what the ledger says of those who were not let in. [`reload`] takes the home's files anew under a running host,
 //! [`suspend`] leaves calls to the next one. [`webhooks`] tells people what the ledger says, wherever they are.
 
@@ -41,6 +41,7 @@ pub mod refused_callers;
 pub mod reload;
 pub mod replay;
 pub mod rollback;
+pub mod run_tokens;
 mod running;
 pub mod runs;
 pub mod sandbox;

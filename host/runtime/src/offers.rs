@@ -49,8 +49,10 @@ pub struct Owner<'o> {
     /// Only those of functions that this keeps, and that could reach nothing that this leaves out: who may not do it is not told what
     /// it came to.
     pub narrowing: &'o Narrowing,
-    /// What they show of themselves: what was called with a key can be looked at with it.
+    /// What they show of themselves: what was called with a key, or a token of a run, can be looked at with it.
     pub by: Option<&'o ShownBy>,
+    /// Only those of this run, where what they show is for one.
+    pub run: Option<&'o str>,
 }
 
 impl Owner<'_> {
@@ -65,7 +67,8 @@ impl Owner<'_> {
             // It named no function that there is, so there is nothing of it but that.
             None => true,
         };
-        if !own || !ambit_core::guard!("mcp.narrowed-call", kept) {
+        let in_run = self.run.is_none_or(|run| story.run() == Some(run));
+        if !own || !ambit_core::guard!("mcp.own-run", in_run) || !ambit_core::guard!("mcp.narrowed-call", kept) {
             return Ok(false);
         }
         match &story.opening.what {
@@ -80,9 +83,9 @@ impl Owner<'_> {
 
     /// Whether a call could reach nothing that its owner cannot.
     fn reaches_all_of(&self, accepted: &CallAccepted, story: &CallStory, reader: &Reader) -> Result<bool, StoreError> {
-        let same_key = matches!(self.by, Some(ShownBy::Key(_))) && accepted.by.as_ref() == self.by;
+        let itself = matches!(self.by, Some(ShownBy::Key(_) | ShownBy::RunToken(_))) && accepted.by.as_ref() == self.by;
         let tier = accepted.asked.tier;
-        if same_key || Narrowing::default().reaches_within(tier, self.narrowing) {
+        if itself || Narrowing::default().reaches_within(tier, self.narrowing) {
             return Ok(true);
         }
         match Record::new(reader, story).read::<Start>("start") {

@@ -193,6 +193,8 @@ mod reload;
 mod replayed;
 #[path = "tests_rollback.rs"]
 mod rollback;
+#[path = "tests_run_tokens.rs"]
+mod run_tokens;
 #[path = "tests_runs.rs"]
 mod runs;
 #[path = "tests_stops.rs"]

@@ -218,6 +218,7 @@ fn owner(principal: &Principal) -> Owner<'_> {
         principal,
         narrowing: &WHOLE,
         by: None,
+        run: None,
     }
 }
 
@@ -238,6 +239,7 @@ fn calls_of_functions_that_a_key_leaves_out_are_not_there() {
             principal: &principal,
             narrowing: &narrowing,
             by: None,
+            run: None,
         };
         host.own_call(answer.call.as_str(), owner).unwrap().is_some()
     };
@@ -290,6 +292,7 @@ fn what_calls_came_to_that_reached_further_is_not_there() {
             principal: &principal,
             narrowing,
             by: by.as_ref(),
+            run: None,
         };
         host.own_call(call.as_str(), owner).unwrap().is_some()
     };

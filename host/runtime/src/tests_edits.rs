@@ -46,7 +46,7 @@ fn paying(port: u16, body: &str) -> Vec<u8> {
 }
 
 /// Above 50 somebody says yes first, above 1000 nobody may.
-const POLICY: &str = r#"
+pub(super) const POLICY: &str = r#"
 @id("all") permit (principal, action, resource);
 @id("reviewed") forbid (principal, action == Action::"commit", resource)
 when { context.spend.kind == "known" && context.spend.minor > 5000 } unless { context.approvals.reviewer >= 1 };
@@ -54,7 +54,7 @@ when { context.spend.kind == "known" && context.spend.minor > 5000 } unless { co
 when { context.spend.kind == "known" && context.spend.minor > 100000 };
 "#;
 
-fn paid(folder: &Path, service: &Service, policy: &str, more: &str) -> Host {
+pub(super) fn paid(folder: &Path, service: &Service, policy: &str, more: &str) -> Host {
     home::init(folder).unwrap();
     let route = r#"fields = ["amount", "note"]
 body = "json"

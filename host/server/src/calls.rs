@@ -63,6 +63,7 @@ impl Whose {
     pub(crate) fn new(agent: &str, user: Option<&str>, by: Option<&ShownBy>) -> Whose {
         let by = by.map(|by| match by {
             ShownBy::Key(id) => format!("key {id}"),
+            ShownBy::RunToken(shown) => format!("run token {}", shown.token),
             ShownBy::Token(token) => format!("token {}", token.issuer),
         });
         Whose {

@@ -213,7 +213,14 @@ impl Door {
             principal: &self.principal,
             narrowing: &self.credentials.narrowing,
             by: self.credentials.by.as_ref(),
+            run: self.own_run(),
         }
+    }
+
+    /// The run that its caller is in and in no other, by the token of it that it showed.
+    pub(crate) fn own_run(&self) -> Option<&str> {
+        let by_token = matches!(self.credentials.by, Some(ShownBy::RunToken(_)));
+        self.who.run.as_deref().filter(|_| by_token)
     }
 
     /// The calls that run for it.

@@ -9,6 +9,7 @@ mod manifest;
 mod people;
 mod replay;
 mod scope;
+mod token;
 mod values;
 
 use super::Target;
@@ -112,6 +113,14 @@ pub const ALL: &[Target] = &[
         seeds: people::requests,
     },
     Target {
+        name: "token",
+        about: "tokens of runs: what is read of one is written as the same, and one that is taken is the home's with nothing but less in it",
+        drive: token::drive,
+        words: token::WORDS,
+        longest: 8192,
+        seeds: token::seeds,
+    },
+    Target {
         name: "config",
         about: "ambit.toml: a configuration, or problems that can be shown",
         drive: files::config,
@@ -163,7 +172,7 @@ mod tests {
     /// Seeds that are made are of what is accepted: else their target would only see refusals.
     #[test]
     fn what_is_made_to_be_accepted_is() {
-        for name in ["replay", "said", "changes", "operators"] {
+        for name in ["replay", "said", "changes", "operators", "token"] {
             let target = crate::fuzz::target(name).unwrap();
             let seeds = (target.seeds)();
             assert!(seeds.len() > 1, "{name}");

@@ -90,7 +90,7 @@ fn narrowing(home: &Path, asked: &KeyCreate) -> Result<Narrowing, Failure> {
     })
 }
 
-fn time(option: &str, text: &str) -> Result<u64, Failure> {
+pub(super) fn time(option: &str, text: &str) -> Result<u64, Failure> {
     let seconds = duration(text).map_err(|_| {
         Failure::usage(format!("{option} {} is no time", untrusted(text)))
             .advise("It takes a number and s, m, h or d: 12h, 90d.")
@@ -219,6 +219,8 @@ fn what(key: &ApiKey) -> Option<String> {
         connections,
         functions,
         max_tier,
+        // Of tokens alone.
+        money: _,
         scopes: _,
     } = key.narrowing();
     let list = |names: &BTreeSet<String>| names.iter().map(String::as_str).collect::<Vec<_>>().join(" ");

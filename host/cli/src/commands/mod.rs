@@ -31,6 +31,7 @@ pub(crate) mod rollback;
 pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod story;
+pub(crate) mod token;
 pub(crate) mod tools;
 pub(crate) mod webhooks;
 pub(crate) mod what_if;

@@ -12,12 +12,13 @@ use ambit_runtime::clock::now_ms;
 use ambit_runtime::config::Config;
 use ambit_runtime::documents;
 use ambit_runtime::operators::{self, Answer, Request};
+use ambit_runtime::run_tokens;
 use ambit_runtime::runs::NewRun;
 use ambit_runtime::store::{BudgetState, CallFilter, Reader};
 use serde_json::{Value, json};
 
 use super::desk::unexpected;
-use super::{audit, call};
+use super::{audit, call, keys, token};
 use crate::args::{self, Format, RunStart};
 use crate::ids::{self, Kind};
 use crate::output::{Exit, Failure, Output, note, style, untrusted};
@@ -27,6 +28,7 @@ pub(crate) fn run(command: &args::Run, home: &Path, out: Output) -> Result<Exit,
         args::Run::Start(asked) => start(home, asked, out),
         args::Run::Show { run, limit } => show(home, run, *limit, out),
         args::Run::List { limit, open } => list(home, *limit, *open, out),
+        args::Run::Token { run, expires } => token(home, run, expires, out),
         args::Run::End { run } => end(home, run, out),
     }
 }
@@ -131,7 +133,7 @@ fn over(text: &str) -> Result<Over, Failure> {
     }
 }
 
-fn money(text: &str) -> Result<RunCap, Failure> {
+pub(super) fn money(text: &str) -> Result<RunCap, Failure> {
     let read = || {
         let (currency, amount) = text.split_once('=')?;
         Some(RunCap {
@@ -144,6 +146,29 @@ fn money(text: &str) -> Result<RunCap, Failure> {
         Failure::usage(format!("--money {} is no amount of a currency", untrusted(text)))
             .advise("It takes a currency and a whole number of minor units: --money usd=50000 is 500.00 usd.")
     })
+}
+
+/// A token, on standard output alone, and what there is to know about it beside.
+fn token(home: &Path, given: &str, expires: &str, out: Output) -> Result<Exit, Failure> {
+    let run = find(home, given)?;
+    let good_for_ms = keys::time("--expires", expires)?;
+    let (token, authority) = run_tokens::mint(home, &run, good_for_ms)?;
+    let until = token::until(authority.expires_s);
+    let document = json!({
+        "token": token.word(),
+        "run": authority.run,
+        "agent": authority.agent,
+        "user": authority.user,
+        "expires": until,
+    });
+    out.result(&document, |w| writeln!(w, "{}", token.word()))?;
+    note(format!(
+        "The line above is a token of run {}, and is shown this once: the home keeps nothing of it. It is good until {until}, for {}; \
+         `ambit run end` ends it earlier.",
+        run.id(),
+        untrusted(&who(&run)),
+    ));
+    Ok(Exit::Done)
 }
 
 fn end(home: &Path, given: &str, out: Output) -> Result<Exit, Failure> {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 pub use admitted::{Admitted, CurrencyLookup, ObjectRead};
 pub use limits::{LARGEST_BODY, Limits};
-pub use narrowing::Narrowing;
+pub use narrowing::{MoneyCap, Narrowing, is_of_token, token_budget};
 
 use crate::digest::Digest;
 use crate::effect::{GuestRequest, HeaderSet, HttpRequest};
@@ -22,7 +22,7 @@ use crate::error::{Code, Refusal};
 use crate::guard;
 use crate::identity::Caller;
 use crate::manifest::Function;
-use crate::money::Use;
+use crate::money::{Budget, Spend, Use};
 use crate::policy::Decision;
 use crate::route::Connection;
 use crate::scope::{Scope, Tier};
@@ -212,6 +212,20 @@ impl Grant {
             return Err(Refusal::new(Code::Tier, message).advise(advice));
         }
         Ok(())
+    }
+
+    /// Whether an effect of the guest may spend this: the caller may have given up money.
+    ///
+    /// # Errors
+    /// [`Code::Narrowing`].
+    pub fn check_spend(&self, spend: &Spend) -> Result<(), Refusal> {
+        self.narrowing.check_spend(spend)
+    }
+
+    /// The budgets that come with what the caller gave up.
+    #[must_use]
+    pub fn budgets(&self) -> Vec<Budget> {
+        self.narrowing.budgets()
     }
 
     /// Who calls.

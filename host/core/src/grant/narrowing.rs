@@ -4,10 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
 use crate::effect::HttpRequest;
 use crate::error::{Code, Refusal};
 use crate::guard;
+use crate::money::{Budget, Currency, Match, Spend, Unit, Window};
 use crate::scope::{HttpRule, HttpScope, Tier};
+
+/// How the names of budgets begin that come with a token. No configured budget can have such a name.
+const OF_TOKEN: &str = "token/";
 
 /// What a caller gives up for one call. Each part only takes away; the default takes nothing.
 ///
@@ -26,9 +31,52 @@ pub struct Narrowing {
     /// Effects up to this tier.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_tier: Option<Tier>,
+    /// No more money than each of these says.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub money: Vec<MoneyCap>,
     /// For an import's label: only requests that this covers too, and of the answers only what it lets read too.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub scopes: BTreeMap<String, HttpScope>,
+}
+
+/// How much money goes with what a token was narrowed to: of all calls together that are made with that token, or with one that came of
+/// it, within their run. It is counted as a budget is, in the transaction of each intent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MoneyCap {
+    /// The most of each currency, in minor units. Of a currency that is not here, none.
+    pub most: BTreeMap<Currency, u64>,
+    /// What it is counted under: the digest of the revocation id of the token's block that says it.
+    pub token: Digest,
+}
+
+impl MoneyCap {
+    /// The budgets that it is, one for each currency. They count in the run's window, so that they end with it.
+    #[must_use]
+    pub fn budgets(&self) -> Vec<Budget> {
+        let of = |(currency, cap): (&Currency, &u64)| Budget {
+            warn: None,
+            name: token_budget(&self.token, *currency),
+            covers: Match::default(),
+            unit: Unit::Money(*currency),
+            window: Window::Run,
+            cap: *cap,
+            over: None,
+        };
+        self.most.iter().map(of).collect()
+    }
+}
+
+/// The name of the budget that a token's money of a currency is, by the digest of the revocation id of the block that says so.
+#[must_use]
+pub fn token_budget(token: &Digest, currency: Currency) -> String {
+    format!("{OF_TOKEN}{}/{currency}", token.to_hex())
+}
+
+/// Whether a budget of this name came with a token.
+#[must_use]
+pub fn is_of_token(budget: &str) -> bool {
+    budget.starts_with(OF_TOKEN)
 }
 
 impl Narrowing {
@@ -43,6 +91,8 @@ impl Narrowing {
             };
             scopes.insert(label.clone(), both);
         }
+        let mut money = self.money.clone();
+        money.extend(other.money.iter().filter(|cap| !self.money.contains(cap)).cloned());
         Self {
             connections: both(self.connections.as_ref(), other.connections.as_ref(), |one, all| {
                 all.contains(one)
@@ -50,6 +100,7 @@ impl Narrowing {
             functions: both(self.functions.as_ref(), other.functions.as_ref(), names_function),
             max_tier: self.max_tier.into_iter().chain(other.max_tier).min(),
             scopes,
+            money,
         }
     }
 
@@ -76,7 +127,29 @@ impl Narrowing {
             let own = self.scopes.get(label);
             own.is_some_and(|own| own == scope || own.intersect(scope) == *own)
         };
-        connections && other.max_tier.is_none_or(|kept| most <= kept) && other.scopes.iter().all(scoped)
+        let counted = other.money.iter().all(|cap| self.money.contains(cap));
+        connections && counted && other.max_tier.is_none_or(|kept| most <= kept) && other.scopes.iter().all(scoped)
+    }
+
+    /// The budgets that come with it.
+    #[must_use]
+    pub fn budgets(&self) -> Vec<Budget> {
+        self.money.iter().flat_map(MoneyCap::budgets).collect()
+    }
+
+    /// Whether an effect may spend this by itself. What several spend together is for [`Narrowing::budgets`].
+    pub(crate) fn check_spend(&self, spend: &Spend) -> Result<(), Refusal> {
+        let Spend::Known { currency, minor } = spend else {
+            return Ok(());
+        };
+        let fits = |cap: &MoneyCap| {
+            let most = cap.most.get(currency).copied().unwrap_or_default();
+            u64::try_from(*minor).is_ok_and(|minor| minor <= most)
+        };
+        if !guard!("scope.narrowed-money", self.money.iter().all(fits)) {
+            return Err(given_up(format!("spending {minor} of {currency}")));
+        }
+        Ok(())
     }
 
     pub(super) fn check_function(&self, tool: &str, function: &str) -> Result<(), Refusal> {
@@ -172,6 +245,7 @@ mod tests {
                 .into_iter()
                 .map(|scope| ("up".to_owned(), HttpScope::parse(scope).unwrap()))
                 .collect(),
+            money: Vec::new(),
         })
     }
 

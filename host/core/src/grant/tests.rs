@@ -574,6 +574,7 @@ fn any_narrowing() -> impl Strategy<Value = Narrowing> {
             .map(|scope| ("stripe".to_owned(), HttpScope::parse(scope).unwrap()))
             .into_iter()
             .collect(),
+        money: Vec::new(),
     })
 }
 

@@ -514,8 +514,48 @@ pub struct CallersRefused {
 pub enum ShownBy {
     /// By a key of this home: its id.
     Key(String),
+    /// By a token of the call's run.
+    RunToken(RunTokenShown),
     /// By a token.
     Token(TokenShown),
+}
+
+/// A token of a run that a caller showed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunTokenShown {
+    /// From then on it is over, in milliseconds since 1970.
+    #[serde(with = "number")]
+    pub expires: u64,
+    /// The money that goes with it. Its call's effects are counted in each of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub money: Vec<TokenMoney>,
+    /// Which token: the digest of the revocation ids of all its blocks. What else it was narrowed to is recorded with the call.
+    pub token: Digest,
+}
+
+/// The money that goes with a token of a run, by one of its blocks.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenMoney {
+    /// The most of each currency; of any other, none.
+    pub most: Vec<Amount>,
+    /// The digest of the block's revocation id.
+    pub token: Digest,
+}
+
+impl TokenMoney {
+    /// Whether what is spent is reserved as it says, in its own budget and under its own cap.
+    #[must_use]
+    pub fn is_reserved(&self, spent: Amount, reserved: &[Reservation]) -> bool {
+        let budget = crate::grant::token_budget(&self.token, spent.currency);
+        let most = self.most.iter().find(|most| most.currency == spent.currency);
+        most.is_some_and(|most| {
+            reserved.iter().any(|one| {
+                one.budget == budget && one.cap == most.minor && one.amount >= spent.minor && one.over.is_none()
+            })
+        })
+    }
 }
 
 /// A token that a caller showed.

@@ -1,7 +1,7 @@
 //! Room in budgets: what an effect reserves, and whose approvals let it pass a cap.
 
 use ambit_core::error::{Code, Refusal};
-use ambit_core::grant::Admitted;
+use ambit_core::grant::{Admitted, is_of_token};
 use ambit_core::hold::{self, Need, Standing};
 use ambit_core::ledger::body::{Cause, Reservation};
 use ambit_core::money::{Budget, Over, Spend, Unit};
@@ -35,7 +35,7 @@ impl CallEffects {
         Ok(Asks { needs, over })
     }
 
-    /// The configured budgets, and those that came with the run.
+    /// The configured budgets, and those that came with the run and with the caller's token.
     pub(super) fn budgets(&self) -> impl Iterator<Item = &Budget> {
         self.shared.config.budgets().iter().chain(&self.run_budgets)
     }
@@ -227,6 +227,8 @@ pub(super) struct Asks {
 pub(crate) fn no_room(name: &str, error: &StoreError) -> Refusal {
     let advice = if run::is_own(name) {
         "a run's limit stays: the operator starts another run".to_owned()
+    } else if is_of_token(name) {
+        "the money of the caller's token is used up: whoever narrowed it so can give out another".to_owned()
     } else {
         format!("wait until budget `{name}` has room again, or ask the operator to raise its cap")
     };

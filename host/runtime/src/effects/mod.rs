@@ -673,6 +673,7 @@ impl CallEffects {
         }
         self.not_stopped(&admitted)?;
         let spend = self.spend(&admitted)?;
+        self.grant.check_spend(&spend)?;
         known.spend = amount(spend);
         known.effect = known.asked.map(|asked| effect_digest(&admitted, spend, &asked));
         Ok((admitted, spend))

@@ -6,6 +6,7 @@
 //! | `ledger.pub` | verifies them; meant to be given away | made again from the above | |
 //! | `payload.kek` | encrypts the calls' data keys | every payload is gone; the ledger still verifies | payloads can be read |
 //! | `cache.key` | authenticates compiled components | they are compiled again | with write access to the cache, code can be planted |
+//! | `run-token.key` | signs tokens of runs (Ed25519); made with the first one | no token that was given out is good any more | tokens of any open run can be made |
 
 use std::fmt;
 use std::fs;
@@ -25,6 +26,7 @@ const LEDGER_KEY: &str = "ledger.key";
 const LEDGER_PUB: &str = "ledger.pub";
 const PAYLOAD_KEK: &str = "payload.kek";
 const CACHE_KEY: &str = "cache.key";
+const RUN_TOKEN_KEY: &str = "run-token.key";
 
 /// The keys of a home. Wiped when dropped, and never printed.
 pub struct Keys {
@@ -175,6 +177,46 @@ impl fmt::Debug for WordKey {
 pub fn verifier(home: &Path) -> Result<VerifierKey, StoreError> {
     let path = home.join(DIR).join(LEDGER_PUB);
     VerifierKey::parse(&read(&path)?).map_err(|error| bad(&path, error))
+}
+
+/// The seed of the key that a home's run tokens are signed with; none where the home never made one. It is of its own, and signs nothing
+/// else: no token can be taken for a checkpoint, or the other way round.
+///
+/// # Errors
+/// As [`Keys::load`].
+pub(crate) fn run_token_key(home: &Path) -> Result<Option<Zeroizing<[u8; KEY]>>, StoreError> {
+    let path = home.join(DIR).join(RUN_TOKEN_KEY);
+    if !path.try_exists().map_err(|error| StoreError::io(&path, &error))? {
+        return Ok(None);
+    }
+    read_secret(&path).map(Some)
+}
+
+/// The same, made where there is none. Of two that make it at once one does, and both have that.
+///
+/// # Errors
+/// As [`Keys::load`]; [`StoreError::ReadOnly`], [`StoreError::Io`].
+pub(crate) fn made_run_token_key(home: &Path) -> Result<Zeroizing<[u8; KEY]>, StoreError> {
+    if let Some(key) = run_token_key(home)? {
+        return Ok(key);
+    }
+    let dir = home.join(DIR);
+    let (path, staged) = (
+        dir.join(RUN_TOKEN_KEY),
+        dir.join(format!("{RUN_TOKEN_KEY}.{}", home::random_name()?)),
+    );
+    let key = random_secret()?;
+    let text = Zeroizing::new(format!("{}\n", *Zeroizing::new(HEXLOWER.encode(key.as_slice()))));
+    // Whole under its name or not there: a link takes no other file's place.
+    let linked = home::create_private(&staged, text.as_bytes()).and_then(|()| fs::hard_link(&staged, &path));
+    drop(fs::remove_file(&staged));
+    match linked {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        linked => linked
+            .and_then(|()| home::sync_dir(&dir))
+            .map_err(|error| home::unwritable(home, &path, &error))?,
+    }
+    read_secret(&path)
 }
 
 fn bad(path: &Path, why: impl fmt::Display) -> StoreError {

@@ -62,6 +62,7 @@ pub use fault::{Fault, Faults, Step};
 pub use high_water::{HighWaterOptions, high_water_notes};
 pub(crate) use keys::WordKey;
 pub use keys::{Keys, verifier};
+pub(crate) use keys::{made_run_token_key, run_token_key};
 pub use measure::{Rate, appends, callers, file_appends};
 pub(crate) use meter::Meter;
 pub use options::{Clock, StoreOptions};

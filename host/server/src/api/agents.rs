@@ -167,5 +167,6 @@ pub(super) fn run(door: &Door, asked: &Asked) -> Result<Given, Problem> {
 }
 
 fn is_own(door: &Door, run: &ambit_core::run::Run) -> bool {
-    guard!("api.own-run", run.started.principal == *door.principal())
+    let shown = door.own_run().is_none_or(|own| own == run.id());
+    guard!("api.own-run", run.started.principal == *door.principal()) && guard!("api.token-run", shown)
 }

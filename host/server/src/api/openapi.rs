@@ -45,7 +45,7 @@ pub(super) fn document() -> Value {
         "components": {
             "schemas": schemas::all(),
             "securitySchemes": {
-                "agent": { "type": "http", "scheme": "bearer", "description": "A key of the home, or a token of an issuer for `resource`." },
+                "agent": { "type": "http", "scheme": "bearer", "description": "A key of the home, a token of a run, or a token of an issuer for `resource`." },
                 "operator": { "type": "http", "scheme": "bearer",
                     "description": "An operator's key, or a token for the operators' audience, with the scopes that are named." },
             },

@@ -287,6 +287,61 @@ fn a_call_is_in_no_wider_mode() {
 }
 
 #[test]
+fn a_token_of_a_run_is_good_in_that_run_alone() {
+    let scene = Scene::new();
+    let [run, other] = [0, 1].map(|_| scene.0.place.run("assistant", None));
+    let (word, agent) = (scene.0.place.run_token(&run), scene.agent());
+    let made = scene.post(&word, "/v1/calls", &call("refunds"));
+    assert_eq!(made.status, 200, "{}", made.text);
+    let Body::CallDenied(denied) = scene.last() else {
+        panic!("no call")
+    };
+    // There is no such tool: it is refused in the run, in the run's mode, and with what was shown.
+    assert_eq!(
+        (denied.run.as_deref(), denied.mode),
+        (Some(run.id()), Some(Mode::Suggest))
+    );
+    assert!(matches!(denied.by, Some(ShownBy::RunToken(_))), "{denied:?}");
+    let named = |run: &str| json!({ "tool": "refunds", "function": "create", "run": run });
+    assert_eq!(scene.post(&word, "/v1/calls", &named(run.id())).status, 200);
+    let elsewhere = scene.post(&word, "/v1/calls", &named(other.id()));
+    assert_eq!(elsewhere.status, 400, "{}", elsewhere.text);
+    assert!(matches!(scene.last(), Body::CallDenied(denied) if denied.run.as_deref() == Some(run.id())));
+    // In that run's mode, or a stricter one.
+    let executes = json!({ "tool": "refunds", "function": "create", "mode": "execute" });
+    assert_eq!(scene.post(&word, "/v1/calls", &executes).status, 400);
+    // And it is shown nothing of others.
+    let runs = scene.get(&word, "/v1/runs").json();
+    assert_eq!(runs["runs"].as_array().map(Vec::len), Some(1), "{runs}");
+    assert_eq!(scene.get(&word, &format!("/v1/runs/{}", run.id())).status, 200);
+    assert_eq!(scene.get(&word, &format!("/v1/runs/{}", other.id())).status, 404);
+    assert_eq!(
+        scene.get(&agent, "/v1/runs").json()["runs"].as_array().map(Vec::len),
+        Some(2)
+    );
+    let own = made.json()["call"].as_str().unwrap().to_owned();
+    let outside = scene.post(&agent, "/v1/calls", &call("refunds")).json();
+    let outside = outside["call"].as_str().unwrap();
+    let status = |word: &str, call: &str| scene.get(word, &format!("/v1/calls/{call}")).status;
+    assert_eq!(
+        [status(&word, &own), status(&word, outside), status(&agent, &own)],
+        [200, 404, 200]
+    );
+    for target in [STOPS, "/v1/operators/runs"] {
+        assert_eq!(scene.get(&word, target).status, 401, "{target}");
+    }
+    scene.0.place.host.end_run(run.id()).unwrap();
+    let ended = scene.post(&word, "/v1/calls", &call("refunds"));
+    assert_eq!(ended.status, 401);
+    assert!(
+        ended.head.contains("www-authenticate: bearer") && ended.head.contains("invalid_token"),
+        "{}",
+        ended.head
+    );
+    scene.ends();
+}
+
+#[test]
 fn what_an_operator_does_is_on_the_ledger_with_who_it_was() {
     let scene = Scene::new();
     let staff = scene.staff("ambit:read ambit:operate");

@@ -7,6 +7,7 @@ use ambit_core::error::Refusal;
 use ambit_core::guard;
 use ambit_core::identity::why::Why;
 use ambit_core::policy::Mode;
+use ambit_core::run::Run;
 use ambit_runtime::host::Host;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Extension, Request, State};
@@ -180,8 +181,8 @@ impl Agents {
         let who = Who {
             agent: caller.caller.agent().to_owned(),
             user: caller.caller.user().map(str::to_owned),
-            mode: self.mode,
-            run: None,
+            mode: mode_in(self.mode, caller.run.as_ref()),
+            run: caller.run.as_ref().map(|run| run.id().to_owned()),
         };
         let credentials = Credentials {
             narrowing: caller.narrowing.clone(),
@@ -229,6 +230,14 @@ impl Agents {
             let whose = Whose::new(caller.caller.agent(), caller.caller.user(), Some(&caller.by));
             self.calls.take_back(&whose, request);
         }
+    }
+}
+
+/// The stricter of the mode that agents are served in and that of a run.
+fn mode_in(served: Mode, run: Option<&Run>) -> Mode {
+    match run.map(|run| run.started.mode) {
+        Some(mode) if !served.is_within(mode) => mode,
+        _ => served,
     }
 }
 

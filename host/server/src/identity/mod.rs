@@ -1,7 +1,7 @@
 //! Who is on the other side of a request over HTTP.
 //!
 //! A request shows one credential, in `Authorization: Bearer …` and nowhere else: a token that a configured issuer signed for this host,
-//! or a key that its operator gave out. [`Authenticator::authenticate`] makes of it a [`Caller`] of the configuration, with what the
+//! a key that its operator gave out, or a token of a run ([`ambit_runtime::run_tokens`]). [`Authenticator::authenticate`] makes of it a [`Caller`] of the configuration, with what the
 //! credential leaves of what that caller could do, or says what the request is to be answered with. Nothing else of a request says
 //! who its caller is.
 //!
@@ -26,9 +26,11 @@ use ambit_core::grant::Narrowing;
 use ambit_core::guard;
 use ambit_core::identity::Caller;
 use ambit_core::identity::key;
+use ambit_core::identity::run_token;
 use ambit_core::identity::token::Token;
 use ambit_core::identity::why::{Denied, Why};
 use ambit_core::ledger::body::{ShownBy, TokenShown};
+use ambit_core::run::Run;
 use ambit_runtime::clock::clock;
 use ambit_runtime::config::ServerConfig;
 use ambit_runtime::host::Host;
@@ -36,6 +38,7 @@ use ambit_runtime::refused_callers::{MINUTE, RefusedCallers};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 pub use challenge::Unauthenticated;
 pub(crate) use operators::{Operator, Operators};
@@ -53,7 +56,9 @@ pub struct Authenticated {
     pub narrowing: Narrowing,
     /// What it showed: for [`Host::call_shown`].
     pub by: ShownBy,
-    /// The scopes of its token; none of a key.
+    /// The run that all its calls are part of, where it showed a token of one.
+    pub run: Option<Run>,
+    /// The scopes of its token; none of a key, or of a token of a run.
     scopes: BTreeSet<String>,
 }
 
@@ -153,6 +158,8 @@ impl Authenticator {
         query: Option<&str>,
     ) -> Result<Authenticated, Unauthenticated> {
         let found = match credential(headers, query) {
+            // Before keys: what it begins with begins with what keys do.
+            Ok(word) if word.starts_with(run_token::PREFIX) => self.by_run_token(word).await.map_err(Refused::from),
             Ok(word) if word.starts_with(key::PREFIX) => self.by_key(word).map_err(Refused::from),
             Ok(word) => self.by_token(word).await,
             Err(denied) => Err(denied.into()),
@@ -199,6 +206,24 @@ impl Authenticator {
             caller,
             narrowing: key.narrowing().clone(),
             by: ShownBy::Key(key.id().to_owned()),
+            run: None,
+            scopes: BTreeSet::new(),
+        })
+    }
+
+    async fn by_run_token(&self, word: &str) -> Result<Authenticated, Denied> {
+        // The run is read from the ledger.
+        let (host, word) = (self.0.host.clone(), Zeroizing::new(word.to_owned()));
+        let known = tokio::task::spawn_blocking(move || host.known_run_token(&word)).await;
+        let found = known.unwrap_or_else(|panic| {
+            tracing::error!(%panic, "looking at a run token ended in a panic");
+            Err(run_token::malformed())
+        })?;
+        Ok(Authenticated {
+            caller: found.caller,
+            narrowing: found.narrowing,
+            by: found.by,
+            run: Some(found.run),
             scopes: BTreeSet::new(),
         })
     }
@@ -218,6 +243,7 @@ impl Authenticator {
             caller: found.caller,
             narrowing: found.narrowing,
             by: ShownBy::Token(TokenShown::new(&rules.name, found.jti.as_deref())),
+            run: None,
             scopes: found.scopes,
         })
     }

@@ -21,11 +21,13 @@ use std::time::Duration;
 
 use ambit_core::identity::why::Why;
 use ambit_core::ledger::Body;
+use ambit_core::policy::Mode;
 use ambit_runtime::api_keys::{self, Act, Asked};
 use ambit_runtime::config::Config;
 use ambit_runtime::home;
 use ambit_runtime::host::{Host, HostOptions};
 use ambit_runtime::operators::{self, Answer, Request};
+use ambit_runtime::runs::NewRun;
 use ambit_runtime::sandbox::Compiler;
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 use http::HeaderValue;
@@ -288,6 +290,24 @@ impl Place {
         let new = api_keys::random_key().unwrap();
         self.operator(Act::Create(new.shown.clone(), asked));
         (new.word.to_string(), new.shown.id)
+    }
+
+    /// A run of this agent, in the mode that only suggests.
+    pub(crate) fn run(&self, agent: &str, user: Option<&str>) -> Run {
+        let asked = NewRun {
+            agent: agent.into(),
+            user: user.map(str::to_owned),
+            mode: Mode::Suggest,
+            length_ms: 60_000,
+            caps: Vec::new(),
+            errors: None,
+        };
+        self.host.start_run(&asked).unwrap()
+    }
+
+    pub(crate) fn run_token(&self, run: &Run) -> String {
+        let made = ambit_runtime::run_tokens::mint(self.folder.path(), run, 60_000);
+        made.unwrap().0.word().to_owned()
     }
 
     pub(crate) fn operator(&self, what: Act) {

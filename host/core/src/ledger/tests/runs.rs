@@ -268,3 +268,95 @@ fn a_run_s_limit_is_passed_by_those_whom_it_names() {
         "has a limit that it passes",
     );
 }
+
+/// A call of the run, made with a token that this money goes with.
+fn with_token(letter: char, money: &[(char, &str, u64)]) -> EntryDraft {
+    let Body::CallAccepted(mut body) = accepted() else {
+        unreachable!()
+    };
+    let money = money.iter().map(|(token, currency, minor)| TokenMoney {
+        most: vec![Amount {
+            currency: currency.parse().unwrap(),
+            minor: *minor,
+        }],
+        token: digest(&token.to_string()),
+    });
+    body.by = Some(ShownBy::RunToken(RunTokenShown {
+        expires: BEGAN + 60_000,
+        money: money.collect(),
+        token: digest("token"),
+    }));
+    body.run = Some(RUN.into());
+    of_call(letter, body)
+}
+
+#[test]
+fn what_is_spent_with_a_token_is_counted_in_its_money() {
+    let begun = |money: &[(char, &str, u64)]| vec![started(&|_| {}), with_token('a', money)];
+    let and = |money: &[(char, &str, u64)], more: Vec<EntryDraft>| begun(money).into_iter().chain(more);
+    let of_token = |token: char, amount: u64, cap: u64| {
+        let budget = crate::grant::token_budget(&digest(&token.to_string()), "usd".parse().unwrap());
+        of_run(&budget, "usd", amount, cap)
+    };
+    // The fixture's intent moves 50.00.
+    let spends =
+        |ordinal: u32, reserved: Vec<Reservation>| intends('a', ordinal, |intent| intent.reserved.extend(reserved));
+    let one = &[('x', "usd", 9_000)][..];
+    assert_eq!(
+        verdict(and(one, vec![spends(0, vec![of_token('x', 5_000, 9_000)])])),
+        Ok(())
+    );
+    assert_eq!(
+        verdict(and(&[], vec![spends(0, vec![])])),
+        Ok(()),
+        "no money goes with it"
+    );
+    let free = intends('a', 0, |intent| intent.spend = None);
+    assert_eq!(verdict(and(one, vec![free])), Ok(()));
+    for reserved in [
+        vec![],
+        vec![of_token('y', 5_000, 9_000)],
+        vec![of_token('x', 4_999, 9_000)],
+        vec![of_token('x', 5_000, 9_001)],
+    ] {
+        refuses(and(one, vec![spends(0, reserved)]), "its own does not count");
+    }
+    refuses(
+        and(&[('x', "eur", 9_000)], vec![spends(0, vec![])]),
+        "its own does not count",
+    );
+    // Of each block that says so.
+    let two = &[('x', "usd", 9_000), ('y', "usd", 5_000)][..];
+    let both = || vec![of_token('x', 5_000, 9_000), of_token('y', 5_000, 5_000)];
+    assert_eq!(verdict(and(two, vec![spends(0, both())])), Ok(()));
+    refuses(
+        and(two, vec![spends(0, vec![of_token('x', 5_000, 9_000)])]),
+        "its own does not count",
+    );
+    // And all together, of whichever call.
+    refuses(
+        and(
+            one,
+            vec![
+                spends(0, vec![of_token('x', 5_000, 9_000)]),
+                spends(1, vec![of_token('x', 5_000, 9_000)]),
+            ],
+        ),
+        "has a limit that it passes",
+    );
+    let passing = Reservation {
+        over: Some(digest("hold")),
+        ..of_token('x', 5_000, 9_000)
+    };
+    refuses(and(one, vec![spends(0, vec![passing])]), "its own does not count");
+    // A call with a token is of a run.
+    let Body::CallAccepted(mut outside) = accepted() else {
+        unreachable!()
+    };
+    outside.by = Some(ShownBy::RunToken(RunTokenShown {
+        expires: BEGAN,
+        money: vec![],
+        token: digest("token"),
+    }));
+    refuses([of_call('a', outside)], "is part of none");
+}

@@ -1,14 +1,16 @@
 //! Runs, as whoever audits a whole ledger follows them: what is part of a run is within it, by its entries alone.
 //!
 //! The books of a home hold each entry to the same before it is written. Here that is found again without them, so that also an export
-//! shows it. What budgets of the configuration allow is not on the ledger; the limits that came with a run are.
+//! shows it. What budgets of the configuration allow is not on the ledger; the limits that came with a run are, and so is the money that
+//! goes with the token that a call was made with.
 
 use std::collections::HashMap;
 
+use crate::grant::is_of_token;
 use crate::guard;
 use crate::ledger::body::{
     Body, CallAccepted, Doubt, EffectIntent, EffectRetried, Outcome, Reservation, RunCap, RunDegraded, RunEnded,
-    RunStarted, Settlement,
+    RunStarted, Settlement, ShownBy, TokenMoney,
 };
 use crate::ledger::story::CallStory;
 use crate::ledger::{Entry, LedgerError};
@@ -25,6 +27,8 @@ pub(super) struct Runs {
     runs: HashMap<String, Run>,
     /// The run of each call under way.
     calls: HashMap<String, String>,
+    /// The money that goes with the token that a call under way was made with.
+    money: HashMap<String, Vec<TokenMoney>>,
     accounts: HashMap<Limit, Account>,
     /// What is set aside, by call, effect and limit.
     reserved: HashMap<(String, Option<u32>, Limit), u64>,
@@ -58,6 +62,7 @@ impl Runs {
                 self.settle(entry, &finished.settled)?;
                 self.count(entry, run::call_failed(finished));
                 self.calls.remove(entry.call().unwrap_or_default());
+                self.money.remove(entry.call().unwrap_or_default());
                 Ok(())
             }
             _ => Ok(()),
@@ -92,9 +97,24 @@ impl Runs {
 
     /// A call is part of its run: of its principal, in its mode, at its time, and with all that its limits say set aside.
     fn begin_call(&mut self, entry: &Entry, accepted: &CallAccepted) -> Result<(), LedgerError> {
+        let token = match &accepted.by {
+            Some(ShownBy::RunToken(token)) => Some(token),
+            _ => None,
+        };
         let Some(id) = &accepted.run else {
+            if !guard!("ledger.token-run", token.is_none()) {
+                return Err(LedgerError::Story(format!(
+                    "{} of call {}: it was made with a token of a run, and is part of none",
+                    entry.kind(),
+                    entry.call().unwrap_or_default()
+                )));
+            }
             return outside_of_runs(entry, &accepted.reserved);
         };
+        if let Some(token) = token.filter(|token| !token.money.is_empty()) {
+            let call = entry.call().unwrap_or_default().to_owned();
+            self.money.insert(call, token.money.clone());
+        }
         let run = self.known(id)?;
         let of = entry.principal();
         let of = of.ok_or_else(|| wrong(id, "has a call of nobody"))?;
@@ -117,6 +137,7 @@ impl Runs {
         };
         let admitted = self.known(&id)?.admits_effect(intent.tier, entry.time_ms());
         admitted.map_err(|why| not_within(entry, &id, &why.to_string()))?;
+        self.within_money(entry, &id, intent)?;
         let hold = story.and_then(|story| story.holds.get(&intent.ordinal));
         let needs = hold.map(|hold| hold.held.what.needs.as_slice());
         let asked = |cap: &RunCap| match (&cap.over, needs) {
@@ -126,6 +147,26 @@ impl Runs {
             _ => false,
         };
         self.reserve(entry, &id, &intent.reserved, Some(&asked))
+    }
+
+    /// What an effect spends is counted in all the money that goes with its call's token.
+    fn within_money(&self, entry: &Entry, id: &str, intent: &EffectIntent) -> Result<(), LedgerError> {
+        let Some(spent) = intent.spend.filter(|spent| spent.minor > 0) else {
+            return Ok(());
+        };
+        let money = self.money.get(entry.call().unwrap_or_default());
+        let counted = |one: &TokenMoney| one.is_reserved(spent, &intent.reserved);
+        if !guard!(
+            "ledger.token-money",
+            money.is_none_or(|money| money.iter().all(counted))
+        ) {
+            return Err(not_within(
+                entry,
+                id,
+                "has tokens, and it spends what its own does not count",
+            ));
+        }
+        Ok(())
     }
 
     /// What is sent again after its host ended is an effect once more, and only what changes something is ever in doubt.
@@ -155,7 +196,7 @@ impl Runs {
             return Err(not_within(entry, id, "has limits that it does not reserve"));
         }
         let caps = run.started.caps.clone();
-        for one in reserved.iter().filter(|one| run::is_own(&one.budget)) {
+        for one in reserved.iter().filter(|one| is_of_run(&one.budget)) {
             let call = entry.call().unwrap_or_default();
             let period = one.window.parse::<Period>().ok();
             let there = period.is_some_and(|period| period.is_of(call, Some(id), entry.time_ms()));
@@ -187,7 +228,7 @@ impl Runs {
     /// Settles what was set aside in a run's own limits.
     fn settle(&mut self, entry: &Entry, settled: &[Settlement]) -> Result<(), LedgerError> {
         let call = entry.call().unwrap_or_default();
-        for one in settled.iter().filter(|one| run::is_own(&one.budget)) {
+        for one in settled.iter().filter(|one| is_of_run(&one.budget)) {
             let limit = (one.budget.clone(), one.window.clone());
             let key = (call.to_owned(), entry.body().ordinal(), limit.clone());
             let reserved = self.reserved.remove(&key);
@@ -218,9 +259,14 @@ impl Runs {
     }
 }
 
+/// Whether a budget came with a run, or with a token of one.
+fn is_of_run(budget: &str) -> bool {
+    run::is_own(budget) || is_of_token(budget)
+}
+
 /// What is part of no run uses up no run's limits.
 fn outside_of_runs(entry: &Entry, reserved: &[Reservation]) -> Result<(), LedgerError> {
-    let own = reserved.iter().any(|one| run::is_own(&one.budget));
+    let own = reserved.iter().any(|one| is_of_run(&one.budget));
     if !guard!("ledger.run-none", !own) {
         return Err(LedgerError::Story(format!(
             "{} of call {}: it is part of no run, and reserves in the limits of one",

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use ambit_core::identity::run_token::Attenuation;
 use ambit_core::ledger::Body;
 use ambit_runtime::api_keys::Rotation;
+use ambit_runtime::run_tokens::{self, Biscuits, RunTokens};
 use ambit_runtime::store::Reader;
 
 use super::*;
@@ -95,6 +97,46 @@ fn a_key_of_another_home_or_of_nobody_is_not_known() {
         assert_eq!(place.refused(bad), (401, "invalid_token".into()), "{bad}");
     }
     assert!(place.ask(&own).is_ok());
+}
+
+#[test]
+fn a_token_of_a_run_says_who_calls_and_in_which_run() {
+    let place = Place::new("");
+    let run = place.run("assistant", Some("ada"));
+    let word = place.run_token(&run);
+    let found = place.ask(&word).unwrap();
+    assert_eq!((found.caller.agent(), found.caller.user()), ("assistant", Some("ada")));
+    assert_eq!(found.run.as_ref().map(Run::id), Some(run.id()));
+    assert_eq!(found.narrowing, Narrowing::default());
+    assert!(matches!(found.by, ShownBy::RunToken(_)));
+    assert_eq!(place.callers.step_up(&found, "mail", "mail.send"), None);
+    let connections = Some(BTreeSet::from(["stripe".to_owned()]));
+    let by = Attenuation {
+        connections: connections.clone(),
+        ..Attenuation::default()
+    };
+    let narrowed = Biscuits::narrow(&word, &by).unwrap();
+    assert_eq!(place.ask(narrowed.word()).unwrap().narrowing.connections, connections);
+    // Of another home, of nobody, and with a slip in it.
+    let other = Place::new("");
+    let foreign = other.run_token(&other.run("assistant", None));
+    for bad in [
+        &foreign,
+        &word[..60],
+        "ambit_run_",
+        &word.replace("ambit_run_", "ambit_"),
+    ] {
+        assert_eq!(place.refused(bad), (401, "invalid_token".into()), "{bad}");
+    }
+    let (short, _) = run_tokens::mint(place.folder.path(), &run, 1_500).unwrap();
+    thread::sleep(Duration::from_millis(1_600));
+    assert_eq!(place.refused(short.word()), (401, "invalid_token".into()));
+    place.host.end_run(run.id()).unwrap();
+    assert_eq!(place.refused(&word), (401, "invalid_token".into()));
+    assert_eq!(place.refused(narrowed.word()), (401, "invalid_token".into()));
+    let refused = place.verified();
+    assert_eq!(refused.get(&Why::Revoked), Some(&2), "{refused:?}");
+    assert_eq!(refused.get(&Why::Expired), Some(&1), "{refused:?}");
 }
 
 #[test]
