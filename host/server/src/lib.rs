@@ -25,5 +25,6 @@ mod session;
 mod signals;
 mod status;
 pub mod stdio;
+mod tasks;
 mod told;
 mod trace;
