@@ -145,8 +145,11 @@ fn believed<T>(read: Result<T, Unreadable>) -> Result<Option<T>, StoreError> {
 }
 
 fn erased() -> Refusal {
-    Refusal::new(Code::Ledger, "the call has ended, and what it returned was erased since")
-        .advise("do not call again for it: its receipt says how it ended")
+    Refusal::new(
+        Code::Ledger,
+        "the call has ended, and what it returned was erased since",
+    )
+    .advise("do not call again for it: its receipt says how it ended")
 }
 
 /// What its caller was told when it was held. What it still lacks is for those who decide.

@@ -309,9 +309,7 @@ impl Door {
                     return Ok(task.map_or_else(|| result.into(), CallToolResponse::from));
                 }
                 Ok(match &answer.outcome {
-                    Outcome::Held(held) if client.asks => {
-                        tasks::notice(held, answer.call.as_str(), result.meta).into()
-                    }
+                    Outcome::Held(held) if client.asks => tasks::notice(held, answer.call.as_str(), result.meta).into(),
                     _ => result.into(),
                 })
             }
@@ -330,7 +328,9 @@ impl Door {
 
     /// A call that its request does not wait for, as a task; none of one that is not the caller's.
     async fn task(&self, call: String, parent: Option<Parent>) -> Result<Option<CreateTaskResult>, ErrorData> {
-        let stands = self.read(move |door| tasks::stands(door, &call, parent.as_ref())).await?;
+        let stands = self
+            .read(move |door| tasks::stands(door, &call, parent.as_ref()))
+            .await?;
         Ok(stands.map(Stands::into_task))
     }
 
@@ -453,7 +453,8 @@ impl ServerHandler for Door {
                 // In older versions these say nothing.
                 let says = Client::of(&context).is_stateless;
                 if says && input_responses.is_some() && request_state.is_none() {
-                    let message = "`inputResponses` came without the `requestState` that they belong to: nothing was called";
+                    let message =
+                        "`inputResponses` came without the `requestState` that they belong to: nothing was called";
                     return Err(ErrorData::invalid_params(message, None));
                 }
                 let again = request_state.filter(|_| says);

@@ -122,7 +122,12 @@ impl Stands {
             Some(answer) => told::result(answer, is_wrapped(door, story, &answer.outcome), parent),
             None => told::goes_on(story, runs),
         };
-        let mut task = Task::new(&story.call, how.status(), utc(story.opening.stamp.time_ms()), updated(story));
+        let mut task = Task::new(
+            &story.call,
+            how.status(),
+            utc(story.opening.stamp.time_ms()),
+            updated(story),
+        );
         // Over, it says so itself.
         if !matches!(how, How::Over) {
             let words = result.content.first().and_then(|first| first.as_text());

@@ -28,7 +28,10 @@ fn tasks() -> Value {
 
 /// A request of the version that has no sessions, of a client that takes this.
 fn ask(served: &Served, word: &str, takes: &Value, method: &str, mut params: Value) -> Value {
-    let name = params["name"].as_str().or(params["taskId"].as_str()).unwrap_or_default();
+    let name = params["name"]
+        .as_str()
+        .or(params["taskId"].as_str())
+        .unwrap_or_default();
     let more = format!(
         "{}MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: {method}\r\nMcp-Name: {name}\r\n",
         bearer(word)
@@ -89,7 +92,10 @@ fn a_call_that_takes_longer_goes_on_as_a_task_of_its_caller_alone() {
         (&got["resultType"], &got["status"], &got["taskId"]),
         (&json!("complete"), &json!("working"), &task["taskId"])
     );
-    assert!(got["statusMessage"].as_str().unwrap().starts_with("running: "), "{got:#}");
+    assert!(
+        got["statusMessage"].as_str().unwrap().starts_with("running: "),
+        "{got:#}"
+    );
     // For others it is not there, and neither is what there is not; nobody learns which of the two it is.
     let nothing = json!({ "taskId": format!("c_{}", "a".repeat(26)) });
     let of_nothing = ask(&served, &whole, &tasks(), "tasks/get", nothing)["error"].clone();
@@ -98,7 +104,11 @@ fn a_call_that_takes_longer_goes_on_as_a_task_of_its_caller_alone() {
         for method in ["tasks/get", "tasks/cancel", "tasks/update"] {
             let mut params = about.clone();
             params["inputResponses"] = json!({});
-            assert_eq!(ask(&served, word, &tasks(), method, params)["error"], of_nothing, "{method}");
+            assert_eq!(
+                ask(&served, word, &tasks(), method, params)["error"],
+                of_nothing,
+                "{method}"
+            );
         }
     }
     // Nor is it for a client that does not take tasks.
@@ -108,7 +118,8 @@ fn a_call_that_takes_longer_goes_on_as_a_task_of_its_caller_alone() {
     }
     assert_eq!(get(&whole)["result"]["status"], "working", "nobody took it back");
     // Whatever a client answers that was asked for nothing changes nothing.
-    let answers = json!({ "taskId": task["taskId"], "inputResponses": { "held": { "action": "accept", "content": {} } } });
+    let answers =
+        json!({ "taskId": task["taskId"], "inputResponses": { "held": { "action": "accept", "content": {} } } });
     let taken = ask(&served, &whole, &tasks(), "tasks/update", answers);
     assert_eq!(taken["result"], json!({ "resultType": "complete" }));
     let taken = ask(&served, &whole, &tasks(), "tasks/cancel", about.clone());
@@ -134,7 +145,10 @@ fn a_task_comes_to_what_its_request_would_have_been_answered_with() {
     for (name, takes) in [("refunds_refunds_get", json!({})), ("refunds_refunds_make", tasks())] {
         // What is quick is answered at once, whatever its client takes.
         let result = call(&served, &key, &takes, name)["result"].clone();
-        assert_eq!((&result["resultType"], &result["isError"]), (&json!("complete"), &json!(false)));
+        assert_eq!(
+            (&result["resultType"], &result["isError"]),
+            (&json!("complete"), &json!(false))
+        );
         let got = ask(&served, &key, &tasks(), "tasks/get", json!({ "taskId": id(&result) }));
         assert_eq!(got["result"]["status"], "completed", "{got:#}");
         assert_eq!(got["result"]["result"], result);
@@ -182,7 +196,11 @@ fn a_client_of_an_older_version_sees_nothing_of_tasks() {
     let opened = served.post(&key, &initialize("2025-11-25")).json();
     assert!(opened["result"]["capabilities"]["extensions"].is_null(), "{opened:#}");
     let found = ask(&served, &key, &json!({}), "server/discover", json!({}));
-    assert_eq!(found["result"]["capabilities"]["extensions"], tasks()["extensions"], "{found:#}");
+    assert_eq!(
+        found["result"]["capabilities"]["extensions"],
+        tasks()["extensions"],
+        "{found:#}"
+    );
     let params = json!({
         "name": "refunds_refunds_get", "arguments": {}, "task": { "ttl": 60_000 }, "requestState": "x", "inputResponses": {},
     });
@@ -193,7 +211,10 @@ fn a_client_of_an_older_version_sees_nothing_of_tasks() {
     for method in ["tasks/get", "tasks/cancel", "tasks/list", "tasks/result"] {
         let message = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": { "taskId": id(&result) } });
         let answer = served.post_to("/mcp", &more, &message.to_string()).json();
-        assert!(answer["error"]["code"].is_i64() && answer["result"].is_null(), "{answer:#}");
+        assert!(
+            answer["error"]["code"].is_i64() && answer["result"].is_null(),
+            "{answer:#}"
+        );
     }
     served.ends();
 }
