@@ -2,7 +2,7 @@
 //!
 //! A [`Door`] is one caller's: whoever is on the other side is the agent, and the user it acts for, that the operator said when it was
 //! opened, and can say nothing about that. Calls are made on threads that may block; what a guest prints goes to the log and never
-//! into the protocol.
+//! into the protocol. A call that is held or takes long is answered as its client can take it: see `tasks`.
 
 use std::borrow::Cow;
 use std::sync::Arc;

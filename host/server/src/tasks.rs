@@ -16,9 +16,9 @@ use ambit_core::ledger::{CallStory, utc};
 use ambit_runtime::call::{Answer, Held, Outcome};
 use ambit_runtime::store::StoreError;
 use rmcp::model::{
-    CallToolResult, ClientCapabilities, CreateTaskResult, DetailedTask, ElicitRequest, ElicitRequestParams,
-    ElicitationSchema, ErrorData, GetTaskResult, InputRequest, InputRequests, InputRequiredResult, MetaObject,
-    ProtocolVersion, Task, TaskPayload, TaskStatus,
+    CallToolResult, ClientCapabilities, ContentBlock, CreateTaskResult, DetailedTask, ElicitRequest,
+    ElicitRequestParams, ElicitationSchema, ErrorData, GetTaskResult, InputRequest, InputRequests, InputRequiredResult,
+    MetaObject, ProtocolVersion, Task, TaskPayload, TaskStatus,
 };
 use rmcp::service::{RequestContext, RoleServer};
 use serde_json::Value;
@@ -109,8 +109,7 @@ impl Stands {
         } else {
             door.host().answer_again(story)?
         };
-        let how = match &answer {
-            Some(answer) if answer.end.is_none() => How::GoesOn,
+        let how = match answer.as_ref().filter(|answer| answer.end.is_some()) {
             None => How::GoesOn,
             Some(Answer {
                 outcome: Outcome::Stopped(refusal),
@@ -130,7 +129,7 @@ impl Stands {
         );
         // Over, it says so itself.
         if !matches!(how, How::Over) {
-            let words = result.content.first().and_then(|first| first.as_text());
+            let words = result.content.first().and_then(ContentBlock::as_text);
             task.status_message = words.map(|words| words.text.clone());
         }
         task.poll_interval_ms = match how {
