@@ -99,6 +99,13 @@ impl Server {
         Ok(server)
     }
 
+    /// Says with every request from here on that this client takes these, where it says such things with requests.
+    pub fn takes(&mut self, capabilities: Value) {
+        if let Some(meta) = &mut self.meta {
+            meta["io.modelcontextprotocol/clientCapabilities"] = capabilities;
+        }
+    }
+
     /// The process's id.
     pub fn id(&self) -> u32 {
         self.child.id()

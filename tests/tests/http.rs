@@ -30,6 +30,7 @@ pub(crate) const TESTS: &[Test] = tests![
     a_client_that_goes_takes_its_call_back_in_the_newest_version,
     a_client_that_goes_leaves_its_call_in_older_versions,
     a_notification_takes_back_its_own_caller_s_call,
+    a_task_goes_on_with_the_next_server_and_ends_when_its_caller_says_so,
     a_spinning_agent_leaves_room_for_others,
     a_signal_ends_it_and_what_runs_goes_on_with_the_next,
     what_is_taken_anew_holds_for_the_next_request,
@@ -501,6 +502,57 @@ fn a_notification_takes_back_its_own_caller_s_call() {
 }
 
 /// An agent whose guests never end takes its share of what runs, and no more of it.
+/// A request of a client that takes tasks, in the version that has no sessions.
+fn ask_of_tasks(server: &Server, key: &str, method: &str, mut params: Value) -> Value {
+    let name = params["name"]
+        .as_str()
+        .or(params["taskId"].as_str())
+        .unwrap()
+        .to_owned();
+    params["_meta"] = meta();
+    params["_meta"]["io.modelcontextprotocol/clientCapabilities"] =
+        json!({ "extensions": { "io.modelcontextprotocol/tasks": {} } });
+    let message = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+    let more = format!("MCP-Protocol-Version: {STATELESS}\r\nMcp-Method: {method}\r\nMcp-Name: {name}\r\n");
+    let (status, answer) = server.ask_with(key, &more, &message);
+    assert_eq!(status, 200, "{answer:#}");
+    answer["result"].clone()
+}
+
+fn a_task_goes_on_with_the_next_server_and_ends_when_its_caller_says_so() {
+    let scene = Scene::new();
+    let drained = CONFIGURATION.replace("[server]\n", "[server]\ndrain = \"1s\"\n");
+    scene.home.configure(&drained).unwrap();
+    let key = scene.key(&["--as", "assistant"]);
+    let server = Server::start(&scene);
+    let params = json!({ "name": "wild_try", "arguments": { "case": "spin" } });
+    let created = ask_of_tasks(&server, &key, "tools/call", params);
+    assert_eq!(
+        (&created["resultType"], &created["status"]),
+        (&json!("task"), &json!("working"))
+    );
+    // Its connection is closed, which says nothing of the task.
+    thread::sleep(Duration::from_millis(200));
+    assert_eq!(runs(&scene), 1);
+    let about = json!({ "taskId": created["taskId"] });
+    assert_eq!(server.end().0, Some(0));
+    assert!(scene.stories()[0].suspended().is_some());
+    let server = Server::start(&scene);
+    wait_until(|| runs(&scene) == 1);
+    assert_eq!(
+        ask_of_tasks(&server, &key, "tasks/get", about.clone())["status"],
+        "working"
+    );
+    assert_eq!(
+        ask_of_tasks(&server, &key, "tasks/cancel", about.clone()),
+        json!({ "resultType": "complete" })
+    );
+    wait_until(|| is_cancelled(&scene.stories()[0]));
+    assert_eq!(ask_of_tasks(&server, &key, "tasks/get", about)["status"], "cancelled");
+    assert_eq!(server.end().0, Some(0));
+    scene.in_order();
+}
+
 fn a_spinning_agent_leaves_room_for_others() {
     let scene = Scene::new();
     let shares = "[server]\ncalls_per_agent = 4\n";

@@ -31,6 +31,9 @@ pub(crate) const TESTS: &[Test] = tests![
     a_value_is_structured_and_proved,
     what_goes_wrong_is_told_in_words_and_as_data,
     what_is_held_waits_without_its_caller,
+    what_is_held_is_a_task_until_people_decide,
+    what_is_held_is_told_at_the_client_and_no_answer_decides,
+    a_task_goes_on_without_its_connection_until_its_caller_takes_it_back,
     calls_of_others_are_not_there,
     progress_is_passed_on,
     a_call_that_is_taken_back_ends_at_once,
@@ -483,6 +486,238 @@ fn what_is_held_waits_without_its_caller() {
     assert_eq!(ended["value"]["amount"], 9000);
     let receipt = server.result("resources/read", json!({ "uri": ended["receipt"] }));
     assert!(receipt["contents"][0]["text"].as_str().unwrap().contains(&call));
+    assert_eq!(server.close().code, Some(0));
+    scene.in_order();
+}
+
+fn tasks() -> Value {
+    json!({ "extensions": { "io.modelcontextprotocol/tasks": {} } })
+}
+
+/// A client of the version without sessions that takes these.
+fn client(scene: &Scene, who: &[&str], takes: Value) -> Server {
+    let mut server = Server::stateless(&scene.home, who, STATELESS).unwrap();
+    server.takes(takes);
+    server
+}
+
+fn task(server: &mut Server, id: &Value) -> Value {
+    server.result("tasks/get", json!({ "taskId": id }))
+}
+
+fn what_is_held_is_a_task_until_people_decide() {
+    let scene = Scene::with(&[("pay", "stripe")]);
+    let key = scene.enrol_rita();
+    let who = ["--as", "assistant", "--for", "ada"];
+    let mut server = client(&scene, &who, tasks());
+    let began = Instant::now();
+    let params = json!({ "name": "pay_refunds_create", "arguments": refund(9000) });
+    let created = server.result("tools/call", params);
+    assert!(began.elapsed() < Duration::from_secs(5), "nobody waits for people");
+    assert_eq!(
+        (&created["resultType"], &created["status"]),
+        (&json!("task"), &json!("working"))
+    );
+    let (id, call) = (created["taskId"].clone(), call_of(&created));
+    assert_eq!(id, json!(call));
+    let hold = about(&created)["held"]["hold"].as_str().unwrap().to_owned();
+    let show = format!("ambit approvals show {call}");
+    for part in ["held", "1 of finance", &show, &hold, "dual-control"] {
+        let told = created["statusMessage"].as_str().unwrap();
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert_eq!(task(&mut server, &id)["status"], "working");
+    assert_eq!(server.close().code, Some(0));
+    // It is its caller's alone.
+    let none = json!({ "taskId": format!("c_{}", "a".repeat(26)) });
+    for other in [&["--as", "clerk"][..], &["--as", "assistant"]] {
+        let mut server = client(&scene, other, tasks());
+        let of_none = refused(&server.request("tasks/get", none.clone()), -32602);
+        for method in ["tasks/get", "tasks/cancel", "tasks/update"] {
+            let about = json!({ "taskId": id, "inputResponses": {} });
+            assert_eq!(refused(&server.request(method, about), -32602), of_none, "{method}");
+        }
+        drop(server.close());
+    }
+    // Nothing that its client says or takes back decides anything.
+    let mut server = client(&scene, &who, tasks());
+    let accept = json!({ "action": "accept", "content": { "approve": true, "approvals": { "finance": 1 } } });
+    let answers = json!({ "taskId": id, "inputResponses": { "held": accept, hold.clone(): accept } });
+    assert_eq!(
+        server.result("tasks/update", answers),
+        json!({ "resultType": "complete" })
+    );
+    assert_eq!(
+        server.result("tasks/cancel", json!({ "taskId": id })),
+        json!({ "resultType": "complete" })
+    );
+    assert_eq!(task(&mut server, &id)["status"], "working");
+    assert_eq!(server.close().code, Some(0));
+    // Another process knows it as well, and so does one in which people decide.
+    let mut server = client(&scene, &who, tasks());
+    let waits = task(&mut server, &id);
+    assert_eq!(waits["statusMessage"], created["statusMessage"]);
+    assert_eq!(waits["_meta"]["ambit/call"]["held"]["hold"], json!(hold));
+    assert_eq!(scene.requests(), 0);
+    scene.ambit(&["approvals", "approve", &hold, "--key", &key]);
+    let began = Instant::now();
+    let ended = loop {
+        let now = task(&mut server, &id);
+        if now["status"] != "working" {
+            break now;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "{now:#}");
+        thread::sleep(Duration::from_millis(5));
+    };
+    assert_eq!((&ended["status"], scene.requests()), (&json!("completed"), 1));
+    let result = &ended["result"];
+    assert_eq!(
+        (&result["resultType"], &result["isError"]),
+        (&json!("complete"), &json!(false))
+    );
+    assert_eq!(result["structuredContent"]["amount"], 9000);
+    let known = server.call("ambit_call_result", json!({ "call": call }))["structuredContent"].clone();
+    assert_eq!(result["structuredContent"], known["value"]);
+    assert_eq!(about(result)["receipt"]["uri"], known["receipt"]);
+    // What needs nobody is answered at once, and is the same when it is asked about.
+    for (function, arguments) in [
+        ("pay_refunds_create", refund(100)),
+        ("pay_refunds_create", refund(60_000)),
+        ("pay_refunds_create", json!({ "charge": 7 })),
+        ("pay_refunds_cancel", json!({ "id": "re_1" })),
+    ] {
+        let result = server.result("tools/call", json!({ "name": function, "arguments": arguments }));
+        assert_eq!(result["resultType"], "complete", "{result:#}");
+        let ended = task(&mut server, &json!(call_of(&result)));
+        assert_eq!(ended["status"], "completed");
+        assert_eq!(ended["result"], result);
+    }
+    assert_eq!(server.close().code, Some(0));
+    scene.in_order();
+}
+
+fn what_is_held_is_told_at_the_client_and_no_answer_decides() {
+    let scene = Scene::with(&[("pay", "stripe")]);
+    let key = scene.enrol_rita();
+    let who = ["--as", "assistant", "--for", "ada"];
+    let asks = json!({ "elicitation": { "form": {} } });
+    let mut server = client(&scene, &who, asks.clone());
+    let params = json!({ "name": "pay_refunds_create", "arguments": refund(9000) });
+    let told = server.result("tools/call", params.clone());
+    assert_eq!(told["resultType"], "input_required", "{told:#}");
+    let call = call_of(&told);
+    assert_eq!(told["requestState"], json!(call));
+    let asked = &told["inputRequests"]["held"];
+    assert_eq!(
+        (&asked["method"], &asked["params"]["mode"]),
+        (&json!("elicitation/create"), &json!("form"))
+    );
+    let schema = json!({ "type": "object", "properties": {} });
+    assert_eq!(
+        asked["params"]["requestedSchema"], schema,
+        "there is nothing to fill in"
+    );
+    let message = asked["params"]["message"].as_str().unwrap();
+    for part in [
+        "1 of finance",
+        &format!("ambit approvals show {call}"),
+        "approves nothing",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    let hold = about(&told)["held"]["hold"].as_str().unwrap().to_owned();
+    let again = |server: &mut Server, action: &str| {
+        let mut params = params.clone();
+        params["requestState"] = json!(call);
+        params["inputResponses"] =
+            json!({ "held": { "action": action, "content": { "approve": true, "hold": hold } } });
+        server.request("tools/call", params)
+    };
+    for action in ["accept", "decline", "cancel", "approve"] {
+        let result = again(&mut server, action)["result"].clone();
+        assert!(words(&result).starts_with("held: "), "{result:#}");
+        assert_eq!(
+            (about(&result)["call"].as_str(), scene.requests()),
+            (Some(call.as_str()), 0)
+        );
+    }
+    assert_eq!(scene.stories().len(), 1, "nothing was called again");
+    assert_eq!(server.close().code, Some(0));
+    let mut other = client(&scene, &["--as", "assistant"], asks);
+    refused(&again(&mut other, "accept"), -32602);
+    drop(other.close());
+    // One that asks nobody, or takes a task instead, is told by no such thing.
+    for (takes, kind) in [
+        (json!({ "elicitation": { "url": {} } }), "complete"),
+        (
+            json!({ "elicitation": { "form": {} }, "extensions": tasks()["extensions"] }),
+            "task",
+        ),
+    ] {
+        let mut server = client(&scene, &who, takes);
+        assert_eq!(server.result("tools/call", params.clone())["resultType"], kind);
+        drop(server.close());
+    }
+    scene.ambit(&["approvals", "approve", &hold, "--key", &key]);
+    assert_eq!(scene.requests(), 1);
+    let mut server = client(&scene, &who, json!({}));
+    let result = again(&mut server, "decline")["result"].clone();
+    assert_eq!(result["structuredContent"]["amount"], 9000, "{result:#}");
+    assert_eq!(scene.requests(), 1, "whatever the answer was");
+    assert_eq!(server.close().code, Some(0));
+    let key = verifier(scene.home.folder()).unwrap();
+    scene.reader().verify(&key, &[], |_| {}).unwrap();
+}
+
+/// Taken back in the middle of computing, a task has its end on the ledger within 100 ms, by the median of several.
+fn a_task_goes_on_without_its_connection_until_its_caller_takes_it_back() {
+    const TIMES: usize = 3;
+    let scene = Scene::with(&[("wild", "hostile_sandbox")]);
+    let who = ["--as", "assistant", "--for", "ada"];
+    let spin = json!({ "name": "wild_try", "arguments": { "case": "spin" } });
+    let mut took = Vec::new();
+    let mut server = client(&scene, &who, tasks());
+    for round in 0..TIMES {
+        let request = server.begin("tools/call", spin.clone());
+        let created = server.answer(request)["result"].clone();
+        assert_eq!(
+            (&created["resultType"], &created["status"]),
+            (&json!("task"), &json!("working"))
+        );
+        // The request is over: it is nothing to take back any more.
+        server.cancel(request);
+        if round == 0 {
+            // Nor does its connection's end take it back: the next process goes on with it.
+            assert_eq!(server.close().code, Some(0));
+            assert!(scene.stories()[0].suspended().is_some());
+            server = client(&scene, &who, tasks());
+            let began = Instant::now();
+            while !task(&mut server, &created["taskId"])["statusMessage"]
+                .as_str()
+                .unwrap()
+                .starts_with("running")
+            {
+                assert!(began.elapsed() < Duration::from_secs(20), "it does not go on");
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+        thread::sleep(Duration::from_millis(100));
+        assert_eq!(task(&mut server, &created["taskId"])["status"], "working");
+        let at = now_ms();
+        server.result("tasks/cancel", json!({ "taskId": created["taskId"] }));
+        wait_until(|| scene.stories().get(round).is_some_and(|story| story.finished.is_some()));
+        took.push(scene.stories().remove(round).finished.unwrap().stamp.time_ms() - at);
+        let ended = task(&mut server, &created["taskId"]);
+        assert_eq!(ended["status"], "cancelled", "{ended:#}");
+        assert!(
+            ended["statusMessage"]
+                .as_str()
+                .unwrap()
+                .starts_with("refused (cancelled)")
+        );
+    }
+    took.sort_unstable();
+    assert!(took[TIMES / 2] <= 100, "{took:?} ms");
     assert_eq!(server.close().code, Some(0));
     scene.in_order();
 }

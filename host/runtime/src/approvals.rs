@@ -879,7 +879,7 @@ fn not_done(held: &EffectHeld, end: Option<hold::End>, refused: Refused) -> Effe
 }
 
 /// What people changed about a call's effects.
-fn edited_effects(reader: &Reader, story: &CallStory) -> Result<Vec<Edited>, ApprovalError> {
+pub(crate) fn edited_effects(reader: &Reader, story: &CallStory) -> Result<Vec<Edited>, Unreadable> {
     let record = Record::new(reader, story);
     let mut edited = Vec::new();
     for (ordinal, hold) in &story.holds {
@@ -887,7 +887,7 @@ fn edited_effects(reader: &Reader, story: &CallStory) -> Result<Vec<Edited>, App
             Ok(Some(changes)) => edited.push(Edited::new(*ordinal, &hold.held.what.authors, &changes)),
             // A call without what was recorded does not go on, which is told there.
             Ok(None) | Err(Unreadable::Value(_)) => {}
-            Err(why) => return Err(why.into()),
+            Err(why) => return Err(why),
         }
     }
     Ok(edited)

@@ -6,10 +6,12 @@
 //! sessions, [`stops`] what operators stopped, [`metrics`] what it all comes to in numbers, [`export`] gives entries to other systems, and [`telemetry`] tells a collector; [`operators`] is how they are heard while a host runs. [`api_keys`] are what agents over HTTP are given, [`run_tokens`] what is given for a run,
 //! and [`refused_callers`] what the ledger says of those who were not let in. [`reload`] takes the home's files anew under a running host,
 //! [`suspend`] leaves calls to the next one. [`webhooks`] tells people what the ledger says, wherever they are.
+//! [`answers`] tells a call's caller once more what it came to.
 
 #[cfg(windows)]
 compile_error!("Ambit does not run on Windows yet: build it on Linux or macOS, or in WSL.");
 
+pub mod answers;
 pub mod api_keys;
 pub mod approvals;
 pub mod budgets;

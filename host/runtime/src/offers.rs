@@ -173,9 +173,11 @@ impl Host {
         if !reader.calls_like(call, 1)?.iter().any(|known| known == call) {
             return Ok(None);
         }
+        // Asked first: a call that ends meanwhile has its end in what is read then, and never looks as if its host had left it.
+        let runs = self.shared.is_running(call);
         let story = reader.story(call)?;
         let own = owner.owns(&story, &reader)?;
-        Ok(own.then(|| (story, self.shared.is_running(call))))
+        Ok(own.then_some((story, runs)))
     }
 
     /// Where a call's end stands on the ledger, for whoever is to recognise its receipt.

@@ -155,6 +155,8 @@ fn source(port: u16) -> (String, String) {
     (world, module)
 }
 
+#[path = "tests_answers.rs"]
+mod answers;
 #[path = "tests_api.rs"]
 mod api;
 #[path = "tests_api_keys.rs"]

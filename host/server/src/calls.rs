@@ -7,15 +7,15 @@ use std::time::Duration;
 use ambit_core::error::printable;
 use ambit_core::guard;
 use ambit_core::ledger::body::ShownBy;
-use ambit_runtime::call::{Answer, CallRequest, Coming, Fault, Listener};
+use ambit_runtime::call::{Answer, Began, CallRequest, Coming, Fault, Listener};
 use ambit_runtime::cancel::Cancel;
 use ambit_runtime::host::Host;
 use parking_lot::Mutex;
 use rmcp::model::{ProgressNotificationParam, ProgressToken, RequestId};
 use rmcp::service::{Peer, RequestContext, RoleServer};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinError, JoinHandle};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// Reports that a client has not read yet: what is beyond them is left out, as the next says more.
 const REPORTS: usize = 16;
@@ -44,8 +44,11 @@ struct Running {
 
 #[derive(Debug)]
 struct Call {
-    /// The request that asked for it, as its client named that; none where a client gives its requests no names.
+    /// The request that asked for it, as its client named that; none where a client gives its requests no names, or where the request was
+    /// answered and the call goes on.
     request: Option<RequestId>,
+    /// Whether it goes on without its request: by its id, for whoever made it.
+    detached: bool,
     whose: Whose,
     cancel: Cancel,
 }
@@ -83,6 +86,22 @@ pub(crate) struct Start<'r, T> {
     pub(crate) takes: T,
 }
 
+/// A call that was begun.
+pub(crate) struct Started {
+    /// Its number among those that run.
+    number: u64,
+    /// What comes of it.
+    pub(crate) over: JoinHandle<Result<Answer, Fault>>,
+}
+
+/// What a request for a call is answered with.
+pub(crate) enum Made {
+    /// It is over, or waits.
+    Answer(Box<Answer>),
+    /// It goes on without its request: its id.
+    GoesOn(String),
+}
+
 /// Why there is no answer.
 pub(crate) enum Unmade {
     /// The host could not do its work.
@@ -92,11 +111,20 @@ pub(crate) enum Unmade {
 }
 
 impl Calls {
-    /// Takes back whatever runs, and whatever begins from now on. Does not wait.
+    /// Takes back whatever runs for a request that has no answer yet, and whatever begins from now on. Does not wait.
     pub(crate) fn stop(&self) {
         let running = self.0.running.lock();
         running.stopped.send_replace(true);
-        running.calls.values().for_each(|call| call.cancel.cancel());
+        let waited_for = running.calls.values().filter(|call| !call.detached);
+        waited_for.for_each(|call| call.cancel.cancel());
+    }
+
+    /// Has a call go on without the request that asked for it: from here on neither that nor its connection takes it back.
+    fn detach(&self, number: u64) {
+        if let Some(call) = self.0.running.lock().calls.get_mut(&number) {
+            call.request = None;
+            call.detached = true;
+        }
     }
 
     /// Waits until they are stopped.
@@ -119,6 +147,11 @@ impl Calls {
         }
     }
 
+    /// Whether no call runs.
+    pub(crate) fn are_none(&self) -> bool {
+        self.0.running.lock().calls.is_empty()
+    }
+
     /// Waits until no call runs.
     pub(crate) async fn none(&self) {
         loop {
@@ -126,7 +159,7 @@ impl Calls {
             tokio::pin!(over);
             // From here on nothing is missed, so the look comes after.
             over.as_mut().enable();
-            if self.0.running.lock().calls.is_empty() {
+            if self.are_none() {
                 return;
             }
             over.await;
@@ -142,6 +175,7 @@ impl Calls {
         let number = running.next;
         let call = Call {
             request: request.cloned(),
+            detached: false,
             whose,
             cancel: cancel.clone(),
         };
@@ -159,26 +193,30 @@ impl Calls {
         mut request: CallRequest,
         coming: Coming,
         start: Start<'_, T>,
-    ) -> JoinHandle<Result<Answer, Fault>> {
+    ) -> Started {
         let Start { asked, cancel, takes } = start;
         let whose = Whose::new(&request.agent, request.user.as_deref(), coming.by.as_ref());
         let begun = self.begin(asked, whose, &cancel);
+        let number = begun.number;
         request.cancel = Some(cancel);
         let host = host.clone();
-        tokio::task::spawn_blocking(move || {
+        let over = tokio::task::spawn_blocking(move || {
             let _until_its_end = (begun, takes);
             host.call_coming(request, coming)
-        })
+        });
+        Started { number, over }
     }
 
-    /// Makes a call, and comes back when it is over, whatever ended it.
+    /// Makes a call, and comes back when it is over, whatever ended it; or, where the request waits only so long, when it has begun by
+    /// then and goes on.
     pub(crate) async fn make(
         &self,
         host: &Host,
         mut request: CallRequest,
         coming: Coming,
         context: &RequestContext<RoleServer>,
-    ) -> Result<Answer, Unmade> {
+        waits: Option<Duration>,
+    ) -> Result<Made, Unmade> {
         let cancel = Cancel::new();
         let (says, reports) = mpsc::channel(REPORTS);
         request.listener = Some(Listener::new(move |progress| {
@@ -189,22 +227,42 @@ impl Calls {
                 message: printable(progress.message),
             }));
         }));
+        let (says_begun, begun) = oneshot::channel();
+        let coming = Coming {
+            // It costs a commit, which only who does not wait for the end needs.
+            began: waits.map(|_| Began::new(move |call| drop(says_begun.send(call.as_str().to_owned())))),
+            ..coming
+        };
         let _heard = Heard::taken_back(context, cancel.clone());
-        let calling = self.start(
-            host,
-            request,
-            coming,
-            Start {
-                asked: Some(&context.id),
-                cancel,
-                takes: (),
+        let start = Start {
+            asked: Some(&context.id),
+            cancel,
+            takes: (),
+        };
+        let Started { number, mut over } = self.start(host, request, coming, start);
+        tokio::select! {
+            biased;
+            made = while_telling(&mut over, tell(context, reports)) => match made {
+                Ok(made) => made.map(|answer| Made::Answer(Box::new(answer))).map_err(Unmade::Fault),
+                Err(panic) => Err(Unmade::Panic(panic)),
             },
-        );
-        match while_telling(calling, tell(context, reports)).await {
-            Ok(made) => made.map_err(Unmade::Fault),
-            Err(panic) => Err(Unmade::Panic(panic)),
+            call = goes_on(waits, begun) => {
+                self.detach(number);
+                Ok(Made::GoesOn(call))
+            }
         }
     }
+}
+
+/// A call's id, once its request has waited for it and it has begun: before it is on the ledger there is nothing to look at.
+async fn goes_on(waits: Option<Duration>, begun: oneshot::Receiver<String>) -> String {
+    if let Some(waits) = waits {
+        sleep(waits).await;
+        if let Ok(call) = begun.await {
+            return call;
+        }
+    }
+    std::future::pending().await
 }
 
 /// A call among those that run, until dropped.
@@ -355,6 +413,18 @@ mod tests {
         calls.stop();
         let (_after, after) = begin(&calls, 3, &one("a"));
         assert!(before.is_cancelled() && after.is_cancelled() && !over.is_cancelled());
+    }
+
+    #[test]
+    fn what_goes_on_without_its_request_is_taken_back_by_neither_it_nor_its_connection() {
+        let calls = Calls::default();
+        let (begun, goes_on) = begin(&calls, 1, &one("a"));
+        let (_waited_for, waited_for) = begin(&calls, 2, &one("a"));
+        calls.detach(begun.number);
+        calls.take_back(&one("a"), &RequestId::Number(1));
+        calls.stop();
+        assert!(!goes_on.is_cancelled() && waited_for.is_cancelled());
+        assert!(!calls.are_none());
     }
 
     #[test]

@@ -26,4 +26,5 @@ mod session;
 pub mod signals;
 mod status;
 pub mod stdio;
+mod tasks;
 mod told;

@@ -2,7 +2,7 @@
 //!
 //! A [`Door`] is one caller's: whoever is on the other side is the agent, and the user it acts for, that the operator said when it was
 //! opened, and can say nothing about that. Calls are made on threads that may block; what a guest prints goes to the log and never
-//! into the protocol.
+//! into the protocol. A call that is held or takes long is answered as its client can take it: see `tasks`.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use ambit_core::ledger::Principal;
 use ambit_core::ledger::body::ShownBy;
 use ambit_core::policy::Mode;
 use ambit_core::trace::{Arrival, Parent, Protocol};
-use ambit_runtime::call::{CallRequest, Coming, Fault};
+use ambit_runtime::call::{CallRequest, Coming, Fault, Outcome};
 use ambit_runtime::host::Host;
 use ambit_runtime::ids::TraceId;
 use ambit_runtime::offers::{Offered, Owner};
@@ -22,18 +22,20 @@ use ambit_runtime::store::StoreError;
 use http::request::Parts;
 use rmcp::ServerHandler;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ClientRequest, CustomRequest, CustomResult, ErrorCode,
-    ErrorData, Implementation, InitializeRequestParams, InitializeResult, ListResourceTemplatesResult,
-    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams,
-    ReadResourceResponse, ReadResourceResult, Resource, ServerCapabilities, ServerConfig, SubscriptionFilter, Tool,
+    CallToolRequestParams, CallToolResponse, CancelTaskParams, ClientRequest, CreateTaskResult, CustomRequest,
+    CustomResult, ErrorCode, ErrorData, GetTaskParams, GetTaskResult, Implementation, InitializeRequestParams,
+    InitializeResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
+    ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, Resource, ServerCapabilities,
+    ServerConfig, SubscriptionFilter, Tool, UpdateTaskParams,
 };
 use rmcp::service::{RequestContext, RoleServer, SubscriptionContext};
 use tokio::sync::Notify;
 
-use crate::calls::{Calls, Unmade};
+use crate::calls::{Calls, Made, Unmade};
 use crate::frame::Arguments;
-use crate::offer::Offers;
+use crate::offer::{Offer, Offers};
 use crate::status::{self, RESULT, STATUS};
+use crate::tasks::{self, Client, Stands};
 use crate::{changes, resources, told};
 
 /// Whose door it is.
@@ -207,6 +209,11 @@ impl Door {
         }
     }
 
+    /// What the function of a call is over MCP; none of one that there is no more.
+    pub(crate) fn offer_of(&self, tool: &str, function: &str) -> Option<&Offer> {
+        self.offers.of(tool, function)
+    }
+
     /// Whose calls it looks at, and at which of them.
     pub(crate) fn owner(&self) -> Owner<'_> {
         Owner {
@@ -262,13 +269,34 @@ impl Door {
     }
 
     /// Calls a function. One that this caller may not call is refused as any call is, on the ledger and by its rule.
-    async fn call(&self, name: &str, context: &RequestContext<RoleServer>) -> Result<CallToolResult, ErrorData> {
+    ///
+    /// A request that is made again for a call that is there already (`again`) makes none: it is answered with how that stands.
+    async fn call(
+        &self,
+        name: &str,
+        again: Option<String>,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
         let Some(offer) = self.offers.get(name) else {
             let name = printable(name);
             let message = format!("there is no tool `{name}`: tools/list says which there are");
             return Err(ErrorData::invalid_params(message, None));
         };
-        let parent = context.meta.get_traceparent().and_then(Parent::parse);
+        let parent = parent(context);
+        let client = Client::of(context);
+        if let Some(call) = again.filter(|_| !guard!("mcp.again", false)) {
+            let (tool, function) = (offer.tool.clone(), offer.function.clone());
+            let stands = self
+                .read(move |door| tasks::stands_of(door, &call, (&tool, &function), parent.as_ref()))
+                .await?;
+            let stands = stands.ok_or_else(|| {
+                ErrorData::invalid_params("there is no call of yours that this `requestState` is of", None)
+            })?;
+            return Ok(match client.tasks && !stands.is_over() {
+                true => stands.into_task().into(),
+                false => stands.into_result().into(),
+            });
+        }
         let Some(args) = sent(context) else {
             tracing::error!("a call came without its arguments");
             return Err(ErrorData::internal_error(NO_WORK, None));
@@ -283,14 +311,41 @@ impl Door {
             }),
             ..Coming::default()
         };
-        match self.calls.make(&self.host, request, coming, context).await {
-            Ok(answer) => Ok(told::result(&answer, offer.wrapped, parent.as_ref())),
+        let waits = client.tasks.then_some(tasks::SOON);
+        match self.calls.make(&self.host, request, coming, context, waits).await {
+            Ok(Made::Answer(answer)) => {
+                let result = told::result(&answer, offer.wrapped, parent.as_ref());
+                if answer.end.is_some() {
+                    return Ok(result.into());
+                }
+                if client.tasks {
+                    let task = self.task(answer.call.as_str().to_owned(), parent).await?;
+                    return Ok(task.map_or_else(|| result.into(), CallToolResponse::from));
+                }
+                Ok(match &answer.outcome {
+                    Outcome::Held(held) if client.asks => tasks::notice(held, answer.call.as_str(), result.meta).into(),
+                    _ => result.into(),
+                })
+            }
+            Ok(Made::GoesOn(call)) => {
+                let task = self.task(call, parent).await?;
+                let task = task.ok_or_else(|| ErrorData::internal_error(NO_WORK, None))?;
+                Ok(task.into())
+            }
             Err(Unmade::Fault(fault)) => Err(self.could_not(&fault)),
             Err(Unmade::Panic(panic)) => {
                 tracing::error!(%panic, "a call ended in a panic");
                 Err(ErrorData::internal_error(NO_WORK, None))
             }
         }
+    }
+
+    /// A call that its request does not wait for, as a task; none of one that is not the caller's.
+    async fn task(&self, call: String, parent: Option<Parent>) -> Result<Option<CreateTaskResult>, ErrorData> {
+        let stands = self
+            .read(move |door| tasks::stands(door, &call, parent.as_ref()))
+            .await?;
+        Ok(stands.map(Stands::into_task))
     }
 
     /// Does what reads the ledger, on a thread that may block.
@@ -316,6 +371,11 @@ impl Door {
     }
 }
 
+/// What a request said that it is part of.
+fn parent(context: &RequestContext<RoleServer>) -> Option<Parent> {
+    context.meta.get_traceparent().and_then(Parent::parse)
+}
+
 /// The arguments of a call as they were sent: over HTTP with what else came with the request.
 fn sent(context: &RequestContext<RoleServer>) -> Option<&Arguments> {
     let over_http = || context.extensions.get::<Parts>()?.extensions.get();
@@ -331,6 +391,7 @@ impl ServerHandler for Door {
             .enable_tool_list_changed()
             .enable_resources()
             .enable_resources_list_changed()
+            .enable_tasks()
             .build();
         let mut server = Implementation::new("ambit", env!("CARGO_PKG_VERSION"));
         server.title = Some("Ambit".to_owned());
@@ -356,6 +417,8 @@ impl ServerHandler for Door {
         context: RequestContext<RoleServer>,
     ) -> Result<InitializeResult, ErrorData> {
         let mut result = self.negotiate_initialize(&request)?;
+        // Those of a session have no such tasks.
+        result.capabilities.extensions = None;
         // Over HTTP there is no session that such a client could be told anything in.
         if self.credentials.by.is_some() {
             let ServerCapabilities { tools, resources, .. } = &mut result.capabilities;
@@ -386,17 +449,75 @@ impl ServerHandler for Door {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let CallToolRequestParams { name, arguments, .. } = request;
-        let result = match name.as_ref() {
+        let CallToolRequestParams {
+            name,
+            arguments,
+            request_state,
+            input_responses,
+            ..
+        } = request;
+        Ok(match name.as_ref() {
             STATUS | RESULT => {
                 let with_result = name == RESULT;
                 let about =
                     move |door: &Door| status::answer(&door.host, door.owner(), arguments.as_ref(), with_result);
-                self.read(about).await?
+                self.read(about).await?.into()
             }
-            name => self.call(name, &context).await?,
-        };
-        Ok(result.into())
+            name => {
+                // In older versions these say nothing.
+                let says = Client::of(&context).is_stateless;
+                if says && input_responses.is_some() && request_state.is_none() {
+                    let message =
+                        "`inputResponses` came without the `requestState` that they belong to: nothing was called";
+                    return Err(ErrorData::invalid_params(message, None));
+                }
+                let again = request_state.filter(|_| says);
+                self.call(name, again, &context).await?
+            }
+        })
+    }
+
+    async fn get_task(
+        &self,
+        request: GetTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<GetTaskResult, ErrorData> {
+        Client::of(&context).takes_tasks()?;
+        let parent = parent(&context);
+        let stands = self
+            .read(move |door| tasks::stands(door, &request.task_id, parent.as_ref()))
+            .await?;
+        stands.ok_or_else(no_task)?.into_got()
+    }
+
+    /// A client is asked for nothing in a task, so whatever it answers is an answer to nothing: it is taken, and dropped.
+    async fn update_task(
+        &self,
+        request: UpdateTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        Client::of(&context).takes_tasks()?;
+        let own = self.read(move |door| tasks::is_own(door, &request.task_id)).await?;
+        own.then_some(()).ok_or_else(no_task)
+    }
+
+    /// Takes a call back that runs. What waits for people, waits on: they end it.
+    async fn cancel_task(
+        &self,
+        request: CancelTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        Client::of(&context).takes_tasks()?;
+        let own = self
+            .read(move |door| {
+                let own = tasks::is_own(door, &request.task_id)?;
+                if own && !door.host.take_back(&request.task_id) {
+                    tracing::debug!("a task that does not run was taken back");
+                }
+                Ok(own)
+            })
+            .await?;
+        own.then_some(()).ok_or_else(no_task)
     }
 
     async fn list_resources(
@@ -477,7 +598,15 @@ fn is_a_method(method: &str) -> bool {
             | "resources/templates/list"
             | "resources/read"
             | "subscriptions/listen"
+            | "tasks/get"
+            | "tasks/update"
+            | "tasks/cancel"
     )
+}
+
+/// Whether there is none, or it is somebody else's, nobody is told.
+fn no_task() -> ErrorData {
+    ErrorData::invalid_params("there is no such task of yours", None)
 }
 
 /// Whether a request opens a session, or needs none.

@@ -59,6 +59,12 @@ impl Offers {
         self.by_name.get(name)
     }
 
+    /// What a function is as an offer; none of one that has no name, or is there no more.
+    pub(crate) fn of(&self, tool: &str, function: &str) -> Option<&Offer> {
+        let name = self.names.get(&(tool.to_owned(), function.to_owned()))?;
+        self.by_name.get(name)
+    }
+
     /// What a client is told, in the order of `all`: of what the caller may call, and of nothing else.
     pub(crate) fn listed<'a>(&'a self, all: &'a [Offered<'_>]) -> impl Iterator<Item = Tool> + 'a {
         let permitted = all.iter().filter(|one| one.permitted);

@@ -18,6 +18,7 @@ use rmcp::transport::Transport;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use crate::calls::Calls;
 use crate::changes;
 use crate::frame::{self, Frame};
 use crate::mcp::{Door, Who};
@@ -49,7 +50,7 @@ pub enum DoorError {
 }
 
 /// Serves one agent over standard input and output until that closes its end. Calls that run then may end for a second; those that do not
-/// are taken back. At a signal to end (SIGTERM, SIGINT) nothing begins any more, calls go on for as long as the configuration says, and
+/// are taken back, and those that go on without their request are suspended. At a signal to end (SIGTERM, SIGINT) nothing begins any more, calls go on for as long as the configuration says, and
 /// those that do not end are suspended. At SIGHUP the host takes its files anew.
 ///
 /// # Errors
@@ -202,12 +203,16 @@ impl Transport<RoleServer> for Pipe {
             }
         };
         tokio::select! {
-            () = self.owed.nothing() => return None,
+            () = idle(&self.owed, self.door.calls()) => return None,
             () = sleep_until(closed + DRAIN) => self.door.calls().stop(),
         }
         tokio::select! {
             () = self.owed.nothing() => {}
             () = sleep_until(closed + DRAIN + STOP) => tracing::warn!("not everything ended in time"),
+        }
+        // What goes on without a request goes on in the next process.
+        if !self.door.calls().are_none() {
+            self.door.host().suspend();
         }
         None
     }
@@ -228,7 +233,7 @@ impl Pipe {
         if Instant::now() < until {
             tokio::select! {
                 Some(message) = self.read.recv() => return Some(message),
-                () = self.owed.nothing() => return None,
+                () = idle(&self.owed, self.door.calls()) => return None,
                 () = sleep_until(until) => {}
             }
         }
@@ -239,6 +244,12 @@ impl Pipe {
         }
         None
     }
+}
+
+/// Waits until nothing is owed, and nothing runs that goes on without its request.
+async fn idle(owed: &Owed, calls: &Calls) {
+    owed.nothing().await;
+    calls.none().await;
 }
 
 /// Waits until the process is told to end: for ever, where nobody can say so any more.

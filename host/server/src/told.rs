@@ -2,7 +2,7 @@
 
 use ambit_core::error::{Code, Refusal, printable, visible_json};
 use ambit_core::ledger::body::Shown;
-use ambit_core::ledger::utc;
+use ambit_core::ledger::{CallStory, utc};
 use ambit_core::trace::{Parent, SpanId, traceparent};
 use ambit_runtime::approvals;
 use ambit_runtime::call::{Answer, Held, Outcome};
@@ -63,6 +63,26 @@ pub(crate) fn result(answer: &Answer, wrapped: bool, parent: Option<&Parent>) ->
     result
 }
 
+/// How a call stands that is not over and waits for nobody's word, where its request is answered before it is over.
+pub(crate) fn goes_on(story: &CallStory, runs: bool) -> CallToolResult {
+    let (word, why) = match runs {
+        true => ("running", "the call is under way"),
+        false => (
+            "interrupted",
+            "the host ended while the call ran, and its operator says how it goes on",
+        ),
+    };
+    let call = &story.call;
+    let mut result = error(format!(
+        "{word}: {why}. Do not call again for it: `{RESULT}` with call {call} says what came of it, once it is over."
+    ));
+    let mut meta = MetaObject::new();
+    let about = json!({ "call": call, "trace": story.trace, "outcome": word });
+    meta.insert(META.to_owned(), about);
+    result.meta = Some(meta);
+    result
+}
+
 /// JSON as a model and its people read it: the same value, in which nothing that a tool or a service said hides. What is structured
 /// is for programs, and exact.
 pub(crate) fn text_of(json: &str) -> ContentBlock {
@@ -95,6 +115,23 @@ pub(crate) fn refused(refusal: &Refusal) -> String {
 
 /// That people decide first, where they do, and how the agent learns what they said: it can do nothing to bring it about.
 fn waits(held: &Held, call: &str) -> String {
+    format!(
+        "held: {} Do not call again for it, and go on with something else: `{STATUS}` with call {call} says how it stands, and `{RESULT}` \
+         what came of it.",
+        who_decides(held, call),
+    )
+}
+
+/// The same for whoever sits at the client. They may be one of those who decide, but not here.
+pub(crate) fn notice(held: &Held, call: &str) -> String {
+    format!(
+        "{} This only says so. Whatever you answer here approves nothing and rejects nothing, and the call waits on: the agent is told how it \
+         stands.",
+        who_decides(held, call),
+    )
+}
+
+fn who_decides(held: &Held, call: &str) -> String {
     let spend = held
         .spend
         .as_ref()
@@ -105,9 +142,8 @@ fn waits(held: &Held, call: &str) -> String {
     };
     let until = utc(i64::try_from(held.expires_ms).unwrap_or(i64::MAX));
     format!(
-        "held: {} {}/{}{} waits for approvals{rules}: {}. Nothing of it was sent. It is {}; people see and decide it with \
-         `ambit approvals show {call}`, until {until}. Do not call again for it, and go on with something else: `{STATUS}` with call {call} \
-         says how it stands, and `{RESULT}` what came of it.",
+        "{} {}/{}{} waits for approvals{rules}: {}. Nothing of it was sent. It is {}; people see and decide it with \
+         `ambit approvals show {call}`, until {until}.",
         held.tier,
         printable(&held.connection),
         printable(&held.route),
@@ -234,6 +270,10 @@ mod tests {
             "1970-01-01",
         ] {
             assert!(told.contains(part), "{part}: {told}");
+        }
+        let notice = notice(&held, "c_x");
+        for part in ["2 of finance", "ambit approvals show c_x", "approves nothing"] {
+            assert!(notice.contains(part), "{part}: {notice}");
         }
     }
 }

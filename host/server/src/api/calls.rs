@@ -141,7 +141,7 @@ pub(super) async fn start(door: Door, wanted: Wanted, under_way: Arc<UnderWay>) 
         cancel: Cancel::new(),
         takes: under_way,
     };
-    let mut made = door.calls().start(door.host(), request, coming, start);
+    let mut made = door.calls().start(door.host(), request, coming, start).over;
     let late = async {
         sleep(wait).await;
         // Before it is on the ledger there is nothing to look at.

@@ -6,6 +6,7 @@
 )]
 
 mod scopes;
+mod tasks;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
