@@ -422,7 +422,7 @@ fn changed(
 }
 
 fn help(place: &mut Place) -> Verdict {
-    let commands: [&[&str]; 83] = [
+    let commands: [&[&str]; 89] = [
         &[],
         &["init"],
         &["build"],
@@ -490,6 +490,12 @@ fn help(place: &mut Place) -> Verdict {
         &["dead-letters", "show"],
         &["dead-letters", "retry"],
         &["dead-letters", "drop"],
+        &["webhooks"],
+        &["webhooks", "list"],
+        &["webhooks", "test"],
+        &["webhooks", "dead"],
+        &["webhooks", "retry"],
+        &["webhooks", "drop"],
         &["budgets"],
         &["audit"],
         &["audit", "show"],
@@ -728,6 +734,12 @@ fn connections(place: &mut Place) -> Verdict {
         Leaves::Record,
         &["dead-letters", "drop", "c_none", "--because", "unneeded"],
     )?;
+    place.run(0, Leaves::Record, &["webhooks", "list"])?;
+    place.run(2, Leaves::Record, &["webhooks", "test", "pager"])?;
+    place.run(0, Leaves::Record, &["webhooks", "dead"])?;
+    place.run(0, Leaves::Record, &["webhooks", "dead", "--format", "json"])?;
+    place.run(2, Leaves::Record, &["webhooks", "retry", "msg_none"])?;
+    place.run(2, Leaves::Record, &["webhooks", "drop", "msg_none"])?;
     place.run(2, Leaves::Record, &["dead-letters", "drop", "c_none"])?;
     for wrong in ["failures = 0", "failures = 5, witin = \"60s\""] {
         place.configure(&limited.replace("failures = 5", wrong));
