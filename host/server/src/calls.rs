@@ -118,6 +118,18 @@ impl Calls {
         }
     }
 
+    /// Takes back the call of this id, where a request of this caller began it and it runs by that. False where it does not: it is over or
+    /// waits, or it is an operator who has it undone, retried or go on.
+    pub(crate) fn take_back_call(&self, whose: &Whose, call: &str) -> bool {
+        let running = self.0.running.lock();
+        let own = |one: &&Call| guard!("api.cancel-own", one.whose == *whose) && one.cancel.ends(call);
+        let found = running.calls.values().find(own);
+        if let Some(found) = found {
+            found.cancel.cancel();
+        }
+        found.is_some()
+    }
+
     /// Waits until no call runs.
     pub(crate) async fn none(&self) {
         loop {
@@ -170,12 +182,13 @@ impl Calls {
         })
     }
 
-    /// Makes a call, and comes back when it is over, whatever ended it.
+    /// Makes a call, and comes back when it is over, whatever ended it. `takes` is what it has of the server until its end.
     pub(crate) async fn make(
         &self,
         host: &Host,
         mut request: CallRequest,
         by: Option<ShownBy>,
+        takes: impl Send + 'static,
         context: &RequestContext<RoleServer>,
     ) -> Result<Answer, Unmade> {
         let cancel = Cancel::new();
@@ -200,7 +213,7 @@ impl Calls {
             Start {
                 asked: Some(&context.id),
                 cancel,
-                takes: (),
+                takes,
             },
         );
         match while_telling(calling, tell(context, reports)).await {
