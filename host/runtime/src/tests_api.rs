@@ -113,7 +113,8 @@ fn what_an_operator_has_go_on_is_not_its_caller_s_to_end() {
         ..request("both")
     };
     let answer = host.call(begun).unwrap();
-    host.vote(&vote(&held(&answer), "rita", Verdict::Approve), None).unwrap();
+    host.vote(&vote(&held(&answer), "rita", Verdict::Approve), None)
+        .unwrap();
     cancel.cancel();
     assert!(!cancel.ends(answer.call.as_str()));
     let resumed = host.resume(answer.call.as_str(), None).unwrap();
@@ -129,10 +130,7 @@ fn a_refusal_that_passes_uses_up_no_word() {
     let service = Service::start();
     home(folder.path(), &service, "");
     let host = open(folder.path()).unwrap();
-    let known = |word: &str| {
-        host.known(&host.once(&principal(&host), word, b"one"))
-            .unwrap()
-    };
+    let known = |word: &str| host.known(&host.once(&principal(&host), word, b"one")).unwrap();
     let kill = Stop {
         kind: Kind::Kill,
         scope: "agent:assistant".parse().unwrap(),

@@ -222,6 +222,9 @@ mod tests {
         assert!(given.headers().get(VARY).is_none());
         let given = Given::bytes(JSON, b"x".to_vec(), Keep::Tagged).into_response(Some(&HeaderValue::from_static("*")));
         assert_eq!(given.status(), 304);
-        assert_eq!(given.headers().get(VARY).map(HeaderValue::as_bytes), Some(&b"Authorization"[..]));
+        assert_eq!(
+            given.headers().get(VARY).map(HeaderValue::as_bytes),
+            Some(&b"Authorization"[..])
+        );
     }
 }

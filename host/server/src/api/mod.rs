@@ -105,14 +105,20 @@ async fn served(front: &Arc<Front>, seat: &Arc<Seat>, request: Request) -> Resul
             let host = now.host().clone();
             let act = move || -> Result<Given, Refused> {
                 let asked = request.read().map_err(Problem::boxed)?;
-                operators.check(&operator).map_err(|refused| unauthenticated(&refused))?;
+                operators
+                    .check(&operator)
+                    .map_err(|refused| unauthenticated(&refused))?;
                 act(&operators::Desk::new(&host, &operator), &asked).map_err(Problem::boxed)
             };
             let errand = match route.verb {
                 Verb::Get => Errand::Read,
                 Verb::Post => Errand::Act,
             };
-            let done = front.agents().operators().at_work(errand, serving.under_way(), act).await;
+            let done = front
+                .agents()
+                .operators()
+                .at_work(errand, serving.under_way(), act)
+                .await;
             (done.map_err(|error| Problem::could_not(&error).boxed())??, serving)
         }
     };

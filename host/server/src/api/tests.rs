@@ -6,7 +6,6 @@
 )]
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use ambit_core::digest::Digest;
@@ -312,7 +311,11 @@ fn a_vote_is_for_the_hold_of_its_path() {
     for reason in [String::new(), "x".repeat(4_097)] {
         let refused = scene.post(&approve, &target, &json!({ "note": note, "reason": reason }));
         assert_eq!(refused.status, 400);
-        assert!(refused.text.contains("a reason has 1 to 4096 bytes"), "{}", refused.text);
+        assert!(
+            refused.text.contains("a reason has 1 to 4096 bytes"),
+            "{}",
+            refused.text
+        );
     }
     scene.ends();
 }
@@ -468,7 +471,13 @@ fn a_call_is_made_once_for_a_word_of_its_caller() {
     let before = scene.size();
     let started = scene.ask(&scene.all(), "POST", "/v1/operators/runs", word, &run);
     assert_eq!(started.status, 400);
-    assert!(started.text.contains("Idempotency-Key is kept for POST /v1/calls alone"), "{}", started.text);
+    assert!(
+        started
+            .text
+            .contains("Idempotency-Key is kept for POST /v1/calls alone"),
+        "{}",
+        started.text
+    );
     assert_eq!(scene.ask(&agent, "GET", TOOLS, word, "").status, 400);
     // The operator's key is all that is new.
     assert_eq!(scene.size(), before + 1);
@@ -505,7 +514,12 @@ fn what_is_no_function_is_nothing_and_nobody_is_told_what_comes_near() {
     for function in ["create", "refunds.create"] {
         let body = json!({ "tool": "refunds", "function": function });
         let refused = scene.post(&agent, "/v1/calls", &body);
-        assert_eq!((refused.status, &refused.json()["rule"]), (200, &json!("nothing")), "{}", refused.text);
+        assert_eq!(
+            (refused.status, &refused.json()["rule"]),
+            (200, &json!("nothing")),
+            "{}",
+            refused.text
+        );
     }
     assert_eq!(scene.size(), before + 2);
     scene.ends();
@@ -519,7 +533,11 @@ fn a_call_is_taken_back_by_whom_it_was_begun_by() {
         scene.agent(),
         scene.0.place.key(|asked| asked.agent = "spy".into()).0,
     );
-    let began = scene.post(&own, "/v1/calls?wait=0", &json!({ "tool": "refunds", "function": "spin" }));
+    let began = scene.post(
+        &own,
+        "/v1/calls?wait=0",
+        &json!({ "tool": "refunds", "function": "spin" }),
+    );
     assert_eq!(
         (began.status, &began.json()["status"]),
         (202, &json!("running")),
@@ -560,8 +578,7 @@ fn an_operator_s_key_that_is_revoked_while_a_body_is_read_does_nothing_more() {
     let scene = Scene::new();
     let (word, id) = scene.operator_with_id(&[Scope::Operate]);
     let body = json!({ "kind": "safe-mode", "scope": "agent:assistant", "reason": "it errs" }).to_string();
-    let mut client = TcpStream::connect(scene.0.address).unwrap();
-    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut client = scene.0.client();
     let head = format!(
         "POST {STOPS} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\n{}\r\n",
@@ -590,7 +607,8 @@ fn calls_are_listed_a_page_at_a_time_and_their_values_as_far_as_there_is_room() 
     let (agent, all) = (scene.agent(), scene.all());
     let made: Vec<String> = (0..3)
         .map(|length| {
-            let body = json!({ "tool": "refunds", "function": "create", "arguments": { "note": "x".repeat(2_500 * length) } });
+            let body =
+                json!({ "tool": "refunds", "function": "create", "arguments": { "note": "x".repeat(2_500 * length) } });
             let made = scene.post(&agent, "/v1/calls", &body).json();
             made["call"].as_str().unwrap().to_owned()
         })

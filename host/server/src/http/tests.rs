@@ -134,6 +134,13 @@ impl Served {
         Served::answer(&mut client)
     }
 
+    /// A connection to it.
+    pub(crate) fn client(&self) -> Client {
+        let client = Client::connect(self.address).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        client
+    }
+
     /// What comes until the end of a connection.
     pub(crate) fn answer(client: &mut Client) -> Answer {
         let mut text = Vec::new();
