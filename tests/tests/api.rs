@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ambit_core::hold::{Verdict, Vote};
-use ambit_core::ledger::Body;
+use ambit_core::ledger::{Body, Entry};
 use ambit_runtime::approvals::read_person_key;
 use ambit_runtime::store::Reader;
 use serde_json::{Value, json};
@@ -175,6 +175,15 @@ fn a_call_goes_on_without_its_client_and_is_taken_back() {
     assert_eq!(server.end().0, Some(0));
     let story = scene.stories().into_iter().find(|story| story.call == left).unwrap();
     assert!(story.suspended().is_some(), "{story:?}");
+    // It is the host that has it go on then, and no request of its caller's: that is the operator's to end.
+    let server = Server::start(&scene);
+    let place = format!("/v1/calls/{left}");
+    wait_until(|| get(&server, &key, &place).body["status"] == "running");
+    assert_eq!(
+        post(&server, &key, &format!("{place}/cancel"), "", &json!({})).status,
+        409
+    );
+    assert_eq!(server.end().0, Some(0));
     scene.in_order();
 }
 
@@ -329,7 +338,12 @@ fn a_refund_waits_for_a_person_who_signs_elsewhere() {
     assert_eq!(server.end().0, Some(0));
     let reader = Reader::open(home.folder()).unwrap();
     let entries = reader.entries(0, 1_000).unwrap();
-    assert!(entries.iter().any(|entry| matches!(entry.body(), Body::HoldVoted(_))));
+    // Who carried the vote is there, beside whose it is.
+    let carried = |entry: &Entry| match entry.body() {
+        Body::HoldVoted(voted) => voted.by.as_ref().is_some_and(|by| by.name == "bo"),
+        _ => false,
+    };
+    assert!(entries.iter().any(carried));
     drop(reader);
     scene.in_order();
 }

@@ -10,7 +10,7 @@ use ambit_core::identity::key::{self, ApiKey, LONGEST_MS, NewKey, Shown, Standin
 use ambit_core::identity::why::{Denied, Why};
 use ambit_core::identity::{Caller, Directory};
 use ambit_core::ledger::EntryDraft;
-use ambit_core::ledger::body::{KeyCreated, KeyRevoked, OperatorKey, Replaced, RunTokenShown, ShownBy};
+use ambit_core::ledger::body::{KeyCreated, KeyRevoked, OperatorKey, OperatorShown, Replaced, RunTokenShown, ShownBy};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::clock;
@@ -256,6 +256,21 @@ impl Host {
         known.verify(shown, clock())?;
         let apart = || Denied::new(Why::Audience, "the key is an agent's, and no operator is known by it");
         known.created.operator.ok_or_else(apart)
+    }
+
+    /// Looks once more at what an operator showed, right before what they ask for is done: a key can be revoked, or be over, while a
+    /// request's body is read. Looks at no disk.
+    ///
+    /// # Errors
+    /// For a key that is not good any more.
+    pub fn check_operator(&self, by: &OperatorShown) -> Result<(), Denied> {
+        let ShownBy::Key(id) = &by.shown else { return Ok(()) };
+        let known = self.shared.store.api_key(id).ok_or_else(key::unknown)?;
+        let standing = known.check(clock());
+        match standing {
+            Err(denied) if !ambit_core::guard!("operator.key-again", false) => Err(denied),
+            _ => Ok(()),
+        }
     }
 
     /// Looks once more at what a caller showed: a key that was revoked, or that is over, lets no call begin, and none go on, and neither does

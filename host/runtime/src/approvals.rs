@@ -16,7 +16,8 @@ use ambit_core::hold::{
     self, Changes, Delegation, Edit, Electorate, Hold, HoldError, Progress, Standing, Verdict, Vote,
 };
 use ambit_core::ledger::body::{
-    Asked, By, CallAccepted, Cause, EffectHeld, EffectRefused, End, HoldVoted, Refused, Stage, VoteRefused,
+    Asked, By, CallAccepted, Cause, EffectHeld, EffectRefused, End, HoldVoted, OperatorShown, Refused, Stage,
+    VoteRefused,
 };
 use ambit_core::ledger::story::{HoldStory, Opening};
 use ambit_core::ledger::{Body, CallStory, EntryDraft, Principal, SignerKey, VerifierKey};
@@ -320,9 +321,26 @@ impl Host {
     /// # Errors
     /// [`Code::Approval`] where it does not count; nothing has changed then but that the ledger says so.
     pub fn vote(&self, note: &str, reason: Option<&str>) -> Result<(Waiting, Standing), ApprovalError> {
+        self.vote_by(note, reason, None)
+    }
+
+    /// The same, for one that an operator hands in over HTTP, who stands on the ledger with it. What is about no hold that waits leaves
+    /// nothing there then: such notes are made up as fast as they are sent.
+    ///
+    /// # Errors
+    /// As [`Host::vote`].
+    pub fn vote_by(
+        &self,
+        note: &str,
+        reason: Option<&str>,
+        by: Option<&OperatorShown>,
+    ) -> Result<(Waiting, Standing), ApprovalError> {
         let claimed = Vote::claimed(note).map_err(|error| Refusal::new(Code::Approval, error.to_string()))?;
         let reader = self.reader()?;
         let Some((work, _)) = reader.hold(&claimed.hold)? else {
+            if by.is_some() && !ambit_core::guard!("operator.vote-about-nothing", false) {
+                return Err(Refusal::from(HoldError::NoSuchHold).into());
+            }
             return Err(self.uncounted(claimed.hold, None, HoldError::NoSuchHold)?);
         };
         let Some(vote) = People::of(&reader, &self.shared.config)?.opened(note, &claimed) else {
@@ -358,7 +376,7 @@ impl Host {
             Ok(votes) => votes,
             Err(error) => return Err(self.uncounted(claimed.hold, person, error)?),
         };
-        self.write_vote(&waiting, note, breaks, reason)?;
+        self.write_vote(&waiting, note, breaks, (reason, by))?;
         if breaks {
             tracing::warn!(
                 call = %pending.call,
@@ -418,7 +436,7 @@ impl Host {
         waiting: &Waiting,
         note: &str,
         breaks: bool,
-        reason: Option<&str>,
+        (reason, by): (Option<&str>, Option<&OperatorShown>),
     ) -> Result<(), ApprovalError> {
         let heading = self.heading_of(&waiting.story)?;
         let hold = &waiting.pending.hold;
@@ -431,6 +449,7 @@ impl Host {
             })
             .transpose()?;
         let entry = heading.entry(HoldVoted {
+            by: by.cloned(),
             hold: hold.id,
             instead: hold.instead().filter(|_| breaks).cloned(),
             ordinal,

@@ -843,6 +843,16 @@ impl Host {
             ..
         } = asking;
         let Denied { stage, refusal, rules } = denied;
+        let once = match once {
+            Some(once) if passes(stage) && !ambit_core::guard!("call.once-passes", false) => {
+                // Nothing was done for the word, and it may be said again; unless it was said at the same time, and that did something.
+                if let Some((_, call)) = self.reader()?.once(&once.key)? {
+                    return Err(StoreError::Repeated { call }.into());
+                }
+                None
+            }
+            once => once,
+        };
         let caller = self
             .shared
             .directory
@@ -904,6 +914,11 @@ impl Host {
         let receipt = self.reader()?.receipt(call.as_str(), self.shared.store.verifier())?;
         Ok(receipt.to_json()?)
     }
+}
+
+/// Whether what refuses a call here may be gone when it is asked for again: a key, a stop, a budget, a place, what its credentials leave.
+const fn passes(stage: Stage) -> bool {
+    matches!(stage, Stage::Caller | Stage::Stopped | Stage::Budget | Stage::Grant)
 }
 
 /// What is known once a call is permitted.

@@ -10,7 +10,6 @@ use ambit_core::error::{Code, Refusal};
 use ambit_core::guard;
 use parking_lot::Mutex;
 
-use crate::host::Host;
 use crate::store::Running;
 
 /// A caller's way to take its call back. Cheap to clone: all clones are one, and what is taken back stays so.
@@ -49,6 +48,14 @@ impl Cancel {
         self.0.lock().cancelled
     }
 
+    /// Whether the call of this id runs by it now. One that an operator has undone, retried or go on runs by none of its caller's.
+    #[must_use]
+    pub fn ends(&self, call: &str) -> bool {
+        let state = self.0.lock();
+        let mut running = state.running.iter().filter_map(Weak::upgrade);
+        running.any(|running| running.call() == call)
+    }
+
     /// That it was not.
     pub(crate) fn check(&self) -> Result<(), Refusal> {
         match self.is_cancelled() {
@@ -69,19 +76,6 @@ impl Cancel {
         state.running.retain(|running| running.strong_count() > 0);
         state.running.push(Arc::downgrade(running));
         Ok(())
-    }
-}
-
-impl Host {
-    /// Takes back a call that runs in this process, for its caller; whoever asks has found that it is theirs. False where it does not run:
-    /// it is over, waits, or has no place yet.
-    #[must_use]
-    pub fn take_back(&self, call: &str) -> bool {
-        let running = self.shared.store.board().call(call);
-        if let Some(running) = &running {
-            running.stop(taken_back());
-        }
-        running.is_some()
     }
 }
 

@@ -3,17 +3,20 @@
 
 use std::sync::mpsc::channel;
 
-use ambit_core::hold::Verdict;
+use ambit_core::digest::Digest;
+use ambit_core::hold::{Verdict, Vote};
 use ambit_core::identity::operator::Scope;
 use ambit_core::identity::why::{Denied, Why};
 use ambit_core::ledger::Principal;
 use ambit_core::ledger::body::{OperatorKey, OperatorShown, ShownBy};
 use ambit_core::search::Query;
+use ambit_core::stop::{Kind, Stop};
 
-use super::holds::{ONE, held, in_order, reviewed, vote};
+use super::holds::{ONE, held, in_order, key, reviewed, vote};
 use super::*;
 use crate::api_keys::{self, Act, Asked, perform, random_key};
 use crate::call::{self, Began, Coming, Known};
+use crate::cancel::Cancel;
 use crate::operators::{Answer as Answered, Request};
 use crate::search::{Page, SearchError, search};
 use crate::store::StoreError;
@@ -76,18 +79,90 @@ fn who_is_told_of_a_call_finds_it_on_the_ledger() {
     let host = open(folder.path()).unwrap();
     let (says, hears) = channel();
     let reads = host.clone();
+    let cancel = Cancel::new();
+    let ends = cancel.clone();
     let began = Began::new(move |call| {
         let story = reads.reader().unwrap().story(call.as_str()).unwrap();
-        says.send((call.clone(), story.finished.is_none())).unwrap();
+        let other = format!("c_{}", "a".repeat(26));
+        let runs = story.finished.is_none() && ends.ends(call.as_str()) && !ends.ends(&other);
+        says.send((call.clone(), runs)).unwrap();
     });
     let coming = Coming {
         began: Some(began),
         ..Coming::default()
     };
-    let answer = host.call_coming(request("get"), coming).unwrap();
+    let request = CallRequest {
+        cancel: Some(cancel.clone()),
+        ..request("get")
+    };
+    let answer = host.call_coming(request, coming).unwrap();
     assert_eq!(hears.recv().unwrap(), (answer.call.clone(), true));
     // One that has ended is not there to be taken back.
-    assert!(!host.take_back(answer.call.as_str()));
+    assert!(!cancel.ends(answer.call.as_str()));
+}
+
+/// A call that goes on does so by whoever has it go on: what its caller began it with ends it no more.
+#[test]
+fn what_an_operator_has_go_on_is_not_its_caller_s_to_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    let host = reviewed(folder.path(), &service, ONE, "");
+    let cancel = Cancel::new();
+    let begun = CallRequest {
+        cancel: Some(cancel.clone()),
+        ..request("both")
+    };
+    let answer = host.call(begun).unwrap();
+    host.vote(&vote(&held(&answer), "rita", Verdict::Approve), None)
+        .unwrap();
+    cancel.cancel();
+    assert!(!cancel.ends(answer.call.as_str()));
+    let resumed = host.resume(answer.call.as_str(), None).unwrap();
+    assert!(matches!(resumed.outcome, Outcome::Ok(_)), "{resumed:?}");
+    drop(host);
+    in_order(folder.path(), answer.call.as_str());
+}
+
+/// A stop, a key or a narrower credential refuses a call today: the word is good for the next attempt.
+#[test]
+fn a_refusal_that_passes_uses_up_no_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    home(folder.path(), &service, "");
+    let host = open(folder.path()).unwrap();
+    let known = |word: &str| host.known(&host.once(&principal(&host), word, b"one")).unwrap();
+    let kill = Stop {
+        kind: Kind::Kill,
+        scope: "agent:assistant".parse().unwrap(),
+    };
+    host.stop(&kill, "it errs").unwrap();
+    let refused = host.call_coming(request("get"), coming(&host, "w", "one")).unwrap();
+    assert_eq!(stopped(&refused).map(|refusal| refusal.code), Some(Code::Killed));
+    assert_eq!(known("w"), Known::No);
+    host.lift(&kill, Some("mended")).unwrap();
+    let narrow = CallRequest {
+        narrowing: Narrowing {
+            functions: Some(std::collections::BTreeSet::new()),
+            ..Narrowing::default()
+        },
+        ..request("get")
+    };
+    let refused = host.call_coming(narrow, coming(&host, "w", "one")).unwrap();
+    assert_eq!(stopped(&refused).map(|refusal| refusal.code), Some(Code::Narrowing));
+    assert_eq!(known("w"), Known::No);
+    let made = host.call_coming(request("get"), coming(&host, "w", "one")).unwrap();
+    assert!(matches!(made.outcome, Outcome::Ok(_)), "{made:?}");
+    // One that was asked for at the same time and is refused by what passes is that call, and is not written down.
+    host.stop(&kill, "it errs again").unwrap();
+    let size = || host.reader().unwrap().size().unwrap();
+    let before = size();
+    let again = host.call_coming(request("get"), coming(&host, "w", "one"));
+    let Err(call::Fault::Store(StoreError::Repeated { call })) = again else {
+        panic!("{again:?}")
+    };
+    assert_eq!((call.as_str(), size()), (made.call.as_str(), before));
+    drop(host);
+    in_order(folder.path(), made.call.as_str());
 }
 
 fn ivy() -> OperatorShown {
@@ -109,10 +184,30 @@ fn an_operator_over_http_hands_in_a_vote_and_has_the_call_go_on() {
     let forged = vote(&held, "rita", Verdict::Approve).replace("rita", "sam");
     let refused = host.operate(request(forged), &ivy());
     assert!(matches!(refused, Err(OpenError::Refused(_))), "{refused:?}");
+    // Nothing is kept of one about a hold that there is not.
+    let size = || host.reader().unwrap().size().unwrap();
+    let before = size();
+    let about_nothing = Vote {
+        person: "rita".to_owned(),
+        hold: Digest::of(b"nothing"),
+        verdict: Verdict::Approve,
+        group: "reviewer".to_owned(),
+        expires_ms: held.expires_ms,
+        in_stead_of: None,
+    };
+    let refused = host.operate(request(about_nothing.sign(&key("rita")).unwrap()), &ivy());
+    assert!(matches!(refused, Err(OpenError::Refused(_))), "{refused:?}");
+    assert_eq!(size(), before);
     let counted = host
         .operate(request(vote(&held, "rita", Verdict::Approve)), &ivy())
         .unwrap();
     assert!(matches!(counted, Answered::Voted { missing: None, .. }), "{counted:?}");
+    let entry = host.reader().unwrap().entry(size() - 1).unwrap();
+    assert!(
+        matches!(entry.body(), Body::HoldVoted(voted) if voted.by == Some(ivy())),
+        "who handed it in is there: {}",
+        entry.text()
+    );
     let resume = Request::Resume {
         call: answer.call.as_str().to_owned(),
     };

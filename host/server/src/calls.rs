@@ -152,6 +152,18 @@ impl Calls {
         self.0.running.lock().calls.is_empty()
     }
 
+    /// Takes back the call of this id, where a request of this caller began it and it runs by that. False where it does not: it is over or
+    /// waits, or it is an operator who has it undone, retried or go on.
+    pub(crate) fn take_back_call(&self, whose: &Whose, call: &str) -> bool {
+        let running = self.0.running.lock();
+        let own = |one: &&Call| guard!("api.cancel-own", one.whose == *whose) && one.cancel.ends(call);
+        let found = running.calls.values().find(own);
+        if let Some(found) = found {
+            found.cancel.cancel();
+        }
+        found.is_some()
+    }
+
     /// Waits until no call runs.
     pub(crate) async fn none(&self) {
         loop {
@@ -208,12 +220,13 @@ impl Calls {
     }
 
     /// Makes a call, and comes back when it is over, whatever ended it; or, where the request waits only so long, when it has begun by
-    /// then and goes on.
+    /// then and goes on. `takes` is what it has of the server until its end.
     pub(crate) async fn make(
         &self,
         host: &Host,
         mut request: CallRequest,
         coming: Coming,
+        takes: impl Send + 'static,
         context: &RequestContext<RoleServer>,
         waits: Option<Duration>,
     ) -> Result<Made, Unmade> {
@@ -237,7 +250,7 @@ impl Calls {
         let start = Start {
             asked: Some(&context.id),
             cancel,
-            takes: (),
+            takes,
         };
         let Started { number, mut over } = self.start(host, request, coming, start);
         tokio::select! {

@@ -5,7 +5,7 @@
 //! into the protocol. A call that is held or takes long is answered as its client can take it: see `tasks`.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use ambit_core::error::{Code, Refusal, printable};
 use ambit_core::grant::Narrowing;
@@ -31,8 +31,10 @@ use rmcp::model::{
 use rmcp::service::{RequestContext, RoleServer, SubscriptionContext};
 use tokio::sync::Notify;
 
-use crate::calls::{Calls, Made, Unmade};
+use crate::calls::{Calls, Made, Unmade, Whose};
 use crate::frame::Arguments;
+use crate::http::seats::UnderWay;
+use crate::http::work::at_work;
 use crate::offer::{Offer, Offers};
 use crate::status::{self, RESULT, STATUS};
 use crate::tasks::{self, Client, Stands};
@@ -70,6 +72,9 @@ pub struct Door {
     offers: Arc<Offers>,
     calls: Calls,
     failed: Arc<Notify>,
+    /// The request that it was made for, among its caller's: what is done for it has a share in that as long as it takes. The door itself
+    /// has none, as it may be kept by whoever still serves a client that is gone.
+    request: Weak<UnderWay>,
 }
 
 impl Door {
@@ -105,7 +110,21 @@ impl Door {
             offers,
             calls,
             failed: Arc::default(),
+            request: Weak::new(),
         })
+    }
+
+    /// The same for one request among others of its caller.
+    pub(crate) fn of_request(self, under_way: &Arc<UnderWay>) -> Door {
+        Door {
+            request: Arc::downgrade(under_way),
+            ..self
+        }
+    }
+
+    /// What its request has of the server, for what is done for it; none where it is nobody's among others.
+    pub(crate) fn share(&self) -> Option<Arc<UnderWay>> {
+        self.request.upgrade()
     }
 
     /// The same door into what its host has taken last. What its caller is not let in for any more says so when it is asked.
@@ -142,7 +161,7 @@ impl Door {
     /// there is.
     pub(crate) async fn refused_for_scope(&self, request: CallRequest) -> Result<bool, ErrorData> {
         let door = self.clone();
-        let refused = tokio::task::spawn_blocking(move || {
+        let refused = at_work(self.share(), move || {
             if !guard!("identity.step-up", door.permits(&request)) {
                 return Ok(false);
             }
@@ -235,6 +254,13 @@ impl Door {
         &self.calls
     }
 
+    /// Takes back a call that its caller began and that runs; false where it does not. That it is the caller's own was found before.
+    pub(crate) fn take_back(&self, call: &str) -> bool {
+        let Who { agent, user, .. } = self.who.as_ref();
+        let whose = Whose::new(agent, user.as_deref(), self.credentials.by.as_ref());
+        self.calls.take_back_call(&whose, call)
+    }
+
     /// Waits until the host makes no calls any more, as its ledger failed.
     pub(crate) async fn failed(&self) {
         loop {
@@ -312,7 +338,11 @@ impl Door {
             ..Coming::default()
         };
         let waits = client.tasks.then_some(tasks::SOON);
-        match self.calls.make(&self.host, request, coming, context, waits).await {
+        match self
+            .calls
+            .make(&self.host, request, coming, self.share(), context, waits)
+            .await
+        {
             Ok(Made::Answer(answer)) => {
                 let result = told::result(&answer, offer.wrapped, parent.as_ref());
                 if answer.end.is_some() {
@@ -354,7 +384,7 @@ impl Door {
         act: impl FnOnce(&Door) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, ErrorData> {
         let door = self.clone();
-        match tokio::task::spawn_blocking(move || act(&door)).await {
+        match at_work(self.share(), move || act(&door)).await {
             Ok(read) => read.map_err(|error| self.could_not(&error.into())),
             Err(panic) => {
                 tracing::error!(%panic, "reading ended in a panic");
@@ -511,7 +541,7 @@ impl ServerHandler for Door {
         let own = self
             .read(move |door| {
                 let own = tasks::is_own(door, &request.task_id)?;
-                if own && !door.host.take_back(&request.task_id) {
+                if own && !door.take_back(&request.task_id) {
                     tracing::debug!("a task that does not run was taken back");
                 }
                 Ok(own)

@@ -274,6 +274,9 @@ impl Teller<'_> {
             if let Some(instead) = &vote.what.instead {
                 field(w, "alone for", &told(std::slice::from_ref(instead)))?;
             }
+            if let Some(by) = &vote.what.by {
+                field(w, "handed in", &format!("by {}, over HTTP", untrusted(&by.name)))?;
+            }
             self.value(w, "because", &format!("effect/{ordinal}/reason/{nth}"))?;
         }
         Ok(())

@@ -172,6 +172,26 @@ mod tests {
         assert_eq!(found.scopes, BTreeSet::from([Scope::Read]));
     }
 
+    /// What an issuer calls its people as subjects is another matter than what a claim of its own calls them.
+    #[test]
+    fn an_operator_named_by_a_claim_is_whom_the_token_may_be_about() {
+        let text = format!(
+            r#"{{"iss":"https://id.example","aud":"https://ambit.example/v1/operators","sub":"00u9","employee":"u-7","exp":{},"scope":"ambit:read"}}"#,
+            NOW + 60
+        );
+        let claims = Json::parse(&text, Limits::default()).unwrap();
+        let of = |subjects: Subjects| {
+            let mut issuer = issuer();
+            issuer.claims.agent = Some("employee".parse().unwrap());
+            issuer.subjects = subjects;
+            issuer.identify_operator(&claims, NOW).map(|found| found.name)
+        };
+        assert_eq!(of(Subjects::Any).unwrap(), "ivy");
+        assert_eq!(of(Subjects::Listed(["00u9".to_owned()].into())).unwrap(), "ivy");
+        assert_eq!(of(Subjects::Own).unwrap_err().why, Why::Claims);
+        assert!(of(Subjects::Listed(["00u8".to_owned()].into())).is_err());
+    }
+
     #[test]
     fn who_is_not_named_or_acts_for_another_is_nobody() {
         assert_eq!(identified(r#","act":{"sub":"u-7"}"#), Err(Why::Claims));

@@ -1575,6 +1575,9 @@ impl HoldEdited {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HoldVoted {
+    /// Who handed it in, where that was an operator over HTTP: the reason is as they gave it, and signed by nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<OperatorShown>,
     /// The hold.
     pub hold: Digest,
     /// BREAK-GLASS: the approvals that this vote alone stands for. Absent where it is a vote like others.

@@ -243,7 +243,7 @@ fn issuer(
     let any = AnyIssuer::read(table, home, ambient, files);
     let audience = audience(table);
     let claims = claim_names(table);
-    let subjects = subjects(table, &claims);
+    let subjects = subjects(table, &claims, "claims = { agent = \"client_id\" }");
     let mapped = mapped_agents(table, agents);
     let users = mapped_users(table, agents);
     let scopes = scopes(table);
@@ -370,7 +370,9 @@ fn audience(table: &Table<'_>) -> Option<String> {
 }
 
 /// `subjects = ["svc-7"]`, or `any_subject = true`
-fn subjects(table: &Table<'_>, claims: &ClaimNames) -> Subjects {
+///
+/// `named` is how the configuration says where the agent, or the operator, is named.
+fn subjects(table: &Table<'_>, claims: &ClaimNames, named: &str) -> Subjects {
     let listed = table.strings("subjects");
     let any = table.bool("any_subject").unwrap_or_default();
     let key = if listed.is_some() { "subjects" } else { "any_subject" };
@@ -384,7 +386,7 @@ fn subjects(table: &Table<'_>, claims: &ClaimNames) -> Subjects {
         problem(
             format!("`{key}` of {} means nothing here", table.what()),
             "of no token",
-            "it is for tokens whose agent is named by a claim and whose user by none: claims = { agent = \"client_id\" }",
+            &format!("it is for tokens that say by a claim of its own who calls, and name no user: {named}"),
         );
     }
     match (listed, any) {

@@ -199,7 +199,7 @@ fn in_host(
     Ok(match request {
         Request::Reload => Answer::Reloaded(Box::new(host.reload(ReloadedBy::Operator)?)),
         Request::Vote { note, reason } => {
-            let (waiting, standing) = host.vote(&note, reason.as_deref())?;
+            let (waiting, standing) = host.vote_by(&note, reason.as_deref(), by)?;
             Answer::Voted {
                 call: waiting.pending.call,
                 missing: match standing {

@@ -104,13 +104,14 @@ pub(super) fn receipt(door: &Door, asked: &Asked) -> Result<Given, Problem> {
 pub(super) fn cancel(door: &Door, asked: &Asked) -> Result<Given, Problem> {
     let call = asked.named("call");
     own(door, call)?;
-    if door.host().take_back(call) {
+    if door.take_back(call) {
         let document = json!({ "call": call, "taken_back": true, "status": place(call) });
         return Ok(Given::json(&document).status(StatusCode::ACCEPTED));
     }
     Err(Problem::new(
         StatusCode::CONFLICT,
-        "the call does not run: it is over, or waits for people, who end it",
+        "the call does not run by a request of yours, shown by the same key or issuer: it is over, or waits for people, or an operator has it \
+         go on, and ends it",
     ))
 }
 

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use crate::identity::unescaped;
 
 use super::give::Problem;
-use super::routes::{Param, Route, What};
+use super::routes::{Act, Param, Route, What};
 
 /// The longest value of a parameter, in bytes.
 const LONGEST: usize = 256;
@@ -57,11 +57,17 @@ impl Asked {
             let json = strict(&body)?;
             Ok((body, json))
         });
+        let word = word(&parts.headers)?;
+        if !guard!("api.word-kept", word.is_none() || matches!(route.act, Act::Call)) {
+            return Err(Problem::wrong(
+                "Idempotency-Key is kept for POST /v1/calls alone: leave it out here, as it would keep nothing from being done twice",
+            ));
+        }
         Ok(Asked {
             path,
             query: query(route.query, parts.uri.query().unwrap_or_default())?,
             body: body.transpose()?,
-            word: word(&parts.headers)?,
+            word,
             parent: parts
                 .headers
                 .get(TRACEPARENT)

@@ -1,6 +1,5 @@
 //! Making a call: once for a word of its caller, and to its end, whoever waits for it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_core::guard;
@@ -19,11 +18,11 @@ use tokio::task::JoinError;
 use tokio::time::sleep;
 
 use crate::calls::Start;
-use crate::http::seats::UnderWay;
 use crate::mcp::Door;
 
 use super::agents::{place, told};
 use super::ask::Asked;
+use super::blocking;
 use super::give::{Given, Problem};
 
 /// How long a request waits for its call, if it does not say, in seconds: what stands in front of a server waits longer.
@@ -50,10 +49,12 @@ pub(super) struct Wanted {
     once: Option<Once>,
     wait: Duration,
     parent: Option<Parent>,
+    /// That there is no such function, where there is none: for a word that was said before, what came of that is answered all the same.
+    none: Option<Problem>,
 }
 
 impl Wanted {
-    /// What a request wants, as its caller can.
+    /// What a request wants, as its caller can. Blocks as long as it takes to read it.
     pub(super) fn of(door: &Door, asked: &Asked) -> Result<Wanted, Problem> {
         let written: Written = asked.body()?;
         let whole = asked.json().unwrap_or(&Json::Null);
@@ -65,6 +66,11 @@ impl Wanted {
         drop(written.arguments);
         let trace = asked.parent.as_ref().and_then(|parent| parent.trace.parse().ok());
         let function = id_of(door, &written.tool, &written.function);
+        let none = function.is_none().then(|| {
+            let name = format!("{}/{}", written.tool, written.function);
+            Problem::none("function", &name)
+        });
+        let function = function.unwrap_or(written.function);
         let mut request = door.asks(&written.tool, &function, args, trace);
         if let Some(mode) = written.mode {
             if !guard!("api.mode", mode.is_within(door.mode())) {
@@ -93,6 +99,7 @@ impl Wanted {
             once: asked.word.as_ref().map(once),
             wait: Duration::from_secs(asked.number("wait").unwrap_or(WAIT_S)),
             parent: asked.parent.clone(),
+            none,
         })
     }
 
@@ -102,29 +109,38 @@ impl Wanted {
     }
 }
 
-/// The id of a function that may be named by its last part; the name itself where there is none.
-fn id_of(door: &Door, tool: &str, function: &str) -> String {
+/// The id of a function that may be named by its last part; none where there is no such tool, or function of it.
+///
+/// What comes near a name is told to nobody: the names of all tools would be read off the answers. A function that is there and not the
+/// caller's is refused by policy, on the ledger, as over MCP.
+fn id_of(door: &Door, tool: &str, function: &str) -> Option<String> {
     let mut tools = door.host().tools();
-    let found = tools.find(|(name, _)| *name == tool);
-    let found = found.and_then(|(_, tool)| tool.manifest().function(function).ok());
-    found.map_or_else(|| function.to_owned(), |function| function.id.clone())
+    let (_, tool) = tools.find(|(name, _)| *name == tool)?;
+    let found = tool.manifest().function(function).ok()?;
+    Some(found.id.clone())
 }
 
 /// Makes a call, and waits for it as long as the request does: longer ones, and those that wait for people, are looked at where the
 /// answer says.
 ///
 /// The call is under way until its end, not only until its answer is sent: nobody has more of them by not waiting.
-pub(super) async fn start(door: Door, wanted: Wanted, under_way: Arc<UnderWay>) -> Result<Given, Problem> {
+pub(super) async fn start(door: Door, wanted: Wanted) -> Result<Given, Problem> {
     let Wanted {
         request,
         once,
         wait,
         parent,
+        none,
     } = wanted;
     if let Some(once) = once
         && let Some(given) = again(&door, once, parent.clone()).await?
     {
         return Ok(given);
+    }
+    if let Some(none) = none
+        && !guard!("api.no-names", false)
+    {
+        return Err(none);
     }
     let (says, hears) = oneshot::channel();
     let coming = Coming {
@@ -139,7 +155,7 @@ pub(super) async fn start(door: Door, wanted: Wanted, under_way: Arc<UnderWay>) 
     let start = Start {
         asked: None,
         cancel: Cancel::new(),
-        takes: under_way,
+        takes: door.share(),
     };
     let mut made = door.calls().start(door.host(), request, coming, start).over;
     let late = async {
@@ -185,7 +201,7 @@ async fn over(
 /// What came of the call that was made before for the same word; none where there is none.
 async fn again(door: &Door, once: Once, parent: Option<Parent>) -> Result<Option<Given>, Problem> {
     let host = door.host().clone();
-    match blocking(move || host.known(&once).map_err(Problem::from)).await? {
+    match blocking(door.share(), move || host.known(&once).map_err(Problem::from)).await? {
         Known::No => Ok(None),
         Known::Same(call) => answer(door, call, parent, true).await.map(Some),
         Known::Other(_) => Err(Problem::new(
@@ -199,7 +215,7 @@ async fn again(door: &Door, once: Once, parent: Option<Parent>) -> Result<Option
 async fn answer(door: &Door, call: String, parent: Option<Parent>, replayed: bool) -> Result<Given, Problem> {
     let looked = door.clone();
     let (place, id) = (place(&call), call.clone());
-    let (document, over) = blocking(move || told(&looked, &call, true)).await?;
+    let (document, over) = blocking(door.share(), move || told(&looked, &call, true)).await?;
     let status = match over {
         true => StatusCode::OK,
         false => StatusCode::ACCEPTED,
@@ -215,11 +231,4 @@ async fn answer(door: &Door, call: String, parent: Option<Parent>, replayed: boo
         given = given.with(REPLAYED, "true");
     }
     Ok(given)
-}
-
-async fn blocking<T: Send + 'static>(act: impl FnOnce() -> Result<T, Problem> + Send + 'static) -> Result<T, Problem> {
-    match tokio::task::spawn_blocking(act).await {
-        Ok(done) => done,
-        Err(panic) => Err(Problem::could_not(&panic)),
-    }
 }

@@ -6,7 +6,7 @@ use ambit_runtime::host::OpenError;
 use ambit_runtime::store::StoreError;
 use axum::body::Body;
 use axum::response::Response;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, VARY};
 use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 
@@ -66,8 +66,9 @@ impl Given {
 
     /// For a request that may have it already: `known` is its `If-None-Match`.
     pub(super) fn into_response(self, known: Option<&HeaderValue>) -> Response {
-        let tag = format!("\"{}\"", Digest::of(&self.bytes).to_hex());
-        let same = self.keep != Keep::No && known.is_some_and(|known| names(known, &tag));
+        // What nobody keeps has no tag: it can be long.
+        let tag = (self.keep != Keep::No).then(|| format!("\"{}\"", Digest::of(&self.bytes).to_hex()));
+        let same = matches!((&tag, known), (Some(tag), Some(known)) if names(known, tag));
         let (status, body) = match same {
             true => (StatusCode::NOT_MODIFIED, Body::empty()),
             false => (self.status, Body::from(self.bytes)),
@@ -85,9 +86,11 @@ impl Given {
             Keep::Tagged => Some("private, no-cache"),
             Keep::Forever => Some("private, max-age=31536000, immutable"),
         };
-        if let Some(keep) = keep {
+        if let (Some(keep), Some(tag)) = (keep, tag) {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static(keep));
             headers.insert(ETAG, header(&tag));
+            // Whoever keeps it for several who ask keeps it for each by itself.
+            headers.insert(VARY, HeaderValue::from_static("Authorization"));
         }
         for (name, value) in self.headers {
             headers.insert(name, value);
@@ -216,7 +219,12 @@ mod tests {
         let given = Given::json(&json!({})).into_response(Some(&HeaderValue::from_static("*")));
         assert_eq!(given.status(), 200);
         assert!(given.headers().get(ETAG).is_none());
+        assert!(given.headers().get(VARY).is_none());
         let given = Given::bytes(JSON, b"x".to_vec(), Keep::Tagged).into_response(Some(&HeaderValue::from_static("*")));
         assert_eq!(given.status(), 304);
+        assert_eq!(
+            given.headers().get(VARY).map(HeaderValue::as_bytes),
+            Some(&b"Authorization"[..])
+        );
     }
 }

@@ -22,7 +22,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 use http::header::AUTHORIZATION;
@@ -33,13 +33,14 @@ use crate::http::agents::{Now, whole};
 use crate::http::answer::{Answer, Serving};
 use crate::http::front::Front;
 use crate::http::problem::{plain, unauthenticated};
-use crate::http::seats::Seat;
+use crate::http::seats::{Seat, UnderWay};
+use crate::http::work::{Errand, at_work};
 use crate::identity::Authenticated;
 use crate::mcp::Door;
 
 use ask::Asked;
 use give::{Given, Problem};
-use routes::{Act, Route};
+use routes::{Act, Route, Verb};
 
 /// Serves a request: who makes it first, and nothing of it before that.
 pub(crate) async fn serve(
@@ -64,7 +65,7 @@ pub(crate) async fn serve(
 type Refused = Box<Response>;
 
 async fn served(front: &Arc<Front>, seat: &Arc<Seat>, request: Request) -> Result<(Given, Option<Serving>), Refused> {
-    let (mut parts, body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let (route, path) = routes::find(&parts.method, parts.uri.path()).map_err(Problem::boxed)?;
     // By one reading of the home from its beginning to its end.
     let now = front.agents().now();
@@ -72,19 +73,25 @@ async fn served(front: &Arc<Front>, seat: &Arc<Seat>, request: Request) -> Resul
         Act::Open(give) => return Ok((give(), None)),
         Act::Agents(act) => {
             let (_, door, serving) = known(front, &now, seat, &parts).await?;
-            let asked = asked(front, &now, route, path, &mut parts, body).await?;
-            (blocking(move || act(&door, &asked)).await?, serving)
+            let request = whole_request(front, &now, route, path, parts, body).await?;
+            let act = move || act(&door, &request.read()?);
+            let given = blocking(Some(serving.under_way()), act).await;
+            (given.map_err(Problem::boxed)?, serving)
         }
         Act::Call => {
             let (caller, door, serving) = known(front, &now, seat, &parts).await?;
-            let asked = asked(front, &now, route, path, &mut parts, body).await?;
-            let wanted = calls::Wanted::of(&door, &asked).map_err(Problem::boxed)?;
+            let request = whole_request(front, &now, route, path, parts, body).await?;
+            let asks = door.clone();
+            // What was read is gone when the call is waited for.
+            let wanted = move || calls::Wanted::of(&asks, &request.read()?);
+            let wanted = blocking(Some(serving.under_way()), wanted).await;
+            let wanted = wanted.map_err(Problem::boxed)?;
             step_up(&now, &caller, &door, &wanted).await?;
-            let given = calls::start(door, wanted, serving.under_way()).await;
+            let given = calls::start(door, wanted).await;
             (given.map_err(Problem::boxed)?, serving)
         }
         Act::Operators(scope, act) => {
-            let Some(operators) = now.operators() else {
+            let Some(operators) = now.operators().cloned() else {
                 let why = "operators are not served here: the configuration has no [server.operators]";
                 return Err(Problem::new(StatusCode::NOT_FOUND, why).boxed());
             };
@@ -94,10 +101,25 @@ async fn served(front: &Arc<Front>, seat: &Arc<Seat>, request: Request) -> Resul
             if !operator.may(scope) {
                 return Err(unauthenticated(&operators.lacking(scope)).into());
             }
-            let asked = asked(front, &now, route, path, &mut parts, body).await?;
+            let request = whole_request(front, &now, route, path, parts, body).await?;
             let host = now.host().clone();
-            let given = blocking(move || act(&operators::Desk::new(&host, &operator), &asked)).await?;
-            (given, serving)
+            let act = move || -> Result<Given, Refused> {
+                let asked = request.read().map_err(Problem::boxed)?;
+                operators
+                    .check(&operator)
+                    .map_err(|refused| unauthenticated(&refused))?;
+                act(&operators::Desk::new(&host, &operator), &asked).map_err(Problem::boxed)
+            };
+            let errand = match route.verb {
+                Verb::Get => Errand::Read,
+                Verb::Post => Errand::Act,
+            };
+            let done = front
+                .agents()
+                .operators()
+                .at_work(errand, serving.under_way(), act)
+                .await;
+            (done.map_err(|error| Problem::could_not(&error).boxed())??, serving)
         }
     };
     Ok((given, Some(serving)))
@@ -114,7 +136,7 @@ async fn known(
     let caller = now.callers().authenticate(&parts.headers, parts.uri.query()).await;
     let caller = caller.map_err(|refused| unauthenticated(&refused))?;
     let serving = agents.begin(now, &caller, seat)?;
-    let door = agents.door(now, &caller).map_err(not_known)?;
+    let door = agents.door(now, &caller, &serving).map_err(not_known)?;
     Ok((caller, door, serving))
 }
 
@@ -135,29 +157,51 @@ fn not_known(refusal: ambit_core::error::Refusal) -> Refused {
     Problem::new(StatusCode::FORBIDDEN, refusal.message).boxed()
 }
 
-/// What a request says, once its caller is known.
-async fn asked(
+/// A request of a known caller with all of its body, of which nothing is read yet: that is for a thread that may block.
+struct Whole {
+    route: &'static Route,
+    path: Vec<(&'static str, String)>,
+    parts: Parts,
+    body: Option<Bytes>,
+}
+
+impl Whole {
+    /// What it says.
+    fn read(self) -> Result<Asked, Problem> {
+        Asked::read(self.route, self.path, &self.parts, self.body)
+    }
+}
+
+async fn whole_request(
     front: &Front,
     now: &Now,
     route: &'static Route,
     path: Vec<(&'static str, String)>,
-    parts: &mut Parts,
+    mut parts: Parts,
     body: Body,
-) -> Result<Asked, Refused> {
+) -> Result<Whole, Refused> {
     // Nobody needs it from here on.
     parts.headers.remove(AUTHORIZATION);
     let body = match route.takes {
         Some(_) => Some(whole(body, now.largest(), front.agents().patience()).await?),
         None => None,
     };
-    Asked::read(route, path, parts, body).map_err(Problem::boxed)
+    Ok(Whole {
+        route,
+        path,
+        parts,
+        body,
+    })
 }
 
-/// Does what reads the ledger, or writes to it, on a thread that may block.
-async fn blocking(act: impl FnOnce() -> Result<Given, Problem> + Send + 'static) -> Result<Given, Refused> {
-    match tokio::task::spawn_blocking(act).await {
-        Ok(given) => given.map_err(Problem::boxed),
-        Err(panic) => Err(Problem::could_not(&panic).boxed()),
+/// Does what reads a request or the ledger, or writes to that, on a thread that may block; `share` is that of the request.
+async fn blocking<T: Send + 'static>(
+    share: Option<Arc<UnderWay>>,
+    act: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    match at_work(share, act).await {
+        Ok(done) => done,
+        Err(panic) => Err(Problem::could_not(&panic)),
     }
 }
 

@@ -110,7 +110,8 @@ fn parameters(route: &Route) -> Vec<Value> {
         all.push(json!({
             "name": "Idempotency-Key", "in": "header", "schema": { "type": "string", "minLength": 1, "maxLength": 200 },
             "description": "One call is made for it, for as long as the ledger is there: the same again is answered with that call, and \
-                another request with 422.",
+                another request with 422. A refusal that passes (a stop, a budget, no place, a key, what it leaves out) does not use it up. No \
+                other request takes one.",
         }));
         all.push(json!({
             "name": "traceparent", "in": "header", "schema": { "type": "string" },

@@ -28,6 +28,8 @@ use super::give::{Given, JSON, Keep, Problem};
 
 /// Calls that are looked at for one page.
 const MOST_LOOKED: usize = 500;
+/// Values of a call that are shown together, in bytes, but in tests.
+const MOST_VALUES: usize = if cfg!(test) { 4 << 10 } else { 32 << 20 };
 
 /// An operator, before the host.
 #[derive(Debug)]
@@ -126,6 +128,8 @@ struct Signed {
 
 pub(super) fn vote(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
     let Signed { note, reason } = asked.body()?;
+    // It is the word of whoever hands the vote in: the person signed the note alone.
+    let reason = reason.as_deref().map(stop::reason).transpose()?.map(str::to_owned);
     let claimed = Vote::claimed(&note).map_err(|error| Problem::wrong(format!("`note` is no signed vote: {error}")))?;
     let name = asked.named("hold");
     let about = claimed.hold.to_string();
@@ -151,15 +155,17 @@ pub(super) fn calls(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
     let filter = CallFilter {
         before: asked.number("before"),
         since_ms: asked.time("since"),
-        limit: Some(MOST_LOOKED),
         ..CallFilter::default()
     };
-    let looked = reader.calls(&filter)?;
-    let full = looked.len() == MOST_LOOKED;
-    let (mut rows, mut next) = (Vec::new(), None);
-    for story in &looked {
-        next = Some(story.opening.stamp.index());
-        let row = documents::call(story);
+    let (mut rows, mut looked, mut last, mut next) = (Vec::new(), 0, None, None);
+    reader.each_call(&filter, |story| {
+        if rows.len() >= asked.limit() || looked >= MOST_LOOKED {
+            next = last;
+            return false;
+        }
+        looked += 1;
+        last = Some(story.opening.stamp.index());
+        let row = documents::call(&story);
         let is = |name: &str| {
             let wanted = asked.text(name);
             wanted.is_none() || wanted == row.get(name).and_then(Value::as_str)
@@ -170,13 +176,8 @@ pub(super) fn calls(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
         {
             rows.push(row);
         }
-        if rows.len() >= asked.limit() {
-            break;
-        }
-    }
-    let last = looked.last().map(|story| story.opening.stamp.index());
-    // At the end of what was looked at, and that was all there is.
-    let next = next.filter(|next| full || Some(*next) != last);
+        true
+    })?;
     Ok(Given::json(&json!({ "calls": rows, "next": next })))
 }
 
@@ -200,26 +201,35 @@ pub(super) fn call(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
     if let Value::Object(members) = &mut document {
         members.insert("entries".to_owned(), Value::Array(entries.collect()));
         if desk.reads_values() {
-            members.insert("values".to_owned(), values(&reader, call.as_str())?);
+            let (values, whole) = values(&reader, call.as_str())?;
+            members.insert("values".to_owned(), values);
+            if !whole {
+                members.insert("truncated".to_owned(), json!(true));
+            }
         }
     }
     Ok(Given::json(&document))
 }
 
-/// The recorded values of a call, as texts; null where they were erased.
-fn values(reader: &Reader, call: &str) -> Result<Value, Problem> {
-    let mut all = serde_json::Map::new();
-    for name in reader.payload_names(call)? {
+/// The recorded values of a call, as texts, and whether these are all; null where they were erased.
+fn values(reader: &Reader, call: &str) -> Result<(Value, bool), Problem> {
+    let (mut all, mut bytes) = (serde_json::Map::new(), 0);
+    // Where its guest's randomness came from is nobody's to read.
+    for name in reader.payload_names(call)?.into_iter().filter(|name| name != "start") {
         match reader.payload(call, &name) {
-            // Where its guest's randomness came from is nobody's to read.
-            Ok(_) if name == "start" => {}
-            Ok(Some(value)) => drop(all.insert(name, json!(String::from_utf8_lossy(value.bytes())))),
+            Ok(Some(value)) => {
+                bytes += value.bytes().len();
+                if !ambit_core::guard!("api.values-bound", bytes <= MOST_VALUES) {
+                    return Ok((Value::Object(all), false));
+                }
+                all.insert(name, json!(String::from_utf8_lossy(value.bytes())));
+            }
             Ok(None) => {}
-            Err(StoreError::Erased { .. }) => return Ok(Value::Null),
+            Err(StoreError::Erased { .. }) => return Ok((Value::Null, true)),
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(Value::Object(all))
+    Ok((Value::Object(all), true))
 }
 
 pub(super) fn call_receipt(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {

@@ -209,7 +209,7 @@ pub(super) static ROUTES: &[Route] = routes! {
         => Json("Call"), Agents(agents::call_result);
     Get "/v1/calls/{call}/receipt" "getReceipt" "The proof of how one of your calls ended, against the newest checkpoint." [&[]] (None)
         => Tagged("Receipt"), Agents(agents::receipt);
-    Post "/v1/calls/{call}/cancel" "cancelCall" "Take back one of your calls that runs. What it has done stays done." [&[]] (None)
+    Post "/v1/calls/{call}/cancel" "cancelCall" "Take back one of your calls that runs, by the key or issuer that you began it with. What it has done stays done." [&[]] (None)
         => Json("TakenBack"), Agents(agents::cancel);
     Get "/v1/holds" "listHolds" "Your effects that wait for people. You can do nothing to bring it about." [&[AFTER, LIMIT]] (None)
         => Json("Holds"), Agents(agents::holds);

@@ -101,7 +101,7 @@ fn of_agents() -> Value {
         "people_see_it_with": text(), "receipt": text(), "erased": { "const": true },
         "status": {
             "type": "string",
-            "enum": ["running", "held", "paused", "interrupted", "ok", "tool-error", "refused", "failed"],
+            "enum": ["running", "held", "paused", "suspended", "interrupted", "ok", "tool-error", "refused", "failed"],
         },
         "value": { "description": "What the function returned." },
         "error": { "description": "What the function returned as its own error." },
@@ -153,6 +153,10 @@ fn of_operators() -> Value {
             "values".to_owned(),
             json!({ "type": ["object", "null"], "additionalProperties": text(), "description": "Null where they were erased." }),
         );
+        members.insert(
+            "truncated".to_owned(),
+            json!({ "const": true, "description": "There are more values than are shown together." }),
+        );
     }
     let kind = json!({ "type": "string", "enum": ["kill", "safe-mode"] });
     let scope = json!({
@@ -191,7 +195,7 @@ fn of_operators() -> Value {
         "Voted": object(voted, &[]),
         "CallRow": object(row, &[]),
         "Calls": page("calls", "CallRow"),
-        "CallWithEntries": object(whole_call, &["values"]),
+        "CallWithEntries": object(whole_call, &["values", "truncated"]),
         "NewRun": object(new_run, &["user", "errors"]),
         "Budgets": {
             "type": "object",

@@ -5,12 +5,16 @@
     reason = "a test fails by panicking"
 )]
 
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
 use ambit_core::digest::Digest;
 use ambit_core::hold::{Verdict, Vote};
 use ambit_core::identity::operator::Scope;
 use ambit_core::ledger::body::{OperatorKey, OperatorShown, ShownBy};
 use ambit_core::ledger::{Body, Checkpoint, Hash, SignerKey, merkle};
 use ambit_core::policy::Mode;
+use ambit_runtime::api_keys::Act;
 use http::Method;
 use serde_json::{Value, json};
 
@@ -30,12 +34,35 @@ algorithms = ["ES256"]
 operators = { u-7 = "ivy" }
 "#;
 
+/// A tool whose functions do nothing, but for one that computes for as long as it may.
+const TOOL: &str = r#"(component
+    (core module $m (func (export "nothing")) (func (export "spin") (loop $l (br $l))))
+    (core instance $i (instantiate $m))
+    (func $nothing (canon lift (core func $i "nothing")))
+    (func $spin (canon lift (core func $i "spin")))
+    (instance $x (export "create" (func $nothing)) (export "spin" (func $spin)))
+    (export "acme:refunds/refunds" (instance $x)))"#;
+const NOTHING: &str = r#"@id("nothing") forbid (principal, action, resource);"#;
+const ALL: &str = r#"@id("all") permit (principal, action, resource);"#;
+const LONG: &str = "[limits]\nfuel = 4000000000000000\nwall_ms = 20000\n";
+
 /// A server whose operators are served too.
 struct Scene(Served);
 
 impl Scene {
+    /// Its tool is there, and policy permits nothing.
     fn new() -> Scene {
-        Scene(Served::with(OPERATORS))
+        Scene::in_mode(Mode::Execute)
+    }
+
+    fn in_mode(mode: Mode) -> Scene {
+        Scene(Served::with_tool(OPERATORS, ("refunds", TOOL), NOTHING, mode))
+    }
+
+    /// Policy permits everything, and calls may take long.
+    fn permitted() -> Scene {
+        let more = format!("{OPERATORS}{LONG}");
+        Scene(Served::with_tool(&more, ("refunds", TOOL), ALL, Mode::Execute))
     }
 
     fn ask(&self, word: &str, method: &str, target: &str, more: &str, body: &str) -> Answer {
@@ -67,14 +94,21 @@ impl Scene {
     }
 
     fn operator(&self, scopes: &[Scope]) -> String {
-        let key = self.0.place.key(|asked| {
+        self.operator_with_id(scopes).0
+    }
+
+    fn operator_with_id(&self, scopes: &[Scope]) -> (String, String) {
+        self.0.place.key(|asked| {
             asked.agent = String::new();
             asked.operator = Some(OperatorKey {
                 name: "ivy".into(),
                 scopes: scopes.iter().copied().collect(),
             });
-        });
-        key.0
+        })
+    }
+
+    fn size(&self) -> u64 {
+        self.0.place.host.reader().unwrap().size().unwrap()
     }
 
     fn all(&self) -> String {
@@ -262,7 +296,8 @@ fn a_vote_is_for_the_hold_of_its_path() {
     let other = votes(&Digest::of(b"other").to_hex());
     assert_eq!(other.status, 400);
     assert!(other.text.contains("another hold"), "{}", other.text);
-    // Nothing of it waits: it does not count, and the ledger says so.
+    // Nothing of it waits: it does not count, and as anybody can make up such votes the ledger does not say so.
+    let before = scene.size();
     let none = votes(&Digest::of(b"hold").to_hex());
     assert_eq!(
         (none.status, &none.json()["code"]),
@@ -270,13 +305,24 @@ fn a_vote_is_for_the_hold_of_its_path() {
         "{}",
         none.text
     );
-    assert!(matches!(scene.last(), Body::VoteRefused(_)));
+    assert_eq!(scene.size(), before);
+    // Nobody signed the reason: it is bounded as those of stops are.
+    let target = format!("/v1/operators/approvals/{}/votes", Digest::of(b"hold").to_hex());
+    for reason in [String::new(), "x".repeat(4_097)] {
+        let refused = scene.post(&approve, &target, &json!({ "note": note, "reason": reason }));
+        assert_eq!(refused.status, 400);
+        assert!(
+            refused.text.contains("a reason has 1 to 4096 bytes"),
+            "{}",
+            refused.text
+        );
+    }
     scene.ends();
 }
 
 #[test]
 fn a_call_is_in_no_wider_mode() {
-    let scene = Scene(Served::in_mode(OPERATORS, Mode::Suggest));
+    let scene = Scene::in_mode(Mode::Suggest);
     let agent = scene.agent();
     let in_mode = |mode: &str| {
         let body = json!({ "tool": "refunds", "function": "create", "mode": mode });
@@ -444,7 +490,7 @@ fn a_call_is_made_once_for_a_word_of_its_caller() {
     let first = post(&agent, "k-1", &call("refunds"));
     assert_eq!(
         (first.status, &first.json()["status"], &first.json()["code"]),
-        (200, &json!("refused"), &json!("tool")),
+        (200, &json!("refused"), &json!("policy")),
         "{}",
         first.text
     );
@@ -474,11 +520,172 @@ fn a_call_is_made_once_for_a_word_of_its_caller() {
         id(&post(&agent, "", &call("refunds")))
     );
     assert_eq!(post(&agent, "a b", &call("refunds")).status, 400);
+    // Where it would keep nothing from being done twice it is not taken.
+    let word = "Idempotency-Key: k-2\r\n";
+    let run = json!({ "agent": "assistant", "mode": "suggest", "length_ms": 60_000, "caps": [] }).to_string();
+    let before = scene.size();
+    let started = scene.ask(&scene.all(), "POST", "/v1/operators/runs", word, &run);
+    assert_eq!(started.status, 400);
+    assert!(
+        started
+            .text
+            .contains("Idempotency-Key is kept for POST /v1/calls alone"),
+        "{}",
+        started.text
+    );
+    assert_eq!(scene.ask(&agent, "GET", TOOLS, word, "").status, 400);
+    // The operator's key is all that is new.
+    assert_eq!(scene.size(), before + 1);
     // The word is in no entry.
     let reader = scene.0.place.host.reader().unwrap();
     for entry in reader.entries(0, 1_000).unwrap() {
         assert!(!entry.text().contains("k-1"), "{}", entry.text());
     }
+    scene.ends();
+}
+
+/// Who may call nothing of a tool learns nothing of it from the answer either.
+#[test]
+fn what_is_no_function_is_nothing_and_nobody_is_told_what_comes_near() {
+    let scene = Scene::new();
+    let agent = scene.agent();
+    let before = scene.size();
+    for (tool, function) in [
+        ("refund", "create"),
+        ("refunds", "creat"),
+        ("", ""),
+        ("refunds", "refunds.create2"),
+        ("\u{202e}x", "y"),
+    ] {
+        let body = json!({ "tool": tool, "function": function, "arguments": {} });
+        let answer = scene.ask(&agent, "POST", "/v1/calls", "Idempotency-Key: n\r\n", &body.to_string());
+        assert_eq!(answer.status, 404, "{tool}/{function}: {}", answer.text);
+        for told in ["did you mean", "refunds.create`", "spin", "advice"] {
+            assert!(!answer.text.contains(told), "{tool}/{function}: {}", answer.text);
+        }
+    }
+    assert_eq!(scene.size(), before, "nothing was asked of anything");
+    // What is there is refused by policy, on the ledger, also by its last part.
+    for function in ["create", "refunds.create"] {
+        let body = json!({ "tool": "refunds", "function": function });
+        let refused = scene.post(&agent, "/v1/calls", &body);
+        assert_eq!(
+            (refused.status, &refused.json()["rule"]),
+            (200, &json!("nothing")),
+            "{}",
+            refused.text
+        );
+    }
+    assert_eq!(scene.size(), before + 2);
+    scene.ends();
+}
+
+#[test]
+fn a_call_is_taken_back_by_whom_it_was_begun_by() {
+    let scene = Scene::permitted();
+    let (own, same, spy) = (
+        scene.agent(),
+        scene.agent(),
+        scene.0.place.key(|asked| asked.agent = "spy".into()).0,
+    );
+    let began = scene.post(
+        &own,
+        "/v1/calls?wait=0",
+        &json!({ "tool": "refunds", "function": "spin" }),
+    );
+    assert_eq!(
+        (began.status, &began.json()["status"]),
+        (202, &json!("running")),
+        "{}",
+        began.text
+    );
+    let place = format!("/v1/calls/{}", began.json()["call"].as_str().unwrap());
+    let cancel = |word: &str| scene.ask(word, "POST", &format!("{place}/cancel"), "", "").status;
+    assert_eq!(cancel(&spy), 404);
+    assert_eq!(cancel(&same), 409);
+    assert_eq!(scene.get(&own, &place).json()["status"], "running");
+    assert_eq!(cancel(&own), 202);
+    let began = Instant::now();
+    while scene.get(&own, &place).json()["status"] == "running" {
+        assert!(began.elapsed() < Duration::from_secs(10), "it goes on");
+    }
+    assert_eq!(scene.get(&own, &place).json()["code"], "cancelled");
+    assert_eq!(cancel(&own), 409);
+    scene.ends();
+}
+
+#[test]
+fn operators_are_heard_while_all_threads_of_agents_are_taken() {
+    let (served, ends) = Served::without_threads(OPERATORS);
+    let scene = Scene(served);
+    let operator = scene.all();
+    let stop = json!({ "kind": "kill", "scope": "everything", "reason": "they have taken all threads" });
+    let stopped = scene.post(&operator, STOPS, &stop);
+    assert_eq!(stopped.status, 200, "{}", stopped.text);
+    assert!(matches!(scene.last(), Body::StopSet(_)));
+    assert_eq!(scene.get(&operator, STOPS).status, 200);
+    drop(ends);
+    scene.ends();
+}
+
+#[test]
+fn an_operator_s_key_that_is_revoked_while_a_body_is_read_does_nothing_more() {
+    let scene = Scene::new();
+    let (word, id) = scene.operator_with_id(&[Scope::Operate]);
+    let body = json!({ "kind": "safe-mode", "scope": "agent:assistant", "reason": "it errs" }).to_string();
+    let mut client = scene.0.client();
+    let head = format!(
+        "POST {STOPS} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n{}\r\n",
+        scene.0.address,
+        body.len(),
+        bearer(&word)
+    );
+    client.write_all(head.as_bytes()).unwrap();
+    // It goes on once the operator is known and the body is read.
+    let mut goes_on = [0; 25];
+    client.read_exact(&mut goes_on).unwrap();
+    assert_eq!(&goes_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    scene.0.place.operator(Act::Revoke(id));
+    client.write_all(body.as_bytes()).unwrap();
+    let answer = Served::answer(&mut client);
+    assert!(answer.status == 401 && answer.is_problem(), "{}", answer.text);
+    assert!(answer.head.contains("error=\"invalid_token\""), "{}", answer.head);
+    assert!(matches!(scene.last(), Body::KeyRevoked(_)), "{:?}", scene.last());
+    assert_eq!(scene.get(&scene.all(), STOPS).json()["stops"], json!([]));
+    scene.ends();
+}
+
+#[test]
+fn calls_are_listed_a_page_at_a_time_and_their_values_as_far_as_there_is_room() {
+    let scene = Scene::new();
+    let (agent, all) = (scene.agent(), scene.all());
+    let made: Vec<String> = (0..3)
+        .map(|length| {
+            let body =
+                json!({ "tool": "refunds", "function": "create", "arguments": { "note": "x".repeat(2_500 * length) } });
+            let made = scene.post(&agent, "/v1/calls", &body).json();
+            made["call"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    let (mut seen, mut before) = (Vec::new(), String::new());
+    loop {
+        let page = scene.get(&all, &format!("/v1/operators/calls?limit=1{before}")).json();
+        let rows = page["calls"].as_array().unwrap();
+        seen.extend(rows.iter().map(|row| row["call"].as_str().unwrap().to_owned()));
+        match page["next"].as_u64() {
+            Some(next) => before = format!("&before={next}"),
+            None => break,
+        }
+    }
+    seen.reverse();
+    assert_eq!(seen, made);
+    // In tests 4 KiB are shown.
+    let shown = |call: &str| scene.get(&all, &format!("/v1/operators/calls/{call}")).json();
+    assert!(shown(&made[1]).get("truncated").is_none());
+    let large = shown(&made[2]);
+    assert_eq!(large["truncated"], true);
+    assert!(large["values"].get("args").is_none(), "{large:#}");
     scene.ends();
 }
 
@@ -557,6 +764,7 @@ fn the_ledger_proves_itself_over_http() {
             "{}",
             entry.head
         );
+        assert!(entry.head.contains("vary: authorization"), "{}", entry.head);
         let leaf = merkle::leaf_hash(entry.text.as_bytes());
         let proof = hashes(&get(&format!("proofs/inclusion?index={index}&size={size}")));
         assert!(merkle::verify_inclusion(&leaf, index, size, &checkpoint.root(), &proof).is_ok());

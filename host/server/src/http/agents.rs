@@ -23,12 +23,14 @@ use rmcp::model::{
 };
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::answer::{Answer, Serving};
 use super::front::{Front, body_of, could_not};
 use super::problem::{document, plain, problem, unauthenticated};
 use super::seats::{Requests, Seat};
+use super::work::OperatorThreads;
 use crate::calls::{Calls, Whose};
 use crate::frame::{self, Arguments, Frame};
 use crate::identity::{Authenticated, Authenticator, Operator, Operators, Unauthenticated};
@@ -45,6 +47,8 @@ pub(crate) struct Agents {
     patience: Duration,
     calls: Calls,
     requests: Arc<Requests>,
+    /// Those of operators, who are served beside agents and wait for none of them.
+    operators: OperatorThreads,
     now: Mutex<Arc<Now>>,
 }
 
@@ -63,7 +67,7 @@ pub(crate) struct Now {
 }
 
 impl Now {
-    fn new(host: Host, callers: Authenticator, names: &[String]) -> Now {
+    fn new(host: Host, callers: Authenticator, operators: Option<Operators>, names: &[String]) -> Now {
         let largest = host.config().server().map_or(0, |server| server.request_bytes);
         let largest = usize::try_from(largest).unwrap_or(usize::MAX);
         // Every version is served without sessions: a session would be one more thing to steal. An answer is one document, or, where a
@@ -75,7 +79,7 @@ impl Now {
             .enforce_origin_validation()
             .with_max_request_body_bytes(largest);
         Now {
-            operators: Operators::new(&host),
+            operators,
             host,
             callers,
             largest,
@@ -140,7 +144,7 @@ impl Agents {
     /// `names` is what requests may be addressed to.
     pub(super) fn new(host: Host, callers: Authenticator, names: &[String], mode: Mode, patience: Duration) -> Agents {
         let requests = Requests::new(host.config().server().map_or(0, |server| server.requests_per_agent));
-        let now = Now::new(host.clone(), callers, names);
+        let now = Now::new(host.clone(), callers, Operators::of_reading(None, &host), names);
         Agents {
             host,
             names: names.to_vec(),
@@ -148,6 +152,7 @@ impl Agents {
             patience,
             calls: Calls::default(),
             requests,
+            operators: OperatorThreads::new(),
             now: Mutex::new(Arc::new(now)),
         }
     }
@@ -156,11 +161,25 @@ impl Agents {
     pub(crate) fn now(&self) -> Arc<Now> {
         let mut now = self.now.lock();
         let host = self.host.current();
-        if !now.host.is_as_read(&host) {
-            let callers = now.callers.of_reading(&host);
-            *now = Arc::new(Now::new(host, callers, &self.names));
+        if now.host.is_as_read(&host) {
+            return Arc::clone(&now);
         }
-        Arc::clone(&now)
+        let callers = now.callers.of_reading(&host);
+        let operators = Operators::of_reading(now.operators.as_ref(), &host);
+        let new = Arc::new(Now::new(host, callers, operators, &self.names));
+        let old = std::mem::replace(&mut *now, Arc::clone(&new));
+        drop(now);
+        // With it may go all that was read before, tools included: nobody waits for that, and no thread that serves others does it.
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(old))),
+            Err(_) => drop(old),
+        }
+        new
+    }
+
+    /// The threads of operators.
+    pub(crate) const fn operators(&self) -> &OperatorThreads {
+        &self.operators
     }
 
     pub(crate) fn host(&self) -> &Host {
@@ -176,8 +195,8 @@ impl Agents {
         self.patience
     }
 
-    /// A door for this caller and no other, with what its credentials leave.
-    pub(crate) fn door(&self, now: &Now, caller: &Authenticated) -> Result<Door, Refusal> {
+    /// A door for this caller and no other, with what its credentials leave, for a request that is served.
+    pub(crate) fn door(&self, now: &Now, caller: &Authenticated, serving: &Serving) -> Result<Door, Refusal> {
         let who = Who {
             agent: caller.caller.agent().to_owned(),
             user: caller.caller.user().map(str::to_owned),
@@ -189,7 +208,8 @@ impl Agents {
             by: Some(caller.by.clone()),
         };
         let offers = now.offers(&who)?;
-        Door::open(now.host.clone(), who, credentials, offers, self.calls.clone())
+        let door = Door::open(now.host.clone(), who, credentials, offers, self.calls.clone())?;
+        Ok(door.of_request(&serving.under_way()))
     }
 
     /// A request of a caller who is known: its connection is kept, and it counts among its agent's.
@@ -260,7 +280,7 @@ async fn served(agents: &Agents, seat: &Arc<Seat>, request: Request) -> Result<R
     let caller = caller.map_err(|refused| unauthenticated(&refused))?;
     let serving = agents.begin(&now, &caller, seat)?;
     let door = agents
-        .door(&now, &caller)
+        .door(&now, &caller, &serving)
         .map_err(|refusal| problem(StatusCode::FORBIDDEN, &refusal.message))?;
     let text = whole(body, now.largest, agents.patience).await?;
     let mut outlives = false;

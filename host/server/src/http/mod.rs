@@ -22,6 +22,7 @@ pub(crate) mod seats;
 pub(crate) mod tests;
 #[cfg(test)]
 mod tests_attacks;
+pub(crate) mod work;
 
 use std::io;
 use std::net::SocketAddr;

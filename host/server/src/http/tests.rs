@@ -61,20 +61,46 @@ impl Served {
         Served::of_mode(Place::new(more), PATIENCE, mode)
     }
 
+    /// The same, with a tool, and with a policy of its own.
+    pub(crate) fn with_tool(more: &str, tool: (&str, &str), policy: &str, mode: Mode) -> Served {
+        let (name, component) = (tool.0, wat::parse_str(tool.1).unwrap());
+        Served::of_mode(Place::with_tool(more, name, &component, policy), PATIENCE, mode)
+    }
+
+    /// The same, where all threads of agents' work are taken until what is given back is dropped.
+    pub(crate) fn without_threads(more: &str) -> (Served, std::sync::mpsc::Sender<()>) {
+        let (ends, ended) = std::sync::mpsc::channel();
+        let served = Served::of_threads(Place::new(more), PATIENCE, Mode::Execute, Some(ended));
+        (served, ends)
+    }
+
     pub(super) fn of(place: Place, patience: Patience) -> Served {
         Served::of_mode(place, patience, Mode::Execute)
     }
 
     fn of_mode(place: Place, patience: Patience, mode: Mode) -> Served {
+        Served::of_threads(place, patience, mode, None)
+    }
+
+    fn of_threads(
+        place: Place,
+        patience: Patience,
+        mode: Mode,
+        taken: Option<std::sync::mpsc::Receiver<()>>,
+    ) -> Served {
         let (ends, ended) = watch::channel(false);
         let (says, hears) = std::sync::mpsc::channel();
         let (host, callers) = (place.host.clone(), place.callers.clone());
         let serving = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(2)
+                .max_blocking_threads(if taken.is_some() { 1 } else { 64 })
                 .enable_all()
                 .build()
                 .unwrap();
+            if let Some(taken) = taken {
+                runtime.spawn_blocking(move || taken.recv().is_err());
+            }
             runtime.block_on(async {
                 let any = "127.0.0.1:0".parse().unwrap();
                 let mut doors = Doors::open(any, Some(any)).await.unwrap();
@@ -109,8 +135,15 @@ impl Served {
         Served::answer(&mut client)
     }
 
+    /// A connection to it.
+    pub(crate) fn client(&self) -> Client {
+        let client = Client::connect(self.address).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        client
+    }
+
     /// What comes until the end of a connection.
-    pub(super) fn answer(client: &mut Client) -> Answer {
+    pub(crate) fn answer(client: &mut Client) -> Answer {
         let mut text = Vec::new();
         drop(client.read_to_end(&mut text));
         // What is not text is looked at by its head alone.

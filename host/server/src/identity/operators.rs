@@ -39,24 +39,37 @@ pub(crate) struct Operators(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     host: Host,
-    providers: Vec<Provider>,
+    providers: Arc<Vec<Provider>>,
     challenge: Challenge,
     refused: RefusedCallers,
 }
 
 impl Operators {
-    /// For a host; none where its configuration has no `[server.operators]`.
-    pub(crate) fn new(host: &Host) -> Option<Operators> {
+    /// By what a host has taken; none where its configuration has no `[server.operators]`. Of `before`, what was by an earlier reading,
+    /// issuers' keys are kept where the configuration is the same, and so is the count of who was refused.
+    pub(crate) fn of_reading(before: Option<&Operators>, host: &Host) -> Option<Operators> {
         let config = host.config().server()?.operators.as_ref()?;
-        let providers = config.issuers.iter();
+        let before = before.map(|Operators(before)| before);
+        let same = before.filter(|before| before.host.config().digest() == host.config().digest());
+        let providers = || {
+            let issuers = config.issuers.iter();
+            Arc::new(issuers.map(|issuer| Provider::new(host, issuer, BETWEEN_MS)).collect())
+        };
         Some(Operators(Arc::new(Inner {
             host: host.clone(),
-            providers: providers
-                .map(|issuer| Provider::new(host, issuer, BETWEEN_MS))
-                .collect(),
+            providers: same.map_or_else(providers, |same| Arc::clone(&same.providers)),
             challenge: Challenge::of_operators(),
-            refused: RefusedCallers::new(host, MINUTE),
+            refused: before.map_or_else(|| RefusedCallers::new(host, MINUTE), |before| before.refused.clone()),
         })))
+    }
+
+    /// Looks once more at what an operator showed, right before what they ask for is done.
+    ///
+    /// # Errors
+    /// What it is to be answered with, where a key is good no more.
+    pub(crate) fn check(&self, operator: &Operator) -> Result<(), Unauthenticated> {
+        let good = self.0.host.check_operator(&operator.shown);
+        good.map_err(|denied| self.refused(&denied, &BTreeSet::new()))
     }
 
     /// Says which operator makes a request with these headers, and with this query in its target.

@@ -637,6 +637,7 @@ fn reloads() -> [EntryDraft; 3] {
 
 fn voted(ordinal: u32) -> Body {
     HoldVoted {
+        by: None,
         hold: digest("hold"),
         instead: None,
         ordinal,

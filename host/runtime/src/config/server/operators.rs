@@ -6,11 +6,11 @@ use std::path::Path;
 use ambit_core::digest::Digest;
 use ambit_core::error::printable;
 use ambit_core::guard;
-use ambit_core::identity::claims::{ClaimNames, Issuer, Pointer, Subjects};
+use ambit_core::identity::claims::{ClaimNames, Issuer, Pointer};
 
 use super::super::reader::{Located, Table};
 use super::super::{check_name, is_name};
-use super::{AnyIssuer, IssuerConfig};
+use super::{AnyIssuer, IssuerConfig, subjects};
 use crate::secret::Ambient;
 
 /// What is said of serving operators over HTTP.
@@ -89,6 +89,7 @@ fn issuer(
 ) -> Option<IssuerConfig> {
     let any = AnyIssuer::read(table, home, ambient, files);
     let claims = claims(table);
+    let subjects = subjects(table, &claims, "claims = { operator = \"employee\" }");
     let operators = named(table);
     let (issuer, keys) = any.keys(table)?;
     Some(IssuerConfig {
@@ -98,8 +99,7 @@ fn issuer(
             issuer,
             algorithms: any.algorithms,
             claims,
-            // A person is called what the claim says, whatever the issuer calls them besides.
-            subjects: Subjects::default(),
+            subjects,
             agents: operators,
             users: None,
             scopes: BTreeMap::new(),
@@ -158,6 +158,8 @@ fn named(table: &Table<'_>) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    use ambit_core::identity::claims::Subjects;
+
     use super::super::tests::{parse, refused};
 
     const SERVER: &str = "[server]\nresource = \"https://ambit.example/mcp\"\n";
@@ -183,6 +185,27 @@ mod tests {
         assert_eq!(rules.audience, "https://ambit.example/v1/operators");
         assert_eq!((rules.agents["u-7"].as_str(), rules.leeway_s), ("ivy", 5));
         assert_eq!(rules.claims.agent.as_ref().unwrap().to_string(), "/staff/id");
+        assert_eq!(rules.subjects, Subjects::Own);
+    }
+
+    /// As of agents: a claim that names them says nothing of whom the issuer's tokens are about.
+    #[test]
+    fn whom_a_token_may_be_about_is_said_beside_the_claim_that_names_them() {
+        let subjects = |more: &str| {
+            let config = parse(&with(&format!("operators = {{ u-7 = \"ivy\" }}\n{more}"))).unwrap();
+            let operators = config.server().unwrap().operators.as_ref().unwrap();
+            operators.issuers[0].rules.subjects.clone()
+        };
+        let claim = "claims = { operator = \"employee\" }\n";
+        assert_eq!(subjects(&format!("{claim}any_subject = true\n")), Subjects::Any);
+        assert_eq!(
+            subjects(&format!("{claim}subjects = [\"s-1\"]\n")),
+            Subjects::Listed(["s-1".to_owned()].into())
+        );
+        refused(
+            &with("operators = { u-7 = \"ivy\" }\nany_subject = true\n"),
+            "`any_subject` of",
+        );
     }
 
     /// Also where an agents' issuer has an audience of its own.

@@ -71,26 +71,40 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Ledger`] where a row is not an entry.
     pub fn calls(&self, filter: &CallFilter) -> Result<Vec<CallStory>, StoreError> {
+        let most = filter.limit.unwrap_or(usize::MAX);
+        let mut calls = Vec::new();
+        if most > 0 {
+            self.each_call(filter, |story| {
+                calls.push(story);
+                calls.len() < most
+            })?;
+        }
+        Ok(calls)
+    }
+
+    /// Calls, newest first, each put together when it is its turn, until `take` has enough and says false. How many, `filter` does not say
+    /// here.
+    ///
+    /// # Errors
+    /// As [`Reader::calls`].
+    pub fn each_call(&self, filter: &CallFilter, mut take: impl FnMut(CallStory) -> bool) -> Result<(), StoreError> {
         let before = filter.before.map_or(Ok(i64::MAX), index)?;
         let sql =
             "SELECT bytes FROM entries WHERE kind IN ('call-accepted', 'call-denied') AND idx < ?1 ORDER BY idx DESC";
         let mut statement = self.connection.prepare(sql).map_err(|error| self.fail(&error))?;
         let mut rows = statement.query([before]).map_err(|error| self.fail(&error))?;
-        let mut calls = Vec::new();
-        while calls.len() < filter.limit.unwrap_or(usize::MAX)
-            && let Some(row) = rows.next().map_err(|error| self.fail(&error))?
-        {
+        while let Some(row) = rows.next().map_err(|error| self.fail(&error))? {
             let bytes: Vec<u8> = row.get(0).map_err(|error| self.fail(&error))?;
             let entry = Entry::parse(&bytes)?;
             if filter.since_ms.is_some_and(|since| entry.time_ms() < since) {
                 break;
             }
             let story = self.story(entry.call().unwrap_or_default())?;
-            if filter.takes(&story) {
-                calls.push(story);
+            if filter.takes(&story) && !take(story) {
+                break;
             }
         }
-        Ok(calls)
+        Ok(())
     }
 
     /// The ids of the calls that began at this time or later, in milliseconds since 1970, the oldest first; all, where there is none.

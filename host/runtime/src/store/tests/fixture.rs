@@ -429,6 +429,7 @@ impl Call {
 
     pub(super) fn voted(&self, ordinal: u32, hold: &[u8], vote: String) -> EntryDraft {
         self.draft(HoldVoted {
+            by: None,
             hold: Digest::of(hold),
             instead: None,
             ordinal,

@@ -68,6 +68,32 @@ fn a_rotated_key_is_good_as_long_as_was_said() {
     place.verified();
 }
 
+/// What a reload left as it was is not fetched again, and who was refused before it is still counted.
+#[test]
+fn operators_issuers_keep_their_keys_over_a_reading() {
+    let more = r#"
+[server.operators]
+audience = "https://ambit.example/v1/operators"
+[server.operators.issuer.staff]
+issuer = "{issuer}"
+jwks = "{keys}"
+allow_private = true
+algorithms = ["ES256"]
+operators = { u-7 = "ivy" }
+"#;
+    let place = Place::new(more);
+    let claims = json!({ "aud": "https://ambit.example/v1/operators", "sub": "u-7", "scope": "ambit:read" });
+    let word = place.token(claims);
+    let ask = |operators: &Operators| place.runtime.block_on(operators.authenticate(&bearer(&word), None));
+    let before = Operators::of_reading(None, &place.host).unwrap();
+    assert_eq!(ask(&before).unwrap().shown.name, "ivy");
+    assert_eq!(place.service.asked(), 1);
+    let after = Operators::of_reading(Some(&before), &place.host).unwrap();
+    drop(before);
+    assert!(ask(&after).is_ok());
+    assert_eq!(place.service.asked(), 1);
+}
+
 #[test]
 fn a_key_of_another_home_or_of_nobody_is_not_known() {
     let (place, other) = (Place::new(""), Place::new(""));

@@ -1,0 +1,155 @@
+//! Work that may block, on threads that may, and what it keeps of the server until it is done.
+//!
+//! Who asks can go away at any moment, and what they asked for goes on: so it is the work that has its request's share, and not whoever
+//! waits for it. What operators ask for has threads of its own, as agents can have all others at work.
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+
+use ambit_core::guard;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinError;
+
+use super::seats::UnderWay;
+
+/// Acts of operators at once: more than may take long, so that a stop is heard beside them.
+const ACTS: usize = 32;
+/// What operators read at once.
+const READS: usize = 16;
+
+/// Does what may block on a thread for that. `share` is that of the request which it is done for: it counts among its caller's until this
+/// is done, whoever still waits.
+///
+/// # Errors
+/// Where it ended in a panic.
+pub(crate) async fn at_work<T: Send + 'static>(
+    share: Option<Arc<UnderWay>>,
+    act: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, JoinError> {
+    let share = share.filter(|_| !guard!("http.share-kept", false));
+    let working = tokio::task::spawn_blocking(move || {
+        let done = act();
+        drop(share);
+        done
+    });
+    working.await
+}
+
+/// What an operator asks for, as far as that decides which threads it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Errand {
+    /// Something is done.
+    Act,
+    /// Something is read: however much that is, it keeps no act from being heard.
+    Read,
+}
+
+/// The threads of operators. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct OperatorThreads {
+    acts: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
+}
+
+impl OperatorThreads {
+    pub(super) fn new() -> OperatorThreads {
+        OperatorThreads {
+            acts: Arc::new(Semaphore::new(ACTS)),
+            reads: Arc::new(Semaphore::new(READS)),
+        }
+    }
+
+    /// Does what an operator asks for, on a thread that no agent can have.
+    ///
+    /// # Errors
+    /// Where there is no thread for it, and nothing was done; or where it ended in a panic.
+    pub(crate) async fn at_work<T: Send + 'static>(
+        &self,
+        errand: Errand,
+        share: Arc<UnderWay>,
+        act: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<T> {
+        if guard!("http.operators-apart", false) {
+            return Ok(at_work(Some(share), act).await?);
+        }
+        let threads = match errand {
+            Errand::Act => &self.acts,
+            Errand::Read => &self.reads,
+        };
+        let place = Arc::clone(threads).acquire_owned().await.map_err(io::Error::other)?;
+        let (says, hears) = oneshot::channel();
+        thread::Builder::new()
+            .name("ambit-operator".to_owned())
+            .spawn(move || {
+                let done = act();
+                drop((place, share));
+                // Where nobody waits for it any more, the ledger has it.
+                drop(says.send(done));
+            })?;
+        hears
+            .await
+            .map_err(|_| io::Error::other("what an operator asked for ended in a panic"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+    use std::sync::mpsc;
+    use std::time::{Duration, Instant};
+
+    use super::super::seats::Requests;
+    use super::*;
+
+    /// Whoever closes its connection has not taken its work off the server by it.
+    #[tokio::test]
+    async fn what_goes_on_without_its_client_counts_until_it_is_done() {
+        let requests = Requests::new(1);
+        let (ends, ended) = mpsc::channel::<()>();
+        let share = Arc::new(requests.begin("a").unwrap());
+        let waits = tokio::spawn(at_work(Some(share), move || ended.recv().is_err()));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        waits.abort();
+        assert!(waits.await.is_err());
+        assert!(requests.begin("a").is_none());
+        drop(ends);
+        let began = Instant::now();
+        while requests.begin("a").is_none() {
+            assert!(began.elapsed() < Duration::from_secs(5), "what is done counts");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_operators_read_keeps_no_act_waiting() {
+        let (threads, requests) = (OperatorThreads::new(), Requests::new(100));
+        let share = || Arc::new(requests.begin("operator ivy").unwrap());
+        let (ends, ended) = mpsc::channel::<()>();
+        let ended = Arc::new(parking_lot::Mutex::new(ended));
+        let mut reads = Vec::new();
+        for _ in 0..2 * READS {
+            let (threads, ended, share) = (threads.clone(), Arc::clone(&ended), share());
+            let read = async move {
+                threads
+                    .at_work(Errand::Read, share, move || ended.lock().recv().is_err())
+                    .await
+            };
+            reads.push(tokio::spawn(read));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(threads.at_work(Errand::Act, share(), || 7).await.unwrap(), 7);
+        drop(ends);
+        for read in reads {
+            assert!(read.await.unwrap().unwrap());
+        }
+        // One that fails in itself gives its place back, and is told.
+        let failed: io::Result<()> = threads.at_work(Errand::Act, share(), || panic!("as is tested")).await;
+        assert!(failed.is_err());
+        let began = Instant::now();
+        while threads.acts.available_permits() < ACTS {
+            assert!(began.elapsed() < Duration::from_secs(5), "what failed has its place");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
