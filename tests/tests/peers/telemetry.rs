@@ -53,7 +53,7 @@ pub(super) fn a_receiver_of_otlp_takes_all_of_it() {
         "stripe_refunds_create",
         json!({ "charge": "ch_1", "amount": 6000 }),
     );
-    let denied = call(&mut server, "stripe_refunds_create", json!({ "charge": "ch_1" }));
+    let denied = call(&mut server, "stripe_charges_get", json!({ "id": "ch_1", "approve": true }));
     assert_eq!(server.close().code, Some(0));
 
     let told = receiver.ask(&json!("all"));
@@ -158,6 +158,8 @@ pub(super) fn a_prometheus_scrapes_it_and_reads_its_alerts() {
         r#"{"id":"ch_1"}"#,
         "--as",
         "assistant",
+        "--for",
+        "ada",
     ]);
     let place = scene.place("prometheus");
     let alerts = repository("examples/prometheus/alerts.yml");
