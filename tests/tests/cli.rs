@@ -1347,14 +1347,22 @@ fn runs(place: &mut Place) -> Verdict {
 fn tokens(place: &mut Place) -> Verdict {
     place.ready();
     let start = ["run", "start", "--for", "ada", "--expires", "8h"];
-    let run = place.home.done(start).map_err(|error| error.to_string())?.out.trim().to_owned();
+    let run = place
+        .home
+        .done(start)
+        .map_err(|error| error.to_string())?
+        .out
+        .trim()
+        .to_owned();
     place.run(2, Leaves::Record, &["run", "token", "r_none"])?;
     for time in ["soon", "0s"] {
         place.run(2, Leaves::Record, &["run", "token", &run, "--expires", time])?;
     }
     place.run(1, Leaves::Record, &["run", "token", &run, "--expires", "25h"])?;
     // The home's key is made with the first one.
-    let token = place.run(0, Leaves::Files, &["run", "token", &run[..8], "--expires", "10m"])?.out;
+    let token = place
+        .run(0, Leaves::Files, &["run", "token", &run[..8], "--expires", "10m"])?
+        .out;
     place.run(0, Leaves::Record, &["run", "token", &run, "--format", "json"])?;
     let narrow = |place: &mut Place, code, more: &[&str], word: &str| {
         place.run_with(code, Leaves::Nothing, &[&["token", "narrow"], more].concat(), word)
@@ -1385,7 +1393,9 @@ fn tokens(place: &mut Place) -> Verdict {
     ];
     let narrowed = narrow(place, 0, &less, &token)?.out;
     let twice = narrow(place, 0, &["--tool", "shop", "--format", "json"], &narrowed)?;
-    let twice = twice.json().and_then(|document| document["token"].as_str().map(str::to_owned));
+    let twice = twice
+        .json()
+        .and_then(|document| document["token"].as_str().map(str::to_owned));
     let twice = twice.ok_or("no token")?;
     for word in [&token, &narrowed, &twice] {
         place.run_with(0, Leaves::Nothing, &["token", "show"], word)?;

@@ -148,9 +148,12 @@ fn biscuits(key: &[u8; 32]) -> Result<Biscuits, StoreError> {
 /// Where the run is over, the time is none or more than a day, or the home's key cannot be read or made.
 pub fn mint(home: &Path, run: &Run, good_for_ms: u64) -> Result<(Token, Authority), OpenError> {
     if !ambit_core::guard!("token.longest", (1_000..=LONGEST_MS).contains(&good_for_ms)) {
-        return Err(Refusal::new(Code::Arguments, "a run token is good for a second at least, and for 24h at most")
-            .advise("say for how long: --expires 1h")
-            .into());
+        return Err(Refusal::new(
+            Code::Arguments,
+            "a run token is good for a second at least, and for 24h at most",
+        )
+        .advise("say for how long: --expires 1h")
+        .into());
     }
     run.is_open(now_ms()).map_err(|why| why.refusal(run.id()))?;
     let until_ms = clock().saturating_add(good_for_ms).min(run.started.expires);

@@ -57,7 +57,8 @@ fn asked(caller: &RunCaller, function: &str) -> CallRequest {
 
 fn call(host: &Host, word: &str, function: &str) -> Answer {
     let caller = host.known_run_token(word).unwrap();
-    host.call_shown(asked(&caller, function), Some(caller.by.clone())).unwrap()
+    host.call_shown(asked(&caller, function), Some(caller.by.clone()))
+        .unwrap()
 }
 
 fn refused(answer: &Answer) -> Vec<Code> {
@@ -75,7 +76,10 @@ fn a_call_with_a_token_is_its_run_s_and_says_so() {
     let whole = token(folder.path(), &run);
     let reads = narrowed(&whole, |by| by.max_tier = Some(Tier::Read));
     let caller = host.known_run_token(&reads).unwrap();
-    assert_eq!((caller.caller.agent(), caller.caller.user()), ("assistant", Some("ada")));
+    assert_eq!(
+        (caller.caller.agent(), caller.caller.user()),
+        ("assistant", Some("ada"))
+    );
     assert_eq!(caller.run.id(), run.id());
     let answer = call(&host, &reads, "both");
     assert_eq!(refused(&answer), [Code::Narrowing]);
@@ -113,7 +117,9 @@ fn a_token_is_of_its_home_and_of_a_run_that_is_there() {
     token(folders[1].path(), &started(&hosts[1]));
     assert_eq!(why(&hosts[1]), Why::Signature);
     // A home whose key somebody copied is another one all the same.
-    let key = folders.each_ref().map(|folder| folder.path().join("keys/run-token.key"));
+    let key = folders
+        .each_ref()
+        .map(|folder| folder.path().join("keys/run-token.key"));
     std::fs::remove_file(&key[1]).unwrap();
     std::fs::copy(&key[0], &key[1]).unwrap();
     let [first, second] = hosts;
@@ -125,7 +131,10 @@ fn a_token_is_of_its_home_and_of_a_run_that_is_there() {
         assert!(mint(folders[0].path(), &run, good_for_ms).is_err(), "{good_for_ms}");
     }
     let (_, longest) = mint(folders[0].path(), &run, LONGEST_MS).unwrap();
-    assert!(longest.expires_s * 1_000 < run.started.expires, "no longer than its run");
+    assert!(
+        longest.expires_s * 1_000 < run.started.expires,
+        "no longer than its run"
+    );
     first.end_run(run.id()).unwrap();
     let ended = first.known_run(run.id()).unwrap().unwrap();
     assert!(mint(folders[0].path(), &ended, 60_000).is_err());
@@ -163,7 +172,10 @@ fn a_token_s_money_is_that_of_all_its_calls_and_of_all_that_came_of_it() {
         ..asked(&host.known_run_token(&parent).unwrap(), "pay")
     };
     assert_eq!(stopped(&host.call(uncounted).unwrap()).unwrap().code, Code::Run);
-    let both = with_money(&with_money(&whole, &[("eur", 50_000), ("usd", 50_000)]), &[("eur", 50_000)]);
+    let both = with_money(
+        &with_money(&whole, &[("eur", 50_000), ("usd", 50_000)]),
+        &[("eur", 50_000)],
+    );
     assert_eq!(refused(&call(&host, &both, "pay")), [Code::Narrowing]);
     let state = host.reader().unwrap().budgets().unwrap();
     assert!(state.iter().all(|one| one.account.used <= one.cap), "{state:?}");

@@ -44,9 +44,8 @@ fn read() -> Result<Word, Failure> {
 fn narrow(asked: &TokenNarrow, out: Output) -> Result<Exit, Failure> {
     let by = attenuation(asked)?;
     if by == Attenuation::default() {
-        return Err(Failure::usage("the token would be the same").advise(
-            "Say what it is to lose: --tool, --function, --connection, --tier, --money or --expires.",
-        ));
+        return Err(Failure::usage("the token would be the same")
+            .advise("Say what it is to lose: --tool, --function, --connection, --tier, --money or --expires."));
     }
     // A token that is to be given away should be one that is good.
     let word = read()?;
@@ -137,7 +136,11 @@ fn print(w: &mut dyn Write, opened: &Opened, verify: bool) -> io::Result<()> {
         writeln!(w, "up to     {tier}")?;
     }
     for cap in &left.money {
-        let amounts: Vec<String> = cap.most.iter().map(|(currency, most)| format!("{most} {currency}")).collect();
+        let amounts: Vec<String> = cap
+            .most
+            .iter()
+            .map(|(currency, most)| format!("{most} {currency}"))
+            .collect();
         writeln!(w, "spends    {} at most", amounts.join(", "))?;
     }
     writeln!(w, "narrowed  {} times", opened.blocks.len())?;

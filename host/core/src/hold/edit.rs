@@ -695,10 +695,7 @@ mod tests {
     #[test]
     fn what_a_form_says_twice_is_not_changed() {
         let twice = form(&[("reason", "duplicate"), ("amount", "1"), ("reason", "")]);
-        for made in [
-            changes(&[("reason", Json::from("x"))], &[]),
-            changes(&[], &["reason"]),
-        ] {
+        for made in [changes(&[("reason", Json::from("x"))], &[]), changes(&[], &["reason"])] {
             let refused = made.apply(&twice).unwrap_err();
             assert!(refused.message.contains("more than once"), "{refused:?}");
             assert_eq!(made.before(&twice), [None]);

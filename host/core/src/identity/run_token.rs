@@ -59,7 +59,9 @@ const LAST_S: u64 = 253_402_300_799;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unwritable {
     /// A name.
-    #[error("the name `{0}` cannot stand in a token: 1 to {LONGEST_NAME} bytes without quotes, backslashes and control characters can")]
+    #[error(
+        "the name `{0}` cannot stand in a token: 1 to {LONGEST_NAME} bytes without quotes, backslashes and control characters can"
+    )]
     Name(String),
     /// A function that is none, or a tool where one is meant.
     #[error("`{0}` is no function: it is a tool and a function, such as `refunds/create`")]
@@ -323,7 +325,8 @@ pub fn malformed() -> Denied {
 /// Refused for a block that is none of ours.
 #[must_use]
 pub fn unknown_block() -> Denied {
-    let message = "the run token has a block with something else in it than a narrowing: narrow it with `ambit token narrow`";
+    let message =
+        "the run token has a block with something else in it than a narrowing: narrow it with `ambit token narrow`";
     Denied::new(Why::Claims, message)
 }
 
@@ -356,7 +359,10 @@ fn set<'n>(what: &'static str, names: impl IntoIterator<Item = &'n str>) -> Resu
 }
 
 fn tiers_up_to(most: Tier) -> impl Iterator<Item = &'static str> {
-    Tier::ALL.iter().filter(move |tier| **tier <= most).map(|tier| tier.as_str())
+    Tier::ALL
+        .iter()
+        .filter(move |tier| **tier <= most)
+        .map(|tier| tier.as_str())
 }
 
 fn time_line(expires_s: u64) -> Result<String, Unwritable> {

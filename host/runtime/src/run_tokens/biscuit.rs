@@ -60,12 +60,21 @@ impl RunTokens for Biscuits {
         let wire = token.container().to_proto();
         let external = wire.blocks.iter().any(|block| block.external_signature.is_some());
         if !guard!("token.third-party", !external) {
-            return Err(Denied::new(Why::Claims, "the run token has a block that somebody else signed"));
+            return Err(Denied::new(
+                Why::Claims,
+                "the run token has a block that somebody else signed",
+            ));
         }
         // A signature by any other algorithm that the library knows can be written in two ways: the id of its block would not be one.
         let ed25519 = |block: &schema::SignedBlock| block.next_key.algorithm == Algorithm::Ed25519 as i32;
-        if !guard!("token.algorithm", ed25519(&wire.authority) && wire.blocks.iter().all(ed25519)) {
-            return Err(Denied::new(Why::Algorithm, "the run token has a key of another kind than Ed25519"));
+        if !guard!(
+            "token.algorithm",
+            ed25519(&wire.authority) && wire.blocks.iter().all(ed25519)
+        ) {
+            return Err(Denied::new(
+                Why::Algorithm,
+                "the run token has a key of another kind than Ed25519",
+            ));
         }
         let opened = read_blocks(
             wire.blocks.len(),
@@ -75,7 +84,11 @@ impl RunTokens for Biscuits {
         let ours = as_ours(&opened).map_err(|_| unknown_block())?;
         let same = ours.authority.block == wire.authority.block
             && ours.blocks.len() == wire.blocks.len()
-            && ours.blocks.iter().zip(&wire.blocks).all(|(ours, theirs)| ours.block == theirs.block);
+            && ours
+                .blocks
+                .iter()
+                .zip(&wire.blocks)
+                .all(|(ours, theirs)| ours.block == theirs.block);
         if !guard!("token.vocabulary", same) {
             return Err(unknown_block());
         }
@@ -86,7 +99,9 @@ impl RunTokens for Biscuits {
         let text = by.to_text()?;
         let token = decoded(word)?;
         if token.block_count() > MOST_BLOCKS {
-            return Err(TokenError::Full("the token was narrowed 16 times, and cannot be once more"));
+            return Err(TokenError::Full(
+                "the token was narrowed 16 times, and cannot be once more",
+            ));
         }
         let block = BlockBuilder::new().code(text).map_err(failed)?;
         let next = random_key()?;

@@ -48,10 +48,17 @@ fn functions(names: &[&str]) -> Attenuation {
 
 fn whole() -> Attenuation {
     Attenuation {
-        functions: Some(BTreeSet::from(["mail/*".to_owned(), "refunds/x.f".to_owned(), "read/*".to_owned()])),
+        functions: Some(BTreeSet::from([
+            "mail/*".to_owned(),
+            "refunds/x.f".to_owned(),
+            "read/*".to_owned(),
+        ])),
         connections: Some(BTreeSet::from(["stripe".to_owned(), "admin".to_owned()])),
         max_tier: Some(Tier::Commit),
-        money: Some(BTreeMap::from([("usd".parse().unwrap(), 1_000), ("eur".parse().unwrap(), 0)])),
+        money: Some(BTreeMap::from([
+            ("usd".parse().unwrap(), 1_000),
+            ("eur".parse().unwrap(), 0),
+        ])),
         expires_s: Some(1_795_316_000),
     }
 }
@@ -61,7 +68,9 @@ fn narrowed(word: &str, by: &Attenuation) -> String {
 }
 
 fn raw(word: &str) -> Vec<u8> {
-    BASE64URL_NOPAD.decode(word.strip_prefix(PREFIX).unwrap().as_bytes()).unwrap()
+    BASE64URL_NOPAD
+        .decode(word.strip_prefix(PREFIX).unwrap().as_bytes())
+        .unwrap()
 }
 
 fn word(bytes: &[u8]) -> String {
@@ -88,7 +97,12 @@ fn a_token_is_what_was_said() {
     let opened = tokens().open(&token).unwrap();
     assert_eq!((&opened.authority, opened.blocks.len()), (&authority(), 0));
     // Names that were said before have places in a table, and the library prints them in that order.
-    let said = [whole(), functions(&["refunds/x.f", "mail/*"]), whole(), functions(&["read/*", "agent/*", "a/b"])];
+    let said = [
+        whole(),
+        functions(&["refunds/x.f", "mail/*"]),
+        whole(),
+        functions(&["read/*", "agent/*", "a/b"]),
+    ];
     let mut ids = BTreeSet::from([opened.id]);
     for (count, by) in said.iter().enumerate() {
         token = narrowed(&token, by);
@@ -248,7 +262,11 @@ fn a_block_says_nothing_beside_what_it_says() {
     let name = "connection($connection), {\"a\"}.contains($connection);\ncheck if money";
     lies.checks[0].queries[0].body[0].name = name.to_owned();
     let lies = with(&token, lies);
-    assert_eq!(Biscuits::read(&lies).unwrap().blocks.len(), 1, "it is taken for ours where nothing is verified");
+    assert_eq!(
+        Biscuits::read(&lies).unwrap().blocks.len(),
+        1,
+        "it is taken for ours where nothing is verified"
+    );
     assert_eq!(why(&lies), Why::Claims);
     // The same of the home's own block: nobody else can write one, so this is for a home of another version.
     let root = root();
@@ -302,7 +320,9 @@ fn a_token_is_narrowed_so_often_and_is_no_longer_than_that() {
     // The library has no such bound.
     let more = with_code(&token, "check if tool($tool), {\"mail\"}.contains($tool);");
     assert_eq!(why(&more), Why::Malformed);
-    let many: Vec<String> = (0..200).map(|at| format!("mail/a-function-with-a-long-name-{at}")).collect();
+    let many: Vec<String> = (0..200)
+        .map(|at| format!("mail/a-function-with-a-long-name-{at}"))
+        .collect();
     let many = functions(&many.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(matches!(Biscuits::narrow(&minted(), &many), Err(TokenError::Full(_))));
     let long = with_code(&minted(), &many.to_text().unwrap());
@@ -324,9 +344,16 @@ fn a_home_has_one_key_of_its_own_for_tokens() {
     for other in ["ledger.key", "payload.kek", "cache.key"] {
         assert_ne!(std::fs::read(keys.join(other)).unwrap(), std::fs::read(&path).unwrap());
     }
-    assert_eq!(std::fs::read_dir(&keys).unwrap().count(), 5, "nothing is left beside it");
+    assert_eq!(
+        std::fs::read_dir(&keys).unwrap().count(),
+        5,
+        "nothing is left beside it"
+    );
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(matches!(store::run_token_key(folder.path()), Err(StoreError::TooOpen { .. })));
+    assert!(matches!(
+        store::run_token_key(folder.path()),
+        Err(StoreError::TooOpen { .. })
+    ));
 }
 
 proptest! {

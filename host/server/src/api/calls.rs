@@ -76,7 +76,10 @@ impl Wanted {
             request.mode = mode;
         }
         if let Some(own) = door.own_run()
-            && !guard!("api.token-call", written.run.as_deref().is_none_or(|named| named == own))
+            && !guard!(
+                "api.token-call",
+                written.run.as_deref().is_none_or(|named| named == own)
+            )
         {
             return Err(Problem::wrong("`run` is another than that of the token: leave it out"));
         }

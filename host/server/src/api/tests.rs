@@ -297,7 +297,10 @@ fn a_token_of_a_run_is_good_in_that_run_alone() {
         panic!("no call")
     };
     // There is no such tool: it is refused in the run, in the run's mode, and with what was shown.
-    assert_eq!((denied.run.as_deref(), denied.mode), (Some(run.id()), Some(Mode::Suggest)));
+    assert_eq!(
+        (denied.run.as_deref(), denied.mode),
+        (Some(run.id()), Some(Mode::Suggest))
+    );
     assert!(matches!(denied.by, Some(ShownBy::RunToken(_))), "{denied:?}");
     let named = |run: &str| json!({ "tool": "refunds", "function": "create", "run": run });
     assert_eq!(scene.post(&word, "/v1/calls", &named(run.id())).status, 200);
@@ -312,19 +315,29 @@ fn a_token_of_a_run_is_good_in_that_run_alone() {
     assert_eq!(runs["runs"].as_array().map(Vec::len), Some(1), "{runs}");
     assert_eq!(scene.get(&word, &format!("/v1/runs/{}", run.id())).status, 200);
     assert_eq!(scene.get(&word, &format!("/v1/runs/{}", other.id())).status, 404);
-    assert_eq!(scene.get(&agent, "/v1/runs").json()["runs"].as_array().map(Vec::len), Some(2));
+    assert_eq!(
+        scene.get(&agent, "/v1/runs").json()["runs"].as_array().map(Vec::len),
+        Some(2)
+    );
     let own = made.json()["call"].as_str().unwrap().to_owned();
     let outside = scene.post(&agent, "/v1/calls", &call("refunds")).json();
     let outside = outside["call"].as_str().unwrap();
     let status = |word: &str, call: &str| scene.get(word, &format!("/v1/calls/{call}")).status;
-    assert_eq!([status(&word, &own), status(&word, outside), status(&agent, &own)], [200, 404, 200]);
+    assert_eq!(
+        [status(&word, &own), status(&word, outside), status(&agent, &own)],
+        [200, 404, 200]
+    );
     for target in [STOPS, "/v1/operators/runs"] {
         assert_eq!(scene.get(&word, target).status, 401, "{target}");
     }
     scene.0.place.host.end_run(run.id()).unwrap();
     let ended = scene.post(&word, "/v1/calls", &call("refunds"));
     assert_eq!(ended.status, 401);
-    assert!(ended.head.contains("www-authenticate: bearer") && ended.head.contains("invalid_token"), "{}", ended.head);
+    assert!(
+        ended.head.contains("www-authenticate: bearer") && ended.head.contains("invalid_token"),
+        "{}",
+        ended.head
+    );
     scene.ends();
 }
 

@@ -21,12 +21,12 @@ use std::time::Duration;
 
 use ambit_core::identity::why::Why;
 use ambit_core::ledger::Body;
+use ambit_core::policy::Mode;
 use ambit_runtime::api_keys::{self, Act, Asked};
 use ambit_runtime::config::Config;
 use ambit_runtime::home;
 use ambit_runtime::host::{Host, HostOptions};
 use ambit_runtime::operators::{self, Answer, Request};
-use ambit_core::policy::Mode;
 use ambit_runtime::runs::NewRun;
 use ambit_runtime::sandbox::Compiler;
 use data_encoding::{BASE64, BASE64URL_NOPAD};

@@ -91,7 +91,11 @@ pub(super) fn drive(bytes: &[u8]) -> Became {
     let opened = tokens().open(text).map_err(|denied| denied.message)?;
     assert!(text.len() <= LONGEST && opened.blocks.len() <= MOST_BLOCKS);
     assert_eq!(opened.authority, authority(), "nobody else signs one");
-    assert_eq!(Biscuits::read(text).as_ref(), Ok(&opened), "verified or not, it says the same");
+    assert_eq!(
+        Biscuits::read(text).as_ref(),
+        Ok(&opened),
+        "verified or not, it says the same"
+    );
     assert!(opened.blocks.iter().all(|(_, found)| found.to_text().is_ok()));
     Ok(())
 }

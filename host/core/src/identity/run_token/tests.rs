@@ -124,11 +124,7 @@ fn nothing_else_is_read() {
         first.replace("user(\"ada\");\n", "user(\"ada\");\nuser(\"bob\");\n"),
         first.replace("user(\"ada\")", "user(\"a\"a\")"),
         format!("{first}right(\"all\");\n"),
-        first
-            .lines()
-            .take(4)
-            .map(|line| format!("{line}\n"))
-            .collect(),
+        first.lines().take(4).map(|line| format!("{line}\n")).collect(),
     ] {
         assert_eq!(Authority::parse(&text), None, "{text}");
     }
@@ -279,16 +275,22 @@ fn wish() -> impl Strategy<Value = Wish> {
     let one = |of: &'static [&'static str]| proptest::sample::select(of);
     let tier = proptest::sample::select(Tier::ALL.to_vec());
     let spend = (one(&["usd", "eur", "jpy", "chf"]), 0_u64..5);
-    (one(&["a", "b", "c"]), one(&["x.f", "x.g"]), one(&["s", "t", "u"]), tier, spend, 0_u64..6).prop_map(
-        |(tool, function, connection, tier, spend, at_s)| Wish {
+    (
+        one(&["a", "b", "c"]),
+        one(&["x.f", "x.g"]),
+        one(&["s", "t", "u"]),
+        tier,
+        spend,
+        0_u64..6,
+    )
+        .prop_map(|(tool, function, connection, tier, spend, at_s)| Wish {
             tool,
             function,
             connection,
             tier,
             spend,
             at_s,
-        },
-    )
+        })
 }
 
 /// What one block says of it, by the block alone: written anew here, and not as the code has it.
@@ -317,7 +319,10 @@ fn allows(token: &Opened, wish: &Wish) -> bool {
         minor: i64::try_from(wish.spend.1).unwrap(),
     };
     left.keeps_function(wish.tool, wish.function)
-        && left.connections.as_ref().is_none_or(|kept| kept.contains(wish.connection))
+        && left
+            .connections
+            .as_ref()
+            .is_none_or(|kept| kept.contains(wish.connection))
         && left.max_tier.is_none_or(|most| wish.tier <= most)
         && left.check_spend(&spend).is_ok()
         && token.check(&token.authority.home, wish.at_s * 1_000).is_ok()

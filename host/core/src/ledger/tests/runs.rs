@@ -298,12 +298,18 @@ fn what_is_spent_with_a_token_is_counted_in_its_money() {
         of_run(&budget, "usd", amount, cap)
     };
     // The fixture's intent moves 50.00.
-    let spends = |ordinal: u32, reserved: Vec<Reservation>| {
-        intends('a', ordinal, |intent| intent.reserved.extend(reserved))
-    };
+    let spends =
+        |ordinal: u32, reserved: Vec<Reservation>| intends('a', ordinal, |intent| intent.reserved.extend(reserved));
     let one = &[('x', "usd", 9_000)][..];
-    assert_eq!(verdict(and(one, vec![spends(0, vec![of_token('x', 5_000, 9_000)])])), Ok(()));
-    assert_eq!(verdict(and(&[], vec![spends(0, vec![])])), Ok(()), "no money goes with it");
+    assert_eq!(
+        verdict(and(one, vec![spends(0, vec![of_token('x', 5_000, 9_000)])])),
+        Ok(())
+    );
+    assert_eq!(
+        verdict(and(&[], vec![spends(0, vec![])])),
+        Ok(()),
+        "no money goes with it"
+    );
     let free = intends('a', 0, |intent| intent.spend = None);
     assert_eq!(verdict(and(one, vec![free])), Ok(()));
     for reserved in [
@@ -314,7 +320,10 @@ fn what_is_spent_with_a_token_is_counted_in_its_money() {
     ] {
         refuses(and(one, vec![spends(0, reserved)]), "its own does not count");
     }
-    refuses(and(&[('x', "eur", 9_000)], vec![spends(0, vec![])]), "its own does not count");
+    refuses(
+        and(&[('x', "eur", 9_000)], vec![spends(0, vec![])]),
+        "its own does not count",
+    );
     // Of each block that says so.
     let two = &[('x', "usd", 9_000), ('y', "usd", 5_000)][..];
     let both = || vec![of_token('x', 5_000, 9_000), of_token('y', 5_000, 5_000)];

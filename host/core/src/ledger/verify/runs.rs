@@ -156,8 +156,15 @@ impl Runs {
         };
         let money = self.money.get(entry.call().unwrap_or_default());
         let counted = |one: &TokenMoney| one.is_reserved(spent, &intent.reserved);
-        if !guard!("ledger.token-money", money.is_none_or(|money| money.iter().all(counted))) {
-            return Err(not_within(entry, id, "has tokens, and it spends what its own does not count"));
+        if !guard!(
+            "ledger.token-money",
+            money.is_none_or(|money| money.iter().all(counted))
+        ) {
+            return Err(not_within(
+                entry,
+                id,
+                "has tokens, and it spends what its own does not count",
+            ));
         }
         Ok(())
     }

@@ -120,7 +120,12 @@ fn a_token_of_a_run_says_who_calls_and_in_which_run() {
     // Of another home, of nobody, and with a slip in it.
     let other = Place::new("");
     let foreign = other.run_token(&other.run("assistant", None));
-    for bad in [&foreign, &word[..60], "ambit_run_", &word.replace("ambit_run_", "ambit_")] {
+    for bad in [
+        &foreign,
+        &word[..60],
+        "ambit_run_",
+        &word.replace("ambit_run_", "ambit_"),
+    ] {
         assert_eq!(place.refused(bad), (401, "invalid_token".into()), "{bad}");
     }
     let (short, _) = run_tokens::mint(place.folder.path(), &run, 1_500).unwrap();
