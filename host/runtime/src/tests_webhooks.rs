@@ -597,7 +597,7 @@ fn a_breaker_that_opens_and_closes_is_told() {
     let (service, receiver) = (Scripted::start([DOWN, DOWN]), Receiver::start([]));
     let breaker = "breaker = { failures = 2, within = \"60s\", open = \"400ms\" }";
     home_with(folder.path(), &service, breaker, "", "");
-    super::doubts::more(
+    doubts::more(
         folder.path(),
         &receiver.webhook("pager", "\"breaker.*\"", "connection = \"things\""),
     );
