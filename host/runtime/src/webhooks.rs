@@ -457,6 +457,14 @@ fn told_of(reader: &Reader, entry: &Entry, name: &str) -> Result<Option<Told>, S
             let ledger = reader.origin()?;
             let mut events = events(reader, &reader.entry(retried.message.index)?)?;
             events.retain(|event| message(&ledger, name, event).id == retried.message.id);
+            if events.is_empty() {
+                let index = retried.message.index;
+                tracing::error!(
+                    webhook = name,
+                    index,
+                    "a message is not what it was, and is not sent again"
+                );
+            }
             (events, true)
         }
         _ if may_tell(entry) => (events(reader, entry)?, false),
