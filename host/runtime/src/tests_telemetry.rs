@@ -130,8 +130,8 @@ fn a_service_learns_of_a_trace_where_its_connection_says_so() {
     let (asked, coming) = from_a_caller("twice");
     let answer = host.call_coming(asked, coming).unwrap();
     let call = answer.call.as_str();
-    let first = SpanId::of_sending(call, 0, 1);
-    let spans = [first, SpanId::of_sending(call, 0, 2), SpanId::of_sending(call, 1, 1)];
+    let first = SpanId::of_sending(call, 1, 1);
+    let spans = [first, SpanId::of_sending(call, 1, 2), SpanId::of_sending(call, 2, 1)];
     let told: Vec<Parent> = book.asked()[2..]
         .iter()
         .map(|asked| Parent::parse(asked.header("traceparent").unwrap()).unwrap())

@@ -53,7 +53,11 @@ pub(super) fn a_receiver_of_otlp_takes_all_of_it() {
         "stripe_refunds_create",
         json!({ "charge": "ch_1", "amount": 6000 }),
     );
-    let denied = call(&mut server, "stripe_charges_get", json!({ "id": "ch_1", "approve": true }));
+    let denied = call(
+        &mut server,
+        "stripe_charges_get",
+        json!({ "id": "ch_1", "approve": true }),
+    );
     assert_eq!(server.close().code, Some(0));
 
     let told = receiver.ask(&json!("all"));
