@@ -510,6 +510,8 @@ fn what_is_held_is_a_task_until_people_decide() {
     let key = scene.enrol_rita();
     let who = ["--as", "assistant", "--for", "ada"];
     let mut server = client(&scene, &who, tasks());
+    // It has begun by then.
+    server.tools();
     let began = Instant::now();
     let params = json!({ "name": "pay_refunds_create", "arguments": refund(9000) });
     let created = server.result("tools/call", params);
