@@ -343,7 +343,7 @@ fn what_nobody_takes_is_given_up_on_the_ledger_and_sent_again_by_an_operator() {
     let folder = tempfile::tempdir().unwrap();
     let receiver = Receiver::start([Reply::Status(500, ""); 3]);
     // The waits of an hour come to three milliseconds: what ends it is its time.
-    receiver.will([Reply::Status(500, ""); 100_000]);
+    receiver.will(std::iter::repeat_n(Reply::Status(500, ""), 100_000));
     let serving = serving(folder.path(), &receiver.webhook("pager", STOPS, "give_up = \"1s\""));
     serving.stop(somebody(1));
     until(|| serving.undelivered().len() == 1);
@@ -378,7 +378,7 @@ fn what_nobody_takes_is_given_up_on_the_ledger_and_sent_again_by_an_operator() {
 #[test]
 fn what_nobody_takes_can_be_dropped() {
     let folder = tempfile::tempdir().unwrap();
-    let receiver = Receiver::start([Reply::Status(500, ""); 100_000]);
+    let receiver = Receiver::start(std::iter::repeat_n(Reply::Status(500, ""), 100_000));
     let serving = serving(folder.path(), &receiver.webhook("pager", STOPS, "give_up = \"1s\""));
     serving.stop(somebody(1));
     until(|| serving.undelivered().len() == 1);
@@ -396,7 +396,7 @@ fn what_nobody_takes_can_be_dropped() {
 fn the_next_host_goes_on_where_the_last_one_was() {
     let folder = tempfile::tempdir().unwrap();
     let receiver = Receiver::start([Reply::Status(204, "")]);
-    receiver.will([Reply::Status(503, ""); 100_000]);
+    receiver.will(std::iter::repeat_n(Reply::Status(503, ""), 100_000));
     let serving = serving(folder.path(), &receiver.webhook("pager", STOPS, ""));
     (1..=3).for_each(|nth| serving.stop(somebody(nth)));
     // The first is taken, the second is tried, and the third waits.

@@ -243,7 +243,7 @@ tennant = "x"
                ·    ╰── not known
              7 │
                ╰────
-              help: known here: origin, connect_to, ca, allow_private, base, credential, rate, breaker, retries,
+              help: known here: origin, base, allow_private, rate, breaker, trace, connect_to, ca, credential, retries,
                     dead_letter, route
               × unknown key `fual` in the limits
                 ╭─[ambit.toml:9:1]
