@@ -1383,7 +1383,7 @@ fn tokens(place: &mut Place) -> Verdict {
     place.run(1, Leaves::Record, &["run", "token", &run, "--expires", "25h"])?;
     // The home's key is made with the first one.
     let token = place
-        .run(0, Leaves::Files, &["run", "token", &run[..8], "--expires", "10m"])?
+        .run(0, Leaves::Files, &["run", "token", &run, "--expires", "10m"])?
         .out;
     place.run(0, Leaves::Record, &["run", "token", &run, "--format", "json"])?;
     let narrow = |place: &mut Place, code, more: &[&str], word: &str| {

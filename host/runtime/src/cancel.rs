@@ -10,6 +10,7 @@ use ambit_core::error::{Code, Refusal};
 use ambit_core::guard;
 use parking_lot::Mutex;
 
+use crate::host::Host;
 use crate::store::Running;
 
 /// A caller's way to take its call back. Cheap to clone: all clones are one, and what is taken back stays so.
@@ -76,6 +77,22 @@ impl Cancel {
         state.running.retain(|running| running.strong_count() > 0);
         state.running.push(Arc::downgrade(running));
         Ok(())
+    }
+}
+
+impl Host {
+    /// Takes back a call that goes on by itself, as the last host was told to end in it: for its caller, as whoever asks has found. False
+    /// where it does not: it is over, waits, or is an operator's doing.
+    #[must_use]
+    pub fn take_back_suspended(&self, call: &str) -> bool {
+        if !self.live.goes_on.lock().contains(call) {
+            return false;
+        }
+        let running = self.shared.store.board().call(call);
+        if let Some(running) = &running {
+            running.stop(taken_back());
+        }
+        running.is_some()
     }
 }
 

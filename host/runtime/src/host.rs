@@ -1,6 +1,6 @@
 //! A host: one home opened, with its configuration, policy, tools, ledger and the way out, ready to make calls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -175,6 +175,8 @@ pub(crate) struct Live {
     pub(crate) changes: watch::Sender<u64>,
     /// Whether it ends, and begins nothing more.
     pub(crate) closed: watch::Sender<bool>,
+    /// Calls that go on by themselves, as the last host was told to end in them: their callers have none of this host's requests.
+    pub(crate) goes_on: Mutex<BTreeSet<String>>,
     /// Whether a reload was asked for that has not begun: one more is that one.
     pub(crate) asked: AtomicBool,
     /// Held by whoever changes what is read, or reads it: one at a time.
@@ -318,6 +320,7 @@ impl Host {
             now: RwLock::new(None),
             changes: watch::Sender::new(0),
             closed: watch::Sender::new(false),
+            goes_on: Mutex::default(),
             asked: AtomicBool::new(false),
             changing: Mutex::new(()),
             only: options.tools,

@@ -99,6 +99,12 @@ impl Host {
             .map(|call| call.story.call)
             .collect();
         let all = calls.clone();
+        let made = |call: &&String| {
+            self.reader()
+                .and_then(|reader| reader.story(call))
+                .is_ok_and(|story| story.ran_a_guest() && story.undoes().is_none())
+        };
+        self.live.goes_on.lock().extend(all.iter().filter(made).cloned());
         calls.reverse();
         let queue = Arc::new(Mutex::new(calls));
         for _ in 0..AT_ONCE.min(all.len()) {
@@ -126,6 +132,7 @@ impl Host {
                 went_on => break went_on,
             }
         };
+        self.live.goes_on.lock().remove(call);
         match went_on {
             Ok(answer) => tracing::info!(call, outcome = word(&answer.outcome), "a suspended call went on"),
             Err(why) => tracing::warn!(call, %why, "a suspended call stays as it is: `ambit calls resume`"),

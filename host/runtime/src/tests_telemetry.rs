@@ -22,7 +22,8 @@ struct Book {
 
 impl Book {
     fn start() -> Self {
-        let (asked, script): (Arc<Mutex<Vec<Asked>>>, Arc<Mutex<VecDeque<String>>>) = Default::default();
+        let asked = Arc::<Mutex<Vec<Asked>>>::default();
+        let script = Arc::<Mutex<VecDeque<String>>>::default();
         let (seen, says) = (Arc::clone(&asked), Arc::clone(&script));
         let service = Service::that(move |mut stream, count| {
             let Some(asked) = take(&mut stream) else { return };

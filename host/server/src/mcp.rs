@@ -258,7 +258,7 @@ impl Door {
     pub(crate) fn take_back(&self, call: &str) -> bool {
         let Who { agent, user, .. } = self.who.as_ref();
         let whose = Whose::new(agent, user.as_deref(), self.credentials.by.as_ref());
-        self.calls.take_back_call(&whose, call)
+        self.calls.take_back_call(&whose, call) || self.host.take_back_suspended(call)
     }
 
     /// Waits until the host makes no calls any more, as its ledger failed.

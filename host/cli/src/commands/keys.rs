@@ -153,7 +153,7 @@ fn revoke(home: &Path, given: &str, out: Output) -> Result<Exit, Failure> {
 }
 
 fn act(home: &Path, what: Act) -> Result<ApiKey, Failure> {
-    match operators::act(home, &Request::Key { what })? {
+    match operators::act(home, &Request::Key { what: Box::new(what) })? {
         Answer::Key(key) => Ok(*key),
         other => Err(Failure::internal(format!(
             "the host answered something else: {other:?}"

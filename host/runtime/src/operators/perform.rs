@@ -146,7 +146,7 @@ fn on_ledger(seat: Seat<'_>, request: Request, by: Option<&OperatorShown>) -> Re
             home::revoke(store, &name)?;
             Answer::Person(name)
         }
-        Request::Key { what } => Answer::Key(Box::new(api_keys::perform(store, what)?)),
+        Request::Key { what } => Answer::Key(Box::new(api_keys::perform(store, *what)?)),
         Request::Delegate { note } => {
             seat.configured(|config| home::delegated(store, config, &note))?;
             Answer::Done

@@ -70,7 +70,7 @@ pub enum Request {
     /// Do something about a key that an agent is known by over HTTP.
     Key {
         /// What.
-        what: api_keys::Act,
+        what: Box<api_keys::Act>,
     },
     /// Enter what a person signed about who votes in their stead.
     Delegate {

@@ -311,7 +311,7 @@ impl Place {
     }
 
     pub(crate) fn operator(&self, what: Act) {
-        let answer = operators::act(self.folder.path(), &Request::Key { what }).unwrap();
+        let answer = operators::act(self.folder.path(), &Request::Key { what: Box::new(what) }).unwrap();
         assert!(matches!(answer, Answer::Key(_)), "{answer:?}");
     }
 

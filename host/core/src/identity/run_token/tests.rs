@@ -194,7 +194,7 @@ fn a_token_is_good_until_its_last_second_and_in_its_home() {
     let end = (TEN_PAST + 1) * 1_000;
     assert_eq!(good(&[], end - 1), Ok(()));
     assert_eq!(good(&[], end), Err(Why::Expired));
-    assert_eq!(good(&[sooner.clone()], end - 60_001), Ok(()));
+    assert_eq!(good(std::slice::from_ref(&sooner), end - 60_001), Ok(()));
     assert_eq!(good(&[sooner, later.clone()], end - 60_000), Err(Why::Expired));
     assert_eq!(good(&[later], end), Err(Why::Expired), "nobody has it good for longer");
     let elsewhere = opened(&[]).check("ambit-ledger/other", 0).unwrap_err();

@@ -348,7 +348,10 @@ fn what_is_spent_with_a_token_is_counted_in_its_money() {
         over: Some(digest("hold")),
         ..of_token('x', 5_000, 9_000)
     };
-    refuses(and(one, vec![spends(0, vec![passing])]), "its own does not count");
+    refuses(
+        and(one, vec![spends(0, vec![passing])]),
+        "it passes a cap, and was not held",
+    );
     // A call with a token is of a run.
     let Body::CallAccepted(mut outside) = accepted() else {
         unreachable!()
