@@ -70,6 +70,8 @@ pub struct Minter {
     endpoint: Upstream,
     asks: TokenEndpoint,
     assertor: Option<Assertor>,
+    /// The client's secret, where it is shown in another spelling.
+    plain: Masker,
     kept: Mutex<BTreeMap<Holder, Kept>>,
     living: Arc<Living>,
 }
@@ -224,8 +226,7 @@ impl Minter {
             trace: false,
             base: Base::Plain(String::new()),
             credential,
-        })?
-        .masking(plain);
+        })?;
         let endpoint = if parts.assertor.is_some() {
             endpoint.taking_passes()
         } else {
@@ -235,6 +236,7 @@ impl Minter {
             endpoint,
             asks: parts.asks,
             assertor: parts.assertor,
+            plain,
             kept: Mutex::default(),
             living: Arc::default(),
         })
@@ -333,7 +335,7 @@ impl Minter {
 
     /// Covers every token that is still good, and what the client shows to get one: often both are the same service.
     pub(super) fn mask(&self, bytes: Bytes) -> Bytes {
-        self.living.mask(self.endpoint.mask(bytes))
+        self.living.mask(self.plain.mask(self.endpoint.mask(bytes)))
     }
 
     /// Looks in answers also for the tokens that an older reading of the connection was given, and is left alone as long.

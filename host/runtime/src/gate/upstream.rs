@@ -166,12 +166,6 @@ impl Upstream {
         })
     }
 
-    /// Looks in answers for more than it shows.
-    pub(super) fn masking(mut self, more: Masker) -> Upstream {
-        self.masker = Masker::of_all([&self.masker, &more]);
-        self
-    }
-
     /// That each request over it shows something of its own, beside what all show.
     pub(super) fn taking_passes(mut self) -> Upstream {
         self.takes_pass = true;
