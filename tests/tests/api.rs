@@ -136,6 +136,7 @@ fn what_is_asked_for_at_once_is_made_once() {
 fn a_call_goes_on_without_its_client_and_is_taken_back() {
     let scene = Scene::new();
     let key = scene.key(&["--as", "assistant"]);
+    let another = scene.key(&["--as", "assistant"]);
     let server = Server::start(&scene);
     let began = post(&server, &key, "/v1/calls?wait=0", "", &wild("spin"));
     assert_eq!(
@@ -175,13 +176,16 @@ fn a_call_goes_on_without_its_client_and_is_taken_back() {
     assert_eq!(server.end().0, Some(0));
     let story = scene.stories().into_iter().find(|story| story.call == left).unwrap();
     assert!(story.suspended().is_some(), "{story:?}");
-    // It is the host that has it go on then, and no request of its caller's: that is the operator's to end.
+    // It is the host that has it go on then, and no request of its caller's: it is still theirs who showed the same for it.
     let server = Server::start(&scene);
     let place = format!("/v1/calls/{left}");
     wait_until(|| get(&server, &key, &place).body["status"] == "running");
+    let cancel = |key: &str| post(&server, key, &format!("{place}/cancel"), "", &json!({})).status;
+    assert_eq!((cancel(&another), cancel(&key)), (409, 202));
+    wait_until(|| get(&server, &key, &place).body["status"] != "running");
     assert_eq!(
-        post(&server, &key, &format!("{place}/cancel"), "", &json!({})).status,
-        409
+        get(&server, &key, &format!("{place}/result")).body["code"],
+        json!("cancelled")
     );
     assert_eq!(server.end().0, Some(0));
     scene.in_order();

@@ -99,12 +99,6 @@ impl Host {
             .map(|call| call.story.call)
             .collect();
         let all = calls.clone();
-        let made = |call: &&String| {
-            self.reader()
-                .and_then(|reader| reader.story(call))
-                .is_ok_and(|story| story.ran_a_guest() && story.undoes().is_none())
-        };
-        self.live.goes_on.lock().extend(all.iter().filter(made).cloned());
         calls.reverse();
         let queue = Arc::new(Mutex::new(calls));
         for _ in 0..AT_ONCE.min(all.len()) {
@@ -124,6 +118,10 @@ impl Host {
 
     /// It waits for a place as long as this takes: whoever called for it was told that it goes on.
     fn go_on_suspended(&self, call: &str) {
+        let story = self.reader().and_then(|reader| reader.story(call));
+        if story.is_ok_and(|story| story.ran_a_guest() && story.undoes().is_none()) {
+            self.live.goes_on.lock().insert(call.to_owned());
+        }
         let went_on = loop {
             match self.current().resume(call, None) {
                 Err(ApprovalError::Refused(refusal)) if refusal.code == Code::Limit && !self.is_closed() => {

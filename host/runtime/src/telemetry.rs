@@ -196,6 +196,10 @@ impl Teller {
         self.interval = config.telemetry().map_or(LOOK_AGAIN, |telemetry| telemetry.interval);
         self.collector = config.collector(&Process)?;
         self.reading = Arc::downgrade(&host.shared);
+        if self.collector.is_some() && !self.file.exists() {
+            // Also where nothing is ever taken: the next process begins where this one did.
+            self.keep();
+        }
         Ok(())
     }
 
@@ -206,9 +210,12 @@ impl Teller {
             return;
         }
         if self.collector.is_none() {
-            // What happens meanwhile is nobody's.
+            // What happens meanwhile is nobody's, also not of who is told later.
             self.page.clear();
             self.next = host.reader().and_then(|reader| reader.size()).unwrap_or(self.next);
+            if self.file.exists() {
+                self.keep();
+            }
             return;
         }
         match self.tell_all(host) {
@@ -419,8 +426,9 @@ fn told(signal: Signal, sent: Result<Sent, SendError>) -> Told {
             let text = rejected.and_then(Value::as_str).and_then(|text| text.parse().ok());
             Told::But(text.or(rejected.and_then(Value::as_u64)).unwrap_or_default())
         }
-        429 | 502 | 503 | 504 => Told::Later(format!("the collector answered with {status}")),
-        _ => Told::Refused(format!("the collector answered with {status}")),
+        // What is wrong with what was told stays so. All else, a credential that was renewed or a proxy in front, may be another time.
+        400 | 413 | 415 | 422 => Told::Refused(format!("the collector answered with {status}")),
+        _ => Told::Later(format!("the collector answered with {status}")),
     }
 }
 
@@ -470,10 +478,10 @@ mod tests {
         let part = r#"{"partialSuccess":{"rejectedLogRecords":"3","errorMessage":"old"}}"#;
         assert_eq!(of(answered(200, part)), Told::But(3));
         assert_eq!(told(Signal::Traces, answered(200, part)), Told::But(0));
-        for status in [429, 502, 503, 504] {
+        for status in [300, 401, 403, 404, 429, 500, 502, 503, 504] {
             assert!(matches!(of(answered(status, "")), Told::Later(_)), "{status}");
         }
-        for status in [300, 400, 401, 404, 413, 500] {
+        for status in [400, 413, 415, 422] {
             assert!(matches!(of(answered(status, "")), Told::Refused(_)), "{status}");
         }
         let lost = SendError::Unknown(Failed {

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Refusal, printable};
+use ambit_core::grant::is_of_token;
 use ambit_core::ledger::body::{Message, WebhookDropped, WebhookFailed, WebhookRetried};
 use ambit_core::ledger::{Body, Contexts, Entry, EntryDraft};
 use ambit_core::webhook::{Event, EventType, TEST, Wait, may_tell, message, wait};
@@ -38,6 +39,8 @@ const KEEP_AFTER: u64 = 4_096;
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 /// For how long people are told once that a budget has no room, in milliseconds of the ledger's time: an agent may ask a thousand times.
 const EXHAUSTED_EVERY_MS: i64 = 3_600_000;
+/// How often it is looked whether a receiver that asked for time has had it.
+const RESTS: Duration = Duration::from_secs(1);
 
 /// The deliveries of a host, until dropped. What is sent at that moment is sent again by the next host, under its id.
 #[derive(Debug)]
@@ -80,7 +83,11 @@ impl Host {
             .map_err(failed)?;
         let thread = thread::Builder::new()
             .name("ambit-webhooks".to_owned())
-            .spawn(move || runtime.block_on(supervise(host, pace, ended)))
+            .spawn(move || {
+                runtime.block_on(supervise(host, pace, ended));
+                // A name that does not resolve holds up no end.
+                runtime.shutdown_timeout(Duration::from_secs(1));
+            })
             .map_err(failed)?;
         Ok(Deliveries {
             end,
@@ -106,7 +113,8 @@ async fn supervise(host: Host, pace: u64, mut ended: watch::Receiver<bool>) {
         changes.mark_unchanged();
         let now = host.current();
         let names: BTreeSet<String> = now.shared.hooks.keys().cloned().collect();
-        tasks.retain(|name, _| names.contains(name));
+        tasks.retain(|name, task| names.contains(name) && !task.0.is_finished());
+        let mut again = std::pin::pin!(None);
         match blocking(move || begin(&now.shared.store, &names)).await {
             Ok(cursors) => {
                 for (name, cursor) in cursors {
@@ -114,9 +122,16 @@ async fn supervise(host: Host, pace: u64, mut ended: watch::Receiver<bool>) {
                     tasks.entry(name.clone()).or_insert_with(task);
                 }
             }
-            Err(error) => tracing::error!(%error, "webhooks are told of nothing before the files are taken anew"),
+            Err(error) => {
+                tracing::error!(%error, "webhooks are told of nothing yet");
+                again.set(Some(sleep(AFTER_FAILURE)));
+            }
         }
         tokio::select! {
+            () = async { match again.as_mut().as_pin_mut() {
+                Some(again) => again.await,
+                None => std::future::pending().await,
+            } } => {}
             changed = changes.changed() => if changed.is_err() { return },
             _ = ended.wait_for(|ended| *ended) => return,
         }
@@ -302,12 +317,21 @@ impl Task {
         if event.kind != EventType::BudgetExhausted {
             return true;
         }
-        let recent = |told_ms: &i64| event.time_ms.saturating_sub(*told_ms) < EXHAUSTED_EVERY_MS;
-        self.exhausted.retain(|_, told_ms| recent(told_ms));
-        if self.exhausted.contains_key(&event.subject) {
+        // A token's money is whoever's who narrowed it: an agent could tell of as many as it likes.
+        if is_of_token(&event.subject) {
             return false;
         }
-        self.exhausted.insert(event.subject.clone(), event.time_ms);
+        // Of a refused call the budget is not known: then it is once for each of whom it is about.
+        let subject = match event.subject.as_str() {
+            "" => format!("{:?}", event.about),
+            subject => subject.to_owned(),
+        };
+        let recent = |told_ms: &i64| event.time_ms.saturating_sub(*told_ms) < EXHAUSTED_EVERY_MS;
+        self.exhausted.retain(|_, told_ms| recent(told_ms));
+        if self.exhausted.contains_key(&subject) {
+            return false;
+        }
+        self.exhausted.insert(subject, event.time_ms);
         true
     }
 
@@ -322,8 +346,11 @@ impl Task {
                 now.shared.hooks.get(&self.name),
             );
             let (Some(webhook), Some(hook)) = (webhook, hook) else {
-                // It is gone with the files that were taken just now: so is this task, in a moment.
-                return std::future::pending().await;
+                // It is gone with the files that were taken just now: so is this task, in a moment, unless they are others again by then.
+                if self.changes.changed().await.is_err() {
+                    return std::future::pending().await;
+                }
+                continue;
             };
             let body = webhook.format.body(&self.ledger, event);
             let sent = now
@@ -331,6 +358,16 @@ impl Task {
                 .wire
                 .deliver(hook, &message.id, seconds(now_ms()), &body, webhook.timeout);
             let sent = sent.await;
+            if let Err(SendError::NotSent(refusal)) = &sent
+                && refusal.code == Code::Rate
+            {
+                // Its receiver asked for time, and nothing was tried: that is at most an hour, whatever is overdue.
+                tokio::select! {
+                    () = sleep(RESTS / u32::try_from(self.pace).unwrap_or(1).max(1)) => {}
+                    _ = self.changes.changed() => {}
+                }
+                continue;
+            }
             missed.attempts = missed.attempts.saturating_add(1);
             if let Err(error) = &sent {
                 tracing::debug!(webhook = self.name, %error, "a webhook's message was not taken");

@@ -12,6 +12,7 @@ use ambit_core::grant::Narrowing;
 use ambit_core::guard;
 use ambit_core::ledger::Principal;
 use ambit_core::ledger::body::ShownBy;
+use ambit_core::ledger::story::Opening;
 use ambit_core::policy::Mode;
 use ambit_core::trace::{Arrival, Parent, Protocol};
 use ambit_runtime::call::{CallRequest, Coming, Fault, Outcome};
@@ -258,7 +259,19 @@ impl Door {
     pub(crate) fn take_back(&self, call: &str) -> bool {
         let Who { agent, user, .. } = self.who.as_ref();
         let whose = Whose::new(agent, user.as_deref(), self.credentials.by.as_ref());
-        self.calls.take_back_call(&whose, call) || self.host.take_back_suspended(call)
+        if self.calls.take_back_call(&whose, call) {
+            return true;
+        }
+        // The last process had its request: what that showed is in the call's entry.
+        let story = self.host.reader().and_then(|reader| reader.story(call));
+        let began = story.ok().and_then(|story| {
+            let Opening::Accepted(accepted) = &story.opening.what else {
+                return None;
+            };
+            let who = story.principal.as_ref()?;
+            Some(Whose::new(&who.agent, who.user.as_deref(), accepted.by.as_ref()))
+        });
+        began.is_some_and(|began| began == whose) && self.host.take_back_suspended(call)
     }
 
     /// Waits until the host makes no calls any more, as its ledger failed.

@@ -20,6 +20,8 @@ use crate::trace::{Arrival, Protocol, SpanId};
 const MOST_CALLS: usize = 4_096;
 /// Most events of a call that are told: what is beyond them is counted. The usual limit of OpenTelemetry's own.
 const MOST_EVENTS: usize = 128;
+/// Most events of all calls that are open: beyond them the oldest call is forgotten, and read again from the ledger at its end.
+const MOST_OPEN_EVENTS: usize = 8_192;
 
 /// What a span is, by OpenTelemetry's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +102,8 @@ pub struct Spans {
     /// In the order in which they began.
     order: VecDeque<String>,
     contexts: Contexts,
+    /// How many events they have together.
+    events: usize,
 }
 
 /// A call that is not over.
@@ -177,19 +181,30 @@ impl Spans {
             }
             Body::CallFinished(finished) => {
                 let facts = Facts::of(entry, &self.contexts);
-                let over = self
-                    .calls
-                    .remove(call)
-                    .map(|open| open.over(entry, call, finished, &facts));
+                let over = self.calls.remove(call).map(|open| {
+                    self.events = self.events.saturating_sub(open.events.len());
+                    open.over(entry, call, finished, &facts)
+                });
                 self.order.retain(|known| known != call);
                 self.contexts.forget(call);
                 over.into_iter().collect()
             }
             _ => {
-                open.note(entry, &Facts::of(entry, &self.contexts));
+                self.events += usize::from(open.note(entry, &Facts::of(entry, &self.contexts)));
+                while self.events > MOST_OPEN_EVENTS
+                    && let Some(oldest) = self.order.pop_front()
+                {
+                    self.forget(&oldest);
+                }
                 Vec::new()
             }
         }
+    }
+
+    fn forget(&mut self, call: &str) -> Option<Open> {
+        let open = self.calls.remove(call)?;
+        self.events = self.events.saturating_sub(open.events.len());
+        Some(open)
     }
 
     fn begin(&mut self, entry: &Entry, call: &str, trace: &str, accepted: &CallAccepted) {
@@ -208,23 +223,24 @@ impl Spans {
         if self.order.len() > MOST_CALLS
             && let Some(oldest) = self.order.pop_front()
         {
-            self.calls.remove(&oldest);
+            self.forget(&oldest);
         }
     }
 }
 
 impl Open {
     /// An event of the call: what was refused, what waits, who said what, what was seen.
-    fn note(&mut self, entry: &Entry, facts: &Facts<'_>) {
+    fn note(&mut self, entry: &Entry, facts: &Facts<'_>) -> bool {
         if self.events.len() >= MOST_EVENTS {
             self.dropped = self.dropped.saturating_add(1);
-            return;
+            return false;
         }
         self.events.push(object([
             ("timeUnixNano", json!(nanoseconds(entry.time_ms()))),
             ("name", json!(event_name(entry))),
             ("attributes", Value::Array(of_facts(entry, facts))),
         ]));
+        true
     }
 
     fn over(self, entry: &Entry, call: &str, finished: &CallFinished, facts: &Facts<'_>) -> Span {

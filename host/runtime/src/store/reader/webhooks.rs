@@ -1,5 +1,7 @@
 //! What is kept for webhooks: how far each has come, and which messages were given up.
 
+use std::collections::BTreeMap;
+
 use ambit_core::ledger::Body;
 use ambit_core::ledger::body::{Message, WebhookFailed};
 
@@ -35,7 +37,7 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Ledger`] where a row is not an entry.
     pub fn undelivered(&self) -> Result<Vec<Undelivered>, StoreError> {
-        let mut left: Vec<Undelivered> = Vec::new();
+        let mut left: BTreeMap<String, Undelivered> = BTreeMap::new();
         let sql = "SELECT bytes FROM entries WHERE call IS NULL
             AND kind IN ('webhook-failed', 'webhook-retried', 'webhook-dropped') ORDER BY idx";
         self.each_entry(sql, |entry| {
@@ -46,16 +48,19 @@ impl Reader {
                 _ => return Ok(true),
             };
             // Of a message that was sent again and given up again the last counts.
-            left.retain(|one| one.failed.message.id != about.id);
+            left.remove(&about.id);
             if let Body::WebhookFailed(failed) = entry.body() {
-                left.push(Undelivered {
+                let undelivered = Undelivered {
                     index: entry.index(),
                     time_ms: entry.time_ms(),
                     failed: failed.clone(),
-                });
+                };
+                left.insert(about.id.clone(), undelivered);
             }
             Ok(true)
         })?;
+        let mut left: Vec<Undelivered> = left.into_values().collect();
+        left.sort_by_key(|one| one.index);
         Ok(left)
     }
 
