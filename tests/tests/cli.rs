@@ -264,6 +264,8 @@ impl Place {
         let folder = self.folder.path().to_string_lossy().into_owned();
         let port = format!(":{}", self.service.local_addr().unwrap().port());
         let text = text.replace(&folder, "DIR").replace(&port, ":PORT");
+        // First: there is anything in a token, also what others are masked by.
+        let text = masked(&text, "ambit_run_", |c| c.is_ascii_alphanumeric() || "-_".contains(c));
         let text = masked(&text, "sha256:", |c| c.is_ascii_hexdigit());
         let text = masked(&text, "c_", |c| c.is_ascii_lowercase() || c.is_ascii_digit());
         let text = masked(&text, "\"s_", |c| c.is_ascii_lowercase() || c.is_ascii_digit());
@@ -271,7 +273,6 @@ impl Place {
         let text = masked_ids(&text, "r_", 26);
         let text = masked_ids(&text, "k_", 26);
         let text = masked_ids(&text, "ambit_", 84);
-        let text = masked(&text, "ambit_run_", |c| c.is_ascii_alphanumeric() || "-_".contains(c));
         let text = masked(&text, "ambit-ledger/", |c| c.is_ascii_hexdigit());
         let text = masked(&text, "(accepted ", |c| c != ')');
         let text = masked(&text, "rita+", |c| c.is_ascii_alphanumeric() || "+/=".contains(c));
