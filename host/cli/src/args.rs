@@ -156,7 +156,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Token,
     },
-    /// Run calls once more from what was recorded, offline, and compare. Nothing is sent, and nothing written without --record.
+    /// Run calls once more from what was recorded, offline, and compare. Nothing is sent, and of calls nothing written without --record.
     ///
     /// A call that was ended from outside, by its time, an operator or the host's end, is compared up to there. Where values were erased
     /// the word is `partial`, and what could not be compared is told. Exits with 1 where something diverged or was tampered with.
@@ -980,7 +980,7 @@ pub(crate) struct Replay {
     /// Write the call as a bundle to this file, which must not be there yet, instead of replaying it. Its values are plain text.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "which", conflicts_with = "record")]
     pub(crate) bundle: Option<PathBuf>,
-    /// Replay the bundle in this file; no home is needed.
+    /// Replay the bundle in this file; no home is needed. Where there is one, its ledger says that a bundle was refused.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "key", conflicts_with_all = ["which", "bundle", "record"])]
     pub(crate) from: Option<PathBuf>,
     /// The public key of the ledger that the bundle is from.
