@@ -12,6 +12,7 @@ use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 
 use super::api_keys::{key, revoke};
+use super::doubts::more;
 use super::flow::{say, verifies};
 use super::recovery::{failing, in_order, replays};
 use super::*;
@@ -664,6 +665,36 @@ fn a_token_counts_as_an_effect_of_its_call() {
     let answer = host.call(request("both")).unwrap();
     assert_eq!(codes(&answer), [Code::Effects], "{answer:?}");
     assert_eq!((bank.tokens().len(), bank.things().len()), (1, 1));
+}
+
+/// The limit is what a call may ask for: what is sent once more because of a crash is none of that, and neither is its token.
+#[test]
+fn what_is_in_doubt_is_sent_again_with_a_new_token_also_at_the_limit_of_its_call() {
+    const KEYED: &str = r#"scopes = ["things:write"]
+idempotency = { header = "Idempotency-Key", lifetime = "24h" }"#;
+    let folder = tempfile::tempdir().unwrap();
+    let bank = Bank::start();
+    home_of(folder.path(), &bank, &oauth2(&bank), "", KEYED);
+    more(folder.path(), "\n[limits]\neffects = 2\n");
+    // A token and a change, and the host ends before it writes what came of that.
+    let call = (0..12)
+        .find_map(|good| {
+            if let Ok(host) = failing(folder.path(), good, Step::BeforeCommit) {
+                let _ = host.call(request("post"));
+            }
+            let host = open(folder.path()).unwrap();
+            let sent = !bank.things().is_empty();
+            let unended = host.unended().unwrap().into_iter();
+            let mut doubtful = unended.filter(|unended| sent && !unended.doubts.is_empty());
+            doubtful.next().map(|unended| unended.story.call)
+        })
+        .unwrap();
+    let host = open(folder.path()).unwrap();
+    let answer = host.retry_doubt(&call, None, None).unwrap();
+    assert!(matches!(answer.outcome, Outcome::Ok(_)), "{answer:?}");
+    drop(host);
+    in_order(folder.path());
+    replays(folder.path(), &call);
 }
 
 fn hmac(algorithm: ring::hmac::Algorithm, key: &[u8], text: &str) -> Vec<u8> {

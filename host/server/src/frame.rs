@@ -150,8 +150,8 @@ fn parse(line: &[u8]) -> Result<Json, Wrong> {
     let text = std::str::from_utf8(line).map_err(|error| wrong(format!("a line is UTF-8: {error}")))?;
     let limits = Limits {
         depth: DEEPEST,
-        // Whoever read it has kept it within bounds: those of a line, or of a request's body.
-        bytes: line.len(),
+        // Whoever read it has kept it within bounds: those of a line, or of a request's body. Few bytes may stand for more.
+        bytes: line.len().max(Limits::default().bytes),
     };
     match Json::parse(text, limits) {
         Err(error) if !guard!("mcp.strict-json", false) => Err(wrong(format!(

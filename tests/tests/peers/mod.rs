@@ -1,5 +1,5 @@
 //! What other people made, against Ambit as it is served: official clients and the agents in `examples`, the conformance suite of the
-//! protocol and its inspector, an OpenID provider, a receiver of telemetry and a Prometheus. See `tests/peers`.
+//! protocol and its inspector, an OpenID provider, schemathesis, a receiver of telemetry and a Prometheus. See `tests/peers`.
 
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
@@ -17,6 +17,7 @@ use super::traps::Test;
 
 mod agents;
 mod conformance;
+mod description;
 mod inspector;
 mod official;
 mod openid;
@@ -31,6 +32,7 @@ pub(crate) const TESTS: &[Test] = tests![
     openid::an_openid_provider_says_who_an_agent_is,
     openid::the_official_client_finds_its_issuer_and_steps_up,
     conformance::the_conformance_suite_passes,
+    description::the_api_is_as_it_describes_itself,
     agents::a_python_agent_refunds_over_stdio,
     agents::a_python_agent_refunds_over_http,
     agents::a_typescript_agent_refunds_over_stdio,

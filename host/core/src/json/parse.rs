@@ -57,6 +57,9 @@ pub enum Fault {
     /// Too long.
     #[error("longer than {0} bytes")]
     Size(usize),
+    /// Few bytes that stand for many: exponents that take that much more when they are written out.
+    #[error("its numbers, written out without exponents, take more than {0} bytes")]
+    WrittenOut(usize),
 }
 
 impl Json {
@@ -225,7 +228,7 @@ impl<'a> Parser<'a> {
         self.room = self
             .room
             .checked_sub(grown)
-            .ok_or_else(|| self.fail(Fault::Size(self.limits.bytes)))?;
+            .ok_or_else(|| self.fail(Fault::WrittenOut(self.limits.bytes)))?;
         self.at += length;
         Ok(number)
     }

@@ -154,7 +154,7 @@ fn limits() {
     // Few bytes that stand for many.
     assert_eq!(
         Json::parse("[1e300]", small).map_err(|error| error.fault),
-        Err(Fault::Size(10))
+        Err(Fault::WrittenOut(10))
     );
 }
 

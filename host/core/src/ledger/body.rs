@@ -38,6 +38,9 @@ macro_rules! kinds {
             /// Every kind of this format.
             pub const ALL: &[Self] = &[$(Self::$name,)+];
 
+            /// The words of all of them.
+            pub const WORDS: &[&'static str] = &[$($text,)+];
+
             /// The word, such as `effect-intent`.
             #[must_use]
             pub const fn as_str(self) -> &'static str {

@@ -71,7 +71,7 @@ pub struct ServerConfig {
 }
 
 /// An issuer of tokens, and where its keys are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuerConfig {
     /// What its tokens have to say.
     pub rules: Issuer,

@@ -174,7 +174,7 @@ impl CallEffects {
         if !ambit_core::guard!("flow.doubt-key", known_there) {
             return Err(forgotten(connection, route.name(), Repeated::Doubt).into());
         }
-        let pass = self.token(&admitted, upstream)?;
+        let pass = self.token_for(known, &admitted, upstream)?;
         self.approved_then(&unseen)?;
         let leave = shared.flow.enter(connection, route.name(), admitted.tier())?;
         let way = Way {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::approvals::Waiting;
 use crate::clock::at_least;
 use crate::config::Config;
-use crate::host::now_ms;
+
 use crate::objects::Seen;
 use crate::sandbox::Stop;
 use crate::store::{Batch, StoreError};
@@ -277,7 +277,7 @@ impl CallEffects {
         let Some(waiting) = Waiting::of(&reader, &self.shared.config, self.heading.call.as_str())? else {
             return Err(not_approved(&Standing::Ended(End::Stale)).into());
         };
-        let now_ms = u64::try_from(now_ms()).unwrap_or_default();
+        let now_ms = waiting.pending.now_ms();
         let (hold, votes) = (&waiting.pending.hold, &waiting.pending.votes);
         let passes = matches!(votes.end(hold, now_ms, Found::Permitted), Ok((_, End::Passed)));
         // Policy of today may need others of them than the hold did: those that it decided with stand.

@@ -42,19 +42,14 @@ impl CallEffects {
         let mut bounds = self.bounds();
         bounds.time = bounds.time.saturating_sub(waited);
         let own = self.own_headers(known, &admitted);
-        let pass = if known.hold.is_some() || known.sent {
-            // As what is looked up for it each time that it is tried.
-            self.going_on(|effects| effects.token(&admitted, upstream))?
-        } else {
-            self.token(&admitted, upstream)?
-        };
+        let pass = self.token_for(known, &admitted, upstream)?;
         let reserved = self.reservations(known, &admitted, spend)?;
         self.approved_still(known)?;
         self.letter_known(known, &admitted)?;
         // While people's votes were counted something may have been revoked: then it is for another token.
         let now = shared.store.board().turn();
         let pass = match pass {
-            Some(pass) if !pass.is_good(now) => self.token(&admitted, upstream)?,
+            Some(pass) if !pass.is_good(now) => self.token_for(known, &admitted, upstream)?,
             pass => pass,
         };
         let leave = shared

@@ -29,7 +29,7 @@ impl CallEffects {
     ///
     /// # Errors
     /// Where there is none to be had: the effect is refused, and nothing of it was sent.
-    pub(super) fn token(&mut self, admitted: &Admitted, upstream: &Upstream) -> Result<Option<Arc<Pass>>, Missed> {
+    fn token(&mut self, admitted: &Admitted, upstream: &Upstream) -> Result<Option<Arc<Pass>>, Missed> {
         let Some(minter) = upstream.minter() else {
             return Ok(None);
         };
@@ -45,6 +45,21 @@ impl CallEffects {
             .keep(holder, &granted, asked, turn)
             .map_err(|why| no_token(upstream.name(), &format!("its token {why}")))?;
         Ok(Some(pass))
+    }
+
+    /// [`Self::token`] for an effect of the call. For one that people approved, or that is sent again, it is apart from what the call may
+    /// ask for, as whatever is looked up for such is: else a call that had used up all that it may could never go on.
+    pub(super) fn token_for(
+        &mut self,
+        known: &Known,
+        admitted: &Admitted,
+        upstream: &Upstream,
+    ) -> Result<Option<Arc<Pass>>, Missed> {
+        if known.hold.is_some() || known.sent {
+            self.going_on(|effects| effects.token(admitted, upstream))
+        } else {
+            self.token(admitted, upstream)
+        }
     }
 
     /// Asks for a token, and writes down what became of that.

@@ -20,7 +20,7 @@ pub struct Document {
 }
 
 /// How a socket gets to documents, as a connection's does.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DocumentWay {
     /// Where the socket goes instead of the origin.
     pub connect_to: Option<Endpoint>,

@@ -11,7 +11,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// Whose signature on a service's certificate counts.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Authorities {
     /// The public ones, as Mozilla lists them, compiled in: what is installed on the machine does not count.
     #[default]

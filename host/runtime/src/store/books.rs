@@ -564,9 +564,12 @@ fn start_run<B: Books>(books: &mut B, entry: &Entry, started: &RunStarted) -> Re
     }
     let now = time(entry);
     let length = started.expires.saturating_sub(now);
+    if length == 0 {
+        return Err(not_of_run(&started.run, RunError::Expired));
+    }
     // The clock that said when it expires can be a little ahead of the ledger's.
     if !guard!("run.length", (1..=run::LONGEST_MS + 60_000).contains(&length)) {
-        return Err(refuse("would be over already, or be open for more than 31 days").into());
+        return Err(refuse("would be open for more than 31 days").into());
     }
     books.set_run(&Run::new(started.clone(), entry.index(), entry.time_ms()))
 }

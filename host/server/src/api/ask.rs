@@ -121,8 +121,9 @@ impl Asked {
 
     /// The body as this type.
     pub(super) fn body<T: DeserializeOwned>(&self) -> Result<T, Problem> {
-        let bytes = self.body.as_ref().map_or(&b""[..], |(bytes, _)| bytes);
-        serde_json::from_slice(bytes).map_err(|error| {
+        // The canonical text has one spelling of each number: `2.0` and `2e0` are the whole number that they are.
+        let text = self.body.as_ref().map(|(_, json)| json.to_canonical());
+        serde_json::from_str(&text.unwrap_or_default()).map_err(|error| {
             Problem::wrong(format!(
                 "the body is not what this takes: {}",
                 printable(&error.to_string())
@@ -153,7 +154,8 @@ fn strict(body: &Bytes) -> Result<Json, Problem> {
     let text = std::str::from_utf8(body).map_err(|_| Problem::wrong("the body is not UTF-8"))?;
     let limits = Limits {
         depth: DEEPEST,
-        bytes: body.len(),
+        // Whoever read it has kept it within bounds. Few bytes may stand for more: as many as arguments have in all.
+        bytes: body.len().max(Limits::default().bytes),
     };
     match Json::parse(text, limits) {
         Ok(json @ Json::Object(_)) => Ok(json),
@@ -198,7 +200,11 @@ fn query(params: &'static [Param], text: &str) -> Result<Vec<(&'static str, Said
         }
         all.push((param.name, said(param, &value)?));
     }
-    Ok(all)
+    let given = |param: &Param| all.iter().any(|(known, _)| *known == param.name);
+    match params.iter().find(|param| param.needed && !given(param)) {
+        Some(param) => Err(Problem::wrong(format!("`{}` is missing: {}", param.name, param.about))),
+        None => Ok(all),
+    }
 }
 
 /// What a text of a query stands for.
@@ -231,7 +237,10 @@ fn said(param: &Param, value: &str) -> Result<Said, Problem> {
         What::Text if (1..=LONGEST).contains(&value.len()) => Ok(Said::Text(value.to_owned())),
         What::Text => Err(Problem::wrong(format!("`{}` takes 1 to {LONGEST} bytes", param.name))),
         What::Word(words) if words.contains(&value) => Ok(Said::Text(value.to_owned())),
-        What::Word(words) => Err(wrong(&format!("one of {}", words.join(", ")))),
+        What::Word(words) => Err(match nearest(value, words.iter().copied()) {
+            Some(near) => wrong(&format!("other words: did you mean `{near}`?")),
+            None => wrong(&format!("one of {}", words.join(", "))),
+        }),
         What::Number(least, most) => {
             let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
             let number = value.parse::<u64>().ok().filter(|_| digits);
@@ -262,24 +271,35 @@ mod tests {
         Param {
             name: "limit",
             what: What::Number(1, 200),
+            needed: false,
             about: "",
         },
         Param {
             name: "since",
             what: What::Time,
+            needed: false,
             about: "",
         },
         Param {
             name: "tool",
             what: What::Text,
+            needed: false,
             about: "",
         },
         Param {
             name: "decision",
             what: What::Word(&["denied"]),
+            needed: false,
             about: "",
         },
     ];
+
+    const NEEDED: &[Param] = &[Param {
+        name: "index",
+        what: What::Number(0, 9),
+        needed: true,
+        about: "",
+    }];
 
     fn refused(text: &str) -> String {
         let response = query(PARAMS, text).unwrap_err().boxed();
@@ -325,6 +345,8 @@ mod tests {
             assert!(why.contains(part), "{text}: {why}");
         }
         assert!(refused(&format!("tool={}", "x".repeat(257))).contains("256"));
+        assert!(query(NEEDED, "index=5").is_ok());
+        assert!(query(NEEDED, "").is_err());
     }
 
     #[test]
@@ -346,6 +368,10 @@ mod tests {
     #[test]
     fn a_body_has_each_member_once() {
         assert!(strict(&Bytes::from_static(b"{\"a\":1}")).is_ok());
+        // Few bytes may stand for many, and not for any number.
+        assert!(strict(&Bytes::from_static(b"{\"a\":1e-300}")).is_ok());
+        let many = format!("{{\"a\":[{}1]}}", "1e390,".repeat(3_000));
+        assert!(strict(&Bytes::from(many)).is_err());
         for wrong in [&b"{\"a\":1,\"a\":2}"[..], b"{", b"", b"\xff", b"{} {}", b"[]", b"7"] {
             assert!(strict(&Bytes::copy_from_slice(wrong)).is_err());
         }

@@ -101,14 +101,18 @@ fn parameters(route: &Route) -> Vec<Value> {
     let in_path = in_path.map(|name| {
         json!({ "name": name.trim_start_matches('*'), "in": "path", "required": true, "schema": { "type": "string" } })
     });
-    let in_query = route
-        .query
-        .iter()
-        .map(|param| json!({ "name": param.name, "in": "query", "description": param.about, "schema": schema(param) }));
+    let in_query = route.query.iter().map(|param| {
+        let mut said =
+            json!({ "name": param.name, "in": "query", "description": param.about, "schema": schema(param) });
+        if param.needed {
+            said["required"] = json!(true);
+        }
+        said
+    });
     let mut all: Vec<Value> = in_path.chain(in_query).collect();
     if matches!(route.act, Act::Call) {
         all.push(json!({
-            "name": "Idempotency-Key", "in": "header", "schema": { "type": "string", "minLength": 1, "maxLength": 200 },
+            "name": "Idempotency-Key", "in": "header", "schema": { "type": "string", "pattern": "^[!-~]{1,200}$" },
             "description": "One call is made for it, for as long as the ledger is there: the same again is answered with that call, and \
                 another request with 422. A refusal that passes (a stop, a budget, no place, a key, what it leaves out) does not use it up. No \
                 other request takes one.",
@@ -129,7 +133,7 @@ fn schema(param: &Param) -> Value {
         What::Text => json!({ "type": "string", "minLength": 1, "maxLength": 256 }),
         What::Word(words) => json!({ "type": "string", "enum": words }),
         What::Number(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
-        What::Time => json!({ "type": "string", "description": "In UTC: 2026-11-21T08:30:00Z, 2026-11-21." }),
+        What::Time => schemas::utc(),
         What::Flag => json!({ "type": "boolean" }),
     }
 }

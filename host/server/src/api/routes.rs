@@ -1,6 +1,7 @@
 //! What there is: the one table that requests are served by, held against, and described from.
 
 use ambit_core::identity::operator::Scope;
+use ambit_core::ledger::Kind;
 use http::{Method, StatusCode};
 
 use crate::mcp::Door;
@@ -55,6 +56,8 @@ pub(super) enum What {
 pub(super) struct Param {
     pub(super) name: &'static str,
     pub(super) what: What,
+    /// Whether nothing is asked for without it.
+    pub(super) needed: bool,
     pub(super) about: &'static str,
 }
 
@@ -100,7 +103,19 @@ pub(super) struct Route {
 const MOST: u64 = (1 << 53) - 1;
 
 const fn param(name: &'static str, what: What, about: &'static str) -> Param {
-    Param { name, what, about }
+    Param {
+        name,
+        what,
+        needed: false,
+        about,
+    }
+}
+
+const fn needed(name: &'static str, what: What, about: &'static str) -> Param {
+    Param {
+        needed: true,
+        ..param(name, what, about)
+    }
 }
 
 const LIMIT: Param = param(
@@ -166,7 +181,11 @@ const SEARCH: &[Param] = &[
         "That decided so.",
     ),
     param("rule", What::Text, "Decided by the policy of this `@id`."),
-    param("kind", What::Text, "Of this kind, such as `effect-intent`."),
+    param(
+        "kind",
+        What::Word(Kind::WORDS),
+        "Of this kind, such as `effect-intent`.",
+    ),
     SINCE,
     UNTIL,
     param(
@@ -247,10 +266,10 @@ pub(super) static ROUTES: &[Route] = routes! {
     Get "/v1/operators/entries/{index}" "getEntry" "The bytes of an entry, as they are hashed." [&[]] (None)
         => Tagged("Entry"), Operators(Read, ledger::entry);
     Get "/v1/operators/proofs/inclusion" "proveInclusion" "That an entry is in the tree of the first `size` entries (RFC 6962)."
-        [&[param("index", What::Number(0, MOST), "Which entry."), param("size", What::Number(1, MOST), "Of the first so many; all, unless said.")]]
+        [&[needed("index", What::Number(0, MOST), "Which entry."), param("size", What::Number(1, MOST), "Of the first so many; all, unless said.")]]
         (None) => Tagged("Inclusion"), Operators(Read, ledger::inclusion);
     Get "/v1/operators/proofs/consistency" "proveConsistency" "That the first `new` entries begin with the first `old` (RFC 6962)."
-        [&[param("old", What::Number(0, MOST), "The first so many."), param("new", What::Number(0, MOST), "Of so many; all, unless said.")]]
+        [&[needed("old", What::Number(0, MOST), "The first so many."), param("new", What::Number(0, MOST), "Of so many; all, unless said.")]]
         (None) => Tagged("Consistency"), Operators(Read, ledger::consistency);
     Get "/v1/operators/ledger/key" "getKey" "What verifies the ledger's checkpoints. Compare it with one that you had elsewhere." [&[]] (None)
         => Raw("text/plain; charset=utf-8"), Operators(Read, ledger::key);

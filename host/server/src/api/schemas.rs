@@ -1,5 +1,6 @@
 //! What bodies and answers are, as schemas (2020-12). The tests hold each answer that they get to its schema.
 
+use ambit_core::{money, run, stop};
 use serde_json::{Value, json};
 
 /// All of them, by name.
@@ -31,6 +32,26 @@ fn maybe_whole() -> Value {
 
 fn time() -> Value {
     json!({ "type": "string", "format": "date-time" })
+}
+
+/// A time as requests have it: a day, or a time of it in UTC.
+pub(super) fn utc() -> Value {
+    json!({
+        "anyOf": [
+            { "type": "string", "format": "date", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$" },
+            { "type": "string", "format": "date-time", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-5][0-9]([.][0-9]{3})?)?Z$" },
+        ],
+        "description": "In UTC: 2026-11-21T08:30:00Z, 2026-11-21.",
+    })
+}
+
+/// Why an operator does something, for those who read the ledger.
+fn reason() -> Value {
+    json!({ "type": "string", "minLength": 1, "maxLength": stop::LONGEST_REASON, "pattern": "[^\\s]" })
+}
+
+fn maybe_reason() -> Value {
+    json!({ "anyOf": [{ "type": "null" }, reason()] })
 }
 
 /// An object with these members, all of them there but the `optional`, and no others.
@@ -161,6 +182,7 @@ fn of_operators() -> Value {
     let kind = json!({ "type": "string", "enum": ["kill", "safe-mode"] });
     let scope = json!({
         "type": "string",
+        "pattern": "^(everything|(tenant|agent|tool|connection|run):[^\\u0000-\\u001f\\u007f-\\u009f]{1,128})$",
         "description": "everything, tenant:NAME, agent:NAME, tool:NAME, connection:NAME or run:ID",
     });
     let stop = json!({ "kind": kind, "scope": scope, "id": text(), "entry": whole(), "since": time(), "reason": maybe_text() });
@@ -171,10 +193,27 @@ fn of_operators() -> Value {
         "kind": kind, "scope": scope, "id": text(), "entry": whole(), "already": { "type": "boolean" },
         "ended": { "type": "array", "items": text() },
     });
-    let stopping = json!({ "kind": kind, "scope": scope, "reason": { "type": "string", "minLength": 1 } });
+    let over = object(
+        json!({ "ask": { "type": "string", "description": "A group." }, "count": { "type": "integer", "minimum": 1, "maximum": u32::MAX } }),
+        &[],
+    );
+    let cap = object(
+        json!({
+            "unit": { "type": "string", "pattern": "^(calls|effects|bytes|fuel|[a-z]{3})$", "description": "A word, or the code of a currency." },
+            "cap": { "type": "integer", "minimum": 1, "maximum": money::MOST, "description": "In minor units, where it is money." },
+            "over": over,
+        }),
+        &["over"],
+    );
+    let errors = object(
+        json!({ "least": { "type": "integer", "minimum": 1, "maximum": u32::MAX }, "percent": { "type": "integer", "minimum": 1, "maximum": 100 } }),
+        &[],
+    );
     let new_run = json!({
-        "agent": text(), "user": maybe_text(), "mode": modes(), "length_ms": whole(), "caps": { "type": "array" },
-        "errors": { "type": ["object", "null"] },
+        "agent": text(), "user": maybe_text(), "mode": modes(),
+        "length_ms": { "type": "integer", "minimum": 1, "maximum": run::LONGEST_MS, "description": "How long it is open." },
+        "caps": { "type": "array", "items": cap, "description": "The most that it may use up, each unit once." },
+        "errors": { "anyOf": [{ "type": "null" }, errors], "description": "How much of it may fail before it only reads." },
     });
     let voted =
         json!({ "call": text(), "decided": { "type": "boolean" }, "missing": { "type": "array" }, "resume": text() });
@@ -190,7 +229,7 @@ fn of_operators() -> Value {
         "Approvals": page("approvals", "Hold"),
         "SignedVote": object(json!({
             "note": { "type": "string", "description": "The vote, as a note that its person's own key signed." },
-            "reason": text(),
+            "reason": maybe_reason(),
         }), &["reason"]),
         "Voted": object(voted, &[]),
         "CallRow": object(row, &[]),
@@ -206,8 +245,8 @@ fn of_operators() -> Value {
             "stops": { "type": "array", "items": object(stop, &[]) },
             "running": { "type": "array", "items": object(running, &[]) },
         }), &[]),
-        "NewStop": object(stopping.clone(), &[]),
-        "Lift": object(stopping, &["reason"]),
+        "NewStop": object(json!({ "kind": kind, "scope": scope, "reason": reason() }), &[]),
+        "Lift": object(json!({ "kind": kind, "scope": scope, "reason": maybe_reason() }), &["reason"]),
         "Stopped": object(stopped, &[]),
     })
 }

@@ -122,23 +122,32 @@ pub(super) struct Provider(Arc<Inner>);
 struct Inner {
     host: Host,
     config: IssuerConfig,
-    cached: Mutex<Cached>,
+    /// One with what is the same issuer in an earlier reading of the configuration.
+    cached: Arc<Mutex<Cached>>,
 }
 
 impl Provider {
-    /// `between` is how long it waits between two attempts to fetch keys, in milliseconds: [`BETWEEN_MS`], but in tests.
-    pub(super) fn new(host: &Host, config: &IssuerConfig, between: u64) -> Provider {
-        Provider(Arc::new(Inner {
-            host: host.clone(),
-            config: config.clone(),
-            cached: Mutex::new(Cached {
-                keys: Arc::default(),
-                between,
-                fetched: None,
-                tried: None,
-                under_way: None,
-            }),
-        }))
+    /// One for each of these issuers. Of `before`, those of an earlier reading, keys are kept of issuers of which the configuration says
+    /// the same. `between` is how long it waits between two attempts to fetch keys, in milliseconds: [`BETWEEN_MS`], but in tests.
+    pub(super) fn all(before: &[Provider], host: &Host, issuers: &[IssuerConfig], between: u64) -> Vec<Provider> {
+        let one = |config: &IssuerConfig| {
+            let same = before.iter().find(|known| known.0.config == *config);
+            let none = || {
+                Arc::new(Mutex::new(Cached {
+                    keys: Arc::default(),
+                    between,
+                    fetched: None,
+                    tried: None,
+                    under_way: None,
+                }))
+            };
+            Provider(Arc::new(Inner {
+                host: host.clone(),
+                config: config.clone(),
+                cached: same.map_or_else(none, |same| Arc::clone(&same.0.cached)),
+            }))
+        };
+        issuers.iter().map(one).collect()
     }
 
     pub(super) fn rules(&self) -> &Issuer {

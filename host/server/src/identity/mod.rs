@@ -32,7 +32,6 @@ use ambit_core::identity::why::{Denied, Why};
 use ambit_core::ledger::body::{ShownBy, TokenShown};
 use ambit_core::run::Run;
 use ambit_runtime::clock::clock;
-use ambit_runtime::config::ServerConfig;
 use ambit_runtime::host::Host;
 use ambit_runtime::refused_callers::{MINUTE, RefusedCallers};
 use http::HeaderMap;
@@ -91,16 +90,11 @@ pub struct Authenticator(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     host: Host,
-    providers: Arc<Vec<Provider>>,
+    providers: Vec<Provider>,
     challenge: Challenge,
     refused: RefusedCallers,
     /// Between two fetches of an issuer's keys, in milliseconds.
     between_ms: u64,
-}
-
-fn providers(host: &Host, config: &ServerConfig, between_ms: u64) -> Arc<Vec<Provider>> {
-    let issuers = config.issuers.iter();
-    Arc::new(issuers.map(|issuer| Provider::new(host, issuer, between_ms)).collect())
 }
 
 impl Authenticator {
@@ -120,28 +114,23 @@ impl Authenticator {
         };
         Ok(Authenticator(Arc::new(Inner {
             host: host.clone(),
-            providers: providers(host, config, between_ms),
+            providers: Provider::all(&[], host, &config.issuers, between_ms),
             challenge: Challenge::new(config),
             refused: RefusedCallers::new(host, minute),
             between_ms,
         })))
     }
 
-    /// The same by what the host has taken anew. Issuers' keys are kept where the configuration is the same, and else fetched again.
+    /// The same by what the host has taken anew. Keys are kept of issuers of which the configuration says the same, and else fetched again.
     #[must_use]
     pub fn of_reading(&self, host: &Host) -> Authenticator {
         let Some(config) = host.config().server() else {
             return self.clone();
         };
-        let same = host.config().digest() == self.0.host.config().digest();
         let between_ms = self.0.between_ms;
         Authenticator(Arc::new(Inner {
             host: host.clone(),
-            providers: if same {
-                Arc::clone(&self.0.providers)
-            } else {
-                providers(host, config, between_ms)
-            },
+            providers: Provider::all(&self.0.providers, host, &config.issuers, between_ms),
             challenge: Challenge::new(config),
             refused: self.0.refused.clone(),
             between_ms,

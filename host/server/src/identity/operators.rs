@@ -39,25 +39,21 @@ pub(crate) struct Operators(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     host: Host,
-    providers: Arc<Vec<Provider>>,
+    providers: Vec<Provider>,
     challenge: Challenge,
     refused: RefusedCallers,
 }
 
 impl Operators {
     /// By what a host has taken; none where its configuration has no `[server.operators]`. Of `before`, what was by an earlier reading,
-    /// issuers' keys are kept where the configuration is the same, and so is the count of who was refused.
+    /// keys are kept of issuers of which the configuration says the same, and so is the count of who was refused.
     pub(crate) fn of_reading(before: Option<&Operators>, host: &Host) -> Option<Operators> {
         let config = host.config().server()?.operators.as_ref()?;
         let before = before.map(|Operators(before)| before);
-        let same = before.filter(|before| before.host.config().digest() == host.config().digest());
-        let providers = || {
-            let issuers = config.issuers.iter();
-            Arc::new(issuers.map(|issuer| Provider::new(host, issuer, BETWEEN_MS)).collect())
-        };
+        let known = before.map_or(&[][..], |before| &before.providers);
         Some(Operators(Arc::new(Inner {
             host: host.clone(),
-            providers: same.map_or_else(providers, |same| Arc::clone(&same.providers)),
+            providers: Provider::all(known, host, &config.issuers, BETWEEN_MS),
             challenge: Challenge::of_operators(),
             refused: before.map_or_else(|| RefusedCallers::new(host, MINUTE), |before| before.refused.clone()),
         })))

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use ambit_core::identity::run_token::Attenuation;
 use ambit_core::ledger::Body;
+use ambit_core::ledger::body::ReloadedBy;
 use ambit_runtime::api_keys::Rotation;
 use ambit_runtime::run_tokens::{self, Biscuits, RunTokens};
 use ambit_runtime::store::Reader;
@@ -68,7 +69,7 @@ fn a_rotated_key_is_good_as_long_as_was_said() {
     place.verified();
 }
 
-/// What a reload left as it was is not fetched again, and who was refused before it is still counted.
+/// Another edit of the file is none of the issuers': their keys stay, also while the issuer cannot be reached.
 #[test]
 fn operators_issuers_keep_their_keys_over_a_reading() {
     let more = r#"
@@ -88,10 +89,28 @@ operators = { u-7 = "ivy" }
     let before = Operators::of_reading(None, &place.host).unwrap();
     assert_eq!(ask(&before).unwrap().shown.name, "ivy");
     assert_eq!(place.service.asked(), 1);
-    let after = Operators::of_reading(Some(&before), &place.host).unwrap();
+    assert!(place.ask(&place.token(json!({}))).is_ok());
+    assert_eq!(place.service.asked(), 2);
+    let edited = |text: &dyn Fn(String) -> String| {
+        let path = place.folder.path().join("ambit.toml");
+        let edited = text(std::fs::read_to_string(&path).unwrap());
+        std::fs::write(path, edited).unwrap();
+        place.host.reload(ReloadedBy::Operator).unwrap();
+        place.host.current()
+    };
+    let now = edited(&|text| text + "\n[limits]\neffects = 3\n");
+    let after = Operators::of_reading(Some(&before), &now).unwrap();
+    let callers = place.callers.of_reading(&now);
     drop(before);
     assert!(ask(&after).is_ok());
-    assert_eq!(place.service.asked(), 1);
+    let word = bearer(&place.token(json!({})));
+    assert!(place.runtime.block_on(callers.authenticate(&word, None)).is_ok());
+    assert_eq!(place.service.asked(), 2);
+    // What is said of an issuer itself is another word about whose keys to believe.
+    let now = edited(&|text| text.replace("operators = { u-7", "leeway = \"5s\"\noperators = { u-7"));
+    let after = Operators::of_reading(Some(&after), &now).unwrap();
+    assert!(ask(&after).is_ok());
+    assert_eq!(place.service.asked(), 3);
 }
 
 #[test]
