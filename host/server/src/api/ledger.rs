@@ -1,9 +1,11 @@
 //! The ledger itself, for operators: entries, what proves them, its layout as C2SP tiles, and what is looked for on it.
 
+use ambit_core::error::Code;
 use ambit_core::ledger::tiles::{Tile, WIDTH};
 use ambit_core::ledger::{Checkpoint, Kind};
 use ambit_core::search::Query;
 use ambit_runtime::config::nearest;
+use ambit_runtime::documents;
 use ambit_runtime::search::{Page, SearchError, search as look_for};
 use ambit_runtime::store::verifier;
 use http::StatusCode;
@@ -137,7 +139,7 @@ pub(super) fn search(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
         run: text("run"),
         decision: text("decision"),
         rule: text("rule"),
-        code: None,
+        code: asked.text("code").map(code).transpose()?,
         kind: asked.text("kind").map(kind).transpose()?,
         since_ms: asked.time("since"),
         until_ms: asked.time("until"),
@@ -152,26 +154,25 @@ pub(super) fn search(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
         SearchError::Refused(refusal) => refusal.into(),
         SearchError::Store(error) => Problem::from(error),
     })?;
-    let rows: Vec<Value> = searched
-        .found
-        .into_iter()
-        .map(|found| {
-            let mut entry = found.entry;
-            if let (Value::Object(members), false) = (&mut entry, found.values.is_empty()) {
-                members.insert("in_values".to_owned(), json!(found.values));
-            }
-            entry
-        })
-        .collect();
+    let rows: Vec<Value> = searched.found.iter().map(documents::found).collect();
     Ok(Given::json(&json!({ "found": rows, "next": searched.next })))
 }
 
 fn kind(word: &str) -> Result<Kind, Problem> {
-    let known = Kind::ALL.iter().find(|kind| kind.as_str() == word).copied();
+    known("kind of entry", word, Kind::ALL, |kind| kind.as_str())
+}
+
+fn code(word: &str) -> Result<Code, Problem> {
+    known("refusal code", word, Code::ALL, |code| code.as_str())
+}
+
+/// What a word means.
+fn known<T: Copy>(what: &str, word: &str, all: &[T], name: fn(&T) -> &'static str) -> Result<T, Problem> {
+    let known = all.iter().find(|one| name(one) == word).copied();
     known.ok_or_else(|| {
-        let near = nearest(word, Kind::ALL.iter().map(|kind| kind.as_str()));
+        let near = nearest(word, all.iter().map(name));
         let near = near.map(|near| format!(": did you mean `{near}`?")).unwrap_or_default();
         let word = ambit_core::error::printable(word);
-        Problem::wrong(format!("there is no kind of entry `{word}`{near}"))
+        Problem::wrong(format!("there is no {what} `{word}`{near}"))
     })
 }

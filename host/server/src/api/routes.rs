@@ -125,25 +125,17 @@ const WAIT: Param = param(
     What::Number(0, 60),
     "How long to wait for the call, in seconds; 25, unless said. A call goes on, whoever waits for it.",
 );
-const OUTCOMES: &[&str] = &[
-    "ok",
-    "tool-error",
-    "refused",
-    "trapped",
-    "denied",
-    "held",
-    "paused",
-    "first-write",
-    "interrupted",
-    "unfinished",
-];
 const CALLS: &[Param] = &[
     param("agent", What::Text, "By this agent."),
     param("user", What::Text, "For this user."),
     param("run", What::Text, "Of this run."),
     param("tool", What::Text, "To this tool."),
     param("function", What::Text, "To this function, by its whole id."),
-    param("outcome", What::Word(OUTCOMES), "That ended, or stand, so."),
+    param(
+        "outcome",
+        What::Word(ambit_runtime::documents::OUTCOMES),
+        "That ended, or stand, so.",
+    ),
     SINCE,
     BEFORE,
     LIMIT,
@@ -166,6 +158,11 @@ const SEARCH: &[Param] = &[
         "That decided so.",
     ),
     param("rule", What::Text, "Decided by the policy of this `@id`."),
+    param(
+        "code",
+        What::Text,
+        "Refused by this kind of rule, such as `policy` or `budget`.",
+    ),
     param("kind", What::Text, "Of this kind, such as `effect-intent`."),
     SINCE,
     UNTIL,
