@@ -1217,6 +1217,9 @@ pub(crate) struct Search {
     /// Decided by this policy.
     #[arg(long)]
     pub(crate) rule: Option<String>,
+    /// Refused by this kind of rule, such as policy or budget.
+    #[arg(long)]
+    pub(crate) code: Option<String>,
     /// Of this kind, such as effect-intent.
     #[arg(long)]
     pub(crate) kind: Option<String>,

@@ -21,6 +21,9 @@ macro_rules! codes {
             /// Every code, in the order of the documentation.
             pub const ALL: &[Self] = &[$(Self::$name,)+];
 
+            /// The words of all of them.
+            pub const WORDS: &[&'static str] = &[$($text,)+];
+
             /// The word, such as `policy-error`.
             #[must_use]
             pub const fn as_str(self) -> &'static str {

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::approvals::Pending;
 use crate::budgets::{self, Budgets, Counted, Next};
+use crate::search::Found;
 use crate::store::BudgetState;
 
 /// A time of the ledger that may be later than it can print.
@@ -20,24 +21,55 @@ pub fn until(ms: u64) -> String {
     utc(i64::try_from(ms).unwrap_or(i64::MAX))
 }
 
-/// A call in one word: how it ended, or how it stands.
+macro_rules! outcomes {
+    ($($name:ident = $word:literal,)+) => {
+        /// How a call ended, or how it stands.
+        enum Stands { $($name,)+ }
+
+        /// The words that [`outcome`] has for calls.
+        pub const OUTCOMES: &[&str] = &[$($word,)+];
+
+        impl Stands {
+            const fn as_str(&self) -> &'static str {
+                match self { $(Self::$name => $word,)+ }
+            }
+        }
+    };
+}
+
+outcomes! {
+    Ok = "ok",
+    ToolError = "tool-error",
+    Refused = "refused",
+    Trapped = "trapped",
+    Denied = "denied",
+    Held = "held",
+    Paused = "paused",
+    Suspended = "suspended",
+    FirstWrite = "first-write",
+    Interrupted = "interrupted",
+    Unfinished = "unfinished",
+}
+
+/// A call in one word: how it ended, or how it stands. It is one of [`OUTCOMES`].
 #[must_use]
 pub fn outcome(story: &CallStory) -> &'static str {
-    match (&story.opening.what, &story.finished) {
-        (Opening::Denied(_), _) => "denied",
-        (_, None) if story.waiting().is_some() => "held",
-        (_, None) if story.paused().is_some() => "paused",
-        (_, None) if story.suspended().is_some() => "suspended",
-        (_, None) => "unfinished",
+    let stands = match (&story.opening.what, &story.finished) {
+        (Opening::Denied(_), _) => Stands::Denied,
+        (_, None) if story.waiting().is_some() => Stands::Held,
+        (_, None) if story.paused().is_some() => Stands::Paused,
+        (_, None) if story.suspended().is_some() => Stands::Suspended,
+        (_, None) => Stands::Unfinished,
         (_, Some(finished)) => match finished.what.outcome {
-            End::Ok(_) => "ok",
-            End::ToolError(_) => "tool-error",
-            End::Refused(ref refused) if refused.code == Code::DryRun => "first-write",
-            End::Refused(_) => "refused",
-            End::Trapped(_) => "trapped",
-            End::Interrupted => "interrupted",
+            End::Ok(_) => Stands::Ok,
+            End::ToolError(_) => Stands::ToolError,
+            End::Refused(ref refused) if refused.code == Code::DryRun => Stands::FirstWrite,
+            End::Refused(_) => Stands::Refused,
+            End::Trapped(_) => Stands::Trapped,
+            End::Interrupted => Stands::Interrupted,
         },
-    }
+    };
+    stands.as_str()
 }
 
 /// The money that a call moved, as its last entry has it.
@@ -66,6 +98,16 @@ pub fn call(story: &CallStory) -> Value {
         "undoes": story.undoes().map(|undoes| &undoes.call),
         "spent": spent(story),
     })
+}
+
+/// An entry that was looked for, with the names of the values of its call that have the text.
+#[must_use]
+pub fn found(found: &Found) -> Value {
+    let mut entry = found.entry.clone();
+    if let (Value::Object(members), false) = (&mut entry, found.values.is_empty()) {
+        members.insert("in_values".to_owned(), json!(found.values));
+    }
+    entry
 }
 
 /// A word for where a run stands at a time, in milliseconds since 1970.

@@ -459,7 +459,6 @@ pub(crate) fn later(sent: &Result<Sent, SendError>) -> Option<Duration> {
     }
 }
 
-/// Milliseconds since 1970.
 /// Where the operating system gives no randomness nothing is spread: nothing is at stake but load.
 pub(crate) fn jitter() -> Jitter {
     let mut bytes = [0; 8];

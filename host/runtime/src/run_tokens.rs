@@ -114,7 +114,8 @@ pub struct RunCaller {
     pub by: ShownBy,
 }
 
-/// The home's key of these tokens, once there is one. Read again with all else that a host takes anew.
+/// The home's key of these tokens, once there is one. Read again with all else that a host takes anew. Until there is one each word that is
+/// shown looks whether its file is there by now: another process may have made the first token.
 #[derive(Debug, Default)]
 pub(crate) struct HomeTokens(OnceLock<Arc<dyn RunTokens>>);
 
@@ -193,7 +194,7 @@ impl Host {
         let shared = &self.shared;
         let opened = shared.run_tokens.get(shared.config.home())?.open(word)?;
         opened.check(shared.store.verifier().name(), clock())?;
-        // Only now is the ledger looked at: a flood of strangers' tokens reaches no disk.
+        // Only now is the ledger looked at: a flood of strangers' tokens reaches no more of the disk than whether there is a key.
         let run = self
             .known_run(&opened.authority.run)
             .map_err(|_| Denied::new(Why::Unavailable, "the token's run cannot be looked at now"))?

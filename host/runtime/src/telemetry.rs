@@ -196,6 +196,9 @@ impl Teller {
         self.interval = config.telemetry().map_or(LOOK_AGAIN, |telemetry| telemetry.interval);
         self.collector = config.collector(&Process)?;
         self.reading = Arc::downgrade(&host.shared);
+        // What was not told, or is told no more, was not taken in: calls that go on are read again.
+        self.forget();
+        self.page.retain(|request| tells(config, request.signal));
         if self.collector.is_some() && !self.file.exists() {
             // Also where nothing is ever taken: the next process begins where this one did.
             self.keep();
@@ -264,6 +267,11 @@ impl Teller {
         Ok(self.tell(host, &request))
     }
 
+    /// Forgets the calls that are open: their entries are read again with their next one.
+    fn forget(&mut self) {
+        (self.spans, self.calls) = (Spans::default(), Contexts::default());
+    }
+
     /// Leaves out what is too far behind.
     fn catch_up(&mut self, host: &Host, size: u64) {
         let behind = size.saturating_sub(self.next);
@@ -290,7 +298,7 @@ impl Teller {
         let (traces, logs) = (tells(host.config(), Signal::Traces), tells(host.config(), Signal::Logs));
         let mut page = Page::default();
         let (spans, calls) = (&mut self.spans, &mut self.calls);
-        reader.each_from(self.next, |entry| {
+        let read = reader.each_from(self.next, |entry| {
             if page.entries == PAGE || page.bytes >= PAGE_BYTES {
                 return Ok::<_, StoreError>(false);
             }
@@ -308,7 +316,12 @@ impl Teller {
             }
             page.entries += 1;
             Ok(true)
-        })?;
+        });
+        if let Err(error) = read {
+            // What was taken in is in no page, and comes again.
+            self.forget();
+            return Err(error);
+        }
         self.next += page.entries as u64;
         for (signal, items) in [(Signal::Traces, page.spans), (Signal::Logs, page.logs)] {
             if !items.is_empty() {

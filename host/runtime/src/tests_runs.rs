@@ -18,7 +18,7 @@ const IN_RUNS: &str = r#"
 @id("in-runs") forbid (principal, action == Action::"commit", resource) unless { context has run };
 "#;
 
-fn new_run() -> NewRun {
+pub(super) fn new_run() -> NewRun {
     NewRun {
         agent: "assistant".into(),
         user: Some("ada".into()),

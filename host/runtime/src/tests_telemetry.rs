@@ -8,6 +8,7 @@ use ambit_core::trace::{Arrival, Parent, ParentSpan, Protocol, SpanId};
 use serde_json::Value;
 
 use super::credentials::{Asked, http, take};
+use super::holds::{TWO, approve, held, reviewed};
 use super::recovery::replays;
 use super::*;
 use crate::call::Coming;
@@ -236,20 +237,17 @@ fn private(file: &Path) {
 fn a_collector_that_takes_nothing_costs_no_call_and_gets_it_later() {
     let folder = tempfile::tempdir().unwrap();
     let (book, collector) = (Book::start(), Book::start());
-    home(
-        folder.path(),
-        &book.service,
-        &collected(&collector, "metrics = false\n"),
-    );
+    let often = collected(&collector, "metrics = false\n").replace("1h", "10s");
+    home(folder.path(), &book.service, &often);
     let host = open(folder.path()).unwrap();
     let began = host.reader().unwrap().size().unwrap();
     let mut teller = Teller::new(&host).unwrap();
     host.call(request("get")).unwrap();
+    assert_eq!(teller.wait().as_secs(), 10);
     collector.will(1, "503 Service Unavailable");
     teller.round(&host);
     assert_eq!(collector.asked().len(), 1);
-    let longer = teller.wait();
-    assert!(longer >= Duration::from_secs(3_600));
+    assert_eq!(teller.wait().as_secs(), 20);
     host.call(request("get")).unwrap();
     // The same once more, and then what came since.
     teller.round(&host);
@@ -271,6 +269,103 @@ fn a_collector_that_takes_nothing_costs_no_call_and_gets_it_later() {
     assert_eq!(items(Signal::Logs, "refused"), now - size);
     teller.round(&host);
     assert_eq!(items(Signal::Logs, "taken"), size - began);
+
+    // It is asked ever more seldom, and every five minutes at least.
+    host.call(request("get")).unwrap();
+    let waits = |teller: &mut Teller| {
+        collector.will(1, "503 Service Unavailable");
+        teller.round(&host);
+        teller.wait().as_secs()
+    };
+    let waits: Vec<u64> = (0..7).map(|_| waits(&mut teller)).collect();
+    assert_eq!(waits, [20, 40, 80, 160, 300, 300, 300]);
+    teller.round(&host);
+    assert_eq!(teller.wait().as_secs(), 10);
+}
+
+/// Of a call's span, how often an event of this name is in it.
+fn events(collector: &Book, call: &Answer, name: &str) -> usize {
+    let spans = collector.told(Signal::Traces);
+    let mut of_call = spans
+        .iter()
+        .filter(|span| span["spanId"] == SpanId::of_call(call.call.as_str()).to_string());
+    let (span, more) = (of_call.next().unwrap(), of_call.next());
+    assert_eq!(more, None, "it is told once");
+    let all = span["events"].as_array().unwrap();
+    all.iter().filter(|event| event["name"] == name).count()
+}
+
+/// An event of a person's word.
+const VOTED: &str = "ambit.hold-voted";
+
+#[test]
+fn what_could_not_be_read_is_in_no_span_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let (book, collector) = (Book::start(), Book::start());
+    let host = reviewed(
+        folder.path(),
+        &book.service,
+        TWO,
+        &collected(&collector, "metrics = false\n"),
+    );
+    // Of this one the beginning is read when it goes on.
+    let before = host.call(request("post")).unwrap();
+    let mut teller = Teller::new(&host).unwrap();
+    let answer = host.call(request("post")).unwrap();
+    teller.round(&host);
+    approve(&host, &held(&answer), "rita").unwrap();
+    approve(&host, &held(&before), "rita").unwrap();
+    let database = rusqlite::Connection::open(folder.path().join("ledger.db")).unwrap();
+    let first = "SELECT min(idx) FROM entries WHERE call = ?1";
+    let first: i64 = database
+        .query_row(first, [before.call.as_str()], |row| row.get(0))
+        .unwrap();
+    let bytes = "SELECT bytes FROM entries WHERE idx = ?1";
+    let bytes: Vec<u8> = database.query_row(bytes, [first], |row| row.get(0)).unwrap();
+    let put = |bytes: &[u8]| {
+        let sql = "UPDATE entries SET bytes = ?1 WHERE idx = ?2";
+        assert_eq!(database.execute(sql, (bytes, first)).unwrap(), 1);
+    };
+    put(b"{");
+    teller.round(&host);
+    put(&bytes);
+    teller.round(&host);
+    approve(&host, &held(&answer), "sam").unwrap();
+    host.resume(answer.call.as_str(), None).unwrap();
+    teller.round(&host);
+    assert_eq!(events(&collector, &answer, VOTED), 2);
+}
+
+#[test]
+fn what_happened_while_nobody_was_told_is_in_the_span_that_is_told_later() {
+    for (without, with) in [("traces = false", "traces = true"), ("[telemtry]", "[telemetry]")] {
+        let folder = tempfile::tempdir().unwrap();
+        let (book, collector) = (Book::start(), Book::start());
+        let telemetry = collected(&collector, "metrics = false\ntraces = true\n");
+        let host = reviewed(folder.path(), &book.service, TWO, &telemetry);
+        let file = folder.path().join("ambit.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let taken_anew = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            host.reload(ambit_core::ledger::body::ReloadedBy::Signal).unwrap();
+            host.current()
+        };
+        let mut teller = Teller::new(&host).unwrap();
+        let answer = host.call(request("post")).unwrap();
+        teller.round(&host);
+        let without = match without {
+            "[telemtry]" => text.split(with).next().unwrap().to_owned(),
+            other => text.replace(with, other),
+        };
+        let now = taken_anew(&without);
+        approve(&now, &held(&answer), "rita").unwrap();
+        teller.round(&now);
+        let now = taken_anew(&text);
+        approve(&now, &held(&answer), "sam").unwrap();
+        now.resume(answer.call.as_str(), None).unwrap();
+        teller.round(&now);
+        assert_eq!(events(&collector, &answer, VOTED), 2, "{with}");
+    }
 }
 
 #[test]

@@ -319,6 +319,41 @@ fn a_kill_is_told_to_those_whom_it_concerns() {
     assert_eq!(acme.kinds(), ["stop.placed", "stop.lifted", "stop.placed"]);
     // The same event has another id at another receiver.
     assert_ne!(all[1].id(), some[0].id());
+    // An agent is its tenant's, and one that nobody knows is nobody's.
+    serving.stop(somebody(1));
+    serving.stop(Scope::Agent("assistant".to_owned()));
+    let agent = acme.wait(4).remove(3).json();
+    assert_eq!(agent["data"]["scope"], json!(Scope::Agent("assistant".to_owned())));
+    assert_eq!(agent["data"]["tenant"], "acme");
+}
+
+#[test]
+fn a_stopped_run_and_a_budget_s_warning_are_told_to_whom_they_concern() {
+    const BUDGETS: &str = "[agent.other]\nteam = \"t\"\ntenant = \"other\"\n\
+        [budget.acme]\nunit = \"effects\"\nwindow = \"month\"\ncap = 5\nwarn = 20\ntenant = \"acme\"\nroute = \"things/things.change\"\n\
+        [budget.all]\nunit = \"calls\"\nwindow = \"month\"\ncap = 5\nwarn = 20\n";
+    let folder = tempfile::tempdir().unwrap();
+    let (acme, other, things) = (Receiver::start([]), Receiver::start([]), Receiver::start([]));
+    let events = "\"budget.*\", \"stop.placed\"";
+    let webhooks = acme.webhook("acme", events, "tenant = \"acme\"")
+        + &other.webhook("other", events, "tenant = \"other\"")
+        + &things.webhook("things", events, "connection = \"things\"");
+    let serving = serving(folder.path(), &format!("{BUDGETS}{webhooks}"));
+    serving.host.call(request("post")).unwrap();
+    let warned = acme.wait(1).remove(0).json();
+    assert_eq!(warned["type"], "budget.warning");
+    let data = &warned["data"];
+    assert_eq!(
+        (&data["budget"], &data["tenant"], &data["connection"]),
+        (&json!("acme"), &json!("acme"), &json!("things"))
+    );
+    assert_eq!(things.wait(1)[0].json()["data"]["budget"], "acme", "of all is of none");
+    let run = serving.host.start_run(&runs::new_run()).unwrap().id().to_owned();
+    serving.stop(Scope::Run(run.clone()));
+    let stopped = acme.wait(2).remove(1).json();
+    assert_eq!(stopped["data"]["tenant"], "acme");
+    assert_eq!(stopped["data"]["scope"], json!(Scope::Run(run)));
+    other.wait(0);
 }
 
 #[test]
@@ -336,6 +371,21 @@ fn a_message_is_sent_again_under_its_id_and_not_before_its_receiver_wants() {
     seen.iter().for_each(|one| one.verify(SECRET));
     assert_eq!(serving.counted("pager", "delivered"), 2);
     assert!(serving.undelivered().is_empty());
+}
+
+/// While it rests nothing is tried, so that counts for nothing, however often it is looked.
+#[test]
+fn a_rest_that_a_receiver_asked_for_is_no_attempt() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start([Reply::Status(429, "Retry-After: 1\r\n")]);
+    receiver.will(std::iter::repeat_n(Reply::Status(500, ""), 100_000));
+    let serving = serving(folder.path(), &receiver.webhook("pager", STOPS, "give_up = \"2s\""));
+    serving.stop(somebody(1));
+    until(|| serving.undelivered().len() == 1);
+    let dead = serving.undelivered().remove(0).failed;
+    assert!(dead.attempts >= 2, "{dead:?}");
+    assert_eq!(dead.attempts as usize, receiver.seen().len());
+    assert_eq!(serving.counted("pager", "failed"), u64::from(dead.attempts));
 }
 
 #[test]
@@ -371,6 +421,33 @@ fn what_nobody_takes_is_given_up_on_the_ledger_and_sent_again_by_an_operator() {
     let twice = desk(Request::RetryMessage { message: id.clone() });
     assert!(twice.is_err(), "it is left no more");
     assert_eq!(kinds(&serving.host, Kind::WebhookRetried), 1);
+    drop(serving);
+    verifies(folder.path());
+}
+
+/// Whose webhook is not served any more has no place in the ledger to go on from, and would begin behind the operator's word.
+#[test]
+fn what_is_sent_again_to_a_webhook_that_was_out_of_the_file_arrives() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start(std::iter::repeat_n(Reply::Status(500, ""), 100_000));
+    let serving = serving(folder.path(), &receiver.webhook("pager", STOPS, "give_up = \"1s\""));
+    serving.stop(somebody(1));
+    until(|| serving.undelivered().len() == 1);
+    let id = serving.undelivered().remove(0).failed.message.id;
+    drop(serving);
+    receiver.replies.lock().clear();
+    let path = folder.path().join("ambit.toml");
+    let with = std::fs::read_to_string(&path).unwrap();
+    let (without, _) = with.split_once("[webhook.pager]").unwrap();
+    std::fs::write(&path, without).unwrap();
+    drop(Serving::open(folder.path()));
+    std::fs::write(&path, &with).unwrap();
+    let before = receiver.seen().len();
+    let again = Request::RetryMessage { message: id.clone() };
+    crate::operators::act(folder.path(), &again).unwrap();
+    let serving = Serving::open(folder.path());
+    assert_eq!(receiver.wait(before + 1).pop().unwrap().id(), id);
+    assert!(serving.undelivered().is_empty());
     drop(serving);
     verifies(folder.path());
 }

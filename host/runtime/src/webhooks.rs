@@ -16,7 +16,8 @@ use ambit_core::error::{Code, Refusal, printable};
 use ambit_core::grant::is_of_token;
 use ambit_core::ledger::body::{Message, WebhookDropped, WebhookFailed, WebhookRetried};
 use ambit_core::ledger::{Body, Contexts, Entry, EntryDraft};
-use ambit_core::webhook::{Event, EventType, TEST, Wait, may_tell, message, wait};
+use ambit_core::money::Match;
+use ambit_core::webhook::{About, Event, EventType, TEST, Wait, Whose, may_tell, message, wait};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -243,7 +244,9 @@ impl Task {
         loop {
             self.written.mark_unchanged();
             let (store, from, name) = (self.host.shared.store.clone(), self.cursor, self.name.clone());
-            let (told, next) = match blocking(move || page(&store.reader()?, from, &name)).await {
+            let now = self.host.current();
+            let read = move || page(&store.reader()?, &now.shared.config, from, &name);
+            let (told, next) = match blocking(read).await {
                 Ok(page) => page,
                 Err(error) => {
                     tracing::error!(webhook = self.name, %error, "the ledger cannot be read for a webhook");
@@ -478,21 +481,21 @@ fn seconds(ms: i64) -> u64 {
 }
 
 /// What a page of entries has a webhook told, and the entry after it.
-fn page(reader: &Reader, from: u64, name: &str) -> Result<(Vec<Told>, u64), StoreError> {
+fn page(reader: &Reader, config: &Config, from: u64, name: &str) -> Result<(Vec<Told>, u64), StoreError> {
     let entries = reader.entries(from, PAGE)?;
     let next = entries.last().map_or(from, |last| last.index() + 1);
     let mut told = Vec::new();
     for entry in &entries {
-        told.extend(told_of(reader, entry, name)?);
+        told.extend(told_of(reader, config, entry, name)?);
     }
     Ok((told, next))
 }
 
-fn told_of(reader: &Reader, entry: &Entry, name: &str) -> Result<Option<Told>, StoreError> {
+fn told_of(reader: &Reader, config: &Config, entry: &Entry, name: &str) -> Result<Option<Told>, StoreError> {
     let (events, again) = match entry.body() {
         Body::WebhookRetried(retried) if retried.message.webhook == name => {
             let ledger = reader.origin()?;
-            let mut events = events(reader, &reader.entry(retried.message.index)?)?;
+            let mut events = events(reader, config, &reader.entry(retried.message.index)?)?;
             events.retain(|event| message(&ledger, name, event).id == retried.message.id);
             if events.is_empty() {
                 let index = retried.message.index;
@@ -504,7 +507,7 @@ fn told_of(reader: &Reader, entry: &Entry, name: &str) -> Result<Option<Told>, S
             }
             (events, true)
         }
-        _ if may_tell(entry) => (events(reader, entry)?, false),
+        _ if may_tell(entry) => (events(reader, config, entry)?, false),
         _ => return Ok(None),
     };
     Ok((!events.is_empty()).then(|| Told {
@@ -516,13 +519,50 @@ fn told_of(reader: &Reader, entry: &Entry, name: &str) -> Result<Option<Told>, S
 }
 
 /// The events that an entry is, with what came before it in its call.
-fn events(reader: &Reader, entry: &Entry) -> Result<Vec<Event>, StoreError> {
+fn events(reader: &Reader, config: &Config, entry: &Entry) -> Result<Vec<Event>, StoreError> {
     let mut calls = Contexts::default();
     if let Some(call) = calls.unknown(entry) {
         let before = reader.entries_before(call, entry.index())?;
         before.iter().for_each(|entry| calls.take(entry));
     }
-    Ok(Event::of(entry, &calls))
+    let mut events = Event::of(entry, &calls);
+    for event in &mut events {
+        if let Some(whose) = &event.whose {
+            let about = about(reader, config, whose)?;
+            event.complete(about);
+        }
+    }
+    Ok(events)
+}
+
+/// Whom and what an agent, a run or a budget is of. Of what is not there any more nothing is known.
+fn about(reader: &Reader, config: &Config, whose: &Whose) -> Result<About, StoreError> {
+    let tenant_of = |agent: &str| config.agents().get(agent).map(|spec| spec.tenant.clone());
+    Ok(match whose {
+        Whose::Agent(name) => About {
+            tenant: tenant_of(name),
+            ..About::default()
+        },
+        Whose::Run(id) => About {
+            tenant: reader.run(id)?.map(|run| run.started.principal.tenant),
+            ..About::default()
+        },
+        Whose::Budget(name) => match config.budgets().iter().find(|budget| budget.name == *name) {
+            Some(budget) => about_covered(&budget.covers, tenant_of),
+            None => About::default(),
+        },
+    })
+}
+
+fn about_covered(covers: &Match, tenant_of: impl Fn(&str) -> Option<String>) -> About {
+    let of_agent = || covers.agent.as_deref().and_then(tenant_of);
+    let of_route = || Some(covers.route.as_ref()?.split_once('/')?.0.to_owned());
+    About {
+        everything: false,
+        tenant: covers.tenant.clone().or_else(of_agent),
+        tool: covers.tool.clone(),
+        connection: covers.connection.clone().or_else(of_route),
+    }
 }
 
 /// What a test of a webhook came to.
@@ -590,10 +630,17 @@ pub(crate) fn retry(store: &Store, config: &Config, id: &str) -> Result<Message,
             .advise("put it back, or give the message up: ambit webhooks drop ID")
             .into());
     }
+    let reader = store.reader()?;
+    let mut known = reader.webhook_cursors()?.into_iter();
+    // A webhook that no host serves yet begins behind what is written by then: this is to be told it too.
+    let cursor = match known.any(|(name, _)| name == message.webhook) {
+        true => None,
+        false => Some((message.webhook.clone(), Some(reader.size()?))),
+    };
     let entry = WebhookRetried {
         message: message.clone(),
     };
-    write(store, EntryDraft::of_ledger(entry))?;
+    write(store, EntryDraft::of_ledger(entry), cursor)?;
     Ok(message)
 }
 
@@ -606,14 +653,15 @@ pub(crate) fn give_up(store: &Store, id: &str) -> Result<Message, OpenError> {
     let entry = WebhookDropped {
         message: message.clone(),
     };
-    write(store, EntryDraft::of_ledger(entry))?;
+    write(store, EntryDraft::of_ledger(entry), None)?;
     Ok(message)
 }
 
-fn write(store: &Store, entry: EntryDraft) -> Result<(), StoreError> {
+fn write(store: &Store, entry: EntryDraft, cursor: Option<(String, Option<u64>)>) -> Result<(), StoreError> {
     store
         .commit(Batch {
             entries: vec![entry],
+            cursors: cursor.into_iter().collect(),
             ..Batch::default()
         })
         .map(drop)

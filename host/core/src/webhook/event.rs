@@ -77,6 +77,17 @@ impl EventType {
         };
         Self::ALL.iter().filter(of).copied().collect()
     }
+
+    /// Whether an event of the type can be about the tenant, tool or connection that a filter's key names.
+    #[must_use]
+    pub fn is_ever_of(self, key: &str) -> bool {
+        match self {
+            // Whose calls made it fail is nobody's in particular.
+            Self::BreakerOpened | Self::BreakerClosed => key == "connection",
+            Self::CallSuspended => key != "connection",
+            _ => true,
+        }
+    }
 }
 
 /// Whom and what an event is about, for those who want to be told of that alone.
@@ -101,6 +112,17 @@ impl About {
     }
 }
 
+/// What an event names in place of its tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// An agent's name.
+    Agent(String),
+    /// A run's id.
+    Run(String),
+    /// A budget's name.
+    Budget(String),
+}
+
 /// Something that people are told of.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
@@ -114,6 +136,8 @@ pub struct Event {
     pub subject: String,
     /// Whom and what it is about.
     pub about: About,
+    /// Who knows more of that than the entry: it is to be [completed](Self::complete).
+    pub whose: Option<Whose>,
     /// What there is to say, by name. Values of calls are not among it.
     facts: Map<String, Value>,
     /// The same for people, without the type.
@@ -177,6 +201,21 @@ impl Event {
         }
     }
 
+    /// Says of whom and what it is too, where its entry does not.
+    pub fn complete(&mut self, about: About) {
+        let of = [
+            ("tenant", &mut self.about.tenant, about.tenant),
+            ("tool", &mut self.about.tool, about.tool),
+            ("connection", &mut self.about.connection, about.connection),
+        ];
+        for (key, is, more) in of {
+            if let (None, Some(more)) = (is.as_ref(), more) {
+                self.facts.insert(key.to_owned(), json!(more));
+                *is = Some(more);
+            }
+        }
+    }
+
     /// What a program is told of it: what there is to say, which ledger and entry say so, and what to do about it.
     #[must_use]
     pub fn data(&self, ledger: &str) -> Map<String, Value> {
@@ -222,6 +261,7 @@ impl Teller<'_> {
             kind,
             subject: String::new(),
             about,
+            whose: None,
             facts,
             text,
             next,
@@ -407,6 +447,7 @@ impl Teller<'_> {
         let text = format!("{taken} of {cap} of budget {budget} are taken, in {window}.");
         Event {
             subject: budget.clone(),
+            whose: Some(Whose::Budget(budget.clone())),
             ..self.event(EventType::BudgetWarning, facts, text, "`ambit budgets`".to_owned())
         }
     }
@@ -474,7 +515,8 @@ impl Teller<'_> {
             Scope::Tenant(name) => event.about.tenant = Some(name.clone()),
             Scope::Tool(name) => event.about.tool = Some(name.clone()),
             Scope::Connection(name) => event.about.connection = Some(name.clone()),
-            Scope::Agent(_) | Scope::Run(_) => {}
+            Scope::Agent(name) => event.whose = Some(Whose::Agent(name.clone())),
+            Scope::Run(id) => event.whose = Some(Whose::Run(id.clone())),
         }
         event
     }

@@ -1,7 +1,7 @@
 //! Webhooks: what is told to people at once, wherever they are: in a chat, by a pager.
 //!
 //! An [`Event`] is read from an entry of the ledger and from nothing else, so that none is lost with a process, and whoever reads the same
-//! ledger comes to the same events. It has names of the operator's configuration, ids, amounts and words of this host: no value of a
+//! ledger comes to the same events. Only [whose](Whose) an agent, a run or a budget is, whoever sends it looks up. It has names of the operator's configuration, ids, amounts and words of this host: no value of a
 //! call, which entries have not either. A [`Format`] says how a message about it reads; [`Standard Webhooks`](STANDARD) say how one is
 //! signed and known again. What is sent where is the runtime's.
 
@@ -10,7 +10,7 @@ mod event;
 mod tests;
 mod wait;
 
-pub use event::{About, Event, EventType, may_tell};
+pub use event::{About, Event, EventType, Whose, may_tell};
 pub use wait::{Wait, wait};
 
 use data_encoding::{BASE32_NOPAD, BASE64};

@@ -150,6 +150,49 @@ fn a_filter_lets_through_what_says_that_it_is_of_it() {
     assert!(!stripe.is_of(Some("acme"), None, None), "nobody knows whose it is");
 }
 
+/// Whoever sends an event completes it by what it says it is of, in the filter and in the message.
+#[test]
+fn an_event_is_completed_by_whose_it_is() {
+    let acme = || About {
+        tenant: Some("acme".into()),
+        ..About::default()
+    };
+    for (scope, whose) in [
+        (Scope::Agent("assistant".into()), Whose::Agent("assistant".into())),
+        (Scope::Run("r_1".into()), Whose::Run("r_1".into())),
+    ] {
+        let mut event = only(&entry(stop(scope)));
+        assert_eq!(event.whose, Some(whose));
+        assert!(!event.about.is_of(Some("acme"), None, None));
+        event.complete(acme());
+        assert!(event.about.is_of(Some("acme"), None, None));
+        assert_eq!(event.data(LEDGER)["tenant"], "acme");
+    }
+    // What the entry says stays.
+    let mut event = only(&entry(stop(Scope::Tenant("other".into()))));
+    event.complete(acme());
+    assert_eq!((event.whose, event.about.tenant.as_deref()), (None, Some("other")));
+}
+
+#[test]
+fn a_type_says_which_filters_can_hold_of_it() {
+    for key in ["tenant", "tool", "connection"] {
+        for kind in EventType::ALL {
+            let never = match kind {
+                EventType::BreakerOpened | EventType::BreakerClosed => key != "connection",
+                EventType::CallSuspended => key == "connection",
+                _ => false,
+            };
+            assert_eq!(kind.is_ever_of(key), !never, "{kind} {key}");
+        }
+    }
+    let breaker = only(&entry(opened()));
+    assert_eq!(
+        (breaker.about.tenant, breaker.about.tool, breaker.whose),
+        (None, None, None)
+    );
+}
+
 #[test]
 fn a_budget_that_is_nearly_used_up_is_told_with_its_numbers() {
     let event = only(&entry(BudgetWarned {
@@ -163,6 +206,7 @@ fn a_budget_that_is_nearly_used_up_is_told_with_its_numbers() {
         (event.kind, event.subject.as_str()),
         (EventType::BudgetWarning, "refunds")
     );
+    assert_eq!(event.whose, Some(Whose::Budget("refunds".into())));
     let data = event.data(LEDGER);
     assert_eq!(
         (&data["cap"], &data["taken"], &data["warn"]),

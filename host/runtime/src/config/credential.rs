@@ -304,6 +304,7 @@ pub(super) fn credential(
                 .map(|(presented, source)| Credential::Kept(presented, source))
         }
         [one] => of(one).and_then(|way| {
+            way.is_of_secret();
             let read = match *one {
                 "sigv4" => sigv4(&way, home).map(|aws| Credential::SigV4(Box::new(aws))),
                 "hmac" => hmac(&way, home).map(|shared| Credential::Hmac(Box::new(shared))),
@@ -326,7 +327,7 @@ pub(super) fn credential(
 }
 
 /// A table that says where a secret is. What stands there in its place is most likely the secret itself, and is not shown.
-fn hidden<'a>(table: &Table<'a>, key: &str, what: String, help: &str) -> Option<Table<'a>> {
+pub(super) fn hidden<'a>(table: &Table<'a>, key: &str, what: String, help: &str) -> Option<Table<'a>> {
     let value = table.value(key)?;
     if !matches!(value.get_ref(), DeValue::Table(_)) {
         table.source().cover(value.span());
@@ -336,7 +337,9 @@ fn hidden<'a>(table: &Table<'a>, key: &str, what: String, help: &str) -> Option<
             .problem(value.span(), message, "expected a table", Some(help.to_owned()));
         return None;
     }
-    table.table(key, what)
+    let inner = table.table(key, what);
+    inner.iter().for_each(Table::is_of_secret);
+    inner
 }
 
 /// Where a secret of a credential is read.
@@ -365,6 +368,8 @@ fn text(table: &Table<'_>, key: &str) -> Option<String> {
             "`{key}` of {} is empty, too long, or has a control character",
             table.what()
         );
+        // A key that stands where its path belongs has line ends.
+        table.source().cover(text.span.clone());
         table.source().problem(text.span, message, "cannot be sent", None);
         return None;
     }
@@ -598,6 +603,12 @@ fn scopes(table: &Table<'_>) -> Option<BTreeSet<ScopeWord>> {
 /// Where something about it is wrong, which is reported.
 fn client(table: &Table<'_>, exchange: bool, home: &Path) -> Result<Option<Client>, ()> {
     let in_form = choice(table, "client_auth", &[("basic", false), ("post", true)]);
+    if exchange && table.has("client_auth") && !table.has("client_secret") {
+        let message = format!("`client_auth` of {} means nothing here", table.what());
+        let help = "it is how a secret is shown: name that as `client_secret`, or leave it out".to_owned();
+        let place = table.key_span("client_auth");
+        table.source().problem(place, message, "of no secret", Some(help));
+    }
     let alone = exchange && !table.has("client_id") && !table.has("client_secret");
     if alone {
         // Asked for, so that they are known.
@@ -645,6 +656,7 @@ fn says(table: &Table<'_>, url: Option<&Located<String>>) -> Option<Says> {
 
 /// `env`, `file` or `command`: exactly one.
 pub(super) fn source(table: &Table<'_>, home: &Path) -> Option<Source> {
+    table.is_of_secret();
     let env = table.string("env").map(|name| Source::Env(name.value));
     let file = table
         .string("file")

@@ -115,6 +115,18 @@ fn what_cannot_be_asked_or_signed_is_told() {
             "has no `issuer`",
         ),
         (change(EXCHANGE, ", key = \"key.pem\"", ""), "has no `key`"),
+        (
+            change(EXCHANGE, "issuer", "client_auth = \"post\", issuer"),
+            "`client_auth` of `exchange` of the credential of connection `api` means nothing here",
+        ),
+        (
+            change(
+                EXCHANGE,
+                "issuer",
+                "client_auth = \"post\", client_id = \"ambit\", issuer",
+            ),
+            "means nothing here",
+        ),
         (change(SIGV4, "eu-central-1", "eu central"), "`region`"),
         (
             change(SIGV4, "secret_access_key = { env = \"SECRET\" }", "x = 1"),
@@ -160,6 +172,21 @@ fn a_secret_that_stands_in_the_file_is_not_shown() {
             assert!(!shown.contains("sk_live"), "{shown}");
         }
     }
+}
+
+#[test]
+fn a_key_that_stands_where_its_path_belongs_is_not_shown() {
+    for key in ["\"\"\"\nsk_live_123456\n\"\"\"", r#""sk_live\nsk_live_123456""#] {
+        let bare = EXCHANGE.replace("\"key.pem\"", key);
+        let shown = render(&parse(&format!("{{ {bare} }}")).unwrap_err());
+        assert!(shown.contains("****") && !shown.contains("sk_live"), "{shown}");
+    }
+    let slip = OAUTH2.replace("client_id", "client_pasword = \"sk_live_123456\", client_id");
+    let shown = render(&parse(&format!("{{ {slip} }}")).unwrap_err());
+    assert!(
+        shown.contains("unknown key `client_pasword`") && !shown.contains("sk_live"),
+        "{shown}"
+    );
 }
 
 #[test]

@@ -96,27 +96,65 @@ impl Source {
     }
 }
 
-/// Whatever follows a key that says where a secret is and is no table, to the end of its line, also where the text is not TOML.
+/// Whatever of a text is most likely a secret, also where the text is not TOML: what follows a key that says where a secret is and is no
+/// table, and the user name and the query of an address.
 fn bare_credentials(text: &str) -> Vec<Range<usize>> {
-    const KEYS: [&str; 4] = ["credential", "secret", "secret_access_key", "session_token"];
     let mut start: usize = 0;
-    let lines = text.split_inclusive('\n').map(|line| {
-        let at = start;
-        start = start.saturating_add(line.len());
-        (at, line)
+    let mut open = None;
+    let mut bare: Vec<Range<usize>> = in_addresses(text).collect();
+    for line in text.split_inclusive('\n') {
+        let end = start.saturating_add(line.len());
+        if let Some(closed_by) = open {
+            if !line.trim_start().starts_with(['{', ']']) {
+                bare.push(start..end);
+            }
+            open = Some(closed_by).filter(|closed_by| !line.contains(closed_by));
+        } else if let Some((at, value)) = bare_value(line) {
+            bare.push(start.saturating_add(at)..end);
+            open = closed_later(value);
+        }
+        start = end;
+    }
+    bare
+}
+
+/// What follows a key that says where a secret is, to the end of its line, and where that begins.
+fn bare_value(line: &str) -> Option<(usize, &str)> {
+    const KEYS: [&str; 4] = ["credential", "secret", "secret_access_key", "session_token"];
+    let inside = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let values = KEYS.into_iter().flat_map(|key| line.match_indices(key));
+    let values = values.filter_map(|(found, key)| {
+        // A slip of the key, as in `credentials`, has the secret too.
+        let after = line.get(found.saturating_add(key.len())..)?.trim_start_matches(inside);
+        let value = after.trim_start_matches([' ', '\t', '"', '\'']).strip_prefix('=')?;
+        (!value.trim_start().starts_with('{')).then_some((line.len().saturating_sub(value.len()), value))
     });
-    let bare = |(at, line): (usize, &str)| {
-        let values = KEYS.into_iter().flat_map(|key| line.match_indices(key));
-        let values = values.filter_map(|(found, key)| {
-            let after = line.get(found.saturating_add(key.len())..)?;
-            let value = after.trim_start_matches([' ', '\t', '"', '\'']).strip_prefix('=')?;
-            let from = line.len().saturating_sub(value.len());
-            (!value.trim_start().starts_with('{')).then_some(from)
-        });
-        let first = values.min()?;
-        Some(at.saturating_add(first)..at.saturating_add(line.len()))
-    };
-    lines.filter_map(bare).collect()
+    values.min_by_key(|(at, _)| *at)
+}
+
+/// What ends a value that goes on in the lines after its key's.
+fn closed_later(value: &str) -> Option<&'static str> {
+    let begins = [("[", "]"), ("\"\"\"", "\"\"\""), ("'''", "'''")];
+    let (opens, closes) = begins
+        .into_iter()
+        .find(|(opens, _)| value.trim_start().starts_with(opens))?;
+    let rest = value.trim_start().strip_prefix(opens)?;
+    (!rest.contains(closes)).then_some(closes)
+}
+
+/// The user names and the queries of addresses: keys stand in both.
+fn in_addresses(text: &str) -> impl Iterator<Item = Range<usize>> {
+    text.match_indices("://").flat_map(|(at, scheme)| {
+        let start = at.saturating_add(scheme.len());
+        let rest = text.get(start..).unwrap_or_default();
+        let end = rest.find(['"', '\'', ' ', '\n', '\r']).unwrap_or(rest.len());
+        let address = rest.get(..end).unwrap_or_default();
+        let host = address.find('/').unwrap_or(end);
+        let user = address.get(..host).and_then(|text| text.rfind('@')).map(|at| 0..at);
+        let query = address.find('?').map(|at| at.saturating_add(1)..end);
+        let from_start = move |span: Range<usize>| start.saturating_add(span.start)..start.saturating_add(span.end);
+        user.into_iter().chain(query).map(from_start)
+    })
 }
 
 /// A value and where it stands.
@@ -135,6 +173,7 @@ pub(super) struct Table<'a> {
     what: String,
     asked: RefCell<Vec<String>>,
     whole: Cell<bool>,
+    of_secret: Cell<bool>,
 }
 
 impl<'a> Table<'a> {
@@ -151,7 +190,13 @@ impl<'a> Table<'a> {
             what: what.into(),
             asked: RefCell::default(),
             whole: Cell::new(false),
+            of_secret: Cell::new(false),
         }
+    }
+
+    /// That it says where a secret is: what stands under a key that it does not have may be the secret.
+    pub(super) fn is_of_secret(&self) {
+        self.of_secret.set(true);
     }
 
     pub(super) fn source(&self) -> &'a Source {
@@ -176,10 +221,13 @@ impl<'a> Table<'a> {
             return;
         }
         let asked = self.asked.borrow();
-        for key in self.entries.keys() {
+        for (key, value) in self.entries {
             let name = key.get_ref().as_ref();
             if guard!("config.unknown-key", asked.iter().any(|asked| asked == name)) {
                 continue;
+            }
+            if self.of_secret.get() {
+                self.source.cover(value.span());
             }
             let help = match nearest(name, asked.iter().map(String::as_str)) {
                 Some(near) => format!("did you mean `{near}`?"),

@@ -150,7 +150,11 @@ fn interval(table: &Table<'_>) -> Duration {
 
 /// Headers that a collector wants and that are no secret: what it calls whose telemetry this is.
 fn headers(table: &Table<'_>, way: Option<&Way>) -> Vec<(String, String)> {
+    let Some(said) = table.value("headers") else {
+        return Vec::new();
+    };
     let Some(inner) = table.table("headers", format!("the headers of {}", table.what())) else {
+        table.source().cover(said.span());
         return Vec::new();
     };
     let mut headers = Vec::new();
@@ -166,6 +170,8 @@ fn headers(table: &Table<'_>, way: Option<&Way>) -> Vec<(String, String)> {
             headers.push((name.to_ascii_lowercase(), value.value));
             continue;
         };
+        // What is refused here is a secret mostly.
+        inner.source().cover(value.span);
         let message = format!("`{}` of {} {why}", printable(&name), inner.what());
         inner.source().problem(place, message, "this header", None);
     }

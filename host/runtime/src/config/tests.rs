@@ -573,6 +573,20 @@ fn a_secret_in_the_file_is_refused_and_not_shown() {
         "[connection.a]\norigin = \"https://a.example\"\ncredential = sk_live_123456\n",
         "[connection.a]\norigin = \"https://a.example\"\n\"credential\" = 'sk_live_123456'\norgin = 1\n",
         "connection.a = { origin = \"https://a.example\", credential = \"sk_live_123456\" }\n",
+        "[connection.a]\norigin = \"https://a.example\"\ncredentials = \"sk_live_123456\"\n",
+        "[connection.a]\norigin = \"https://a.example\"\ncredential = { token = \"sk_live_123456\", as = \"bearer\" }\n",
+        "[connection.a]\norigin = \"https://a.example\"\n[connection.a.credential]\nvalue = \"sk_live_123456\"\n",
+        "[connection.a]\norigin = \"https://sk_live_123456@a.example\"\n",
+        "[connection.a]\norigin = \"https://a.example\"\n[webhook.b]\nurl = \"http://b.example/in?k=sk_live_123456\"\n",
+        "[webhook.b]\nurl = \"https://b.example\"\nevents = [\"hold.*\"]\nsecret = [\n  \"sk_live_123456\",\n]\n",
+        "[webhook.b]\nurl = \"https://b.example\"\nevents = [\"hold.*\"]\nsecret = [\n  { env = \"A\" },\n  \"sk_live_123456\n]\n",
+        "[webhook.b]\nurl = \"https://b.example\"\nevents = [\"hold.*\"]\nsecret = \"\"\"\nsk_live_123456\n\"\"\"\n",
+        "[webhook.b]\nurl = \"https://b.example\"\nevents = [\"hold.*\"]\nsecret = \"\"\"\nsk_live_123456",
+        "[webhook.b]\nurl = \"https://b.example\"\nevents = [\"hold.*\"]\nsecret = [\n  { env = \"A\" }, \"sk_live_123456\",\n]\n",
+        "[telemetry]\nendpoint = \"https://b.example\"\nheaders = { Authorization = \"Bearer sk_live_123456\" }\n",
+        "[telemetry]\nendpoint = \"https://b.example\"\n[telemetry.headers]\nAuthorization = \"Bearer sk_live_123456\"\n",
+        "[telemetry]\nendpoint = \"https://b.example\"\nheaders = \"Authorization: Bearer sk_live_123456\"\n",
+        "[telemetry]\nendpoint = \"https://b.example/?key=sk_live_123456\"\n",
     ] {
         let shown = render(&parse(text).unwrap_err());
         assert!(!shown.contains("sk_live"), "{shown}");
@@ -1659,6 +1673,16 @@ fn mistakes_in_a_webhook_are_told() {
     assert_eq!(
         with("connection = \"strpe\""),
         ["webhook `pager` is for connection `strpe`, and there is none"]
+    );
+    assert_eq!(
+        messages(&with_webhook(
+            &(PAGER.replace("stop.placed", "breaker.*\", \"call.suspended")
+                + "tenant = \"acme\"\nconnection = \"stripe\"\n")
+        )),
+        [
+            "webhook `pager` is told of `breaker.*` of tenant `acme` alone, and that is of no tenant",
+            "webhook `pager` is told of `call.suspended` of connection `stripe` alone, and that is of no connection"
+        ]
     );
     assert_eq!(with("evnts = []"), ["unknown key `evnts` in webhook `pager`"]);
     let near = parse(&with_webhook(&PAGER.replace("stop.placed", "stop.place"))).unwrap_err();

@@ -15,7 +15,7 @@ use toml::de::DeValue;
 use super::budgets::{Names, known};
 use super::check_name;
 use super::connection::{authorities, connect_to, place};
-use super::credential::source;
+use super::credential::{hidden, source};
 use super::reader::{Located, Table, nearest};
 use crate::gate::{DocumentWay, Hook, HookUrl};
 use crate::secret::{Ambient, Source};
@@ -28,6 +28,7 @@ const GIVE_UP_S: u64 = 24 * 3_600;
 const LONGEST_GIVE_UP_S: u64 = 7 * 24 * 3_600;
 /// Most signing secrets: one, and what takes its place.
 const MOST_SECRETS: usize = 4;
+const SECRET_HELP: &str = "as in { env = \"…\" }: a secret does not stand in the configuration";
 
 /// What the configuration says of a webhook. It names where its secrets are, and holds none.
 #[derive(Clone, Debug)]
@@ -154,7 +155,7 @@ pub(super) fn webhooks(
             let format = format(&table);
             let url = url(&table, home, &way);
             let secrets = secrets(&table, home, format);
-            let events = events(&table);
+            let (events, words) = events(&table);
             let agents = || names.agents.values();
             let webhook = WebhookConfig {
                 tenant: known(&table, "tenant", agents().map(|spec| &spec.tenant)),
@@ -171,6 +172,7 @@ pub(super) fn webhooks(
                 events,
                 format,
             };
+            check_filters(&table, &words, &webhook);
             table.done();
             url.map(|_| (name.value, webhook))
         });
@@ -213,7 +215,7 @@ fn secrets(table: &Table<'_>, home: &Path, format: Format) -> Vec<Source> {
         return Vec::new();
     };
     let DeValue::Array(items) = value.get_ref() else {
-        let Some(kept) = table.table("secret", what()) else {
+        let Some(kept) = hidden(table, "secret", what(), SECRET_HELP) else {
             return Vec::new();
         };
         let source = source(&kept, home);
@@ -228,11 +230,10 @@ fn secrets(table: &Table<'_>, home: &Path, format: Format) -> Vec<Source> {
             source
         }
         _ => {
-            let help = "as in { env = \"…\" }: a secret does not stand in the configuration".to_owned();
+            table.source().cover(item.span());
             let message = format!("{} is no table", what());
-            table
-                .source()
-                .problem(item.span(), message, "expected a table", Some(help));
+            let help = Some(SECRET_HELP.to_owned());
+            table.source().problem(item.span(), message, "expected a table", help);
             None
         }
     });
@@ -245,7 +246,8 @@ fn secrets(table: &Table<'_>, home: &Path, format: Format) -> Vec<Source> {
     several
 }
 
-fn events(table: &Table<'_>) -> BTreeSet<EventType> {
+/// What it is told of, and the words that say so.
+fn events(table: &Table<'_>) -> (BTreeSet<EventType>, Vec<Located<String>>) {
     let words = table.strings("events");
     let all = || EventType::ALL.iter().map(|kind| kind.as_str());
     if words.as_ref().is_none_or(Vec::is_empty) {
@@ -259,15 +261,37 @@ fn events(table: &Table<'_>) -> BTreeSet<EventType> {
             false => table.missing("events", help),
         }
     }
-    let mut events = BTreeSet::new();
-    for word in words.into_iter().flatten() {
+    let (words, mut events) = (words.unwrap_or_default(), BTreeSet::new());
+    for word in &words {
         let meant = EventType::meant(&word.value);
         if !guard!("webhook.event", !meant.is_empty()) {
-            unknown_event(table, &word, nearest(&word.value, all()));
+            unknown_event(table, word, nearest(&word.value, all()));
         }
         events.extend(meant);
     }
-    events
+    (events, words)
+}
+
+/// A webhook that is to be told of something, and never can be, is a mistake that nobody would hear of.
+fn check_filters(table: &Table<'_>, words: &[Located<String>], webhook: &WebhookConfig) {
+    for word in words {
+        let meant = EventType::meant(&word.value);
+        for (key, name) in webhook.only() {
+            let can_be = meant.is_empty() || meant.iter().any(|kind| kind.is_ever_of(key));
+            if guard!("webhook.filter", can_be) {
+                continue;
+            }
+            let message = format!(
+                "{} is told of `{}` of {key} `{}` alone, and that is of no {key}",
+                table.what(),
+                printable(&word.value),
+                printable(name)
+            );
+            let help = format!("leave it out, or tell it by another webhook without `{key}`");
+            let source = table.source();
+            source.problem(word.span.clone(), message, "never told", Some(help));
+        }
+    }
 }
 
 fn unknown_event(table: &Table<'_>, word: &Located<String>, near: Option<&str>) {

@@ -2,8 +2,8 @@
 //!
 //! They go the way of every request, to a checked address and with TLS as their origin, and are no effect: the operator's configuration
 //! says where they are, nothing of a caller or a guest is in the request, and it changes nothing. So there is no intent to commit.
-//! With messages to people ([`Hook`](super::Hook)) this is all that leaves without a [`Durable`](crate::store::Durable): a GET without a
-//! credential, of an address that was fixed when the document was named.
+//! With messages to people ([`Hook`](super::Hook)) and what a collector is told ([`Collector`](super::Collector)) this is all that leaves
+//! without a [`Durable`](crate::store::Durable): a GET without a credential, of an address that was fixed when the document was named.
 
 use ambit_core::effect::{GuestBody, GuestRequest, HttpRequest, Method, Origin, WireLimits};
 

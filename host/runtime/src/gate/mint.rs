@@ -84,23 +84,36 @@ pub(super) struct Living(Mutex<Known>);
 #[derive(Default)]
 struct Known {
     /// The oldest first.
-    passes: VecDeque<(Holder, Arc<Pass>)>,
+    tokens: VecDeque<Alive>,
     masker: Arc<Masker>,
 }
 
+/// A token that is still good, as far as is known.
+struct Alive {
+    holder: Holder,
+    masker: Masker,
+    until: Instant,
+}
+
 impl Living {
-    fn add(&self, holder: &Holder, pass: &Arc<Pass>) {
+    fn add(&self, holder: &Holder, token: &Secret, until: Instant) {
+        let mut masker = Masker::default();
+        masker.add(token.expose());
         let mut known = self.0.lock();
         let now = Instant::now();
-        known.passes.retain(|(_, pass)| now < pass.living);
-        let of_holder = known.passes.iter().filter(|(other, _)| other == holder).count();
-        let full = known.passes.len() >= MOST_LIVING;
+        known.tokens.retain(|token| now < token.until);
+        let of_holder = known.tokens.iter().filter(|token| token.holder == *holder).count();
+        let full = known.tokens.len() >= MOST_LIVING;
         if of_holder >= MOST_OF_ONE || full {
-            let first = known.passes.iter().position(|(other, _)| full || other == holder);
-            first.map(|first| known.passes.remove(first));
+            let first = known.tokens.iter().position(|token| full || token.holder == *holder);
+            first.map(|first| known.tokens.remove(first));
         }
-        known.passes.push_back((holder.clone(), Arc::clone(pass)));
-        known.masker = Arc::new(Masker::of_all(known.passes.iter().map(|(_, pass)| &pass.masker)));
+        known.tokens.push_back(Alive {
+            holder: holder.clone(),
+            masker,
+            until,
+        });
+        known.masker = Arc::new(Masker::of_all(known.tokens.iter().map(|token| &token.masker)));
     }
 
     /// Covers every one of them.
@@ -137,7 +150,6 @@ impl Holder {
 pub(crate) struct Pass {
     number: u64,
     credential: Credential,
-    masker: Masker,
     /// Until when it is shown: by a clock that may stop while the machine sleeps, and by one that does not.
     usable: Instant,
     usable_ms: i64,
@@ -145,8 +157,6 @@ pub(crate) struct Pass {
     turn: Option<u64>,
     /// Whether its service did not take it.
     declined: AtomicBool,
-    /// Until when it is good, as far as is known.
-    living: Instant,
 }
 
 impl fmt::Debug for Pass {
@@ -164,21 +174,17 @@ impl fmt::Debug for Minter {
 }
 
 impl Pass {
-    fn new(presented: &Presented, secret: &Secret, usable: Instant, living: Instant) -> Result<Pass, String> {
+    fn new(presented: &Presented, secret: &Secret, usable: Instant) -> Result<Pass, String> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let mut masker = Masker::default();
-        masker.add(secret.expose());
         let left = usable.saturating_duration_since(Instant::now()).as_millis();
         let left = i64::try_from(left).unwrap_or_default();
         Ok(Pass {
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
             credential: Credential::new(presented, secret)?,
-            masker,
             usable,
             usable_ms: now_ms().saturating_add(left),
             turn: None,
             declined: AtomicBool::new(false),
-            living,
         })
     }
 
@@ -273,7 +279,7 @@ impl Minter {
         };
         let said = assertor.say(caller, u64::try_from(now_ms() / 1_000).unwrap_or_default())?;
         let until = Instant::now() + Duration::from_secs(ambit_core::credential::assertion::LIFETIME_S);
-        let pass = Pass::new(&Presented::Form("subject_token".to_owned()), &said, until, until)?;
+        let pass = Pass::new(&Presented::Form("subject_token".to_owned()), &said, until)?;
         Ok(Some(Arc::new(pass)))
     }
 
@@ -302,10 +308,10 @@ impl Minter {
         let living = asked + Duration::from_secs(granted.lifetime_s);
         let pass = Arc::new(Pass {
             turn: Some(turn),
-            ..Pass::new(&Presented::Bearer, &secret, usable, living)?
+            ..Pass::new(&Presented::Bearer, &secret, usable)?
         });
         // Before anybody can show it.
-        self.living.add(&holder, &pass);
+        self.living.add(&holder, &secret, living);
         let mut all = self.kept.lock();
         all.retain(|_, kept| kept.pass.is_usable());
         if all.len() >= MOST_KEPT
@@ -356,12 +362,18 @@ mod tests {
 
     use super::*;
 
+    fn secret(token: &str) -> Secret {
+        Secret::new(token.as_bytes().to_vec()).unwrap()
+    }
+
+    fn until() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
     fn pass(token: &str, turn: u64) -> Arc<Pass> {
-        let secret = Secret::new(token.as_bytes().to_vec()).unwrap();
-        let until = Instant::now() + Duration::from_secs(60);
         Arc::new(Pass {
             turn: Some(turn),
-            ..Pass::new(&Presented::Bearer, &secret, until, until).unwrap()
+            ..Pass::new(&Presented::Bearer, &secret(token), until()).unwrap()
         })
     }
 
@@ -387,12 +399,11 @@ mod tests {
     #[test]
     fn nobody_drives_out_the_tokens_of_others() {
         let living = Living::default();
-        let first = pass("the first token", 0);
-        living.add(&holder("quiet"), &first);
+        living.add(&holder("quiet"), &secret("the first token"), until());
         for n in 0..2 * MOST_LIVING {
-            living.add(&holder("loud"), &pass(&format!("token {n} of the loud one"), 0));
+            living.add(&holder("loud"), &secret(&format!("token {n} of the loud one")), until());
         }
-        assert_eq!(living.0.lock().passes.len(), 1 + MOST_OF_ONE);
+        assert_eq!(living.0.lock().tokens.len(), 1 + MOST_OF_ONE);
         let seen = living.mask(Bytes::from_static(b"the first token"));
         assert_eq!(seen, ambit_core::effect::MASKED.as_bytes());
     }

@@ -1,8 +1,10 @@
 //! The ledger itself, for operators: entries, what proves them, its layout as C2SP tiles, and what is looked for on it.
 
+use ambit_core::error::Code;
 use ambit_core::ledger::tiles::{Tile, WIDTH};
 use ambit_core::ledger::{Checkpoint, Kind};
 use ambit_core::search::Query;
+use ambit_runtime::documents;
 use ambit_runtime::search::{Page, SearchError, search as look_for};
 use ambit_runtime::store::verifier;
 use http::StatusCode;
@@ -132,8 +134,12 @@ pub(super) fn search(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
         run: text("run"),
         decision: text("decision"),
         rule: text("rule"),
-        code: None,
-        kind: asked.text("kind").and_then(kind),
+        code: asked
+            .text("code")
+            .and_then(|word| known(word, Code::ALL, |code| code.as_str())),
+        kind: asked
+            .text("kind")
+            .and_then(|word| known(word, Kind::ALL, |kind| kind.as_str())),
         since_ms: asked.time("since"),
         until_ms: asked.time("until"),
         text: text("text"),
@@ -147,20 +153,11 @@ pub(super) fn search(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
         SearchError::Refused(refusal) => refusal.into(),
         SearchError::Store(error) => Problem::from(error),
     })?;
-    let rows: Vec<Value> = searched
-        .found
-        .into_iter()
-        .map(|found| {
-            let mut entry = found.entry;
-            if let (Value::Object(members), false) = (&mut entry, found.values.is_empty()) {
-                members.insert("in_values".to_owned(), json!(found.values));
-            }
-            entry
-        })
-        .collect();
+    let rows: Vec<Value> = searched.found.iter().map(documents::found).collect();
     Ok(Given::json(&json!({ "found": rows, "next": searched.next })))
 }
 
-fn kind(word: &str) -> Option<Kind> {
-    Kind::ALL.iter().find(|kind| kind.as_str() == word).copied()
+/// What a word means, of which the route says that it is one of these.
+fn known<T: Copy>(word: &str, all: &[T], name: fn(&T) -> &'static str) -> Option<T> {
+    all.iter().find(|one| name(one) == word).copied()
 }

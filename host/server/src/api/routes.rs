@@ -1,5 +1,6 @@
 //! What there is: the one table that requests are served by, held against, and described from.
 
+use ambit_core::error::Code;
 use ambit_core::identity::operator::Scope;
 use ambit_core::ledger::Kind;
 use http::{Method, StatusCode};
@@ -140,25 +141,17 @@ const WAIT: Param = param(
     What::Number(0, 60),
     "How long to wait for the call, in seconds; 25, unless said. A call goes on, whoever waits for it.",
 );
-const OUTCOMES: &[&str] = &[
-    "ok",
-    "tool-error",
-    "refused",
-    "trapped",
-    "denied",
-    "held",
-    "paused",
-    "first-write",
-    "interrupted",
-    "unfinished",
-];
 const CALLS: &[Param] = &[
     param("agent", What::Text, "By this agent."),
     param("user", What::Text, "For this user."),
     param("run", What::Text, "Of this run."),
     param("tool", What::Text, "To this tool."),
     param("function", What::Text, "To this function, by its whole id."),
-    param("outcome", What::Word(OUTCOMES), "That ended, or stand, so."),
+    param(
+        "outcome",
+        What::Word(ambit_runtime::documents::OUTCOMES),
+        "That ended, or stand, so.",
+    ),
     SINCE,
     BEFORE,
     LIMIT,
@@ -181,6 +174,11 @@ const SEARCH: &[Param] = &[
         "That decided so.",
     ),
     param("rule", What::Text, "Decided by the policy of this `@id`."),
+    param(
+        "code",
+        What::Word(Code::WORDS),
+        "Refused by this kind of rule, such as `policy` or `budget`.",
+    ),
     param(
         "kind",
         What::Word(Kind::WORDS),

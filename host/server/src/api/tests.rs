@@ -841,6 +841,23 @@ fn what_is_looked_for_is_found_a_page_at_a_time() {
     assert_eq!(count("agent=assistant&decision=denied"), 3);
     assert_eq!(count("agent=assistant&decision=permitted"), 0);
     assert_eq!(count("tenant=other"), 1);
+    let code = found("kind=call-denied&agent=spy")["found"][0]["code"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(count(&format!("code={code}&agent=spy")), 1);
+    assert_eq!(count("code=budget"), 0);
+    for outcome in ambit_runtime::documents::OUTCOMES {
+        let calls = scene.get(&all, &format!("/v1/operators/calls?outcome={outcome}"));
+        assert_eq!(calls.status, 200, "{}", calls.text);
+    }
+    assert_eq!(
+        scene.get(&all, "/v1/operators/calls?outcome=denied").json()["calls"]
+            .as_array()
+            .unwrap()
+            .len(),
+        4
+    );
     assert_eq!(count("since=2020-01-01&until=2020-01-02"), 0);
     assert_eq!(count("text=CANARY"), 0);
     let values = found("text=CANARY&values=true");
@@ -872,6 +889,7 @@ fn what_is_looked_for_is_found_a_page_at_a_time() {
         "limit=0",
         "limit=100000",
         "kind=call-denid",
+        "code=budgett",
         "decision=allow",
         "agnet=spy",
         "limit=1&limit=2",

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use ambit_core::error::Code;
 use ambit_core::ledger::Kind;
 use ambit_core::search::Query;
 use ambit_runtime::clock::now_ms;
 use ambit_runtime::config::nearest;
+use ambit_runtime::documents;
 use ambit_runtime::search::{Found, Page, SearchError, search};
 use ambit_runtime::store::{Keys, Reader};
 use serde_json::{Value, json};
@@ -32,7 +34,7 @@ pub(super) fn run(home: &Path, args: &Search, out: Output) -> Result<Exit, Failu
         SearchError::Refused(refusal) => Failure::usage(refusal.message).advise(refusal.advice.unwrap_or_default()),
         SearchError::Store(error) => error.into(),
     })?;
-    let rows: Vec<Value> = searched.found.iter().map(row).collect();
+    let rows: Vec<Value> = searched.found.iter().map(documents::found).collect();
     out.result(&json!({ "found": rows, "next": searched.next }), |w| {
         if searched.found.is_empty() {
             writeln!(w, "nothing was found")?;
@@ -70,7 +72,7 @@ fn query(home: &Path, reader: &Reader, args: &Search) -> Result<Query, Failure> 
         run: run.map(|run| run.id().to_owned()),
         decision: args.decision.clone(),
         rule: args.rule.clone(),
-        code: None,
+        code: args.code.as_deref().map(code).transpose()?,
         kind,
         since_ms: args.since.map(ms),
         until_ms: args.until.map(ms),
@@ -79,23 +81,23 @@ fn query(home: &Path, reader: &Reader, args: &Search) -> Result<Query, Failure> 
 }
 
 fn kind(word: &str) -> Result<Kind, Failure> {
-    let known = Kind::ALL.iter().find(|kind| kind.as_str() == word);
+    known("kind of entry", word, Kind::ALL, |kind| kind.as_str())
+}
+
+fn code(word: &str) -> Result<Code, Failure> {
+    known("refusal code", word, Code::ALL, |code| code.as_str())
+}
+
+/// What a word means.
+fn known<T: Copy>(what: &str, word: &str, all: &[T], name: fn(&T) -> &'static str) -> Result<T, Failure> {
+    let known = all.iter().find(|one| name(one) == word);
     known.copied().ok_or_else(|| {
-        let failure = Failure::usage(format!("there is no kind of entry `{}`", untrusted(word)));
-        match nearest(word, Kind::ALL.iter().map(|kind| kind.as_str())) {
+        let failure = Failure::usage(format!("there is no {what} `{}`", untrusted(word)));
+        match nearest(word, all.iter().map(name)) {
             Some(near) => failure.advise(format!("Did you mean `{near}`?")),
             None => failure,
         }
     })
-}
-
-/// One entry for programs.
-fn row(found: &Found) -> Value {
-    let mut entry = found.entry.clone();
-    if let (Value::Object(members), false) = (&mut entry, found.values.is_empty()) {
-        members.insert("in_values".to_owned(), json!(found.values));
-    }
-    entry
 }
 
 /// One entry for people: when, what, by whom, through what, and what was decided.
