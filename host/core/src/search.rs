@@ -134,6 +134,7 @@ mod tests {
         let body = CallDenied {
             args: None,
             arrival: None,
+            budget: None,
             by: None,
             function: Some("refunds.create".into()),
             mode: Some(Mode::Execute),

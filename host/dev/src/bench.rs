@@ -37,6 +37,7 @@ pub(crate) fn run(place: &Place, quick: bool) -> Outcome<ExitCode> {
         let text = fs::read_to_string(&readme).map_err(|error| Failure::at(&readme, &error))?;
         fs::write(&readme, replaced(&text, &table(&report)?)?).map_err(|error| Failure::at(&readme, &error))?;
         println!("README.md has the table.");
+        println!("{}", targets(&report)?);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -78,6 +79,31 @@ fn table(report: &Value) -> Outcome<String> {
         table.push_str(&format!("| {} | | | | | not measured yet |\n", text(what, "")?));
     }
     Ok(table)
+}
+
+/// How many targets there are and which of them are missed, for whoever reads no table.
+fn targets(report: &Value) -> Outcome<String> {
+    let rows = report["rows"].as_array().ok_or_else(|| no("rows"))?;
+    let mut missed = Vec::new();
+    let mut all = 0;
+    for row in rows {
+        let target = &row["figure"]["target"];
+        if target.is_null() {
+            continue;
+        }
+        all += 1;
+        if target["met"] != true {
+            let (what, measured) = (text(row, "/what")?, text(&row["figure"], "/measured/text")?);
+            missed.push(format!("\n  {what}: {measured}, target {}", text(target, "/text")?));
+        }
+    }
+    Ok(match missed.len() {
+        0 => format!("All {all} targets are met."),
+        many => format!(
+            "MISSED: {many} of {all} targets. It is no failure of this command.{}",
+            missed.concat()
+        ),
+    })
 }
 
 fn line(row: &Value) -> Outcome<String> {
@@ -147,6 +173,12 @@ mod tests {
             ]
         );
         assert!(line(&json!({"what": "a call", "unmeasured": "no"})).is_err());
+        assert_eq!(
+            targets(&report).unwrap(),
+            "MISSED: 1 of 1 targets. It is no failure of this command.\n  a call: 20 µs, target ≤ 2×"
+        );
+        let met = json!({"rows": [{"what": "a call", "figure": {"target": {"text": "≤ 2×", "met": true}}}]});
+        assert_eq!(targets(&met).unwrap(), "All 1 targets are met.");
     }
 
     #[test]

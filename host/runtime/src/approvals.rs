@@ -28,6 +28,7 @@ use rand_chacha::rand_core::SeedableRng;
 use zeroize::Zeroizing;
 
 use crate::call::{Accepted, Answer, Asking, CallRequest, Cost, Decided, Fault, Listener, Outcome, own_budgets};
+use crate::cancel::Cancel;
 use crate::clock::{at_least, clock};
 use crate::config::Config;
 use crate::doubts::{LetterAgain, Unseen};
@@ -500,6 +501,14 @@ impl Host {
     /// [`Code::Killed`] or [`Code::SafeMode`] where an operator's stop forbids it: it stays as it is, and no approvals are used up. A
     /// call that must not go on after all is an [`Answer`].
     pub fn resume(&self, call: &str, listener: Option<Listener>) -> Result<Answer, ApprovalError> {
+        self.resume_for(call, listener.into())
+    }
+
+    /// The same for whoever may take it back meanwhile.
+    ///
+    /// # Errors
+    /// Also [`Code::Cancelled`] where that came before its turn: it stays as it is.
+    pub(crate) fn resume_for(&self, call: &str, asker: Asker) -> Result<Answer, ApprovalError> {
         let _alone = self.shared.alone(call).ok_or_else(|| not_waiting(call))?;
         let reader = self.reader()?;
         let stopped = match Waiting::of(&reader, &self.shared.config, call)? {
@@ -509,15 +518,10 @@ impl Host {
         if let Stopped::Interrupted(story) = &stopped {
             not_paused(&reader, story)?;
         }
-        self.go_on(&reader, stopped, listener)
+        self.go_on(&reader, stopped, asker)
     }
 
-    pub(crate) fn go_on(
-        &self,
-        reader: &Reader,
-        stopped: Stopped,
-        listener: Option<Listener>,
-    ) -> Result<Answer, ApprovalError> {
+    pub(crate) fn go_on(&self, reader: &Reader, stopped: Stopped, asker: Asker) -> Result<Answer, ApprovalError> {
         let started = Instant::now();
         let story = stopped.story();
         let call = &story.call;
@@ -527,10 +531,10 @@ impl Host {
         if accepted(story).is_none() {
             return Err(not_waiting(call).into());
         }
-        let _place = self.shared.place()?;
+        let _place = self.shared.place_unless(None, asker.cancel.as_ref())?;
         let host = self.current();
         if ambit_core::guard!("reload.goes-on", self.is_as_read(&host)) {
-            return self.go_on_placed(reader, stopped, started, listener);
+            return self.go_on_placed(reader, stopped, started, asker);
         }
         // The home was read anew while it waited: who may approve is asked once more, and all else below.
         let stopped = match stopped {
@@ -544,7 +548,7 @@ impl Host {
         if let Some(Standing::Waiting(missing)) = stopped.waiting().map(Waiting::standing) {
             return Err(still_waiting(&missing).into());
         }
-        host.go_on_placed(reader, stopped, started, listener)
+        host.go_on_placed(reader, stopped, started, asker)
     }
 
     fn go_on_placed(
@@ -552,14 +556,14 @@ impl Host {
         reader: &Reader,
         stopped: Stopped,
         started: Instant,
-        listener: Option<Listener>,
+        asker: Asker,
     ) -> Result<Answer, ApprovalError> {
         let story = stopped.story();
         let call = &story.call;
         let accepted = accepted(story).cloned().ok_or_else(|| not_waiting(call))?;
         let edited = edited_effects(reader, story)?;
         let again = matches!(stopped, Stopped::InDoubt(_));
-        let ready = match self.ready(reader, &stopped, &accepted, started, listener)? {
+        let ready = match self.ready(reader, &stopped, &accepted, started, asker)? {
             Ok(ready) => ready,
             Err(refusal) => return self.void(&stopped, &accepted, &refusal),
         };
@@ -597,7 +601,7 @@ impl Host {
         stopped: &Stopped,
         accepted: &CallAccepted,
         started: Instant,
-        listener: Option<Listener>,
+        asker: Asker,
     ) -> Result<Result<Ready<'_>, Refusal>, ApprovalError> {
         let story = stopped.story();
         let call = &story.call;
@@ -644,7 +648,7 @@ impl Host {
             heading: self.heading_of(story)?,
             args: Payload::new(call.as_str(), "args", recorded.args.clone().into_bytes())?,
             limits: transcript::limits(&accepted.asked)?,
-            request: request(story, &accepted.asked, &recorded, listener)?,
+            request: request(story, &accepted.asked, &recorded, asker)?,
         };
         let decided = match self.decide(&asking) {
             Ok(decided) if story.tool != Some(decided.tool.digest) => return Ok(Err(another_component())),
@@ -773,6 +777,19 @@ impl Host {
             ended += 1;
         }
         Ok(ended)
+    }
+}
+
+/// Who hears how far a call is that goes on, and how its caller takes it back.
+#[derive(Default)]
+pub(crate) struct Asker {
+    pub(crate) listener: Option<Listener>,
+    pub(crate) cancel: Option<Cancel>,
+}
+
+impl From<Option<Listener>> for Asker {
+    fn from(listener: Option<Listener>) -> Asker {
+        Asker { listener, cancel: None }
     }
 }
 
@@ -975,12 +992,7 @@ fn another_caller() -> Refusal {
 }
 
 /// What was asked for, once more.
-fn request(
-    story: &CallStory,
-    asked: &Asked,
-    recorded: &Recorded,
-    listener: Option<Listener>,
-) -> Result<CallRequest, Refusal> {
+fn request(story: &CallStory, asked: &Asked, recorded: &Recorded, asker: Asker) -> Result<CallRequest, Refusal> {
     let trace = story.trace.parse::<TraceId>();
     let principal = story.principal.clone().ok_or_else(|| not_waiting(&story.call))?;
     Ok(CallRequest {
@@ -993,8 +1005,8 @@ fn request(
         run: story.run().map(str::to_owned),
         trace: Some(trace.map_err(|error| Refusal::new(Code::Internal, error))?),
         narrowing: recorded.transcript.start.narrowing.clone(),
-        listener,
-        cancel: None,
+        listener: asker.listener,
+        cancel: asker.cancel,
     })
 }
 

@@ -261,6 +261,8 @@ pub(crate) struct Denied {
     pub(crate) stage: Stage,
     pub(crate) refusal: Refusal,
     rules: Vec<String>,
+    /// The budget that has no room.
+    budget: Option<String>,
 }
 
 impl Denied {
@@ -275,6 +277,7 @@ impl Denied {
             stage,
             refusal,
             rules: Vec::new(),
+            budget: None,
         }
     }
 }
@@ -286,11 +289,7 @@ trait At<T> {
 
 impl<T> At<T> for Result<T, Refusal> {
     fn at(self, stage: Stage) -> Result<T, Denied> {
-        self.map_err(|refusal| Denied {
-            stage,
-            refusal,
-            rules: Vec::new(),
-        })
+        self.map_err(|refusal| Denied::at_stage(stage, refusal))
     }
 }
 
@@ -362,14 +361,12 @@ impl Host {
     ///
     /// # Errors
     /// As [`Host::call`].
-    pub fn refuse_left_out(
-        &self,
-        request: CallRequest,
-        by: Option<ShownBy>,
-        refusal: Refusal,
-    ) -> Result<Answer, Fault> {
+    pub fn refuse_left_out(&self, request: CallRequest, coming: Coming, refusal: Refusal) -> Result<Answer, Fault> {
         let mut asking = self.ask(request)?;
+        let Coming { by, arrival, .. } = coming;
         asking.by = by;
+        asking.arrival = arrival;
+        asking.heading.sampled = self.records(arrival);
         self.deny(asking, Denied::at_stage(Stage::Grant, refusal))
     }
 
@@ -492,6 +489,7 @@ impl Host {
                 stage: Stage::Policy,
                 refusal,
                 rules,
+                budget: None,
             });
         }
         let imports = bound_imports(shared, name, tool);
@@ -614,26 +612,15 @@ impl Host {
             match self.shared.store.commit(std::mem::take(&mut pending)) {
                 Ok(committed) => reserved.iter_mut().for_each(|one| place_one(one, committed.time_ms)),
                 Err(ref error @ StoreError::Budget { ref name, .. }) => {
-                    let refusal = no_room(name, error);
-                    return Ok(Err((
-                        asking,
-                        Denied {
-                            stage: Stage::Budget,
-                            refusal,
-                            rules: Vec::new(),
-                        },
-                    )));
+                    let denied = Denied {
+                        budget: Some(name.clone()),
+                        ..Denied::at_stage(Stage::Budget, no_room(name, error))
+                    };
+                    return Ok(Err((asking, denied)));
                 }
                 // It ended since it was looked at.
                 Err(StoreError::Run { run, why }) => {
-                    return Ok(Err((
-                        asking,
-                        Denied {
-                            stage: Stage::Run,
-                            refusal: why.refusal(&run),
-                            rules: Vec::new(),
-                        },
-                    )));
+                    return Ok(Err((asking, Denied::at_stage(Stage::Run, why.refusal(&run)))));
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -842,7 +829,12 @@ impl Host {
             once,
             ..
         } = asking;
-        let Denied { stage, refusal, rules } = denied;
+        let Denied {
+            stage,
+            refusal,
+            rules,
+            budget,
+        } = denied;
         let once = match once {
             Some(once) if passes(stage) && !ambit_core::guard!("call.once-passes", false) => {
                 // Nothing was done for the word, and it may be said again; unless it was said at the same time, and that did something.
@@ -876,6 +868,7 @@ impl Host {
         let entry = heading.entry(CallDenied {
             args: Some(args.commitment()),
             arrival,
+            budget,
             by,
             function: function.map(|function| function.id.clone()),
             mode: Some(request.mode),

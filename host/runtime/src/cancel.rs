@@ -10,6 +10,7 @@ use ambit_core::error::{Code, Refusal};
 use ambit_core::guard;
 use parking_lot::Mutex;
 
+use crate::approvals::{ApprovalError, Stopped, accepted};
 use crate::host::Host;
 use crate::store::Running;
 
@@ -81,18 +82,42 @@ impl Cancel {
 }
 
 impl Host {
-    /// Takes back a call that goes on by itself, as the last host was told to end in it: for its caller, as whoever asks has found. False
-    /// where it does not: it is over, waits, or is an operator's doing.
+    /// Takes back a call that goes on by itself, or waits for its turn to, as the last host was told to end in it: for its caller, as
+    /// whoever asks has found. False where it does not: it is over, waits, or is an operator's doing.
     #[must_use]
     pub fn take_back_suspended(&self, call: &str) -> bool {
-        if !self.live.goes_on.lock().contains(call) {
+        let cancel = {
+            let goes_on = self.live.goes_on.lock();
+            let runs = || self.shared.store.board().call(call).is_some();
+            match goes_on.get(call) {
+                Some(one) if one.begun || !runs() => one.cancel.clone(),
+                _ => return false,
+            }
+        };
+        if cancel.is_cancelled() && self.shared.store.board().call(call).is_none() {
             return false;
         }
-        let running = self.shared.store.board().call(call);
-        if let Some(running) = &running {
-            running.stop(taken_back());
+        cancel.cancel();
+        // Its turn may be long in coming, and this process may end before.
+        if let Err(why) = self.current().end_taken_back(call) {
+            tracing::warn!(call, %why, "a suspended call that was taken back ends when its turn comes");
         }
-        running.is_some()
+        true
+    }
+
+    /// Ends a suspended call that its caller took back before its turn: no guest of it runs. Where it runs it hears of that itself.
+    pub(crate) fn end_taken_back(&self, call: &str) -> Result<(), ApprovalError> {
+        let Some(_alone) = self.shared.alone(call) else {
+            return Ok(());
+        };
+        let story = self.reader()?.story(call)?;
+        let left = story.suspended().is_some() && !story.is_over();
+        let Some(accepted) = accepted(&story).filter(|_| left).cloned() else {
+            return Ok(());
+        };
+        let stopped = Stopped::interrupted(story)?;
+        self.void(&stopped, &accepted, &taken_back())?;
+        Ok(())
     }
 }
 

@@ -208,6 +208,7 @@ fn budget(standing: &budgets::Standing) -> Value {
         "window": budget.window.to_string(),
         "cap": budget.cap,
         "over": budget.over.as_ref().map(|over| json!({ "ask": over.ask, "count": over.count })),
+        "warn": budget.warn,
         "current": standing.current.iter().map(counted).collect::<Vec<_>>(),
         "earlier": standing.earlier.iter().map(|one| json!({
             "window": one.window,

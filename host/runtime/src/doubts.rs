@@ -226,7 +226,7 @@ impl Host {
         let story = reader.story(call)?;
         let ordinal = in_doubt(&story, ordinal)?;
         let unseen = Unseen::of(&reader, &self.shared.config, story, ordinal)?;
-        self.go_on(&reader, Stopped::InDoubt(Box::new(unseen)), listener)
+        self.go_on(&reader, Stopped::InDoubt(Box::new(unseen)), listener.into())
     }
 
     /// Sends an operator's retry of a dead letter again.

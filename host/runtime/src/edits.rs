@@ -11,7 +11,7 @@ use ambit_core::error::{Code, Refusal};
 use ambit_core::hold::{Changes, Edit, HoldError};
 use ambit_core::ledger::story::HoldStory;
 
-use crate::approvals::{ApprovalError, People, Stopped, Waiting, accepted, going_on, not_waiting};
+use crate::approvals::{ApprovalError, Asker, People, Stopped, Waiting, accepted, going_on, not_waiting};
 use crate::call::{Accepted, Fault};
 use crate::effects::{CallEffects, Editing};
 use crate::host::Host;
@@ -103,7 +103,7 @@ impl Host {
         let stopped = Stopped::Held(Box::new(waiting));
         let _place = self.shared.place()?;
         self.is_read_last()?;
-        let ready = match self.ready(reader, &stopped, &accepted, started, None) {
+        let ready = match self.ready(reader, &stopped, &accepted, started, Asker::default()) {
             Ok(Ok(ready)) => ready,
             Ok(Err(refusal)) => return Ok(Err(refusal)),
             Err(ApprovalError::Refused(refusal)) if refusal.code == Code::Tool => return Ok(Err(refusal)),

@@ -8,8 +8,8 @@ use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Refusal};
 use ambit_core::hold::Delegation;
 use ambit_core::ledger::body::{
-    ActRefused, Body, BreakerClosed, CallDiverged, ClosedBy, DeadLetterDropped, Dropped, PersonDelegated,
-    PersonEnrolled, PersonRevoked, Reason, ToolPinned, ToolRemoved,
+    ActRefused, Body, BreakerClosed, CallDiverged, CallsReplayed, ClosedBy, DeadLetterDropped, Dropped,
+    PersonDelegated, PersonEnrolled, PersonRevoked, Reason, ToolPinned, ToolRemoved,
 };
 use ambit_core::ledger::{EntryDraft, VerifierKey};
 use ambit_core::manifest::Manifest;
@@ -473,6 +473,18 @@ pub(crate) fn dropped(store: &Store, call: &str, ordinal: u32, why: Dropped) -> 
 pub(crate) fn diverged(store: &Store, calls: Vec<CallDiverged>) -> Result<u64, OpenError> {
     let committed = store.commit(Batch {
         entries: calls.into_iter().map(EntryDraft::of_ledger).collect(),
+        ..Batch::default()
+    })?;
+    Ok(committed.first_index)
+}
+
+/// Writes down what came of calls that were run again; returns the index of the entry.
+///
+/// # Errors
+/// Where the home cannot be written.
+pub(crate) fn replayed(store: &Store, replayed: CallsReplayed) -> Result<u64, OpenError> {
+    let committed = store.commit(Batch {
+        entries: vec![EntryDraft::of_ledger(replayed)],
         ..Batch::default()
     })?;
     Ok(committed.first_index)

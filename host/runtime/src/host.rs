@@ -1,6 +1,6 @@
 //! A host: one home opened, with its configuration, policy, tools, ledger and the way out, ready to make calls.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -36,6 +36,7 @@ use crate::running::{Alone, Running};
 use crate::sandbox::{CompileCache, Compiler, LoadedTool, Sandbox, SandboxOptions};
 use crate::secret::Process;
 use crate::store::{Batch, Faults, HighWaterOptions, Keys, Reader, Store, StoreError, StoreOptions, WordKey};
+use crate::suspend::GoesOn;
 
 /// Why a home does not open, or an operator's act on it fails. Nothing was changed unless it says so.
 #[derive(Debug, thiserror::Error)]
@@ -175,8 +176,11 @@ pub(crate) struct Live {
     pub(crate) changes: watch::Sender<u64>,
     /// Whether it ends, and begins nothing more.
     pub(crate) closed: watch::Sender<bool>,
-    /// Calls that go on by themselves, as the last host was told to end in them: their callers have none of this host's requests.
-    pub(crate) goes_on: Mutex<BTreeSet<String>>,
+    /// Calls that go on by themselves, or are to, as the last host was told to end in them: their callers have none of this host's
+    /// requests.
+    pub(crate) goes_on: Mutex<BTreeMap<String, GoesOn>>,
+    /// What the component declares that was asked about last of those that no tool has any more.
+    pub(crate) past: Mutex<Option<(Digest, Manifest)>>,
     /// Whether a reload was asked for that has not begun: one more is that one.
     pub(crate) asked: AtomicBool,
     /// Held by whoever changes what is read, or reads it: one at a time.
@@ -321,6 +325,7 @@ impl Host {
             changes: watch::Sender::new(0),
             closed: watch::Sender::new(false),
             goes_on: Mutex::default(),
+            past: Mutex::default(),
             asked: AtomicBool::new(false),
             changing: Mutex::new(()),
             only: options.tools,
@@ -882,6 +887,11 @@ impl Shared {
     /// [`Code::Limit`] where none is free in time.
     pub(crate) fn place(&self) -> Result<Place<'_>, Refusal> {
         self.places.take(None, None)
+    }
+
+    /// How many calls wait for a place.
+    pub(crate) fn waiting(&self) -> usize {
+        self.places.waiting()
     }
 
     /// The same for a call that can be taken back, of the share of this agent.

@@ -32,6 +32,7 @@ impl Host {
             &names::CALLS_RUNNING,
             store.board().running().len() as u64,
         );
+        set(&mut samples, &names::CALLS_WAITING, self.shared.waiting() as u64);
         set(&mut samples, &names::QUEUE, store.meter().waiting());
         set(&mut samples, &names::LEDGER_FAILED, u64::from(store.failed().is_some()));
         samples.set(&names::STARTED, &[], seconds(store.meter().started_ms()));

@@ -5,12 +5,14 @@
 use ambit_core::digest::Digest;
 use ambit_core::error::Refusal;
 use ambit_core::grant::Narrowing;
+use ambit_core::json::Json;
 use ambit_core::ledger::body::{CallAccepted, ShownBy};
 use ambit_core::ledger::story::Opening;
 use ambit_core::ledger::{CallStory, Principal};
 use ambit_core::manifest::{Function, Manifest};
 use ambit_core::policy::{CallFacts, Mode};
 
+use crate::home;
 use crate::host::Host;
 use crate::ids::CallId;
 use crate::store::{Committed, Reader, StoreError};
@@ -178,6 +180,30 @@ impl Host {
         let story = reader.story(call)?;
         let own = owner.owns(&story, &reader)?;
         Ok(own.then_some((story, runs)))
+    }
+
+    /// The schema of what the function of a call returns, in the component that the call ran in, whichever its tool has by now; none
+    /// where there was no such function, or the component is there no more.
+    #[must_use]
+    pub fn returns(&self, story: &CallStory) -> Option<Json> {
+        let Opening::Accepted(accepted) = &story.opening.what else {
+            return None;
+        };
+        let (asked, digest) = (&accepted.asked, story.tool?);
+        let schema = |manifest: &Manifest| {
+            let function = manifest.function(&asked.function).ok()?;
+            Some(function.output_schema.clone())
+        };
+        let loaded = self.shared.tools.get(&asked.tool);
+        if let Some(tool) = loaded.filter(|tool| ambit_core::guard!("mcp.own-component", tool.digest == digest)) {
+            return schema(tool.manifest());
+        }
+        let mut past = self.live.past.lock();
+        if past.as_ref().is_none_or(|(known, _)| *known != digest) {
+            let component = home::read_component_of(self.shared.config.home(), &asked.tool, &digest).ok()?;
+            *past = Some((digest, Manifest::read(&component).ok()?));
+        }
+        schema(&past.as_ref()?.1)
     }
 
     /// Where a call's end stands on the ledger, for whoever is to recognise its receipt.

@@ -108,6 +108,11 @@ impl Places {
         }
     }
 
+    /// How many calls wait for a place.
+    pub(crate) fn waiting(&self) -> usize {
+        self.state.lock().waiting.len()
+    }
+
     /// Whether there is a place that this agent may have.
     fn has_one_for(&self, state: &State, agent: Option<&str>) -> bool {
         let within = agent.is_none_or(|agent| state.running(agent) < self.share);
@@ -204,7 +209,7 @@ mod tests {
 
     fn waits(places: &Places, many: usize) {
         let began = Instant::now();
-        while places.state.lock().waiting.len() < many {
+        while places.waiting() < many {
             assert!(began.elapsed() < Duration::from_secs(10), "nobody waits");
             thread::sleep(Duration::from_millis(1));
         }

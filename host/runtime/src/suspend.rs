@@ -12,8 +12,9 @@ use ambit_core::error::{Code, Refusal};
 use ambit_core::ledger::body::CallSuspended;
 use parking_lot::Mutex;
 
-use crate::approvals::ApprovalError;
+use crate::approvals::{ApprovalError, Asker};
 use crate::call::{Answer, Fault, Outcome};
+use crate::cancel::Cancel;
 use crate::config::DRAIN_S;
 use crate::effects::CallEffects;
 use crate::guests::Guest;
@@ -25,6 +26,14 @@ const AT_ONCE: usize = 4;
 
 /// How long one waits before it asks for a place again, where there was none.
 const FULL: Duration = Duration::from_secs(1);
+
+/// A call that goes on by itself.
+#[derive(Debug, Default)]
+pub(crate) struct GoesOn {
+    pub(crate) cancel: Cancel,
+    /// Whether its turn has come: who runs it before that is an operator.
+    pub(crate) begun: bool,
+}
 
 impl Host {
     /// Lets no call begin, and none go on that does not run, from here on and for good. Whoever asks is told that the host ends.
@@ -92,13 +101,16 @@ impl Host {
     /// # Errors
     /// Where the ledger cannot be read.
     pub fn go_on_with_suspended(&self) -> Result<Vec<String>, StoreError> {
-        let mut calls: Vec<String> = self
-            .unended()?
-            .into_iter()
-            .filter(|call| call.story.suspended().is_some() && call.doubts.is_empty())
-            .map(|call| call.story.call)
-            .collect();
-        let all = calls.clone();
+        let mut left = self.unended()?;
+        left.retain(|call| call.story.suspended().is_some() && call.doubts.is_empty());
+        // What is its caller's is that also while it waits for its turn.
+        let own = left
+            .iter()
+            .filter(|call| call.story.ran_a_guest() && call.story.undoes().is_none());
+        let own = own.map(|call| (call.story.call.clone(), GoesOn::default()));
+        self.live.goes_on.lock().extend(own);
+        let all: Vec<String> = left.into_iter().map(|call| call.story.call).collect();
+        let mut calls = all.clone();
         calls.reverse();
         let queue = Arc::new(Mutex::new(calls));
         for _ in 0..AT_ONCE.min(all.len()) {
@@ -118,12 +130,16 @@ impl Host {
 
     /// It waits for a place as long as this takes: whoever called for it was told that it goes on.
     fn go_on_suspended(&self, call: &str) {
-        let story = self.reader().and_then(|reader| reader.story(call));
-        if story.is_ok_and(|story| story.ran_a_guest() && story.undoes().is_none()) {
-            self.live.goes_on.lock().insert(call.to_owned());
-        }
+        let cancel = self.live.goes_on.lock().get_mut(call).map(|one| {
+            one.begun = true;
+            one.cancel.clone()
+        });
         let went_on = loop {
-            match self.current().resume(call, None) {
+            let asker = Asker {
+                listener: None,
+                cancel: cancel.clone(),
+            };
+            match self.current().resume_for(call, asker) {
                 Err(ApprovalError::Refused(refusal)) if refusal.code == Code::Limit && !self.is_closed() => {
                     thread::sleep(FULL);
                 }
@@ -131,6 +147,14 @@ impl Host {
             }
         };
         self.live.goes_on.lock().remove(call);
+        let taken_back = cancel.is_some_and(|cancel| cancel.is_cancelled());
+        let went_on = match went_on {
+            Err(_) if taken_back => match self.current().end_taken_back(call) {
+                Ok(()) => return tracing::info!(call, "a suspended call was taken back before its turn"),
+                Err(why) => Err(why),
+            },
+            went_on => went_on,
+        };
         match went_on {
             Ok(answer) => tracing::info!(call, outcome = word(&answer.outcome), "a suspended call went on"),
             Err(why) => tracing::warn!(call, %why, "a suspended call stays as it is: `ambit calls resume`"),

@@ -6,6 +6,7 @@
 //! that was told in part is told again: each record has its entry's index.
 
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -147,7 +148,7 @@ impl Teller {
         let reader = host.reader()?;
         let origin = reader.origin()?;
         let file = host.config().home().join(CURSOR);
-        let next = begin(&file, &origin, reader.size()?);
+        let Begin { next, lost } = begin(&file, &origin, reader.size()?);
         let mut teller = Teller {
             live: Arc::downgrade(&host.live),
             shared: Arc::downgrade(&host.shared),
@@ -167,6 +168,11 @@ impl Teller {
         };
         // A host that cannot tell as it is configured to says so before it serves.
         teller.follow(&host.current())?;
+        if lost && teller.collector.is_some() {
+            host.shared.store.meter().add(&names::TELEMETRY_LOST, &[], 1);
+            // Or it is lost once more by the next process.
+            teller.keep();
+        }
         Ok(teller)
     }
 
@@ -288,7 +294,10 @@ impl Teller {
                 count(host, signal, "dropped", left_out);
             }
         }
-        self.page.clear();
+        // Its entries are before those.
+        for in_hand in self.page.drain(..) {
+            count(host, in_hand.signal, "dropped", in_hand.items);
+        }
         self.next = size - MOST_BEHIND;
         (self.spans, self.calls) = (Spans::default(), Contexts::default());
     }
@@ -447,18 +456,37 @@ fn told(signal: Signal, sent: Result<Sent, SendError>) -> Told {
 
 /// Where to begin: where the last process ended, and on a ledger of which nobody was told yet at its end. What came before anybody
 /// asked for telemetry is exported by `ambit export --otlp`.
-fn begin(file: &Path, ledger: &str, size: u64) -> u64 {
-    let read = fs::read_to_string(file)
-        .ok()
-        .and_then(|text| serde_json::from_str::<Cursor>(&text).ok());
-    match read {
-        Some(cursor) if cursor.ledger == ledger && cursor.next <= size => cursor.next,
-        Some(_) => {
-            tracing::warn!("telemetry was told of another ledger, or of more of this one: it goes on with its end");
-            size
+fn begin(file: &Path, ledger: &str, size: u64) -> Begin {
+    let lost = |why: &dyn Display| {
+        tracing::warn!(file = %file.display(), %why, "it is not known what a collector was told: telemetry goes on with the ledger's end, and what it has not is exported by `ambit export --otlp`");
+        Begin { next: size, lost: true }
+    };
+    let text = match fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Begin {
+                next: size,
+                lost: false,
+            };
         }
-        None => size,
+        Err(error) => return lost(&error),
+    };
+    match serde_json::from_str::<Cursor>(&text) {
+        Ok(cursor) if cursor.ledger == ledger && cursor.next <= size => Begin {
+            next: cursor.next,
+            lost: false,
+        },
+        Ok(_) => lost(&"it is of another ledger, or of more of this one"),
+        Err(error) => lost(&error),
     }
+}
+
+/// Where telemetry begins.
+#[derive(Debug, PartialEq, Eq)]
+struct Begin {
+    next: u64,
+    /// Whether it was known once how far a collector has everything, and is not any more.
+    lost: bool,
 }
 
 fn write(file: &Path, cursor: &Cursor) -> io::Result<()> {
@@ -508,17 +536,19 @@ mod tests {
     fn it_goes_on_where_it_was_and_nowhere_else() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join(CURSOR);
-        assert_eq!(begin(&file, "a", 7), 7);
+        let at = |next| Begin { next, lost: false };
+        let lost = Begin { next: 7, lost: true };
+        assert_eq!(begin(&file, "a", 7), at(7));
         let cursor = Cursor {
             ledger: "a".to_owned(),
             next: 5,
         };
         write(&file, &cursor).unwrap();
-        assert_eq!(begin(&file, "a", 7), 5);
+        assert_eq!(begin(&file, "a", 7), at(5));
         // Another ledger, or one that was cut.
-        assert_eq!(begin(&file, "b", 7), 7);
-        assert_eq!(begin(&file, "a", 4), 4);
+        assert_eq!(begin(&file, "b", 7), lost);
+        assert_eq!(begin(&file, "a", 4), Begin { next: 4, lost: true });
         fs::write(&file, "{").unwrap();
-        assert_eq!(begin(&file, "a", 7), 7);
+        assert_eq!(begin(&file, "a", 7), lost);
     }
 }

@@ -116,6 +116,28 @@ const GLASS: &str = "[group.incident]\nmembers = [\"ivy\"]\n[approvals]\nbreak_g
 
 /// What a call did in another process is not counted again, and what it does now is counted by its names.
 #[test]
+fn what_waits_for_a_place_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    home(folder.path(), &Service::start(), "[limits]\nconcurrent_calls = 1\n");
+    let host = open(folder.path()).unwrap();
+    let waiting = || level(&host.metrics().unwrap(), &names::CALLS_WAITING);
+    assert_eq!(waiting(), Some(0.0));
+    let place = host.shared.place().unwrap();
+    thread::scope(|scope| {
+        let calls = [(); 2].map(|()| scope.spawn(|| host.call(request("post")).unwrap()));
+        let began = std::time::Instant::now();
+        while waiting() != Some(2.0) {
+            assert!(began.elapsed() < Duration::from_secs(20), "{:?}", waiting());
+        }
+        drop(place);
+        for call in calls {
+            call.join().unwrap();
+        }
+    });
+    assert_eq!(waiting(), Some(0.0));
+}
+
+#[test]
 fn a_call_that_another_process_began_is_counted_by_its_names() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start();

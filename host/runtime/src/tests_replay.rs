@@ -1,6 +1,6 @@
 //! Calls that were stopped from outside, run again up to there; what diverges, and where that is written down.
 
-use ambit_core::ledger::body::Part;
+use ambit_core::ledger::body::{CallsReplayed, Part};
 use ambit_core::stop::{Kind, Stop};
 
 use super::holds::{ONE, held, reviewed};
@@ -210,6 +210,26 @@ fn what_diverged_is_written_down_where_that_is_asked_for() {
     let key = crate::store::verifier(folder.path()).unwrap();
     replayer.reader().verify(&key, &[], |_| {}).unwrap();
     replayer.reader().check_values(|_| {}).unwrap();
+    // What came of all is counted, and a count of nothing is none.
+    let counted = |same, partial, diverged| {
+        let replayed = CallsReplayed {
+            diverged,
+            partial,
+            same,
+        };
+        operators::act(folder.path(), &Request::Replayed { replayed })
+    };
+    assert_eq!(counted(3, 1, 1).unwrap(), operators::Answer::Written(size + 1));
+    assert!(counted(0, 0, 0).is_err());
+    let samples = crate::metrics::of_ledger(folder.path(), None).unwrap();
+    let text = samples.text(ambit_core::metrics::Format::Prometheus);
+    for line in [
+        "{result=\"same\"} 3",
+        "{result=\"partial\"} 1",
+        "{result=\"diverged\"} 1",
+    ] {
+        assert!(text.contains(&format!("ambit_replays_total{line}\n")), "{line}: {text}");
+    }
     // While a host runs, it writes that.
     let host = open(folder.path()).unwrap();
     let size = host.reader().unwrap().size().unwrap();

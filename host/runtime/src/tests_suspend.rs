@@ -248,3 +248,76 @@ fn a_stop_keeps_what_was_suspended_as_it_is() {
     assert!(story(&host, &answer).suspended().is_some());
     assert_eq!(service.requests(), 1);
 }
+
+/// How a call ended; none of one that has not.
+fn refused(host: &Host, call: &str) -> Option<Code> {
+    let finished = host.reader().unwrap().story(call).unwrap().finished?;
+    match finished.what.outcome {
+        ambit_core::ledger::body::End::Refused(refused) => Some(refused.code),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// There may be many before it, and none of them need end.
+#[test]
+fn what_waits_for_its_turn_to_go_on_is_taken_back_at_once() {
+    const MANY: usize = 6;
+    let folder = tempfile::tempdir().unwrap();
+    home(folder.path(), &Service::start(), LONG);
+    let host = open(folder.path()).unwrap();
+    thread::scope(|scope| {
+        for _ in 0..MANY {
+            scope.spawn(|| host.call(request("spin")).unwrap());
+        }
+        until(|| host.shared.store.board().running().len() == MANY);
+        host.suspend();
+    });
+    drop(host);
+    let host = open(folder.path()).unwrap();
+    let calls = host.go_on_with_suspended().unwrap();
+    assert_eq!(calls.len(), MANY);
+    let runs = |call: &String| host.shared.store.board().call(call).is_some();
+    until(|| calls.iter().filter(|call| runs(call)).count() == 4);
+    let waits: Vec<&String> = calls.iter().filter(|call| !runs(call)).collect();
+    assert!(host.take_back_suspended(waits[0]));
+    assert_eq!(refused(&host, waits[0]), Some(Code::Cancelled));
+    assert!(
+        host.reader().unwrap().story(waits[1]).unwrap().suspended().is_some(),
+        "the other waits on"
+    );
+    // Those that run are taken back as ever.
+    for call in &calls {
+        if call != waits[0] {
+            until(|| host.take_back_suspended(call) || refused(&host, call).is_some());
+        }
+        until(|| refused(&host, call) == Some(Code::Cancelled));
+        // It is over.
+        until(|| !host.take_back_suspended(call));
+    }
+    until(|| host.is_idle());
+    drop(host);
+    let reader = Reader::open(folder.path()).unwrap();
+    reader
+        .verify(&crate::store::verifier(folder.path()).unwrap(), &[], |_| {})
+        .unwrap();
+}
+
+#[test]
+fn what_waits_for_a_place_to_go_on_in_is_taken_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    home(folder.path(), &service, &format!("{LONG}concurrent_calls = 1\n"));
+    let host = open(folder.path()).unwrap();
+    let answer = suspended(&host, "late", || service.requests() == 1);
+    drop(host);
+    let host = open(folder.path()).unwrap();
+    let place = host.shared.place().unwrap();
+    host.go_on_with_suspended().unwrap();
+    // It has begun to wait.
+    until(|| host.shared.is_running(answer.call.as_str()));
+    assert!(host.take_back_suspended(answer.call.as_str()));
+    until(|| refused(&host, answer.call.as_str()) == Some(Code::Cancelled));
+    drop(place);
+    until(|| host.is_idle());
+    assert_eq!(service.requests(), 1);
+}

@@ -777,6 +777,24 @@ fn a_budget_warns_once_in_its_window_and_says_once_that_it_is_used_up() {
 }
 
 #[test]
+fn of_a_call_that_is_refused_it_is_said_which_budget_has_no_room() {
+    const BUDGET: &str = "[budget.work]\nunit = \"fuel\"\nwindow = \"month\"\ncap = 10\nwarn = 25\n";
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start([]);
+    let webhook = receiver.webhook("pager", "\"budget.exhausted\"", "");
+    let serving = serving(folder.path(), &format!("{BUDGET}{webhook}"));
+    let answer = serving.host.call(request("post")).unwrap();
+    assert_eq!(stopped(&answer).map(|refusal| refusal.code), Some(Code::Budget));
+    let told = receiver.wait(1).remove(0).json();
+    assert_eq!(told["data"]["budget"], "work", "{told}");
+    let accounts = serving.host.reader().unwrap().accounts().unwrap();
+    let budgets = crate::budgets::Budgets::new(serving.host.config().budgets(), &accounts, 0);
+    assert_eq!(crate::documents::budgets(&budgets)["budgets"][0]["warn"], 3);
+    drop(serving);
+    verifies(folder.path());
+}
+
+#[test]
 fn a_test_shows_whether_messages_arrive_and_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let receiver = Receiver::start([Reply::Status(204, ""), Reply::Status(403, "")]);

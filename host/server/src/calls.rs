@@ -10,12 +10,16 @@ use ambit_core::ledger::body::ShownBy;
 use ambit_runtime::call::{Answer, Began, CallRequest, Coming, Fault, Listener};
 use ambit_runtime::cancel::Cancel;
 use ambit_runtime::host::Host;
+use ambit_runtime::store::StoreError;
 use parking_lot::Mutex;
 use rmcp::model::{ProgressNotificationParam, ProgressToken, RequestId};
 use rmcp::service::{Peer, RequestContext, RoleServer};
+use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::task::{AbortHandle, JoinError, JoinHandle};
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
+
+use crate::http::work::{NotDone, on_a_thread};
 
 /// Reports that a client has not read yet: what is beyond them is left out, as the next says more.
 const REPORTS: usize = 16;
@@ -32,6 +36,8 @@ struct All {
     running: Mutex<Running>,
     /// Told when there is one less.
     over: Notify,
+    /// Told when the host could not do its work in one.
+    failed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -90,9 +96,12 @@ pub(crate) struct Start<'r, T> {
 pub(crate) struct Started {
     /// Its number among those that run.
     number: u64,
-    /// What comes of it.
-    pub(crate) over: JoinHandle<Result<Answer, Fault>>,
+    /// What comes of it. Whoever lets go of it leaves that to the log, where it is the operator's business.
+    pub(crate) over: oneshot::Receiver<Ended>,
 }
+
+/// What a call came to.
+pub(crate) type Ended = Result<Answer, Unmade>;
 
 /// What a request for a call is answered with.
 pub(crate) enum Made {
@@ -103,11 +112,14 @@ pub(crate) enum Made {
 }
 
 /// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum Unmade {
     /// The host could not do its work.
-    Fault(Fault),
-    /// The host failed in itself.
-    Panic(JoinError),
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// There is no thread for it, or the host failed in itself.
+    #[error(transparent)]
+    NotDone(#[from] NotDone),
 }
 
 impl Calls {
@@ -164,6 +176,16 @@ impl Calls {
         found.is_some()
     }
 
+    /// Says that the host could not do its work in one of them: whoever serves may have to end.
+    pub(crate) fn fail(&self) {
+        self.0.failed.notify_waiters();
+    }
+
+    /// Is told when that is said.
+    pub(crate) fn failed(&self) -> Notified<'_> {
+        self.0.failed.notified()
+    }
+
     /// Waits until no call runs.
     pub(crate) async fn none(&self) {
         loop {
@@ -198,25 +220,51 @@ impl Calls {
         }
     }
 
-    /// Begins a call on a thread that may block, where it goes on to its end, whoever waits for it.
+    /// Begins a call on a thread that may block, where it goes on to its end, whoever waits for it. Where there is no thread it does not
+    /// begin, and is not among those that run.
+    ///
+    /// # Errors
+    /// [`NotDone::NoThread`].
     pub(crate) fn start<T: Send + 'static>(
         &self,
         host: &Host,
         mut request: CallRequest,
         coming: Coming,
         start: Start<'_, T>,
-    ) -> Started {
+    ) -> Result<Started, NotDone> {
         let Start { asked, cancel, takes } = start;
         let whose = Whose::new(&request.agent, request.user.as_deref(), coming.by.as_ref());
         let begun = self.begin(asked, whose, &cancel);
         let number = begun.number;
         request.cancel = Some(cancel);
         let host = host.clone();
-        let over = tokio::task::spawn_blocking(move || {
+        let working = on_a_thread(move || {
             let _until_its_end = (begun, takes);
             host.call_coming(request, coming)
+        })?;
+        let ended = async { working.await?.map_err(Unmade::Fault) };
+        Ok(Started {
+            number,
+            over: self.watched(ended),
+        })
+    }
+
+    /// What a call comes to, for as long as somebody waits for it; after that it is looked after here.
+    fn watched(&self, ended: impl Future<Output = Ended> + Send + 'static) -> oneshot::Receiver<Ended> {
+        let (says, over) = oneshot::channel();
+        let calls = self.clone();
+        tokio::spawn(async move {
+            let Err(ended) = says.send(ended.await) else { return };
+            match ended {
+                // Another call was made for its caller's word, and that is no failure.
+                Ok(_) | Err(Unmade::Fault(Fault::Store(StoreError::Repeated { .. }))) => {}
+                Err(error) => {
+                    tracing::error!(%error, "the host could not do its work in a call that nobody waits for any more");
+                    calls.fail();
+                }
+            }
         });
-        Started { number, over }
+        over
     }
 
     /// Makes a call, and comes back when it is over, whatever ended it; or, where the request waits only so long, when it has begun by
@@ -252,12 +300,13 @@ impl Calls {
             cancel,
             takes,
         };
-        let Started { number, mut over } = self.start(host, request, coming, start);
+        let Started { number, mut over } = self.start(host, request, coming, start)?;
         tokio::select! {
             biased;
             made = while_telling(&mut over, tell(context, reports)) => match made {
-                Ok(made) => made.map(|answer| Made::Answer(Box::new(answer))).map_err(Unmade::Fault),
-                Err(panic) => Err(Unmade::Panic(panic)),
+                Ok(made) => made.map(|answer| Made::Answer(Box::new(answer))),
+                // The runtime ends, and nothing is heard of it any more.
+                Err(_) => Err(Fault::Lost.into()),
             },
             call = goes_on(waits, begun) => {
                 self.detach(number);
@@ -467,6 +516,27 @@ mod tests {
         let both = [begin(&calls, 1, &one("a")), begin(&calls, 1, &one("a"))];
         calls.take_back(&one("a"), &RequestId::Number(1));
         assert!(both.iter().all(|(_, call)| !call.is_cancelled()));
+    }
+
+    /// Whoever waits for a call is told of it; where nobody does, its door and the operator's log are.
+    #[tokio::test]
+    async fn what_fails_where_nobody_waits_for_it_is_told_to_its_door() {
+        let fails: [fn() -> Result<Answer, Fault>; 2] = [|| Err(Fault::Lost), || panic!("as is tested")];
+        for fail in fails {
+            let calls = Calls::default();
+            let begin = || async move { on_a_thread(fail)?.await?.map_err(Unmade::Fault) };
+            let failed = calls.failed();
+            tokio::pin!(failed);
+            failed.as_mut().enable();
+            let heard = calls.watched(begin()).await.unwrap();
+            assert!(heard.is_err());
+            assert!(
+                timeout(Duration::from_millis(20), failed.as_mut()).await.is_err(),
+                "it was heard"
+            );
+            drop(calls.watched(begin()));
+            assert!(timeout(Duration::from_secs(10), failed).await.is_ok(), "nobody is told");
+        }
     }
 
     #[tokio::test]

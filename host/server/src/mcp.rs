@@ -5,6 +5,7 @@
 //! into the protocol. A call that is held or takes long is answered as its client can take it: see `tasks`.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::sync::{Arc, Weak};
 
 use ambit_core::error::{Code, Refusal, printable};
@@ -14,25 +15,25 @@ use ambit_core::ledger::Principal;
 use ambit_core::ledger::body::ShownBy;
 use ambit_core::ledger::story::Opening;
 use ambit_core::policy::Mode;
-use ambit_core::trace::{Arrival, Parent, Protocol};
-use ambit_runtime::call::{CallRequest, Coming, Fault, Outcome};
+use ambit_core::trace::{Arrival, Parent, Protocol, TRACEPARENT};
+use ambit_runtime::call::{Answer, CallRequest, Coming, Outcome};
 use ambit_runtime::host::Host;
 use ambit_runtime::ids::TraceId;
 use ambit_runtime::offers::{Offered, Owner};
 use ambit_runtime::store::StoreError;
+use http::HeaderMap;
 use http::request::Parts;
 use rmcp::ServerHandler;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CancelTaskParams, ClientRequest, CreateTaskResult, CustomRequest,
     CustomResult, ErrorCode, ErrorData, GetTaskParams, GetTaskResult, Implementation, InitializeRequestParams,
     InitializeResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-    ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, Resource, ServerCapabilities,
-    ServerConfig, SubscriptionFilter, Tool, UpdateTaskParams,
+    ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, RequestMetaObject, Resource,
+    ServerCapabilities, ServerConfig, SubscriptionFilter, Tool, UpdateTaskParams,
 };
 use rmcp::service::{RequestContext, RoleServer, SubscriptionContext};
-use tokio::sync::Notify;
 
-use crate::calls::{Calls, Made, Unmade, Whose};
+use crate::calls::{Calls, Made, Whose};
 use crate::frame::Arguments;
 use crate::http::seats::UnderWay;
 use crate::http::work::at_work;
@@ -72,7 +73,6 @@ pub struct Door {
     credentials: Arc<Credentials>,
     offers: Arc<Offers>,
     calls: Calls,
-    failed: Arc<Notify>,
     /// The request that it was made for, among its caller's: what is done for it has a share in that as long as it takes. The door itself
     /// has none, as it may be kept by whoever still serves a client that is gone.
     request: Weak<UnderWay>,
@@ -110,7 +110,6 @@ impl Door {
             credentials: Arc::new(credentials),
             offers,
             calls,
-            failed: Arc::default(),
             request: Weak::new(),
         })
     }
@@ -160,7 +159,7 @@ impl Door {
     /// Writes down a call of a function, by its id, that policy permits this caller, and that its token has no scope for. False where
     /// policy does not, or there is no such function: then the call is made and answered as any, so that nobody learns from it what
     /// there is.
-    pub(crate) async fn refused_for_scope(&self, request: CallRequest) -> Result<bool, ErrorData> {
+    pub(crate) async fn refused_for_scope(&self, request: CallRequest, arrival: Arrival) -> Result<bool, ErrorData> {
         let door = self.clone();
         let refused = at_work(self.share(), move || {
             if !guard!("identity.step-up", door.permits(&request)) {
@@ -171,14 +170,16 @@ impl Door {
                 request.function, request.tool
             );
             let refusal = Refusal::new(Code::Narrowing, message).advise("call again with a token that has one");
-            door.host.refuse_left_out(request, door.shown(), refusal).map(|_| true)
+            let coming = Coming {
+                by: door.shown(),
+                arrival: Some(arrival),
+                ..Coming::default()
+            };
+            door.host.refuse_left_out(request, coming, refusal).map(|_| true)
         });
         match refused.await {
             Ok(refused) => refused.map_err(|fault| self.could_not(&fault)),
-            Err(panic) => {
-                tracing::error!(%panic, "a refusal ended in a panic");
-                Err(ErrorData::internal_error(NO_WORK, None))
-            }
+            Err(not_done) => Err(self.could_not(&not_done)),
         }
     }
 
@@ -229,11 +230,6 @@ impl Door {
         }
     }
 
-    /// What the function of a call is over MCP; none of one that there is no more.
-    pub(crate) fn offer_of(&self, tool: &str, function: &str) -> Option<&Offer> {
-        self.offers.of(tool, function)
-    }
-
     /// Whose calls it looks at, and at which of them.
     pub(crate) fn owner(&self) -> Owner<'_> {
         Owner {
@@ -277,7 +273,7 @@ impl Door {
     /// Waits until the host makes no calls any more, as its ledger failed.
     pub(crate) async fn failed(&self) {
         loop {
-            let failed = self.failed.notified();
+            let failed = self.calls.failed();
             tokio::pin!(failed);
             failed.as_mut().enable();
             if self.host.failed().is_some() {
@@ -340,14 +336,11 @@ impl Door {
             tracing::error!("a call came without its arguments");
             return Err(ErrorData::internal_error(NO_WORK, None));
         };
-        let trace = parent.as_ref().and_then(|parent| parent.trace.parse().ok());
+        let trace = trace_of(parent.as_ref());
         let request = self.asks(&offer.tool, &offer.function, args.as_str().to_owned(), trace);
         let coming = Coming {
             by: self.credentials.by.clone(),
-            arrival: Some(Arrival {
-                parent: parent.as_ref().map(|parent| parent.span),
-                protocol: Some(Protocol::Mcp),
-            }),
+            arrival: Some(arrival(Protocol::Mcp, parent.as_ref())),
             ..Coming::default()
         };
         let waits = client.tasks.then_some(tasks::SOON);
@@ -357,7 +350,8 @@ impl Door {
             .await
         {
             Ok(Made::Answer(answer)) => {
-                let result = told::result(&answer, offer.wrapped, parent.as_ref());
+                let wrapped = self.is_wrapped(offer, &answer).await?;
+                let result = told::result(&answer, wrapped, parent.as_ref());
                 if answer.end.is_some() {
                     return Ok(result.into());
                 }
@@ -375,12 +369,22 @@ impl Door {
                 let task = task.ok_or_else(|| ErrorData::internal_error(NO_WORK, None))?;
                 Ok(task.into())
             }
-            Err(Unmade::Fault(fault)) => Err(self.could_not(&fault)),
-            Err(Unmade::Panic(panic)) => {
-                tracing::error!(%panic, "a call ended in a panic");
-                Err(ErrorData::internal_error(NO_WORK, None))
-            }
+            Err(unmade) => Err(self.could_not(&unmade)),
         }
+    }
+
+    /// Whether the value of a call is one member of what is answered.
+    async fn is_wrapped(&self, offer: &Offer, answer: &Answer) -> Result<bool, ErrorData> {
+        if self.host.current().is_as_read(&self.host) {
+            return Ok(offer.wrapped);
+        }
+        // The home was read anew since: it may have begun under that.
+        let (call, outcome) = (answer.call.as_str().to_owned(), answer.outcome.clone());
+        self.read(move |door| {
+            let story = door.host.reader()?.story(&call)?;
+            Ok(tasks::is_wrapped(door, &story, &outcome))
+        })
+        .await
     }
 
     /// A call that its request does not wait for, as a task; none of one that is not the caller's.
@@ -398,25 +402,49 @@ impl Door {
     ) -> Result<T, ErrorData> {
         let door = self.clone();
         match at_work(self.share(), move || act(&door)).await {
-            Ok(read) => read.map_err(|error| self.could_not(&error.into())),
-            Err(panic) => {
-                tracing::error!(%panic, "reading ended in a panic");
-                Err(ErrorData::internal_error(NO_WORK, None))
-            }
+            Ok(read) => read.map_err(|error| self.could_not(&error)),
+            Err(not_done) => Err(self.could_not(&not_done)),
         }
     }
 
     /// What only the operator can do something about is for the operator's log.
-    fn could_not(&self, fault: &Fault) -> ErrorData {
-        tracing::error!(%fault, "the host could not do its work");
-        self.failed.notify_waiters();
+    fn could_not(&self, error: &dyn Display) -> ErrorData {
+        tracing::error!(%error, "the host could not do its work");
+        self.calls.fail();
         ErrorData::internal_error(NO_WORK, None)
     }
 }
 
 /// What a request said that it is part of.
 fn parent(context: &RequestContext<RoleServer>) -> Option<Parent> {
-    context.meta.get_traceparent().and_then(Parent::parse)
+    let parts = context.extensions.get::<Parts>();
+    parent_of(&context.meta, parts.map(|parts| &parts.headers))
+}
+
+/// The same: in the message, or else, over HTTP, in the head. What is malformed is as if it was not there.
+pub(crate) fn parent_of(meta: &RequestMetaObject, headers: Option<&HeaderMap>) -> Option<Parent> {
+    let said = meta.get_traceparent().and_then(Parent::parse);
+    said.or_else(|| parent_in(headers?))
+}
+
+/// What the head of a request says that it is part of. Who says it twice has not said it.
+pub(crate) fn parent_in(headers: &HeaderMap) -> Option<Parent> {
+    let mut all = headers.get_all(TRACEPARENT).iter();
+    let said = all.next().filter(|_| all.next().is_none())?;
+    Parent::parse(said.to_str().ok()?)
+}
+
+/// The trace that a call is of by that.
+pub(crate) fn trace_of(parent: Option<&Parent>) -> Option<TraceId> {
+    parent.and_then(|parent| parent.trace.parse().ok())
+}
+
+/// How a call comes that is asked for so.
+pub(crate) fn arrival(protocol: Protocol, parent: Option<&Parent>) -> Arrival {
+    Arrival {
+        parent: parent.map(|parent| parent.span),
+        protocol: Some(protocol),
+    }
 }
 
 /// The arguments of a call as they were sent: over HTTP with what else came with the request.

@@ -59,12 +59,6 @@ impl Offers {
         self.by_name.get(name)
     }
 
-    /// What a function is as an offer; none of one that has no name, or is there no more.
-    pub(crate) fn of(&self, tool: &str, function: &str) -> Option<&Offer> {
-        let name = self.names.get(&(tool.to_owned(), function.to_owned()))?;
-        self.by_name.get(name)
-    }
-
     /// What a client is told, in the order of `all`: of what the caller may call, and of nothing else.
     pub(crate) fn listed<'a>(&'a self, all: &'a [Offered<'_>]) -> impl Iterator<Item = Tool> + 'a {
         let permitted = all.iter().filter(|one| one.permitted);
@@ -116,10 +110,15 @@ fn annotations(function: &Function) -> ToolAnnotations {
     hints
 }
 
+/// Whether a value of this schema is one member of what is answered.
+pub(crate) fn is_wrapped(schema: &Json) -> bool {
+    schema.get("type").and_then(Json::as_str) != Some("object")
+}
+
 /// The schema of what is answered, which is an object: the value itself where it is one, else an object with the value in it.
 fn output(schema: &Json) -> (JsonObject, bool) {
     let own = object(schema);
-    if own.get("type").and_then(Value::as_str) == Some("object") {
+    if !is_wrapped(schema) {
         return (own, false);
     }
     let wrapped = json!({

@@ -33,6 +33,11 @@ fn named(uri: &str) -> Option<Named<'_>> {
     uri.strip_prefix(RECEIPT)?.parse().ok().map(Named::Receipt)
 }
 
+/// Whether that is the receipt of a call.
+pub(crate) fn is_receipt(uri: &str) -> bool {
+    matches!(named(uri), Some(Named::Receipt(_)))
+}
+
 /// The contracts of the tools of which the caller may call something. Receipts are not listed: there is one for each call, and each result
 /// says where its own is.
 pub(crate) fn listed(all: &[Offered<'_>]) -> Vec<Resource> {

@@ -16,15 +16,15 @@ use ambit_core::ledger::{CallStory, utc};
 use ambit_runtime::call::{Answer, Held, Outcome};
 use ambit_runtime::store::StoreError;
 use rmcp::model::{
-    CallToolResult, ClientCapabilities, ContentBlock, CreateTaskResult, DetailedTask, ElicitRequest,
-    ElicitRequestParams, ElicitationSchema, ErrorData, GetTaskResult, InputRequest, InputRequests, InputRequiredResult,
-    MetaObject, ProtocolVersion, Task, TaskPayload, TaskStatus,
+    CallToolResult, ClientCapabilities, ClientRequest, ContentBlock, CreateTaskResult, DetailedTask, ElicitRequest,
+    ElicitRequestParams, ElicitationSchema, ErrorData, GetMeta, GetTaskResult, InputRequest, InputRequests,
+    InputRequiredResult, MetaObject, ProtocolVersion, RequestMetaObject, Task, TaskPayload, TaskStatus,
 };
 use rmcp::service::{RequestContext, RoleServer};
 use serde_json::Value;
 
 use crate::mcp::Door;
-use crate::told;
+use crate::{offer, told};
 use ambit_core::trace::Parent;
 
 /// How long a request waits for its call where that may go on as a task: most calls are over by then, and need no more requests.
@@ -50,12 +50,7 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn of(context: &RequestContext<RoleServer>) -> Client {
-        let version = context.meta.protocol_version();
-        let newest = ProtocolVersion::V_2026_07_28;
-        Client::saying(
-            version.is_some_and(|version| version.as_str() >= newest.as_str()),
-            context.meta.client_capabilities(),
-        )
+        Client::saying(is_stateless(&context.meta), context.meta.client_capabilities())
     }
 
     fn saying(is_stateless: bool, said: Option<ClientCapabilities>) -> Client {
@@ -83,6 +78,22 @@ impl Client {
         let needed = ClientCapabilities::builder().enable_tasks().build();
         Err(ErrorData::missing_required_client_capability(needed))
     }
+}
+
+fn is_stateless(meta: &RequestMetaObject) -> bool {
+    let newest = ProtocolVersion::V_2026_07_28;
+    let version = meta.protocol_version();
+    version.is_some_and(|version| version.as_str() >= newest.as_str())
+}
+
+/// Whether a request asks again about a call that is there already: whatever it is answered with, it makes none. In older versions these
+/// members say nothing.
+pub(crate) fn asks_again(request: &ClientRequest) -> bool {
+    let ClientRequest::CallToolRequest(call) = request else {
+        return false;
+    };
+    let says = call.params.request_state.is_some() || call.params.input_responses.is_some();
+    says && is_stateless(request.get_meta())
 }
 
 /// How a call stands, for its caller.
@@ -243,13 +254,13 @@ fn called(story: &CallStory) -> Option<(&str, &str)> {
     }
 }
 
-/// Whether a value is one member of what is answered. Of a function that is there no more nobody knows: then an object is not.
-fn is_wrapped(door: &Door, story: &CallStory, outcome: &Outcome) -> bool {
-    let offer = called(story).and_then(|(tool, function)| door.offer_of(tool, function));
-    match (offer, outcome) {
-        (Some(offer), _) => offer.wrapped,
-        (None, Outcome::Ok(value)) => !matches!(value, Json::Object(_)),
-        (None, _) => false,
+/// Whether the value of a call is one member of what is answered, by the component that it ran in. Of one that is there no more nobody
+/// knows: then an object is not.
+pub(crate) fn is_wrapped(door: &Door, story: &CallStory, outcome: &Outcome) -> bool {
+    let Outcome::Ok(value) = outcome else { return false };
+    match door.host().returns(story) {
+        Some(schema) => offer::is_wrapped(&schema),
+        None => !matches!(value, Json::Object(_)),
     }
 }
 

@@ -5,7 +5,6 @@ use std::fs;
 
 use ambit_tests::home::Home;
 use ambit_tests::peers::{Served, finished, node};
-use serde_json::Value;
 
 use super::{peer, text};
 
@@ -13,8 +12,9 @@ use super::{peer, text};
 const TOOLS: [&str; 2] = ["test", "test_tool"];
 
 /// What passes, which the suite would not miss if it were no longer run.
-const PASSED: [&str; 9] = [
+const PASSED: [&str; 10] = [
     "completion-complete",
+    "dns-rebinding-protection",
     "ping",
     "prompts-list",
     "resources-list",
@@ -71,17 +71,4 @@ pub(super) fn the_conformance_suite_passes() {
         .collect();
     let ran: Vec<&String> = names.difference(&excused).collect();
     assert_eq!(ran, PASSED.iter().collect::<Vec<_>>(), "{told}");
-    // Of the scenario that has two checks the one that applies.
-    let rebinding = fs::read_dir(&results)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .find(|path| path.to_string_lossy().contains("dns-rebinding-protection"))
-        .unwrap();
-    let checks: Value = serde_json::from_str(&text(&rebinding.join("checks.json"))).unwrap();
-    let foreign = checks
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|check| check["id"] == "localhost-host-rebinding-rejected");
-    assert_eq!(foreign.unwrap()["status"], "SUCCESS", "{checks:#}");
 }

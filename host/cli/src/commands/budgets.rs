@@ -67,6 +67,9 @@ fn print_standing(standing: &Standing, w: &mut dyn Write) -> io::Result<()> {
     if let Some(over) = &budget.over {
         writeln!(w, "  more with approvals: {} of {}", over.count, untrusted(&over.ask))?;
     }
+    if let Some(warn) = budget.warn {
+        writeln!(w, "  people are told from {warn} on")?;
+    }
     for one in &standing.current {
         print_counted(one, budget.cap, w)?;
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Refusal};
 use ambit_core::ledger::CallStory;
-use ambit_core::ledger::body::{Act, ActRefused};
+use ambit_core::ledger::body::{Act, ActRefused, CallsReplayed};
 use ambit_core::ledger::bundle::{Bundle, MAX_BUNDLE};
 use ambit_runtime::operators::{self, Request};
 use ambit_runtime::replay::{Gone, ReplayError, Replayed, Replayer, replay_bundle};
@@ -302,7 +302,7 @@ fn only((call, verdict): &(String, Verdict), out: Output) -> Result<(), Failure>
 /// Divergences that are written down at once: as many as fit into a request to the process that holds the home.
 const AT_ONCE: usize = 64;
 
-/// Writes down what diverged.
+/// Writes down what diverged, and what came of all.
 fn record(replayer: &Replayer, seen: &Seen, home: &Path) -> Result<(), Failure> {
     let replayed = seen.calls.iter().filter_map(|(_, verdict)| match verdict {
         Verdict::Replayed(replayed) => Some(replayed),
@@ -310,8 +310,14 @@ fn record(replayer: &Replayer, seen: &Seen, home: &Path) -> Result<(), Failure> 
     });
     let entries = replayed.filter_map(|replayed| replayer.entry_of(replayed).transpose());
     let entries = entries.collect::<Result<Vec<_>, _>>()?;
-    if entries.is_empty() {
-        note("Nothing diverged, so nothing was written.");
+    let counted = |word: &str| seen.with(word).count() as u64;
+    let replayed = CallsReplayed {
+        diverged: counted("diverged"),
+        partial: counted("partial"),
+        same: counted("same"),
+    };
+    if replayed == CallsReplayed::default() {
+        note("No call was run again, so nothing was written.");
         return Ok(());
     }
     let divergences = count(entries.len() as u64, "divergence", "divergences");
@@ -323,8 +329,22 @@ fn record(replayer: &Replayer, seen: &Seen, home: &Path) -> Result<(), Failure> 
             other => return Err(unexpected(&other)),
         }
     }
-    let first = first.unwrap_or_default();
-    note(format!("wrote {divergences} to the ledger, from entry {first} on"));
+    let CallsReplayed {
+        diverged,
+        partial,
+        same,
+    } = replayed;
+    let entry = match operators::act(home, &Request::Replayed { replayed })? {
+        operators::Answer::Written(index) => index,
+        other => return Err(unexpected(&other)),
+    };
+    let sum = format!("{same} same, {diverged} diverged, {partial} partial");
+    match first {
+        None => note(format!("wrote to the ledger, as entry {entry}: {sum}")),
+        Some(first) => note(format!(
+            "wrote {divergences} to the ledger, from entry {first} on, and as entry {entry}: {sum}"
+        )),
+    }
     Ok(())
 }
 

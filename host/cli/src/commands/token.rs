@@ -38,7 +38,13 @@ fn read() -> Result<Word, Failure> {
         Failure::usage(format!("no token can be read from standard input: {error}"))
             .advise("Give it one: ambit token show <token.txt.")
     })?;
-    Ok(Word::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+    let word = Word::new(text.trim_end_matches(['\r', '\n']).to_owned());
+    if word.is_empty() {
+        return Err(
+            Failure::usage("there is no token on standard input").advise("Give it one: ambit token show <token.txt.")
+        );
+    }
+    Ok(word)
 }
 
 fn narrow(asked: &TokenNarrow, out: Output) -> Result<Exit, Failure> {

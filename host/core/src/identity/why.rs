@@ -17,6 +17,8 @@ pub enum Why {
     Bound,
     /// A claim is missing, or is not what it should be.
     Claims,
+    /// As many connections as there may be are busy.
+    Connections,
     /// The token has a header that must be understood, and is not.
     Critical,
     /// It is over.
@@ -67,6 +69,7 @@ impl Why {
             Self::Audience => "audience",
             Self::Bound => "bound",
             Self::Claims => "claims",
+            Self::Connections => "connections",
             Self::Critical => "critical",
             Self::Expired => "expired",
             Self::Header => "header",
@@ -118,7 +121,7 @@ mod tests {
     #[test]
     fn words_are_what_entries_print_and_in_their_order() {
         let all: Vec<Why> = serde_json::from_str(
-            r#"["agent","algorithm","audience","bound","claims","critical","expired","header","host","issuer","lifetime","malformed",
+            r#"["agent","algorithm","audience","bound","claims","connections","critical","expired","header","host","issuer","lifetime","malformed",
                 "missing","not-yet","origin","revoked","scope","share","signature","tenant","type","unavailable","unknown-key","user"]"#,
         )
         .unwrap();

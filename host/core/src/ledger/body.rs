@@ -137,6 +137,8 @@ kinds! {
     WebhookDropped = "webhook-dropped",
     /// A call that was run again did not do what it had done.
     CallDiverged = "call-diverged",
+    /// Calls were run again, and what came of it was to be on the ledger.
+    CallsReplayed = "calls-replayed",
     /// A call was refused before its guest ran.
     CallDenied = "call-denied",
     /// A call was permitted; its guest may run.
@@ -227,7 +229,8 @@ impl Kind {
             | Self::WebhookFailed
             | Self::WebhookRetried
             | Self::WebhookDropped
-            | Self::CallDiverged => false,
+            | Self::CallDiverged
+            | Self::CallsReplayed => false,
         }
     }
 }
@@ -980,6 +983,18 @@ pub struct CallDiverged {
     pub seen: Digest,
 }
 
+/// How many calls were run again at a time, offline, by what came of it. What differed of one that diverged is an entry of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallsReplayed {
+    /// Those that did not do what they had done.
+    pub diverged: u64,
+    /// Those of which nothing could be compared, as their values were erased.
+    pub partial: u64,
+    /// Those that did what they had done.
+    pub same: u64,
+}
+
 /// What differs of a call that was run again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -1177,6 +1192,9 @@ pub struct CallDenied {
     /// How it came, where an agent asked for it over a protocol.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arrival: Option<Arrival>,
+    /// The budget that had no room for it. Entries of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<String>,
     /// How its caller showed who it is, where that was over HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<ShownBy>,

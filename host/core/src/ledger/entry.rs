@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::body::{Body, KeyCreated, Kind, MOST_ERASED, OperatorKey, StopLifted, StopSet};
+use super::body::{Body, CallsReplayed, KeyCreated, Kind, MOST_ERASED, OperatorKey, StopLifted, StopSet};
 use super::merkle::{Hash, leaf_hash};
 use super::{FORMAT, LedgerError, MAX_ENTRY, number};
 use crate::digest::Digest;
@@ -236,6 +236,7 @@ impl EntryDraft {
             Body::CallersRefused(counted) => {
                 !counted.refused.is_empty() && counted.refused.values().all(|count| *count > 0)
             }
+            Body::CallsReplayed(counted) => *counted != CallsReplayed::default(),
             _ => true,
         };
         if !guard!("identity.key-entry", sound) {

@@ -19,8 +19,8 @@ use names::*;
 use crate::error::Code;
 use crate::hold::{Edit, End as HoldEnd, Verdict, Vote};
 use crate::ledger::body::{
-    Amount, CallDenied, CallFinished, Cause, ClosedBy, Dropped, EffectIntent, EffectOutcome, EffectRefused,
-    EffectResolved, End, HoldVoted, Outcome, Refused, Settlement, Stage,
+    Amount, CallDenied, CallFinished, CallsReplayed, Cause, ClosedBy, Dropped, EffectIntent, EffectOutcome,
+    EffectRefused, EffectResolved, End, HoldVoted, Outcome, Refused, Settlement, Stage,
 };
 use crate::ledger::{Body, Contexts, Entry};
 
@@ -115,6 +115,18 @@ impl Metrics {
             Body::DeadLetterDropped(dropped) => samples.add(&DEAD_LETTERS_DROPPED, &[why_dropped(dropped.why)], 1),
             Body::BudgetWarned(warned) => samples.add(&BUDGET_WARNINGS, &[&warned.budget], 1),
             Body::CallDiverged(diverged) => samples.add(&DIVERGENCES, &[diverged.part.as_str()], 1),
+            Body::CallsReplayed(replayed) => {
+                let CallsReplayed {
+                    diverged,
+                    partial,
+                    same,
+                } = *replayed;
+                for (result, calls) in [("diverged", diverged), ("partial", partial), ("same", same)] {
+                    if calls > 0 {
+                        samples.add(&REPLAYS, &[result], calls);
+                    }
+                }
+            }
             Body::GuestEnded(ended) => {
                 if let Some(call) = calls.of(entry) {
                     samples.add(&FUEL, &[&call.tool, &call.function], ended.fuel);

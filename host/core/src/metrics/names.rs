@@ -137,6 +137,8 @@ metrics! {
         "Stops that operators set and lifted.";
     RUNS = Kind::Counter, "ambit_run_changes_total", ["change"],
         "Runs that were started, ended, or had too much fail.";
+    REPLAYS = Kind::Counter, "ambit_replays_total", ["result"],
+        "Calls that were run again and recorded (`ambit replay --record`): same, diverged, or partial, where their values were erased.";
     DIVERGENCES = Kind::Counter, "ambit_replay_divergences_total", ["part"],
         "Calls that did not do what they had done when they were run again, by what differed.";
     CALLS_ERASED = Kind::Counter, "ambit_calls_erased_total", [],
@@ -176,12 +178,16 @@ metrics! {
 
     CALLS_RUNNING = Kind::Gauge, "ambit_calls_running", [],
         "Calls that run in this process.";
+    CALLS_WAITING = Kind::Gauge, "ambit_calls_waiting", [],
+        "Calls that wait for one of the places that there are for those that run (`concurrent_calls`, `calls_per_agent`).";
     QUEUE = Kind::Gauge, "ambit_ledger_queue_batches", [],
         "Batches that wait for the ledger's writer.";
     COMMIT_SECONDS = Kind::Histogram(DISK), "ambit_ledger_commit_duration_seconds", [],
         "Time of the ledger's transactions, from the first batch taken to the sync that makes the group durable.";
     TELEMETRY = Kind::Counter, "ambit_telemetry_items_total", ["signal", "outcome"],
-        "What a collector was told: taken, refused by it, or dropped, in entries, as telemetry was too far behind.";
+        "What a collector was told: taken, refused by it, or dropped as telemetry was too far behind: entries, or what was made of them by then.";
+    TELEMETRY_LOST = Kind::Counter, "ambit_telemetry_positions_lost_total", [],
+        "Times that nobody knew how far a collector had everything: telemetry goes on with the ledger's end, and what was not told is not.";
     LEDGER_FAILED = Kind::Gauge, "ambit_ledger_failed", [],
         "1 once the ledger's disk has failed: nothing is done any more, and the process should end.";
     STARTED = Kind::Gauge, "ambit_process_start_timestamp_seconds", [],

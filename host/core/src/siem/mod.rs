@@ -160,6 +160,7 @@ impl<'e> Facts<'e> {
             | Body::HostReloaded(_)
             | Body::PersonDelegated(_)
             | Body::CallersRefused(_)
+            | Body::CallsReplayed(_)
             | Body::VoteRefused(_)
             | Body::ValuesErased(_)
             | Body::HoldVoted(_)

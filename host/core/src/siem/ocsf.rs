@@ -324,7 +324,7 @@ fn activity(entry: &Entry, facts: &Facts<'_>) -> Activity {
         | Body::DeadLetterDropped(_)
         | Body::WebhookDropped(_) => Activity::Delete,
         Body::VoteRefused(_) => Activity::Create,
-        Body::CallDiverged(_) | Body::EffectChecked(_) => Activity::Read,
+        Body::CallDiverged(_) | Body::CallsReplayed(_) | Body::EffectChecked(_) => Activity::Read,
         Body::CallDenied(_)
         | Body::CallAccepted(_)
         | Body::CallPaused(_)

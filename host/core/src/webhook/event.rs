@@ -420,12 +420,18 @@ impl Teller<'_> {
         let mut facts = self.of_call();
         facts.insert("tool".to_owned(), json!(denied.tool));
         facts.insert("function".to_owned(), json!(denied.function));
+        if let Some(budget) = &denied.budget {
+            facts.insert("budget".to_owned(), json!(budget));
+        }
+        let budget = denied.budget.as_ref();
         let text = format!(
-            "a call of {} by {} was refused: a budget has no room.",
+            "a call of {} by {} was refused: {} has no room.",
             denied.tool.as_deref().unwrap_or("a tool"),
-            self.who()
+            self.who(),
+            budget.map_or_else(|| "a budget".to_owned(), |budget| format!("budget {budget}")),
         );
         let mut event = self.exhausted(facts, text);
+        event.subject = budget.cloned().unwrap_or_default();
         event.about.tool.clone_from(&denied.tool);
         event
     }

@@ -182,6 +182,7 @@ fn on_ledger(seat: Seat<'_>, request: Request, by: Option<&OperatorShown>) -> Re
         Request::DropMessage { message } => Answer::Message(webhooks::give_up(store, &message)?),
         Request::Erase { why, looked_ms, found } => Answer::Erased(home::erase_found(store, why, looked_ms, &found)?),
         Request::Diverged { calls } => Answer::Written(home::diverged(store, calls)?),
+        Request::Replayed { replayed } => Answer::Written(home::replayed(store, replayed)?),
         Request::Refused { refused } => Answer::Written(home::act_refused(store, refused)?),
         _ => {
             return Err(Refusal::new(Code::Internal, "that is no act on the ledger alone").into());

@@ -4,7 +4,7 @@ use ambit_core::digest::Digest;
 use ambit_core::error::Refusal;
 use ambit_core::hold::Need;
 use ambit_core::identity::key::ApiKey;
-use ambit_core::ledger::body::{ActRefused, CallDiverged, Dropped, Found, Message, Reason};
+use ambit_core::ledger::body::{ActRefused, CallDiverged, CallsReplayed, Dropped, Found, Message, Reason};
 use ambit_core::stop;
 use serde::{Deserialize, Serialize};
 
@@ -130,6 +130,11 @@ pub enum Request {
         /// The entries.
         calls: Vec<CallDiverged>,
     },
+    /// Write down what came of calls that were run again.
+    Replayed {
+        /// The entry.
+        replayed: CallsReplayed,
+    },
     /// Write down that an act was refused where no host saw it.
     Refused {
         /// The entry.
@@ -229,6 +234,7 @@ impl Request {
             | Self::DropMessage { .. }
             | Self::Erase { .. }
             | Self::Diverged { .. }
+            | Self::Replayed { .. }
             | Self::Refused { .. } => false,
             Self::Reload
             | Self::Vote { .. }

@@ -76,6 +76,10 @@ impl RunTokens for Biscuits {
                 "the run token has a key of another kind than Ed25519",
             ));
         }
+        // Whoever holds a token appends what they like: printing it may take no longer than reading it did.
+        if !guard!("token.plain", wire.blocks.iter().all(|block| is_plain(&block.block))) {
+            return Err(unknown_block());
+        }
         let opened = read_blocks(
             wire.blocks.len(),
             |index| token.print_block_source(index),
@@ -122,6 +126,93 @@ impl RunTokens for Biscuits {
             &token.revocation_identifiers(),
         )
     }
+}
+
+/// Most operators of an expression: those of a narrowing have three. A printer writes all that one joins out anew.
+const MOST_OPERATORS: usize = 4;
+
+/// Whether a block has only what could be a narrowing's, as far as its outer form says: checks, and in these no function of many
+/// operators, nothing nested and nothing that may stand there twice.
+fn is_plain(block: &[u8]) -> bool {
+    // The numbers are those of Biscuit's schema.
+    each(block, |field, value| match field {
+        BLOCK_CHECK => each(value, |field, query| field != CHECK_QUERY || each(query, is_plain_part)),
+        BLOCK_FACT | BLOCK_RULE => false,
+        _ => true,
+    })
+}
+
+const BLOCK_FACT: u64 = 4;
+const BLOCK_RULE: u64 = 5;
+const BLOCK_CHECK: u64 = 6;
+const CHECK_QUERY: u64 = 1;
+
+/// The same of a part of a query.
+fn is_plain_part(field: u64, value: &[u8]) -> bool {
+    const EXPRESSION: u64 = 3;
+    const OPERATOR: u64 = 1;
+    if field != EXPRESSION {
+        return true;
+    }
+    let mut operators = 0;
+    each(value, |field, operator| {
+        operators += usize::from(field == OPERATOR);
+        operators <= MOST_OPERATORS && each(operator, is_plain_operator)
+    })
+}
+
+/// The same of an operator: no closure, and no list or map.
+fn is_plain_operator(field: u64, value: &[u8]) -> bool {
+    const VALUE: u64 = 1;
+    const CLOSURE: u64 = 4;
+    const LIST: u64 = 9;
+    const MAP: u64 = 10;
+    field != CLOSURE && (field != VALUE || each(value, |kind, _| kind != LIST && kind != MAP))
+}
+
+/// Whether that is so of each field of a message in the form of protocol buffers; a field that is a number has no bytes here. What is no
+/// message is not.
+fn each(mut message: &[u8], mut so: impl FnMut(u64, &[u8]) -> bool) -> bool {
+    while !message.is_empty() {
+        let Some((field, value)) = next_field(&mut message) else {
+            return false;
+        };
+        if !so(field, value) {
+            return false;
+        }
+    }
+    true
+}
+
+fn next_field<'m>(message: &mut &'m [u8]) -> Option<(u64, &'m [u8])> {
+    const NUMBER: u64 = 0;
+    const BYTES: u64 = 2;
+    let key = varint(message)?;
+    let length = match key & 7 {
+        NUMBER => {
+            varint(message)?;
+            0
+        }
+        BYTES => usize::try_from(varint(message)?).ok()?,
+        // Biscuit's schema has no other.
+        _ => return None,
+    };
+    let (value, rest) = message.split_at_checked(length)?;
+    *message = rest;
+    Some((key >> 3, value))
+}
+
+fn varint(message: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..64).step_by(7) {
+        let (byte, rest) = message.split_first()?;
+        *message = rest;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
 }
 
 /// The form of a token, within its bounds. Nothing of it is believed.

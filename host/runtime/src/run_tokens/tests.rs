@@ -384,3 +384,34 @@ proptest! {
         }
     }
 }
+
+/// What a holder appends is theirs, and a few bytes of it can print as megabytes, over and over.
+#[test]
+fn what_would_take_long_to_print_is_refused_before_that() {
+    let long = format!("\"{}\"", "x".repeat(2_000));
+    let sum = vec![long.as_str(); 200].join(" + ");
+    let token = with_code(&minted(), &format!("check if {sum} == \"\""));
+    assert_eq!(why(&token), Why::Claims);
+    let best = |act: &dyn Fn()| {
+        let took = (0..8).map(|_| {
+            let began = std::time::Instant::now();
+            act();
+            began.elapsed()
+        });
+        took.min().unwrap()
+    };
+    let unverified = UnverifiedBiscuit::from(raw(&token)).unwrap();
+    let printed = best(&|| drop(unverified.print_block_source(1).unwrap()));
+    let refused = best(&|| assert_eq!(why(&token), Why::Claims));
+    assert!(refused < printed / 2, "{refused:?} {printed:?}");
+    // Nor what is nested, or says the same again in a few bytes.
+    for code in [
+        "check if [1, 2].contains($x), tool($x)",
+        "check if {\"a\": 1}.contains($x), tool($x)",
+        "check if tool($x), $x == \"a\" || $x == \"b\"",
+        "tool(\"a\")",
+        "tool($x) <- function($x)",
+    ] {
+        assert_eq!(why(&with_code(&minted(), code)), Why::Claims, "{code}");
+    }
+}

@@ -4,7 +4,7 @@ use ambit_core::error::printable;
 use ambit_core::guard;
 use ambit_core::json::{Json, Limits};
 use ambit_core::ledger::parse_utc;
-use ambit_core::trace::{Parent, TRACEPARENT};
+use ambit_core::trace::Parent;
 use ambit_runtime::config::nearest;
 use axum::body::Bytes;
 use http::header::CONTENT_TYPE;
@@ -13,6 +13,7 @@ use http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
 
 use crate::identity::unescaped;
+use crate::mcp::parent_in;
 
 use super::give::Problem;
 use super::routes::{Act, Param, Route, What};
@@ -68,11 +69,7 @@ impl Asked {
             query: query(route.query, parts.uri.query().unwrap_or_default())?,
             body: body.transpose()?,
             word,
-            parent: parts
-                .headers
-                .get(TRACEPARENT)
-                .and_then(|value| value.to_str().ok())
-                .and_then(Parent::parse),
+            parent: parent_in(&parts.headers),
         })
     }
 

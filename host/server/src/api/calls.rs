@@ -7,18 +7,17 @@ use ambit_core::json::Json;
 use ambit_core::ledger::body::Once;
 use ambit_core::policy::Mode;
 use ambit_core::trace::{self, Arrival, Parent, Protocol, SpanId};
-use ambit_runtime::call::{Answer, Began, CallRequest, Coming, Fault, Known};
+use ambit_runtime::call::{Began, CallRequest, Coming, Fault, Known};
 use ambit_runtime::cancel::Cancel;
 use ambit_runtime::store::StoreError;
 use http::StatusCode;
 use http::header::{HeaderName, LOCATION};
 use serde::Deserialize;
-use tokio::sync::oneshot;
-use tokio::task::JoinError;
+use tokio::sync::oneshot::{self, error::RecvError};
 use tokio::time::sleep;
 
-use crate::calls::Start;
-use crate::mcp::Door;
+use crate::calls::{Ended, Start, Unmade};
+use crate::mcp::{Door, arrival, trace_of};
 
 use super::agents::{place, told};
 use super::ask::Asked;
@@ -64,7 +63,7 @@ impl Wanted {
             None => "{}".to_owned(),
         };
         drop(written.arguments);
-        let trace = asked.parent.as_ref().and_then(|parent| parent.trace.parse().ok());
+        let trace = trace_of(asked.parent.as_ref());
         let function = id_of(door, &written.tool, &written.function);
         let none = function.is_none().then(|| {
             let name = format!("{}/{}", written.tool, written.function);
@@ -107,6 +106,11 @@ impl Wanted {
     pub(super) const fn request(&self) -> &CallRequest {
         &self.request
     }
+
+    /// How it comes.
+    pub(super) fn arrival(&self) -> Arrival {
+        arrival(Protocol::Api, self.parent.as_ref())
+    }
 }
 
 /// The id of a function that may be named by its last part; none where there is no such tool, or function of it.
@@ -145,10 +149,7 @@ pub(super) async fn start(door: Door, wanted: Wanted) -> Result<Given, Problem> 
     let (says, hears) = oneshot::channel();
     let coming = Coming {
         by: door.shown(),
-        arrival: Some(Arrival {
-            parent: parent.as_ref().map(|parent| parent.span),
-            protocol: Some(Protocol::Api),
-        }),
+        arrival: Some(arrival(Protocol::Api, parent.as_ref())),
         once,
         began: Some(Began::new(move |call| drop(says.send(call.as_str().to_owned())))),
     };
@@ -157,7 +158,8 @@ pub(super) async fn start(door: Door, wanted: Wanted) -> Result<Given, Problem> 
         cancel: Cancel::new(),
         takes: door.share(),
     };
-    let mut made = door.calls().start(door.host(), request, coming, start).over;
+    let started = door.calls().start(door.host(), request, coming, start);
+    let mut made = started.map_err(|none| Problem::could_not(&none))?.over;
     let late = async {
         sleep(wait).await;
         // Before it is on the ledger there is nothing to look at.
@@ -180,21 +182,21 @@ pub(super) async fn start(door: Door, wanted: Wanted) -> Result<Given, Problem> 
 /// A call that is over, or waits; or that was not made, as another was for its caller's word.
 async fn over(
     door: &Door,
-    ended: Result<Result<Answer, Fault>, JoinError>,
+    ended: Result<Ended, RecvError>,
     once: Option<Once>,
     parent: Option<Parent>,
 ) -> Result<Given, Problem> {
     match ended {
         Ok(Ok(made)) => answer(door, made.call.as_str().to_owned(), parent, false).await,
-        Ok(Err(Fault::Store(error @ StoreError::Repeated { .. }))) => {
+        Ok(Err(Unmade::Fault(Fault::Store(error @ StoreError::Repeated { .. })))) => {
             let given = match once {
                 Some(once) => again(door, once, parent).await?,
                 None => None,
             };
             given.ok_or_else(|| error.into())
         }
-        Ok(Err(fault)) => Err(Problem::could_not(&fault)),
-        Err(panic) => Err(Problem::could_not(&panic)),
+        Ok(Err(unmade)) => Err(Problem::could_not(&unmade)),
+        Err(gone) => Err(Problem::could_not(&gone)),
     }
 }
 

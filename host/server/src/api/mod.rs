@@ -72,14 +72,14 @@ async fn served(front: &Arc<Front>, seat: &Arc<Seat>, request: Request) -> Resul
     let (given, serving) = match route.act {
         Act::Open(give) => return Ok((give(), None)),
         Act::Agents(act) => {
-            let (_, door, serving) = known(front, &now, seat, &parts).await?;
+            let (_, door, serving) = known(front, &now, seat, &parts, route.is_own()).await?;
             let request = whole_request(front, &now, route, path, parts, body).await?;
             let act = move || act(&door, &request.read()?);
             let given = blocking(Some(serving.under_way()), act).await;
             (given.map_err(Problem::boxed)?, serving)
         }
         Act::Call => {
-            let (caller, door, serving) = known(front, &now, seat, &parts).await?;
+            let (caller, door, serving) = known(front, &now, seat, &parts, false).await?;
             let request = whole_request(front, &now, route, path, parts, body).await?;
             let asks = door.clone();
             // What was read is gone when the call is waited for.
@@ -125,17 +125,20 @@ async fn served(front: &Arc<Front>, seat: &Arc<Seat>, request: Request) -> Resul
     Ok((given, Some(serving)))
 }
 
-/// Whoever makes a request, the door that is made for it, and its place among those that are served.
+/// Whoever makes a request, the door that is made for it, and its place among those that are served; beside them, where that is full and
+/// it is about what is `own` already.
 async fn known(
     front: &Front,
     now: &Now,
     seat: &Arc<Seat>,
     parts: &Parts,
+    own: bool,
 ) -> Result<(Authenticated, Door, Serving), Refused> {
     let agents = front.agents();
     let caller = now.callers().authenticate(&parts.headers, parts.uri.query()).await;
     let caller = caller.map_err(|refused| unauthenticated(&refused))?;
-    let serving = agents.begin(now, &caller, seat)?;
+    let (serving, beside) = agents.begin(now, &caller, seat)?;
+    agents.check_beside(now, beside, own)?;
     let door = agents.door(now, &caller, &serving).map_err(not_known)?;
     Ok((caller, door, serving))
 }
@@ -146,7 +149,7 @@ async fn step_up(now: &Now, caller: &Authenticated, door: &Door, wanted: &calls:
     let Some(needed) = now.callers().step_up(caller, &request.tool, &request.function) else {
         return Ok(());
     };
-    match door.refused_for_scope(request.clone()).await {
+    match door.refused_for_scope(request.clone(), wanted.arrival()).await {
         Ok(true) => Err(unauthenticated(&needed).into()),
         Ok(false) => Ok(()),
         Err(error) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.message).boxed()),

@@ -101,6 +101,13 @@ pub(super) struct Route {
     pub(super) act: Act,
 }
 
+impl Route {
+    /// Whether it reads or takes back one of an agent's own calls: that is heard also where these are all that it may have under way.
+    pub(super) fn is_own(&self) -> bool {
+        matches!(self.act, Agents(_)) && self.path.starts_with("/v1/calls/")
+    }
+}
+
 const MOST: u64 = (1 << 53) - 1;
 
 const fn param(name: &'static str, what: What, about: &'static str) -> Param {

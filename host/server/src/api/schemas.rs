@@ -224,6 +224,12 @@ fn of_operators() -> Value {
             "votes",
         ],
     });
+    let budget = json!({
+        "type": "object",
+        "description": "A configured budget; `warn` is from how much on, used and reserved together, people are told.",
+        "required": ["name", "covers", "unit", "window", "cap", "over", "warn", "current", "earlier"],
+        "properties": { "cap": whole(), "warn": maybe_whole() },
+    });
     json!({
         "Hold": hold,
         "Approvals": page("approvals", "Hold"),
@@ -239,7 +245,7 @@ fn of_operators() -> Value {
         "Budgets": {
             "type": "object",
             "required": ["time", "budgets", "not_configured"],
-            "properties": { "time": time(), "budgets": { "type": "array" }, "not_configured": { "type": "array" } },
+            "properties": { "time": time(), "budgets": { "type": "array", "items": budget }, "not_configured": { "type": "array" } },
         },
         "Stops": object(json!({
             "stops": { "type": "array", "items": object(stop, &[]) },

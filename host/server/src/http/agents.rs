@@ -8,13 +8,14 @@ use ambit_core::guard;
 use ambit_core::identity::why::Why;
 use ambit_core::policy::Mode;
 use ambit_core::run::Run;
+use ambit_core::trace::Protocol;
 use ambit_runtime::host::Host;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 use http::header::{AUTHORIZATION, RETRY_AFTER};
 use http::request::Parts;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use parking_lot::Mutex;
 use rmcp::model::{
@@ -27,21 +28,27 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::answer::{Answer, Serving};
-use super::front::{Front, body_of, could_not};
+use super::front::{Front, OwnNames, body_of, could_not};
 use super::problem::{document, plain, problem, unauthenticated};
 use super::seats::{Requests, Seat};
 use super::work::OperatorThreads;
 use crate::calls::{Calls, Whose};
 use crate::frame::{self, Arguments, Frame};
 use crate::identity::{Authenticated, Authenticator, Operator, Operators, Unauthenticated};
-use crate::mcp::{Credentials, Door, Who};
+use crate::mcp::{self, Credentials, Door, Who};
 use crate::offer::Offers;
+use crate::status::{RESULT, STATUS};
+use crate::{resources, tasks};
+
+/// The longest message about a caller's own calls that is heard beside its share, in bytes, as far as its head says.
+const BESIDE_BYTES: u64 = 64 << 10;
 
 /// What serves all agents over HTTP.
 #[derive(Debug)]
 pub(crate) struct Agents {
     host: Host,
     names: Vec<String>,
+    origins: Vec<String>,
     mode: Mode,
     /// How long a client may take to write a request's body.
     patience: Duration,
@@ -67,7 +74,12 @@ pub(crate) struct Now {
 }
 
 impl Now {
-    fn new(host: Host, callers: Authenticator, operators: Option<Operators>, names: &[String]) -> Now {
+    fn new(
+        host: Host,
+        callers: Authenticator,
+        operators: Option<Operators>,
+        (names, origins): (&[String], &[String]),
+    ) -> Now {
         let largest = host.config().server().map_or(0, |server| server.request_bytes);
         let largest = usize::try_from(largest).unwrap_or(usize::MAX);
         // Every version is served without sessions: a session would be one more thing to steal. An answer is one document, or, where a
@@ -76,6 +88,7 @@ impl Now {
             .with_legacy_session_mode(false)
             .with_json_response(true)
             .with_allowed_hosts(names)
+            .with_allowed_origins(origins)
             .enforce_origin_validation()
             .with_max_request_body_bytes(largest);
         Now {
@@ -122,6 +135,7 @@ impl Now {
         caller: &Authenticated,
         door: &Door,
         message: &ClientJsonRpcMessage,
+        headers: &HeaderMap,
     ) -> Result<Option<Unauthenticated>, ErrorData> {
         let JsonRpcMessage::Request(request) = message else {
             return Ok(None);
@@ -129,25 +143,38 @@ impl Now {
         let (ClientRequest::CallToolRequest(call), Some(args)) = (&request.request, Arguments::of(message)) else {
             return Ok(None);
         };
+        // It makes none.
+        if tasks::asks_again(&request.request) {
+            return Ok(None);
+        }
         let Some((tool, function)) = door.named(&call.params.name) else {
             return Ok(None);
         };
         let Some(needed) = self.callers.step_up(caller, tool, function) else {
             return Ok(None);
         };
-        let request = door.asks(tool, function, args.as_str().to_owned(), None);
-        Ok(door.refused_for_scope(request).await?.then_some(needed))
+        let parent = mcp::parent_of(request.request.get_meta(), Some(headers));
+        let request = door.asks(tool, function, args.as_str().to_owned(), mcp::trace_of(parent.as_ref()));
+        let arrival = mcp::arrival(Protocol::Mcp, parent.as_ref());
+        Ok(door.refused_for_scope(request, arrival).await?.then_some(needed))
     }
 }
 
 impl Agents {
-    /// `names` is what requests may be addressed to.
-    pub(super) fn new(host: Host, callers: Authenticator, names: &[String], mode: Mode, patience: Duration) -> Agents {
+    /// `own` is what requests may be addressed to, and which pages may make them.
+    pub(super) fn new(host: Host, callers: Authenticator, own: &OwnNames, mode: Mode, patience: Duration) -> Agents {
+        let (names, origins) = (own.all(), own.origins());
         let requests = Requests::new(host.config().server().map_or(0, |server| server.requests_per_agent));
-        let now = Now::new(host.clone(), callers, Operators::of_reading(None, &host), names);
+        let now = Now::new(
+            host.clone(),
+            callers,
+            Operators::of_reading(None, &host),
+            (&names, &origins),
+        );
         Agents {
             host,
-            names: names.to_vec(),
+            names,
+            origins,
             mode,
             patience,
             calls: Calls::default(),
@@ -166,7 +193,7 @@ impl Agents {
         }
         let callers = now.callers.of_reading(&host);
         let operators = Operators::of_reading(now.operators.as_ref(), &host);
-        let new = Arc::new(Now::new(host, callers, operators, &self.names));
+        let new = Arc::new(Now::new(host, callers, operators, (&self.names, &self.origins)));
         let old = std::mem::replace(&mut *now, Arc::clone(&new));
         drop(now);
         // With it may go all that was read before, tools included: nobody waits for that, and no thread that serves others does it.
@@ -212,9 +239,30 @@ impl Agents {
         Ok(door.of_request(&serving.under_way()))
     }
 
-    /// A request of a caller who is known: its connection is kept, and it counts among its agent's.
-    pub(crate) fn begin(&self, now: &Now, caller: &Authenticated, seat: &Arc<Seat>) -> Result<Serving, Box<Response>> {
-        self.begin_of(now, caller.caller.agent(), "agent", seat)
+    /// A request of a caller who is known: its connection is kept, and it counts among its agent's; or, and that is said, beside them,
+    /// where there are as many as there may be. There it is served only where it is about its caller's own calls.
+    pub(crate) fn begin(
+        &self,
+        now: &Now,
+        caller: &Authenticated,
+        seat: &Arc<Seat>,
+    ) -> Result<(Serving, bool), Box<Response>> {
+        let agent = caller.caller.agent();
+        if let Some(under_way) = self.requests.begin(agent) {
+            return Ok((Serving::new(seat.busy(), under_way), false));
+        }
+        match self.requests.begin_beside(agent) {
+            Some(under_way) => Ok((Serving::new(seat.busy(), under_way), true)),
+            None => Err(self.full(now, "agent").into()),
+        }
+    }
+
+    /// Whether a request may go on: in its agent's share, or `beside` it where it is about that one's own calls.
+    pub(crate) fn check_beside(&self, now: &Now, beside: bool, own: bool) -> Result<(), Box<Response>> {
+        if !beside || guard!("http.share-beside", own) {
+            return Ok(());
+        }
+        Err(self.full(now, "agent").into())
     }
 
     /// The same of an operator, whose requests are no agent's: no agent's name has a space in it.
@@ -224,21 +272,21 @@ impl Agents {
         operator: &Operator,
         seat: &Arc<Seat>,
     ) -> Result<Serving, Box<Response>> {
-        self.begin_of(now, &format!("operator {}", operator.shown.name), "operator", seat)
+        match self.requests.begin(&format!("operator {}", operator.shown.name)) {
+            Some(under_way) => Ok(Serving::new(seat.busy(), under_way)),
+            None => Err(self.full(now, "operator").into()),
+        }
     }
 
-    fn begin_of(&self, now: &Now, who: &str, kind: &str, seat: &Arc<Seat>) -> Result<Serving, Box<Response>> {
-        let Some(under_way) = self.requests.begin(who) else {
-            now.callers.note(Why::Share);
-            let most = self.requests.most();
-            let detail = format!("{most} requests of this {kind} are under way: wait until one is answered");
-            let mut response = problem(StatusCode::TOO_MANY_REQUESTS, &detail);
-            response
-                .headers_mut()
-                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
-            return Err(response.into());
-        };
-        Ok(Serving::new(seat.busy(), under_way))
+    fn full(&self, now: &Now, kind: &str) -> Response {
+        now.callers.note(Why::Share);
+        let most = self.requests.most();
+        let detail = format!("{most} requests of this {kind} are under way: wait until one is answered");
+        let mut response = problem(StatusCode::TOO_MANY_REQUESTS, &detail);
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        response
     }
 
     /// What a notification takes back that its caller asked for over another connection.
@@ -278,15 +326,18 @@ async fn served(agents: &Agents, seat: &Arc<Seat>, request: Request) -> Result<R
     let now = agents.now();
     let caller = now.callers.authenticate(&parts.headers, parts.uri.query()).await;
     let caller = caller.map_err(|refused| unauthenticated(&refused))?;
-    let serving = agents.begin(&now, &caller, seat)?;
+    let (serving, beside) = agents.begin(&now, &caller, seat)?;
+    agents.check_beside(&now, beside, body.size_hint().lower() <= BESIDE_BYTES)?;
     let door = agents
         .door(&now, &caller, &serving)
         .map_err(|refusal| problem(StatusCode::FORBIDDEN, &refusal.message))?;
     let text = whole(body, now.largest, agents.patience).await?;
     let mut outlives = false;
-    match frame::read(&text) {
+    let frame = frame::read(&text);
+    agents.check_beside(&now, beside, is_about_own(&frame))?;
+    match frame {
         Frame::Message(message) => {
-            match now.step_up(&caller, &door, &message).await {
+            match now.step_up(&caller, &door, &message, &parts.headers).await {
                 Ok(None) => {}
                 Ok(Some(refused)) => return Err(unauthenticated(&refused).into()),
                 Err(error) => return Err(problem(StatusCode::INTERNAL_SERVER_ERROR, &error.message).into()),
@@ -317,6 +368,25 @@ async fn served(agents: &Agents, seat: &Arc<Seat>, request: Request) -> Result<R
     match tokio::spawn(answer).await {
         Ok(response) => Ok(response),
         Err(error) => Err(could_not(&error).into()),
+    }
+}
+
+/// Whether a message reads or takes back what its caller has already: its own calls may be all that it may have under way.
+fn is_about_own(frame: &Frame) -> bool {
+    let Frame::Message(message) = frame else { return false };
+    match message.as_ref() {
+        JsonRpcMessage::Notification(told) => {
+            matches!(told.notification, ClientNotification::CancelledNotification(_))
+        }
+        JsonRpcMessage::Request(request) => match &request.request {
+            ClientRequest::GetTaskRequest(_) | ClientRequest::CancelTaskRequest(_) => true,
+            ClientRequest::CallToolRequest(call) => {
+                matches!(call.params.name.as_ref(), STATUS | RESULT) || tasks::asks_again(&request.request)
+            }
+            ClientRequest::ReadResourceRequest(read) => resources::is_receipt(&read.params.uri),
+            _ => false,
+        },
+        _ => false,
     }
 }
 

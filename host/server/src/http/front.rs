@@ -12,7 +12,7 @@ use ambit_core::policy::Mode;
 use ambit_runtime::gate::split_url;
 use ambit_runtime::host::Host;
 use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{any, get};
 use axum::{Router, body};
@@ -67,7 +67,7 @@ impl Front {
             host.config().server().and_then(|server| server.resource.as_deref()),
         );
         Front {
-            agents: Agents::new(host, callers, &own.all(), mode, patience),
+            agents: Agents::new(host, callers, &own, mode, patience),
             own,
             ends: AtomicBool::new(false),
             readable: Mutex::default(),
@@ -80,6 +80,11 @@ impl Front {
 
     pub(crate) fn agents(&self) -> &Agents {
         &self.agents
+    }
+
+    /// Counts a request that is refused for this.
+    pub(super) fn note(&self, why: Why) {
+        self.agents.now().callers().note(why);
     }
 
     /// It is not ready for anything from now on.
@@ -111,6 +116,8 @@ pub(super) struct OwnNames {
     near: Vec<String>,
     /// Of the resource: what clients elsewhere know.
     far: Option<String>,
+    /// The origin of that: TLS may stand in front of it, and stands in front of no other.
+    far_origin: Option<String>,
 }
 
 impl OwnNames {
@@ -125,8 +132,14 @@ impl OwnNames {
         let usual: Vec<String> = near.iter().filter_map(bare).collect();
         near.extend(usual);
         let origin = resource.and_then(|resource| Some(split_url(resource).ok()?.0.to_string()));
-        let far = origin.and_then(|origin| Some(origin.split_once("://")?.1.to_owned()));
-        OwnNames { near, far }
+        let far = origin
+            .as_deref()
+            .and_then(|origin| Some(origin.split_once("://")?.1.to_owned()));
+        OwnNames {
+            near,
+            far,
+            far_origin: origin,
+        }
     }
 
     pub(super) fn all(&self) -> Vec<String> {
@@ -134,8 +147,38 @@ impl OwnNames {
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
-        let near = self.near.iter().any(|own| own.eq_ignore_ascii_case(name));
-        near || self.far.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(name))
+        self.is_near(name) || self.far.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(name))
+    }
+
+    fn is_near(&self, name: &str) -> bool {
+        self.near.iter().any(|own| own.eq_ignore_ascii_case(name))
+    }
+
+    /// Whether an `Origin` is that of this server, by the names that it was given: never by what a request says that it is for.
+    pub(super) fn has_origin(&self, origin: &str) -> bool {
+        let near = origin.strip_prefix("http://").is_some_and(|name| self.is_near(name));
+        near || self
+            .far_origin
+            .as_deref()
+            .is_some_and(|own| own.eq_ignore_ascii_case(origin))
+    }
+
+    /// The same for whoever asks once more, each with its port.
+    pub(super) fn origins(&self) -> Vec<String> {
+        let near = self.near.iter().map(|name| format!("http://{name}"));
+        let all = near.chain(self.far_origin.clone());
+        all.map(|origin| {
+            let (scheme, name) = origin.split_once("://").unwrap_or_default();
+            let has_port = name
+                .rsplit_once(':')
+                .is_some_and(|(_, port)| port.bytes().all(|digit| digit.is_ascii_digit()));
+            match (has_port, scheme) {
+                (true, _) => origin,
+                (false, "https") => format!("{origin}:443"),
+                (false, _) => format!("{origin}:80"),
+            }
+        })
+        .collect()
     }
 }
 
@@ -157,7 +200,7 @@ pub(super) fn metrics_router(front: Arc<Front>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .fallback(nothing)
-        .layer(from_fn(named_by_address))
+        .layer(from_fn_with_state(Arc::clone(&front), named_by_address))
         .merge(watched())
         .with_state(front)
 }
@@ -188,18 +231,21 @@ pub(super) fn full() -> Router {
 async fn addressed(State(front): State<Arc<Front>>, request: Request, next: Next) -> Response {
     let named = host_of(request.uri(), request.headers());
     if !guard!("http.host", named.is_some_and(|name| front.own.has(name))) {
-        front.agents.now().callers().note(Why::Host);
+        front.note(Why::Host);
         return problem(
             StatusCode::MISDIRECTED_REQUEST,
             "the request is for a host that this is not: it is its own address, or that of `resource` in its [server]",
         );
     }
-    if !guard!("http.origin", !request.headers().contains_key(ORIGIN)) {
-        front.agents.now().callers().note(Why::Origin);
+    // A page of this server's own is none that anybody was made to open, and of its own names none can be had by somebody else.
+    let mut origins = request.headers().get_all(ORIGIN).iter();
+    let own = |origin: &HeaderValue| origin.to_str().is_ok_and(|origin| front.own.has_origin(origin));
+    if !guard!("http.origin", origins.all(own)) {
+        front.note(Why::Origin);
         return problem(StatusCode::FORBIDDEN, "requests from pages in browsers are not taken");
     }
     if let Some(twice) = twice(request.headers()) {
-        front.agents.now().callers().note(Why::Header);
+        front.note(Why::Header);
         return problem(
             StatusCode::BAD_REQUEST,
             &format!("the request has more than one `{twice}`"),
@@ -218,10 +264,12 @@ fn twice(headers: &HeaderMap) -> Option<&'static str> {
 
 /// A request for metrics names this server by an address: a name that a page's author owns can be made to be this machine's, an address
 /// cannot.
-async fn named_by_address(request: Request, next: Next) -> Response {
+async fn named_by_address(State(front): State<Arc<Front>>, request: Request, next: Next) -> Response {
     let named = host_of(request.uri(), request.headers());
-    let by_address = named.is_some_and(is_address) && !request.headers().contains_key(ORIGIN);
-    if !guard!("http.metrics", by_address) {
+    let from_page = request.headers().contains_key(ORIGIN);
+    let by_address = named.is_some_and(is_address);
+    if !guard!("http.metrics", by_address && !from_page) {
+        front.note(if by_address { Why::Origin } else { Why::Host });
         return problem(
             StatusCode::MISDIRECTED_REQUEST,
             "metrics are asked for by the server's address, or as `localhost`, and not from a page",

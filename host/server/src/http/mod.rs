@@ -29,6 +29,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ambit_core::identity::why::Why;
 use ambit_core::policy::Mode;
 use ambit_runtime::host::Host;
 use axum::{Extension, Router};
@@ -162,7 +163,16 @@ async fn bound(listen: SocketAddr) -> io::Result<TcpListener> {
 async fn serve_on(doors: Doors, front: Arc<Front>, mut ends: watch::Receiver<bool>) {
     let (closing, closes) = watch::channel(false);
     let connections = front.host().config().server().map_or(0, |server| server.connections);
-    let listening = |listener, router, seats| Listening::new(listener, router, seats, doors.patience, closes.clone());
+    let listening = |listener, router, seats| {
+        Listening::new(
+            listener,
+            router,
+            seats,
+            doors.patience,
+            closes.clone(),
+            Arc::clone(&front),
+        )
+    };
     let agents = listening(doors.agents, front::router(Arc::clone(&front)), connections);
     let metrics = doors
         .metrics
@@ -235,6 +245,7 @@ struct Listening {
     seats: Arc<Seats>,
     patience: Patience,
     closes: watch::Receiver<bool>,
+    front: Arc<Front>,
     /// When the log last said that connections are turned away.
     told: Mutex<Option<Instant>>,
 }
@@ -246,6 +257,7 @@ impl Listening {
         seats: usize,
         patience: Patience,
         closes: watch::Receiver<bool>,
+        front: Arc<Front>,
     ) -> Listening {
         Listening {
             listener,
@@ -253,6 +265,7 @@ impl Listening {
             seats: Seats::new(seats),
             patience,
             closes,
+            front,
             told: Mutex::default(),
         }
     }
@@ -286,10 +299,11 @@ impl Listening {
             }
             None if turned_away.len() < TURNED_AWAY => {
                 self.tell();
+                self.front.note(Why::Connections);
                 let serving = connection(stream, front::full(), self.patience, self.closes.clone());
                 turned_away.spawn(async move { drop(timeout(TURNED_AWAY_FOR, serving).await) });
             }
-            None => {}
+            None => self.front.note(Why::Connections),
         }
     }
 

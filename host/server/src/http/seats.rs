@@ -129,6 +129,9 @@ impl Drop for Busy {
     }
 }
 
+/// Requests of an agent beside its share, for what it has under way: as each is short, a few are enough.
+const BESIDE: usize = 8;
+
 /// The requests that are under way, by agent.
 #[derive(Debug)]
 pub(super) struct Requests {
@@ -159,15 +162,24 @@ impl Requests {
 
     /// Takes a request of an agent; none where it has as many as it may have.
     pub(super) fn begin(self: &Arc<Requests>, agent: &str) -> Option<UnderWay> {
+        self.begin_of(agent, self.most)
+    }
+
+    /// The same beside its share, for what is about its own calls: those may be what it is full of. No agent's name has a space in it.
+    pub(super) fn begin_beside(self: &Arc<Requests>, agent: &str) -> Option<UnderWay> {
+        self.begin_of(&format!("beside {agent}"), BESIDE)
+    }
+
+    fn begin_of(self: &Arc<Requests>, who: &str, most: usize) -> Option<UnderWay> {
         let mut under_way = self.under_way.lock();
-        let own = under_way.entry(agent.to_owned()).or_default();
-        if !guard!("http.share", *own < self.most) {
+        let own = under_way.entry(who.to_owned()).or_default();
+        if !guard!("http.share", *own < most) {
             return None;
         }
         *own += 1;
         Some(UnderWay {
             requests: Arc::clone(self),
-            agent: agent.to_owned(),
+            agent: who.to_owned(),
         })
     }
 }

@@ -282,7 +282,44 @@ fn pages_in_browsers_are_not_served() {
         let answer = served.post_to("/mcp", &more, &initialize("2025-11-25"));
         assert!(answer.status == 403 && answer.is_problem(), "{}", answer.text);
     }
-    assert_eq!(served.ends()[&Why::Origin], 6);
+    // What a request is for says nothing of where it comes from, and one foreign origin is enough.
+    let port = served.address.port();
+    let own = |name: &str| format!("http://{name}:{port}");
+    let both = format!("{}\r\nOrigin: https://evil.example", own("localhost"));
+    for foreign in [
+        format!("http://evil.example:{port}"),
+        format!("https://localhost:{port}"),
+        "http://localhost".to_owned(),
+        "http://ambit.example".to_owned(),
+        both,
+    ] {
+        let more = format!("Origin: {foreign}\r\n{}", bearer(&key));
+        let answer = served.post_to("/mcp", &more, &initialize("2025-11-25"));
+        assert_eq!(answer.status, 403, "{foreign}: {}", answer.text);
+    }
+    for own in [
+        own("127.0.0.1"),
+        own("localhost"),
+        own("[::1]"),
+        "https://ambit.example".to_owned(),
+    ] {
+        let more = format!("Origin: {own}\r\n{}", bearer(&key));
+        let answer = served.post_to("/mcp", &more, &initialize("2025-11-25"));
+        assert_eq!(answer.status, 200, "{own}: {}", answer.text);
+    }
+    assert_eq!(served.ends()[&Why::Origin], 11);
+}
+
+/// Whoever sends a token in a query is told, and it is on the ledger how often that was.
+#[test]
+fn tokens_in_a_query_are_counted() {
+    let served = Served::new();
+    let (key, _) = served.place.key(|_| {});
+    for target in ["/mcp", "/v1/tools"] {
+        let answer = served.get(&format!("{target}?access_token={key}"), "");
+        assert_eq!(answer.status, 400, "{target}: {}", answer.text);
+    }
+    assert_eq!(served.ends(), BTreeMap::from([(Why::Header, 2)]));
 }
 
 #[test]
@@ -354,7 +391,9 @@ fn metrics_are_not_where_agents_are() {
             "{target}"
         );
     }
-    served.ends();
+    // Whoever tried is on the ledger, as it is where agents are.
+    let refused = served.ends();
+    assert_eq!((refused[&Why::Host], refused[&Why::Origin]), (4, 1));
 }
 
 #[test]

@@ -4,10 +4,12 @@
 //! waits for it. What operators ask for has threads of its own, as agents can have all others at work.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 
 use ambit_core::guard;
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinError;
 
@@ -18,21 +20,54 @@ const ACTS: usize = 32;
 /// What operators read at once.
 const READS: usize = 16;
 
+/// Why work that may block was not done to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotDone {
+    /// There is no thread for it: nothing of it was done, and nothing is kept for it.
+    #[error("there is no thread for it: nothing was done")]
+    NoThread,
+    /// It ended in a panic, or with the server.
+    #[error(transparent)]
+    Ended(#[from] JoinError),
+}
+
+/// Begins what may block on a thread for that.
+///
+/// # Errors
+/// [`NotDone::NoThread`].
+pub(crate) fn on_a_thread<T: Send + 'static>(
+    act: impl FnOnce() -> T + Send + 'static,
+) -> Result<impl Future<Output = Result<T, NotDone>> + Send + 'static, NotDone> {
+    let act = Arc::new(Mutex::new(Some(act)));
+    let taken = Arc::clone(&act);
+    let work = move || {
+        let act = taken.lock().take();
+        act.map(|act| act())
+    };
+    // Where it has no thread the runtime panics, and keeps the work for when it has one: by then whoever asked was told that there is none.
+    let begun = catch_unwind(AssertUnwindSafe(|| tokio::task::spawn_blocking(work)));
+    let Ok(working) = begun else {
+        drop(act.lock().take());
+        return Err(NotDone::NoThread);
+    };
+    Ok(async move { working.await?.ok_or(NotDone::NoThread) })
+}
+
 /// Does what may block on a thread for that. `share` is that of the request which it is done for: it counts among its caller's until this
 /// is done, whoever still waits.
 ///
 /// # Errors
-/// Where it ended in a panic.
+/// [`NotDone`].
 pub(crate) async fn at_work<T: Send + 'static>(
     share: Option<Arc<UnderWay>>,
     act: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, JoinError> {
+) -> Result<T, NotDone> {
     let share = share.filter(|_| !guard!("http.share-kept", false));
-    let working = tokio::task::spawn_blocking(move || {
+    let working = on_a_thread(move || {
         let done = act();
         drop(share);
         done
-    });
+    })?;
     working.await
 }
 
@@ -71,7 +106,7 @@ impl OperatorThreads {
         act: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<T> {
         if guard!("http.operators-apart", false) {
-            return Ok(at_work(Some(share), act).await?);
+            return at_work(Some(share), act).await.map_err(io::Error::other);
         }
         let threads = match errand {
             Errand::Act => &self.acts,
@@ -121,12 +156,27 @@ mod tests {
         }
     }
 
+    /// The runtime would panic under whoever asked, and do it for nobody once it has a thread again.
+    #[test]
+    fn what_has_no_thread_is_not_done_and_keeps_nothing() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            // No machine has so much.
+            .thread_stack_size(1 << 60)
+            .build()
+            .unwrap();
+        let requests = Requests::new(1);
+        let share = Arc::new(requests.begin("a").unwrap());
+        let done = runtime.block_on(at_work(Some(share), || ()));
+        assert!(matches!(done, Err(NotDone::NoThread)), "{done:?}");
+        assert!(requests.begin("a").is_some(), "what was not done counts");
+    }
+
     #[tokio::test]
     async fn what_operators_read_keeps_no_act_waiting() {
         let (threads, requests) = (OperatorThreads::new(), Requests::new(100));
         let share = || Arc::new(requests.begin("operator ivy").unwrap());
         let (ends, ended) = mpsc::channel::<()>();
-        let ended = Arc::new(parking_lot::Mutex::new(ended));
+        let ended = Arc::new(Mutex::new(ended));
         let mut reads = Vec::new();
         for _ in 0..2 * READS {
             let (threads, ended, share) = (threads.clone(), Arc::clone(&ended), share());

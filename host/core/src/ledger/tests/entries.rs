@@ -140,6 +140,7 @@ fn absent_values_are_left_out() {
         once: None,
         args: None,
         arrival: None,
+        budget: None,
         by: None,
         function: None,
         mode: None,

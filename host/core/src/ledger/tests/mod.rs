@@ -398,6 +398,11 @@ fn keys() -> Vec<EntryDraft> {
             user: None,
         }),
         EntryDraft::of_ledger(KeyRevoked { key: id("b") }),
+        EntryDraft::of_ledger(CallsReplayed {
+            diverged: 1,
+            partial: 2,
+            same: 40_000,
+        }),
         EntryDraft::of_ledger(CallersRefused {
             from: 1_795_228_700_000,
             refused: [(Why::Expired, 2), (Why::NotYet, 1), (Why::UnknownKey, 40_000)].into(),
@@ -457,6 +462,7 @@ fn denied() -> Body {
         }),
         once: None,
         args: Some(digest("args")),
+        budget: None,
         by: Some(ShownBy::Key(format!("k_{}", "a".repeat(26)))),
         function: Some("refunds.create".into()),
         mode: Some(Mode::Execute),

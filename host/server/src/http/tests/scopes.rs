@@ -1,7 +1,9 @@
 //! What a token's scopes leave out, as its caller is told and as the ledger has it; and names that hosts go by.
 
+use ambit_core::ledger::CallStory;
 use ambit_core::ledger::body::{ShownBy, Stage};
 use ambit_core::ledger::story::Opening;
+use ambit_core::trace::Protocol;
 use ambit_runtime::store::CallFilter;
 
 use super::*;
@@ -41,6 +43,15 @@ fn stages(served: &Served) -> Vec<Option<(Stage, Option<String>)>> {
     calls.unwrap().iter().map(|story| stage(&story.opening.what)).collect()
 }
 
+/// The last calls, the last first.
+fn last(served: &Served, many: usize) -> Vec<CallStory> {
+    let calls = CallFilter {
+        limit: Some(many),
+        ..CallFilter::default()
+    };
+    served.place.host.reader().unwrap().calls(&calls).unwrap()
+}
+
 #[test]
 fn a_scope_is_asked_for_where_it_would_help_and_that_is_recorded() {
     let component = wat::parse_str(COMPONENT).unwrap();
@@ -70,6 +81,106 @@ fn a_scope_is_asked_for_where_it_would_help_and_that_is_recorded() {
     assert_eq!(stages(&served), [policy.clone(), policy, denied, None]);
     let none = served.post(&few, &call("refunds_refunds_nothing", "{}"));
     assert_eq!(none.json()["error"]["code"], -32_602, "{}", none.text);
+    served.ends();
+}
+
+/// Which request of its caller's a refusal belongs to is what a search by trace finds.
+#[test]
+fn what_a_scope_is_asked_for_is_of_its_request_s_trace() {
+    let component = wat::parse_str(COMPONENT).unwrap();
+    let more = "scopes = { reads = [\"refunds/refunds.get\"], all = [\"refunds/*\"] }";
+    let served = Served::of(Place::with_tool(more, "refunds", &component, POLICY), PATIENCE);
+    let few = served.place.token(json!({ "scope": "reads" }));
+    let (said, span) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
+    let more = format!("{}traceparent: 00-{said}-{span}-01\r\n", bearer(&few));
+    assert_eq!(
+        served
+            .post_to("/mcp", &more, &call("refunds_refunds_make", "{}"))
+            .status,
+        403
+    );
+    let made = json!({ "tool": "refunds", "function": "make" }).to_string();
+    assert_eq!(served.post_to("/v1/calls", &more, &made).status, 403);
+    for (protocol, story) in [Protocol::Api, Protocol::Mcp].into_iter().zip(last(&served, 2)) {
+        assert!(matches!(&story.opening.what, Opening::Denied(denied) if denied.stage == Stage::Grant));
+        let arrival = story.arrival().unwrap();
+        assert_eq!((story.trace.as_str(), arrival.protocol), (said, Some(protocol)));
+        assert!(
+            arrival
+                .parent
+                .is_some_and(|parent| parent.sampled && parent.span.to_string() == span)
+        );
+    }
+    served.ends();
+}
+
+/// A request that is made again for a call makes none, so there is none to refuse.
+#[test]
+fn who_asks_again_is_asked_for_no_scope() {
+    let component = wat::parse_str(COMPONENT).unwrap();
+    let more = "scopes = { reads = [\"refunds/refunds.get\"], all = [\"refunds/*\"] }";
+    let served = Served::of(Place::with_tool(more, "refunds", &component, POLICY), PATIENCE);
+    let few = served.place.token(json!({ "scope": "reads" }));
+    let again = |version: &str, member: &str| {
+        let mut message: Value = serde_json::from_str(&call("refunds_refunds_make", "{}")).unwrap();
+        message["params"][member] = match member {
+            "requestState" => json!("c_aaaaaaaaaaaaaaaaaaaaaaaaaa"),
+            _ => json!({}),
+        };
+        let mut more = format!("{}MCP-Protocol-Version: {version}\r\n", bearer(&few));
+        if version == "2026-07-28" {
+            more += "Mcp-Method: tools/call\r\nMcp-Name: refunds_refunds_make\r\n";
+            message["params"]["_meta"] = json!({
+                "io.modelcontextprotocol/protocolVersion": version,
+                "io.modelcontextprotocol/clientInfo": { "name": "tests", "version": "1" },
+                "io.modelcontextprotocol/clientCapabilities": {},
+            });
+        }
+        served.post_to("/mcp", &more, &message.to_string())
+    };
+    for member in ["requestState", "inputResponses"] {
+        let answer = again("2026-07-28", member);
+        assert_eq!(answer.json()["error"]["code"], -32_602, "{}", answer.text);
+    }
+    assert_eq!(stages(&served), []);
+    // In an older version it says nothing, and a call is what is asked for.
+    assert_eq!(again("2025-11-25", "requestState").status, 403);
+    assert_eq!(stages(&served).len(), 1);
+    served.ends();
+}
+
+/// Proxies and clients that know no `_meta` say in the head what a request is part of.
+#[test]
+fn a_call_is_of_the_trace_that_its_message_or_its_head_says() {
+    let component = wat::parse_str(COMPONENT).unwrap();
+    let served = Served::of(Place::with_tool("", "refunds", &component, POLICY), PATIENCE);
+    let (key, _) = served.place.key(|_| {});
+    let parent = |digit: &str| format!("00-{}-00f067aa0ba902b7-01", digit.repeat(32));
+    let trace = |headers: &[String], said: Option<String>| {
+        let mut message: Value = serde_json::from_str(&call("refunds_refunds_get", "{}")).unwrap();
+        if let Some(said) = said {
+            message["params"]["_meta"] = json!({ "traceparent": said });
+        }
+        let headers: String = headers.iter().map(|one| format!("traceparent: {one}\r\n")).collect();
+        let answer = served.post_to("/mcp", &format!("{}{headers}", bearer(&key)), &message.to_string());
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        let of_call = last(&served, 1)[0].trace.clone();
+        let told = answer.json()["result"]["_meta"]["ambit/call"]["trace"].clone();
+        assert_eq!(told, of_call.as_str());
+        of_call
+    };
+    let none = ["a", "b"].map(|digit| digit.repeat(32));
+    assert_eq!(trace(&[parent("a")], None), none[0]);
+    assert_eq!(trace(&[parent("a")], Some(parent("b"))), none[1]);
+    assert_eq!(trace(&[parent("a")], Some("not one".to_owned())), none[0]);
+    for headers in [
+        vec![],
+        vec!["not one".to_owned()],
+        vec![parent("a"), parent("b")],
+        vec![parent("0")],
+    ] {
+        assert!(!none.contains(&trace(&headers, None)), "{headers:?}");
+    }
     served.ends();
 }
 

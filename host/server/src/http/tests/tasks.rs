@@ -1,6 +1,8 @@
 //! Calls as tasks, and calls that are asked about by the request that made them, for callers who show who they are with each request.
 
 use ambit_core::grant::Narrowing;
+use ambit_core::ledger::body::ReloadedBy;
+use ambit_runtime::home;
 use ambit_runtime::store::CallFilter;
 
 use super::*;
@@ -185,6 +187,43 @@ fn a_request_for_a_call_that_is_there_already_makes_none() {
     let answer = ask(&served, &key, &json!({}), "tools/call", params);
     assert_eq!(answer["error"]["code"], -32_602, "{answer:#}");
     assert_eq!(calls(&served), made);
+    served.ends();
+}
+
+/// What a call came to is told in the form that it was told in first, whatever its tool is by then.
+#[test]
+fn a_result_is_of_the_component_that_its_call_ran_in() {
+    let of = |kind: &str| {
+        let text = format!(
+            r#"(component
+            (core module $m (func (export "f") (result i32) i32.const 7))
+            (core instance $i (instantiate $m))
+            (type $r (record (field "n" u32)))
+            (component $c
+                (import "import-type-r" (type $r0 (eq $r)))
+                (import "import-get" (func $get (result {kind})))
+                (export $r1 "r" (type $r0))
+                (export "get" (func $get)))
+            (func $get (canon lift (core func $i "f")))
+            (instance $x (instantiate $c (with "import-type-r" (type $r)) (with "import-get" (func $get))))
+            (export "acme:refunds/refunds" (instance $x)))"#
+        );
+        wat::parse_str(text).unwrap()
+    };
+    let served = Served::of(Place::with_tool("", "refunds", &of("u32"), POLICY), PATIENCE);
+    let (key, _) = served.place.key(|_| {});
+    let first = call(&served, &key, &tasks(), "refunds_refunds_get")["result"].clone();
+    assert_eq!(first["structuredContent"], json!({ "value": 7 }), "{first:#}");
+    let newer = of("$r0");
+    let manifest = ambit_core::manifest::Manifest::read(&newer).unwrap();
+    home::accept_tool(served.place.folder.path(), "refunds", &newer, &manifest).unwrap();
+    served.place.host.reload(ReloadedBy::Operator).unwrap();
+    let second = call(&served, &key, &tasks(), "refunds_refunds_get")["result"].clone();
+    assert_eq!(second["structuredContent"], json!({ "n": 7 }), "{second:#}");
+    for result in [first, second] {
+        let got = ask(&served, &key, &tasks(), "tasks/get", json!({ "taskId": id(&result) }));
+        assert_eq!(got["result"]["result"], result);
+    }
     served.ends();
 }
 
