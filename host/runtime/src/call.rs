@@ -28,6 +28,7 @@ use ambit_core::trace::Arrival;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::cancel::Cancel;
 use crate::clock::{clock, now_ms};
@@ -234,7 +235,7 @@ impl fmt::Debug for Began {
     }
 }
 
-/// Whether a call was made already for a word of its caller.
+/// Whether a call was made already for a word of its caller, or a run started for one of an operator's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Known {
     /// No.
@@ -374,21 +375,40 @@ impl Host {
     }
 
     /// What stands on the ledger for a word of a caller, and for what is asked for under it.
+    ///
+    /// Who shows a token of a run is that run's, and of its callers the one that it leaves so much (`of_run`): its words are no other's,
+    /// neither of another run nor of who it was narrowed for. Another token that leaves the same is the same caller.
     #[must_use]
-    pub fn once(&self, principal: &Principal, word: &str, request: &[u8]) -> Once {
+    pub fn once(&self, principal: &Principal, of_run: Option<(&str, &Narrowing)>, word: &str, request: &[u8]) -> Once {
         let user = principal.user.as_deref().unwrap_or_default();
-        let who = [&principal.tenant, &principal.agent].map(|name| name.as_bytes());
-        let parts: [&[u8]; 4] = [who[0], who[1], user.as_bytes(), word.as_bytes()];
+        let who: [&[u8]; 3] = [principal.tenant.as_bytes(), principal.agent.as_bytes(), user.as_bytes()];
+        let key = match of_run {
+            Some((run, narrowing)) if !ambit_core::guard!("call.once-run", false) => {
+                let left = json!(narrowing).to_string();
+                let of_run = [run.as_bytes(), left.as_bytes(), word.as_bytes()];
+                Digest::domain("ambit/run-word/v1", &[&who[..], &of_run[..]].concat())
+            }
+            _ => Digest::domain("ambit/word/v1", &[&who[..], &[word.as_bytes()]].concat()),
+        };
+        self.marked(&key, &Digest::domain("ambit/word-request/v1", &[request]))
+    }
+
+    /// The same for a word of an operator over HTTP, by the name that stands on the ledger.
+    #[must_use]
+    pub fn once_of_operator(&self, name: &str, word: &str, request: &[u8]) -> Once {
+        let key = Digest::domain("ambit/operator-word/v1", &[name.as_bytes(), word.as_bytes()]);
+        self.marked(&key, &Digest::domain("ambit/operator-word-request/v1", &[request]))
+    }
+
+    fn marked(&self, key: &Digest, request: &Digest) -> Once {
+        let words = &self.shared.words;
         Once {
-            key: self.shared.words.mark(&Digest::domain("ambit/word/v1", &parts)),
-            request: self
-                .shared
-                .words
-                .mark(&Digest::domain("ambit/word-request/v1", &[request])),
+            key: words.mark(key),
+            request: words.mark(request),
         }
     }
 
-    /// Whether a call was made already for a word of its caller.
+    /// Whether a call was made already for a word of its caller, or a run started for one of an operator's: its id.
     ///
     /// # Errors
     /// Where the ledger cannot be read.

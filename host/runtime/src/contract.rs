@@ -1,14 +1,112 @@
-//! A tool's contract, from a home's files alone: no ledger is opened and nothing is run.
+//! A tool's contract: from a home's files alone, without a ledger, or from what a host has read of them.
 
 use std::collections::BTreeMap;
 
-use ambit_core::contract::{Contract, Sources};
+use ambit_core::contract::{self, Contract, Sources};
+use ambit_core::error::Refusal;
+use ambit_core::grant::Narrowing;
 use ambit_core::identity::Caller;
 use ambit_core::manifest::Manifest;
 use ambit_core::policy::PolicySet;
 use ambit_core::route::Connection;
+use ambit_core::scope::Scope;
+use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::host::Host;
+use crate::offers::Offered;
+
+/// What an agent is shown of a tool: the page of what it can do for this caller, with the schemas that calling it takes.
+#[derive(Debug, Clone)]
+pub struct OwnContract {
+    contract: Contract,
+    manifest: Manifest,
+}
+
+impl OwnContract {
+    /// As data: the page's facts, and what the component itself declares beside them.
+    #[must_use]
+    pub fn document(&self) -> Value {
+        let mut document = json!(self.contract);
+        let declared = self.manifest.contract(|_| true);
+        add(&mut document, &declared, &["docs"]);
+        let functions = document.get_mut("functions").and_then(Value::as_array_mut);
+        for (shown, function) in functions.into_iter().flatten().zip(&self.manifest.functions) {
+            add(shown, &function.contract(), &["docs"]);
+        }
+        document
+    }
+
+    /// As a page of Markdown.
+    #[must_use]
+    pub fn page(&self) -> String {
+        contract::markdown(std::slice::from_ref(&self.contract), self.contract.caller.as_ref())
+    }
+}
+
+/// Adds members that are not there; `whole` are shortened there, and taken as they are here.
+fn add(to: &mut Value, from: &Value, whole: &[&str]) {
+    let (Value::Object(to), Value::Object(from)) = (to, from) else {
+        return;
+    };
+    for (name, value) in from {
+        if whole.contains(&name.as_str()) || !to.contains_key(name) {
+            to.insert(name.clone(), value.clone());
+        }
+    }
+}
+
+impl Host {
+    /// The contract of a loaded tool, for an agent or, where none is named, for any, by what this host has read; none where there is no
+    /// such tool.
+    ///
+    /// # Errors
+    /// [`Code::Caller`](ambit_core::error::Code::Caller): no such agent.
+    pub fn contract(&self, tool: &str, agent: Option<&str>) -> Result<Option<Contract>, Refusal> {
+        let shared = &self.shared;
+        let Some(loaded) = shared.tools.get(tool) else {
+            return Ok(None);
+        };
+        let caller = agent.map(|agent| shared.directory.caller(agent, None)).transpose()?;
+        let page = contract(&shared.config, &shared.policy, tool, loaded.manifest(), caller.as_ref());
+        Ok(Some(page))
+    }
+
+    /// The contract of a tool as its caller may read it: of the functions that are `offered`, what `narrowing` leaves of what they do, and
+    /// nothing that is the operator's alone. None where nothing of it is permitted, whatever there is for others.
+    ///
+    /// # Errors
+    /// As [`Host::offers`].
+    pub fn own_contract(
+        &self,
+        tool: &str,
+        (agent, user): (&str, Option<&str>),
+        offered: &[Offered<'_>],
+        narrowing: &Narrowing,
+    ) -> Result<Option<OwnContract>, Refusal> {
+        let own = || offered.iter().filter(|one| one.permitted && one.tool == tool);
+        let Some(first) = own().next() else { return Ok(None) };
+        let caller = self.shared.directory.caller(agent, user)?;
+        let mut manifest = first.manifest.clone();
+        manifest.functions.retain(|function| {
+            let is_own = own().any(|one| one.function.id == function.id);
+            ambit_core::guard!("contract.own-functions", is_own)
+        });
+        narrow(&mut manifest, narrowing);
+        let (config, policy) = (&self.shared.config, &self.shared.policy);
+        let contract = narrowed(config, policy, tool, &manifest, Some(&caller), narrowing).for_agents();
+        Ok(Some(OwnContract { contract, manifest }))
+    }
+}
+
+/// What is left of what a component declares.
+fn narrow(manifest: &mut Manifest, narrowing: &Narrowing) {
+    for import in &mut manifest.imports {
+        if let (Some(Scope::Http(declared)), Some(kept)) = (&mut import.scope, narrowing.scopes.get(&import.label)) {
+            *declared = declared.intersect(kept);
+        }
+    }
+}
 
 /// The contract of a tool of this configuration, for a caller or, where none is named, for any.
 #[must_use]
@@ -19,9 +117,23 @@ pub fn contract(
     manifest: &Manifest,
     caller: Option<&Caller>,
 ) -> Contract {
+    narrowed(config, policy, tool, manifest, caller, &Narrowing::default())
+}
+
+/// The same for whoever reaches no other connections than these, and has no more money.
+fn narrowed(
+    config: &Config,
+    policy: &PolicySet,
+    tool: &str,
+    manifest: &Manifest,
+    caller: Option<&Caller>,
+    narrowing: &Narrowing,
+) -> Contract {
     let of_tool = config.tool(tool);
     let bindings = of_tool.into_iter().flat_map(|of_tool| &of_tool.bind);
+    let kept = |name: &String| narrowing.connections.as_ref().is_none_or(|kept| kept.contains(name));
     let bound: BTreeMap<String, &Connection> = bindings
+        .filter(|(_, connection)| kept(connection))
         .filter_map(|(label, connection)| Some((label.clone(), config.connection(connection)?.as_ref())))
         .collect();
     Contract::of(&Sources {
@@ -31,7 +143,7 @@ pub fn contract(
         policy,
         caller,
         limits: of_tool.map_or(config.limits(), |of_tool| &of_tool.limits),
-        budgets: config.budgets(),
+        budgets: &[config.budgets(), &narrowing.budgets()].concat(),
         groups: &config.group_sizes(),
         break_glass: config.break_glass(),
         retention_days: config.retention(),

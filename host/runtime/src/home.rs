@@ -343,7 +343,7 @@ pub(crate) fn revoke(store: &Store, name: &str) -> Result<(), OpenError> {
 /// Where it cannot be started as asked, or the home cannot be written.
 pub fn start_run(home: &Path, asked: &NewRun) -> Result<Run, OpenError> {
     let config = Config::load(home)?;
-    runs::start(&open_store(home)?, &config, asked, None)
+    runs::start(&open_store(home)?, &config, asked, None, None)
 }
 
 /// Ends a run: what is under way in it finishes, and nothing more begins.

@@ -2,7 +2,7 @@
 
 use ambit_core::error::{Code, Refusal, printable};
 use ambit_core::identity::Directory;
-use ambit_core::ledger::body::{ErrorBound, OperatorShown, RunCap, RunEnded, RunStarted};
+use ambit_core::ledger::body::{ErrorBound, Once, OperatorShown, RunCap, RunEnded, RunStarted};
 use ambit_core::ledger::{EntryDraft, Principal};
 use ambit_core::money::Unit;
 use ambit_core::policy::Mode;
@@ -39,7 +39,7 @@ impl Host {
     /// # Errors
     /// Where it cannot be started as asked, or the ledger takes no more.
     pub fn start_run(&self, asked: &NewRun) -> Result<Run, OpenError> {
-        start(&self.shared.store, &self.shared.config, asked, None)
+        start(&self.shared.store, &self.shared.config, asked, None, None)
     }
 
     /// Ends a run: what is under way in it finishes, and nothing more begins.
@@ -51,11 +51,12 @@ impl Host {
     }
 }
 
-/// `by` is who starts it, where that is an operator over HTTP.
+/// `by` is who starts it, where that is an operator over HTTP, and `once` the word that they have it started once for.
 pub(crate) fn start(
     store: &Store,
     config: &Config,
     asked: &NewRun,
+    once: Option<Once>,
     by: Option<&OperatorShown>,
 ) -> Result<Run, OpenError> {
     let directory = Directory::new(config.agents().clone())?;
@@ -78,6 +79,7 @@ pub(crate) fn start(
         errors: asked.errors,
         expires: now.saturating_add(asked.length_ms),
         mode: asked.mode,
+        once,
         principal: Principal::from(&caller),
         run: ids::random_run().map_err(|error| refused(error.to_string()))?,
     };

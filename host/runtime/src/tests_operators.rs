@@ -272,6 +272,7 @@ fn runs_begin_and_end_while_a_host_runs() {
                 }],
                 errors: None,
             },
+            once: None,
         };
         at.refused(&run("nobody"));
         let Said::Run(id) = at.act(&run("assistant")) else {

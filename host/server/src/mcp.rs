@@ -16,6 +16,7 @@ use ambit_core::ledger::story::Opening;
 use ambit_core::policy::Mode;
 use ambit_core::trace::{Arrival, Parent, Protocol};
 use ambit_runtime::call::{CallRequest, Coming, Fault, Outcome};
+use ambit_runtime::contract::OwnContract;
 use ambit_runtime::host::Host;
 use ambit_runtime::ids::TraceId;
 use ambit_runtime::offers::{Offered, Owner};
@@ -39,6 +40,7 @@ use crate::http::work::at_work;
 use crate::offer::{Offer, Offers};
 use crate::status::{self, RESULT, STATUS};
 use crate::tasks::{self, Client, Stands};
+use crate::told::Approvers;
 use crate::{changes, resources, told};
 
 /// Whose door it is.
@@ -250,6 +252,11 @@ impl Door {
         self.who.run.as_deref().filter(|_| by_token)
     }
 
+    /// The same, with what the token leaves of what its caller could do.
+    pub(crate) fn of_run(&self) -> Option<(&str, &Narrowing)> {
+        Some((self.own_run()?, &self.credentials.narrowing))
+    }
+
     /// The calls that run for it.
     pub(crate) fn calls(&self) -> &Calls {
         &self.calls
@@ -307,6 +314,16 @@ impl Door {
         Ok(all)
     }
 
+    /// The contract of a tool as its caller may read it; none where it may call nothing of it.
+    ///
+    /// # Errors
+    /// As [`Host::offers`].
+    pub(crate) fn contract(&self, tool: &str) -> Result<Option<OwnContract>, Refusal> {
+        let Who { agent, user, .. } = self.who.as_ref();
+        let (all, narrowing) = (self.offered()?, &self.credentials.narrowing);
+        self.host.own_contract(tool, (agent, user.as_deref()), &all, narrowing)
+    }
+
     /// Calls a function. One that this caller may not call is refused as any call is, on the ledger and by its rule.
     ///
     /// A request that is made again for a call that is there already (`again`) makes none: it is answered with how that stands.
@@ -357,7 +374,7 @@ impl Door {
             .await
         {
             Ok(Made::Answer(answer)) => {
-                let result = told::result(&answer, offer.wrapped, parent.as_ref());
+                let result = told::result(&answer, offer.wrapped, parent.as_ref(), Approvers::of(&self.host));
                 if answer.end.is_some() {
                     return Ok(result.into());
                 }
@@ -366,7 +383,9 @@ impl Door {
                     return Ok(task.map_or_else(|| result.into(), CallToolResponse::from));
                 }
                 Ok(match &answer.outcome {
-                    Outcome::Held(held) if client.asks => tasks::notice(held, answer.call.as_str(), result.meta).into(),
+                    Outcome::Held(held) if client.asks => {
+                        tasks::notice(held, answer.call.as_str(), result.meta, Approvers::of(&self.host)).into()
+                    }
                     _ => result.into(),
                 })
             }
@@ -588,12 +607,7 @@ impl ServerHandler for Door {
     ) -> Result<ReadResourceResponse, ErrorData> {
         let uri = request.uri;
         let none = printable(&uri);
-        let contents = self
-            .read(move |door| match door.all() {
-                Ok(all) => resources::read(&door.host, door.owner(), &all, &uri),
-                Err(_) => Ok(None),
-            })
-            .await?;
+        let contents = self.read(move |door| resources::read(door, &uri)).await?;
         match contents {
             Some(contents) => Ok(ReadResourceResult::new(vec![contents]).into()),
             None => Err(ErrorData::resource_not_found(

@@ -4,15 +4,21 @@ use std::collections::BTreeMap;
 
 use ambit_core::error::{printable, visible_json};
 use ambit_core::ledger::story::Opening;
+use ambit_runtime::contract::OwnContract;
 use ambit_runtime::host::Host;
 use ambit_runtime::ids::CallId;
 use ambit_runtime::offers::{Offered, Owner};
 use ambit_runtime::store::StoreError;
 use rmcp::model::{Resource, ResourceContents, ResourceTemplate};
 
+use crate::mcp::Door;
+
 const TOOL: &str = "ambit://tool/";
 const RECEIPT: &str = "ambit://receipt/";
+/// What follows a tool's name where its contract is read as a page.
+const PAGE: &str = "/page";
 const JSON: &str = "application/json";
+const MARKDOWN: &str = "text/markdown";
 
 /// Where the receipt of a call is read.
 pub(crate) fn receipt(call: &str) -> String {
@@ -23,12 +29,16 @@ pub(crate) fn receipt(call: &str) -> String {
 #[derive(Debug, PartialEq, Eq)]
 enum Named<'u> {
     Tool(&'u str),
+    Page(&'u str),
     Receipt(CallId),
 }
 
 fn named(uri: &str) -> Option<Named<'_>> {
     if let Some(tool) = uri.strip_prefix(TOOL) {
-        return Some(Named::Tool(tool));
+        return Some(match tool.strip_suffix(PAGE) {
+            Some(tool) => Named::Page(tool),
+            None => Named::Tool(tool),
+        });
     }
     uri.strip_prefix(RECEIPT)?.parse().ok().map(Named::Receipt)
 }
@@ -46,7 +56,8 @@ pub(crate) fn listed(all: &[Offered<'_>]) -> Vec<Resource> {
         Resource::new(format!("{TOOL}{tool}"), tool)
             .with_title(format!("Contract of the tool {tool}"))
             .with_description(format!(
-                "What the component of `{tool}`{} declares: what it can reach, and its functions with their schemas.",
+                "What `{tool}`{} can do for you and can never do, who is asked, its limits, and its functions with their schemas. As a page: \
+                 {TOOL}{tool}{PAGE}.",
                 what.unwrap_or_default()
             ))
             .with_mime_type(JSON)
@@ -54,22 +65,30 @@ pub(crate) fn listed(all: &[Offered<'_>]) -> Vec<Resource> {
     tools.into_iter().map(resource).collect()
 }
 
-/// How both are named.
+/// How they are named.
 pub(crate) fn templates() -> Vec<ResourceTemplate> {
-    let of = |uri: &str, name: &str, description: &str| {
+    let of = |uri: &str, name: &str, kind: &str, description: &str| {
         ResourceTemplate::new(uri, name)
             .with_description(description)
-            .with_mime_type(JSON)
+            .with_mime_type(kind)
     };
     vec![
         of(
             "ambit://tool/{name}",
             "contract",
-            "What a tool's component declares, as far as you may call it.",
+            JSON,
+            "What a tool can do for you and can never do, who is asked, its limits, and the functions that you may call, with their schemas.",
+        ),
+        of(
+            "ambit://tool/{name}/page",
+            "contract-page",
+            MARKDOWN,
+            "The same as a page to read, without the schemas.",
         ),
         of(
             "ambit://receipt/{call}",
             "receipt",
+            JSON,
             "The proof of how one of your own calls ended, which anybody can verify offline with the ledger's public key.",
         ),
     ]
@@ -79,29 +98,21 @@ pub(crate) fn templates() -> Vec<ResourceTemplate> {
 ///
 /// # Errors
 /// Where the ledger cannot be read.
-pub(crate) fn read(
-    host: &Host,
-    owner: Owner<'_>,
-    all: &[Offered<'_>],
-    uri: &str,
-) -> Result<Option<ResourceContents>, StoreError> {
-    let text = match named(uri) {
-        Some(Named::Tool(tool)) => contract(all, tool),
-        Some(Named::Receipt(call)) => receipt_of(host, owner, &call)?,
-        None => None,
+pub(crate) fn read(door: &Door, uri: &str) -> Result<Option<ResourceContents>, StoreError> {
+    // Who is not let in for any more has no contracts.
+    let contract = |tool: &str| door.contract(tool).ok().flatten();
+    let (text, kind) = match named(uri) {
+        Some(Named::Tool(tool)) => (contract(tool).map(|own| document(&own)), JSON),
+        Some(Named::Page(tool)) => (contract(tool).map(|own| own.page()), MARKDOWN),
+        Some(Named::Receipt(call)) => (receipt_of(door.host(), door.owner(), &call)?, JSON),
+        None => (None, JSON),
     };
-    Ok(text.map(|text| ResourceContents::text(text, uri).with_mime_type(JSON)))
+    Ok(text.map(|text| ResourceContents::text(text, uri).with_mime_type(kind)))
 }
 
-/// What `ambit inspect` prints, with the functions that the caller may call.
-pub(crate) fn contract(all: &[Offered<'_>], tool: &str) -> Option<String> {
-    let own: Vec<&Offered<'_>> = permitted(all).filter(|one| one.tool == tool).collect();
-    let manifest = own.first()?.manifest;
-    let contract = manifest.contract(|function| own.iter().any(|one| one.function.id == function.id));
-    // Docs hide nothing by now; a name in a scope could.
-    serde_json::to_string_pretty(&contract)
-        .ok()
-        .map(|text| visible_json(&text))
+/// A contract as text. Docs hide nothing by now; a name in a scope could.
+pub(crate) fn document(own: &OwnContract) -> String {
+    visible_json(&format!("{:#}", own.document()))
 }
 
 /// The receipt of a call of `owner`; none where there is no such call, it is somebody else's, or it has not ended.
@@ -130,6 +141,7 @@ mod tests {
         let call = format!("c_{}", "a".repeat(26));
         assert_eq!(named(&receipt(&call)), Some(Named::Receipt(call.parse().unwrap())));
         assert_eq!(named("ambit://tool/stripe"), Some(Named::Tool("stripe")));
+        assert_eq!(named("ambit://tool/stripe/page"), Some(Named::Page("stripe")));
         for none in [
             "ambit://receipt/c_a",
             "ambit://receipt/",

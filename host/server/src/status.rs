@@ -13,7 +13,7 @@ use ambit_runtime::store::{Reader, StoreError};
 use rmcp::model::{CallToolResult, JsonObject, Tool, ToolAnnotations};
 use serde_json::{Value, json};
 
-use crate::told;
+use crate::told::{self, Approvers};
 
 /// The tool that says how a call stands.
 pub(crate) const STATUS: &str = "ambit_call_status";
@@ -37,7 +37,7 @@ pub(crate) fn answer(
     let Some((story, runs)) = host.own_call(call, owner)? else {
         return Ok(told::error(format!("there is no call {} of yours", printable(call))));
     };
-    let mut status = standing(&story, runs);
+    let mut status = standing(&story, runs, Approvers::of(host));
     if with_result {
         add_result(&host.reader()?, &story, &mut status)?;
     }
@@ -61,7 +61,7 @@ fn asked(args: Option<&JsonObject>) -> Result<&str, String> {
 }
 
 /// How a call stands, without a word of what people or services said.
-pub(crate) fn standing(story: &CallStory, runs: bool) -> JsonObject {
+pub(crate) fn standing(story: &CallStory, runs: bool, by: Approvers) -> JsonObject {
     let mut status = JsonObject::new();
     let mut say = |name: &str, value: Value| drop(status.insert(name.to_owned(), value));
     say("call", json!(story.call));
@@ -93,6 +93,9 @@ pub(crate) fn standing(story: &CallStory, runs: bool) -> JsonObject {
                 "people_see_it_with",
                 json!(format!("ambit approvals show {}", story.call)),
             );
+            if by == Approvers::Elsewhere {
+                say("people_see_it_at", json!(told::approval_place(&held.hold)));
+            }
             "held"
         }
         (.., None) if story.paused().is_some() => "paused",
@@ -163,7 +166,8 @@ fn tool(name: &'static str, title: &str, description: &'static str, with_result:
     });
     let text = json!({ "type": "string" });
     let mut properties = json!({
-        "call": text, "code": text, "hold": text, "people_see_it_with": text, "receipt": text, "rule": text, "until": text,
+        "call": text, "code": text, "hold": text, "people_see_it_at": text, "people_see_it_with": text,
+        "receipt": text, "rule": text, "until": text,
         "waits_for": text,
         "status": {
             "type": "string",

@@ -24,7 +24,7 @@ use rmcp::service::{RequestContext, RoleServer};
 use serde_json::Value;
 
 use crate::mcp::Door;
-use crate::told;
+use crate::told::{self, Approvers};
 use ambit_core::trace::Parent;
 
 /// How long a request waits for its call where that may go on as a task: most calls are over by then, and need no more requests.
@@ -118,7 +118,10 @@ impl Stands {
             Some(_) => How::Over,
         };
         let result = match &answer {
-            Some(answer) => told::result(answer, is_wrapped(door, story, &answer.outcome), parent),
+            Some(answer) => {
+                let by = Approvers::of(door.host());
+                told::result(answer, is_wrapped(door, story, &answer.outcome), parent, by)
+            }
             None => told::goes_on(story, runs),
         };
         let mut task = Task::new(
@@ -221,10 +224,10 @@ pub(crate) fn is_own(door: &Door, call: &str) -> Result<bool, StoreError> {
 /// That an effect waits for people, for whoever sits at the client: as something that the client asks them, the one way in which the
 /// protocol lets a server say anything to a person. The request is over with it, and whatever they answer, the next one for this call
 /// only says how it stands.
-pub(crate) fn notice(held: &Held, call: &str, meta: Option<MetaObject>) -> InputRequiredResult {
+pub(crate) fn notice(held: &Held, call: &str, meta: Option<MetaObject>, by: Approvers) -> InputRequiredResult {
     let ask = ElicitRequest::new(ElicitRequestParams::FormElicitationParams {
         meta: None,
-        message: told::notice(held, call),
+        message: told::notice(held, call, by),
         // There is nothing to fill in.
         requested_schema: ElicitationSchema::new(BTreeMap::new()),
     });

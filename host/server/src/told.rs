@@ -1,11 +1,13 @@
 //! What an agent is told of how a call ended: a value, the tool's own error, a refusal that it can act on, or that people decide first.
 
+use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Refusal, printable, visible_json};
 use ambit_core::ledger::body::Shown;
 use ambit_core::ledger::{CallStory, utc};
 use ambit_core::trace::{Parent, SpanId, traceparent};
 use ambit_runtime::approvals;
 use ambit_runtime::call::{Answer, Held, Outcome};
+use ambit_runtime::host::Host;
 use rmcp::model::{CallToolResult, ContentBlock, MetaObject};
 use serde_json::{Value, json};
 
@@ -14,9 +16,36 @@ use crate::status::{RESULT, STATUS};
 /// Where the host's own words about a call are in a result's `_meta`.
 pub(crate) const META: &str = "ambit/call";
 
+/// How people see what waits for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Approvers {
+    /// With the command, where the home is.
+    AtTheHome,
+    /// Over the API too: operators are served.
+    Elsewhere,
+}
+
+impl Approvers {
+    /// As the home is configured.
+    pub(crate) fn of(host: &Host) -> Approvers {
+        let server = host.config().server();
+        match server.and_then(|server| server.operators.as_ref()) {
+            Some(_) => Approvers::Elsewhere,
+            None => Approvers::AtTheHome,
+        }
+    }
+}
+
+/// Where people see an effect that waits, over the API.
+pub(crate) fn approval_place(hold: &Digest) -> String {
+    format!("/v1/operators/approvals/{}", hold.to_hex())
+}
+
 /// The answer to `tools/call`. A value is structured, and text for clients that read no structure. All else is an error that says
 /// what happened, in words for a model and as data for a program.
-pub(crate) fn result(answer: &Answer, wrapped: bool, parent: Option<&Parent>) -> CallToolResult {
+///
+/// `by` is how people see what waits for them.
+pub(crate) fn result(answer: &Answer, wrapped: bool, parent: Option<&Parent>, by: Approvers) -> CallToolResult {
     let mut result = match &answer.outcome {
         Outcome::Ok(json) => {
             let value = json.to_serde();
@@ -32,7 +61,7 @@ pub(crate) fn result(answer: &Answer, wrapped: bool, parent: Option<&Parent>) ->
             answer.call
         )),
         Outcome::Stopped(refusal) => error(refused(refusal)),
-        Outcome::Held(held) => error(waits(held, answer.call.as_str())),
+        Outcome::Held(held) => error(waits(held, answer.call.as_str(), by)),
         Outcome::Paused(paused) => error(format!(
             "{}. The call goes on once that is over; `{STATUS}` with call {} says how it stands.",
             refused(&paused.refusal),
@@ -114,24 +143,24 @@ pub(crate) fn refused(refusal: &Refusal) -> String {
 }
 
 /// That people decide first, where they do, and how the agent learns what they said: it can do nothing to bring it about.
-fn waits(held: &Held, call: &str) -> String {
+fn waits(held: &Held, call: &str, by: Approvers) -> String {
     format!(
         "held: {} Do not call again for it, and go on with something else: `{STATUS}` with call {call} says how it stands, and `{RESULT}` \
          what came of it.",
-        who_decides(held, call),
+        who_decides(held, call, by),
     )
 }
 
 /// The same for whoever sits at the client. They may be one of those who decide, but not here.
-pub(crate) fn notice(held: &Held, call: &str) -> String {
+pub(crate) fn notice(held: &Held, call: &str, by: Approvers) -> String {
     format!(
         "{} This only says so. Whatever you answer here approves nothing and rejects nothing, and the call waits on: the agent is told how it \
          stands.",
-        who_decides(held, call),
+        who_decides(held, call, by),
     )
 }
 
-fn who_decides(held: &Held, call: &str) -> String {
+fn who_decides(held: &Held, call: &str, by: Approvers) -> String {
     let spend = held
         .spend
         .as_ref()
@@ -141,9 +170,13 @@ fn who_decides(held: &Held, call: &str) -> String {
         rules => format!(" (rule {})", printable(&rules.join(", "))),
     };
     let until = utc(i64::try_from(held.expires_ms).unwrap_or(i64::MAX));
+    let elsewhere = match by {
+        Approvers::AtTheHome => String::new(),
+        Approvers::Elsewhere => format!(" or, over the API, `GET {}`", approval_place(&held.hold)),
+    };
     format!(
         "{} {}/{}{} waits for approvals{rules}: {}. Nothing of it was sent. It is {}; people see and decide it with \
-         `ambit approvals show {call}`, until {until}.",
+         `ambit approvals show {call}`{elsewhere}, until {until}.",
         held.tier,
         printable(&held.connection),
         printable(&held.route),
@@ -200,7 +233,6 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use std::collections::BTreeMap;
 
-    use ambit_core::digest::Digest;
     use ambit_core::error::Code;
     use ambit_core::scope::Tier;
 
@@ -233,11 +265,11 @@ mod tests {
         };
         let text = |result: &CallToolResult| result.content[0].as_text().unwrap().text.clone();
         let json = ambit_core::json::Json::from(value.clone());
-        let result = result(&made(Outcome::Ok(json.clone())), false, None);
+        let result = result(&made(Outcome::Ok(json.clone())), false, None, Approvers::AtTheHome);
         assert!(text(&result).is_ascii(), "{}", text(&result));
         assert_eq!(serde_json::from_str::<Value>(&text(&result)).unwrap(), value);
         assert_eq!(result.structured_content, Some(value));
-        let error = super::result(&made(Outcome::ToolError(json)), false, None);
+        let error = super::result(&made(Outcome::ToolError(json)), false, None, Approvers::AtTheHome);
         assert!(text(&error).is_ascii(), "{}", text(&error));
     }
 
@@ -259,7 +291,7 @@ mod tests {
             missing: vec![],
             edited: None,
         };
-        let told = waits(&held, "c_x");
+        let told = waits(&held, "c_x", Approvers::AtTheHome);
         for part in [
             "held: commit stripe/refunds.create",
             "rule dual-control",
@@ -271,9 +303,18 @@ mod tests {
         ] {
             assert!(told.contains(part), "{part}: {told}");
         }
-        let notice = notice(&held, "c_x");
+        let shown = notice(&held, "c_x", Approvers::AtTheHome);
         for part in ["2 of finance", "ambit approvals show c_x", "approves nothing"] {
-            assert!(notice.contains(part), "{part}: {notice}");
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+        // Whoever sits elsewhere sees it there, and nobody is sent to what is not served.
+        let there = format!("GET /v1/operators/approvals/{}`", hold.to_hex());
+        assert!(!told.contains("/v1/") && !shown.contains("/v1/"));
+        for told in [waits, notice].map(|tells| tells(&held, "c_x", Approvers::Elsewhere)) {
+            assert!(
+                told.contains(&there) && told.contains("ambit approvals show c_x"),
+                "{told}"
+            );
         }
     }
 }

@@ -39,7 +39,7 @@ pub(crate) fn find(home: &Path, given: &str) -> Result<Run, Failure> {
 }
 
 fn named(reader: &Reader, given: &str) -> Result<Run, Failure> {
-    match reader.runs(given, 3)?.as_slice() {
+    match reader.runs(given, None, 3)?.as_slice() {
         [one] => Ok(one.clone()),
         [] => Err(ids::unknown(Kind::Run, given)),
         several => {
@@ -63,6 +63,7 @@ fn start(home: &Path, asked: &RunStart, out: Output) -> Result<Exit, Failure> {
                 percent: asked.errors,
             }),
         },
+        once: None,
     };
     let run = changed(home, &request)?;
     out.result(&document(&run), |w| writeln!(w, "{}", run.id()))?;
@@ -264,7 +265,7 @@ fn list(home: &Path, limit: u32, open: bool, out: Output) -> Result<Exit, Failur
     let reader = audit::open(home)?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let now = now_ms();
-    let all = reader.runs("", if open { usize::MAX } else { limit })?;
+    let all = reader.runs("", None, if open { usize::MAX } else { limit })?;
     let wanted = all.into_iter().filter(|run| !open || run.is_open(now).is_ok());
     let runs: Vec<Run> = wanted.take(limit).collect();
     let rows: Vec<Value> = runs.iter().map(document).collect();

@@ -121,7 +121,7 @@ pub struct Reach {
     pub declared: Vec<String>,
     /// The connection that it is bound to; none where it reaches nothing.
     pub connection: Option<String>,
-    /// The service's origin.
+    /// The service's origin; none in what agents read, where the tool has no route there.
     pub origin: Option<String>,
     /// What can be asked of the service through it.
     pub routes: Vec<Way>,
@@ -274,7 +274,7 @@ impl Contract {
     }
 
     /// The same, without what is the operator's alone: agents see a rule's name and its hint, never its text, and of a connection
-    /// the routes that the tool can use.
+    /// the routes that the tool can use, and its origin only where the tool itself declares that.
     #[must_use]
     pub fn for_agents(mut self) -> Contract {
         for rule in &mut self.rules {
@@ -282,6 +282,9 @@ impl Contract {
         }
         for reach in &mut self.reaches {
             reach.undeclared.clear();
+            if reach.routes.is_empty() {
+                reach.origin = None;
+            }
         }
         self
     }

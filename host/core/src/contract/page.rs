@@ -136,6 +136,11 @@ fn reach(reach: &Reach) -> Vec<Part> {
                 say("):"),
             ]);
         }
+        (Some(connection), None) => text.extend([
+            say(", which is bound to connection "),
+            name(connection),
+            say(", where nothing that it declares is a route: nothing."),
+        ]),
         _ => text.push(say(", which is not bound: nothing.")),
     }
     let mut parts = vec![Part::Text(text)];

@@ -590,7 +590,7 @@ pub struct OperatorShown {
     pub shown: ShownBy,
 }
 
-/// That a call is made once for a word of its caller (`Idempotency-Key`): both digests are under a key of the home, so that nobody who reads
+/// That a call is made, or a run started, once for a word of whoever asks (`Idempotency-Key`): both digests are under a key of the home, so that nobody who reads
 /// the ledger can guess the word, or what was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -755,6 +755,9 @@ pub struct RunStarted {
     pub expires: u64,
     /// What its calls may do at most.
     pub mode: Mode,
+    /// The word of the operator that it was started once for, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub once: Option<Once>,
     /// Whose calls they are.
     pub principal: Principal,
     /// Its id.

@@ -19,6 +19,7 @@ fn principal() -> Principal {
 
 fn started(mode: Mode) -> RunStarted {
     RunStarted {
+        once: None,
         by: None,
         caps: vec![],
         errors: Some(ErrorBound { least: 4, percent: 50 }),

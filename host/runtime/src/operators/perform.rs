@@ -151,8 +151,8 @@ fn on_ledger(seat: Seat<'_>, request: Request, by: Option<&OperatorShown>) -> Re
             seat.configured(|config| home::delegated(store, config, &note))?;
             Answer::Done
         }
-        Request::StartRun { run } => {
-            let started = seat.configured(|config| runs::start(store, config, &run, by))?;
+        Request::StartRun { run, once } => {
+            let started = seat.configured(|config| runs::start(store, config, &run, once, by))?;
             Answer::Run(started.id().to_owned())
         }
         Request::EndRun { run } => Answer::Run(runs::end(store, &run, by)?.id().to_owned()),

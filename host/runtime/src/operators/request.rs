@@ -4,7 +4,7 @@ use ambit_core::digest::Digest;
 use ambit_core::error::Refusal;
 use ambit_core::hold::Need;
 use ambit_core::identity::key::ApiKey;
-use ambit_core::ledger::body::{ActRefused, CallDiverged, Dropped, Found, Message, Reason};
+use ambit_core::ledger::body::{ActRefused, CallDiverged, Dropped, Found, Message, Once, Reason};
 use ambit_core::stop;
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +81,9 @@ pub enum Request {
     StartRun {
         /// What it is started with.
         run: NewRun,
+        /// The word of an operator over HTTP that it is started once for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        once: Option<Once>,
     },
     /// End a run.
     EndRun {

@@ -204,7 +204,7 @@ pub(super) trait Books {
     /// Sets what a key is now.
     fn set_api_key(&mut self, key: &ApiKey) -> Result<(), Self::Error>;
 
-    /// Notes that a call is made once for a word of its caller; gives back the call that was already, where there is one.
+    /// Notes that a call is made, or a run started, once for a word of whoever asks; gives back the one that was already, where there is one.
     fn once(&mut self, once: &Once, call: &str) -> Result<Option<String>, Self::Error>;
 
     /// The run of this id.
@@ -254,9 +254,9 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Vec<EntryDr
         ordinal: entry.body().ordinal(),
     };
     match entry.body() {
-        Body::CallDenied(body) => once(books, entry, body.once.as_ref())?,
+        Body::CallDenied(body) => once(books, entry.call().unwrap_or_default(), body.once.as_ref())?,
         Body::CallAccepted(body) => {
-            once(books, entry, body.once.as_ref())?;
+            once(books, entry.call().unwrap_or_default(), body.once.as_ref())?;
             let (work, run) = (work(), join(books, entry, body)?);
             books.note_tool(&work.call, Some(&body.asked.tool))?;
             if let Some(rollback) = &body.undoes {
@@ -373,7 +373,10 @@ pub(super) fn post<B: Books>(books: &mut B, entry: &Entry) -> Result<Vec<EntryDr
                 return Err(contradiction(&work, "is not under way, and has no guest"));
             }
         }
-        Body::RunStarted(body) => start_run(books, entry, body)?,
+        Body::RunStarted(body) => {
+            once(books, &body.run, body.once.as_ref())?;
+            start_run(books, entry, body)?;
+        }
         Body::RunEnded(body) => end_run(books, entry, body)?,
         Body::RunDegraded(body) => degrade_run(books, body)?,
         Body::BudgetWarned(body) => warned(books, body)?,
@@ -411,10 +414,10 @@ fn stopping<B: Books>(
     Ok(forbidding(&stops, &subject, tier).cloned())
 }
 
-/// For a word of a caller one call is made, whatever becomes of it.
-fn once<B: Books>(books: &mut B, entry: &Entry, once: Option<&Once>) -> Result<(), B::Error> {
+/// For a word of a caller one call is made, or one run started, whatever becomes of it.
+fn once<B: Books>(books: &mut B, made: &str, once: Option<&Once>) -> Result<(), B::Error> {
     let Some(once) = once else { return Ok(()) };
-    let before = books.once(once, entry.call().unwrap_or_default())?;
+    let before = books.once(once, made)?;
     if let Some(call) = before
         && !guard!("call.once", false)
     {

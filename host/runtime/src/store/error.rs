@@ -154,10 +154,10 @@ pub enum StoreError {
     /// An intent, or an edit, would end a hold that has expired by the entry's time.
     #[error("not written to the ledger: the hold has expired")]
     HoldExpired,
-    /// A call was made already for its caller's word.
-    #[error("call {call} was made for the same word of its caller")]
+    /// A call was made already, or a run started, for the word of whoever asked.
+    #[error("{call} was made for the same word of its caller")]
     Repeated {
-        /// That call.
+        /// That call, or run.
         call: String,
     },
     /// What is left of the disk is kept for the outcomes of effects that are under way.

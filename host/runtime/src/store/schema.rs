@@ -204,7 +204,7 @@ CREATE TABLE api_keys(
   state TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Words of callers that a call was made once for, for ever: each under a key of the home, with what was asked for under it.
+-- Words of callers that a call was made once for, and of operators that a run was started once for (`call` is its id then), for ever: each under a key of the home, with what was asked for under it.
 CREATE TABLE once(
   key BLOB PRIMARY KEY CHECK (length(key) = 32),
   request BLOB NOT NULL CHECK (length(request) = 32),

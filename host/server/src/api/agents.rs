@@ -7,6 +7,7 @@ use ambit_core::guard;
 use ambit_core::ledger::CallStory;
 use ambit_runtime::approvals::{Pending, People};
 use ambit_runtime::clock::now_ms;
+use ambit_runtime::contract::OwnContract;
 use ambit_runtime::documents;
 use ambit_runtime::ids::CallId;
 use ambit_runtime::offers::Offered;
@@ -14,10 +15,11 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::mcp::Door;
+use crate::told::Approvers;
 use crate::{resources, status};
 
 use super::ask::Asked;
-use super::give::{Given, JSON, Keep, Problem};
+use super::give::{Given, JSON, Keep, MARKDOWN, Problem};
 
 /// Holds, and runs, that are looked at for one page.
 const MOST_LOOKED: usize = 500;
@@ -51,8 +53,21 @@ pub(super) fn tools(door: &Door, _: &Asked) -> Result<Given, Problem> {
 
 pub(super) fn contract(door: &Door, asked: &Asked) -> Result<Given, Problem> {
     let tool = asked.named("tool");
-    let contract = resources::contract(&door.offered()?, tool).ok_or_else(|| Problem::none("tool", tool))?;
-    Ok(Given::bytes(JSON, contract.into_bytes(), Keep::Tagged))
+    let contract = own_contract(door, tool)?;
+    Ok(Given::bytes(
+        JSON,
+        resources::document(&contract).into_bytes(),
+        Keep::Tagged,
+    ))
+}
+
+pub(super) fn contract_page(door: &Door, asked: &Asked) -> Result<Given, Problem> {
+    let page = own_contract(door, asked.named("tool"))?.page();
+    Ok(Given::bytes(MARKDOWN, page.into_bytes(), Keep::Tagged))
+}
+
+fn own_contract(door: &Door, tool: &str) -> Result<OwnContract, Problem> {
+    door.contract(tool)?.ok_or_else(|| Problem::none("tool", tool))
 }
 
 /// One of the caller's own calls, and whether it runs.
@@ -64,7 +79,7 @@ fn own(door: &Door, call: &str) -> Result<(CallStory, bool), Problem> {
 /// How a call of the caller's own stands, and, where it has ended, what came of it.
 pub(super) fn told(door: &Door, call: &str, with_result: bool) -> Result<(Value, bool), Problem> {
     let (story, runs) = own(door, call)?;
-    let mut standing = status::standing(&story, runs);
+    let mut standing = status::standing(&story, runs, Approvers::of(door.host()));
     if with_result {
         status::add_result(&door.host().reader()?, &story, &mut standing)?;
     }
@@ -125,7 +140,12 @@ pub(super) fn holds(door: &Door, asked: &Asked) -> Result<Given, Problem> {
         .flatten();
     let mut own = Vec::new();
     for (work, held) in &page {
-        if held.agent != door.principal().agent || door.host().own_call(&work.call, door.owner())?.is_none() {
+        // What another agent waits for is not looked up.
+        let own_agent = held.agent == door.principal().agent;
+        if !guard!(
+            "api.own-hold",
+            own_agent && door.host().own_call(&work.call, door.owner())?.is_some()
+        ) {
             continue;
         }
         if let Some(pending) = Pending::of(&reader, &people, work, held)? {
@@ -153,11 +173,17 @@ fn own_hold(pending: &Pending) -> Value {
 
 /// The caller's own runs, the newest first.
 pub(super) fn runs(door: &Door, asked: &Asked) -> Result<Given, Problem> {
-    let all = door.host().reader()?.runs("", MOST_LOOKED)?;
-    let now = now_ms();
-    let own = all.iter().filter(|run| is_own(door, run));
-    let rows: Vec<Value> = own.take(asked.limit()).map(|run| documents::run(run, now)).collect();
-    Ok(Given::json(&json!({ "runs": rows })))
+    let page = door.host().reader()?.runs("", asked.number("before"), MOST_LOOKED)?;
+    let mut next = page.last().filter(|_| page.len() == MOST_LOOKED).map(|run| run.index);
+    let (now, mut own) = (now_ms(), Vec::new());
+    for run in page.iter().filter(|run| is_own(door, run)) {
+        own.push(documents::run(run, now));
+        if own.len() >= asked.limit() {
+            next = Some(run.index);
+            break;
+        }
+    }
+    Ok(Given::json(&json!({ "runs": own, "next": next })))
 }
 
 pub(super) fn run(door: &Door, asked: &Asked) -> Result<Given, Problem> {

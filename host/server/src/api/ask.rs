@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use crate::identity::unescaped;
 
 use super::give::Problem;
-use super::routes::{Act, Param, Route, What};
+use super::routes::{Param, Route, What};
 
 /// The longest value of a parameter, in bytes.
 const LONGEST: usize = 256;
@@ -30,7 +30,7 @@ pub(super) struct Asked {
     path: Vec<(&'static str, String)>,
     query: Vec<(&'static str, Said)>,
     body: Option<(Bytes, Json)>,
-    /// The word of its caller that a call is made once for (`Idempotency-Key`).
+    /// The word of its caller that a call is made, or a run started, once for (`Idempotency-Key`).
     pub(super) word: Option<String>,
     /// What the request is part of (`traceparent`).
     pub(super) parent: Option<Parent>,
@@ -58,9 +58,10 @@ impl Asked {
             Ok((body, json))
         });
         let word = word(&parts.headers)?;
-        if !guard!("api.word-kept", word.is_none() || matches!(route.act, Act::Call)) {
+        if !guard!("api.word-kept", word.is_none() || route.keeps_word()) {
             return Err(Problem::wrong(
-                "Idempotency-Key is kept for POST /v1/calls alone: leave it out here, as it would keep nothing from being done twice",
+                "Idempotency-Key is kept for POST /v1/calls and POST /v1/operators/runs alone: leave it out here, as it would keep nothing \
+                 from being done twice",
             ));
         }
         Ok(Asked {

@@ -23,11 +23,10 @@ use crate::mcp::Door;
 use super::agents::{place, told};
 use super::ask::Asked;
 use super::blocking;
-use super::give::{Given, Problem};
+use super::give::{Given, Problem, REPLAYED};
 
 /// How long a request waits for its call, if it does not say, in seconds: what stands in front of a server waits longer.
 const WAIT_S: u64 = 25;
-const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 const TRACEPARENT: HeaderName = HeaderName::from_static(trace::TRACEPARENT);
 
 /// What a client writes.
@@ -92,7 +91,7 @@ impl Wanted {
         request.run = written.run.or(request.run);
         let once = |word: &String| {
             door.host()
-                .once(door.principal(), word, whole.to_canonical().as_bytes())
+                .once(door.principal(), door.of_run(), word, whole.to_canonical().as_bytes())
         };
         Ok(Wanted {
             request,
@@ -204,10 +203,7 @@ async fn again(door: &Door, once: Once, parent: Option<Parent>) -> Result<Option
     match blocking(door.share(), move || host.known(&once).map_err(Problem::from)).await? {
         Known::No => Ok(None),
         Known::Same(call) => answer(door, call, parent, true).await.map(Some),
-        Known::Other(_) => Err(Problem::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "another request was made with this Idempotency-Key: a new one takes another key",
-        )),
+        Known::Other(_) => Err(Problem::other_request()),
     }
 }
 

@@ -16,6 +16,11 @@ use super::header;
 
 /// JSON, as most of it is.
 pub(super) const JSON: &str = "application/json";
+/// A page for people, and for models.
+pub(super) const MARKDOWN: &str = "text/markdown; charset=utf-8";
+
+/// That it is what was answered before for the same word of its caller.
+pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// For how long an answer may be kept, by whoever asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,6 +150,14 @@ impl Problem {
         }
     }
 
+    /// What was asked for under the same word was something else.
+    pub(super) fn other_request() -> Problem {
+        Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "another request was made with this Idempotency-Key: a new one takes another key",
+        )
+    }
+
     /// What only the operator can do something about is for the operator's log.
     pub(super) fn could_not(error: &dyn std::fmt::Display) -> Problem {
         tracing::error!(%error, "the host could not do its work");
@@ -188,6 +201,7 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Problem {
         match error {
             StoreError::NoRoom { .. } => Problem::new(StatusCode::INSUFFICIENT_STORAGE, error.to_string()),
+            StoreError::Repeated { .. } => Problem::new(StatusCode::CONFLICT, error.to_string()),
             error => Problem::could_not(&error),
         }
     }

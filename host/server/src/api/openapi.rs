@@ -106,13 +106,15 @@ fn parameters(route: &Route) -> Vec<Value> {
         .iter()
         .map(|param| json!({ "name": param.name, "in": "query", "description": param.about, "schema": schema(param) }));
     let mut all: Vec<Value> = in_path.chain(in_query).collect();
-    if matches!(route.act, Act::Call) {
+    if route.keeps_word() {
         all.push(json!({
             "name": "Idempotency-Key", "in": "header", "schema": { "type": "string", "minLength": 1, "maxLength": 200 },
-            "description": "One call is made for it, for as long as the ledger is there: the same again is answered with that call, and \
-                another request with 422. A refusal that passes (a stop, a budget, no place, a key, what it leaves out) does not use it up. No \
-                other request takes one.",
+            "description": "One call is made, or one run started, for it, for as long as the ledger is there: the same again is answered with \
+                that, and another request with 422. It is its caller's: with a token of a run, of that run and of what the token leaves. A \
+                refusal that passes (a stop, a budget, no place, a key, what it leaves out) does not use it up. No other request takes one.",
         }));
+    }
+    if matches!(route.act, Act::Call) {
         all.push(json!({
             "name": "traceparent", "in": "header", "schema": { "type": "string" },
             "description": "The trace that the call is part of (W3C Trace Context).",

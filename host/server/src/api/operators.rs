@@ -1,14 +1,18 @@
 //! What operators ask for: what waits, calls, runs, budgets, stops. What changes something is asked of the one home of what operators
 //! do ([`Host::operate`]), and stands on the ledger with who it was.
 
+use ambit_core::contract::{self, Contract};
 use ambit_core::digest::Digest;
 use ambit_core::error::Refusal;
 use ambit_core::hold::Vote;
 use ambit_core::identity::operator::Scope;
+use ambit_core::json::Json;
+use ambit_core::ledger::body::Once;
 use ambit_core::ledger::utc;
 use ambit_core::stop;
 use ambit_runtime::approvals::{Pending, People};
 use ambit_runtime::budgets::Budgets;
+use ambit_runtime::call::Known;
 use ambit_runtime::clock::now_ms;
 use ambit_runtime::documents;
 use ambit_runtime::host::Host;
@@ -24,7 +28,7 @@ use serde_json::{Value, json};
 use crate::identity::Operator;
 
 use super::ask::Asked;
-use super::give::{Given, JSON, Keep, Problem};
+use super::give::{Given, JSON, Keep, MARKDOWN, Problem, REPLAYED};
 
 /// Calls that are looked at for one page.
 const MOST_LOOKED: usize = 500;
@@ -261,9 +265,10 @@ pub(super) fn resume(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
 }
 
 pub(super) fn runs(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
-    let runs = desk.reader()?.runs("", asked.limit())?;
+    let runs = desk.reader()?.runs("", asked.number("before"), asked.limit())?;
     let rows: Vec<Value> = runs.iter().map(|run| documents::run(run, now_ms())).collect();
-    Ok(Given::json(&json!({ "runs": rows })))
+    let next = runs.last().filter(|_| runs.len() == asked.limit()).map(|run| run.index);
+    Ok(Given::json(&json!({ "runs": rows, "next": next })))
 }
 
 pub(super) fn run(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
@@ -277,9 +282,33 @@ fn shown(desk: &Desk<'_>, id: &str) -> Result<Given, Problem> {
 
 pub(super) fn start_run(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
     let run: NewRun = asked.body()?;
-    match desk.act(Request::StartRun { run })? {
-        Answer::Run(id) => Ok(shown(desk, &id)?.status(StatusCode::CREATED)),
-        other => Err(unexpected(&other)),
+    let whole = asked.json().map(Json::to_canonical).unwrap_or_default();
+    let name = &desk.operator.shown.name;
+    let once = asked
+        .word
+        .as_ref()
+        .map(|word| desk.host.once_of_operator(name, word, whole.as_bytes()));
+    if let Some(given) = started_before(desk, once.as_ref())? {
+        return Ok(given);
+    }
+    match desk.act(Request::StartRun { run, once }) {
+        Ok(Answer::Run(id)) => Ok(shown(desk, &id)?.status(StatusCode::CREATED)),
+        Ok(other) => Err(unexpected(&other)),
+        // The same at once: one of them was the first.
+        Err(problem) => started_before(desk, once.as_ref())?.ok_or(problem),
+    }
+}
+
+/// The run that was started before for the same word; none where there is none.
+fn started_before(desk: &Desk<'_>, once: Option<&Once>) -> Result<Option<Given>, Problem> {
+    let Some(once) = once else { return Ok(None) };
+    match desk.host.known(once)? {
+        Known::No => Ok(None),
+        Known::Same(id) => {
+            let given = shown(desk, &id)?.status(StatusCode::CREATED);
+            Ok(Some(given.with(REPLAYED, "true")))
+        }
+        Known::Other(_) => Err(Problem::other_request()),
     }
 }
 
@@ -291,6 +320,30 @@ pub(super) fn end_run(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> 
         Answer::Run(id) => shown(desk, &id),
         other => Err(unexpected(&other)),
     }
+}
+
+pub(super) fn contract(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
+    let text = format!("{:#}", json!(whole_contract(desk, asked)?));
+    let text = ambit_core::error::visible_json(&text);
+    Ok(Given::bytes(JSON, text.into_bytes(), Keep::Tagged))
+}
+
+pub(super) fn contract_page(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
+    let contract = whole_contract(desk, asked)?;
+    let page = contract::markdown(std::slice::from_ref(&contract), contract.caller.as_ref());
+    Ok(Given::bytes(MARKDOWN, page.into_bytes(), Keep::Tagged))
+}
+
+/// The contract with all that reviewers read.
+fn whole_contract(desk: &Desk<'_>, asked: &Asked) -> Result<Contract, Problem> {
+    let (tool, agent) = (asked.named("tool"), asked.text("for"));
+    if let Some(agent) = agent
+        && !desk.host.config().agents().contains_key(agent)
+    {
+        return Err(Problem::none("agent", agent));
+    }
+    let contract = desk.host.contract(tool, agent)?;
+    contract.ok_or_else(|| Problem::none("tool", tool))
 }
 
 pub(super) fn budgets(desk: &Desk<'_>, _: &Asked) -> Result<Given, Problem> {

@@ -97,6 +97,13 @@ pub(super) struct Route {
     pub(super) act: Act,
 }
 
+impl Route {
+    /// Whether what is done for a word of its caller is done once.
+    pub(super) fn keeps_word(&self) -> bool {
+        matches!(self.act, Call) || self.name == "startRun"
+    }
+}
+
 const MOST: u64 = (1 << 53) - 1;
 
 const fn param(name: &'static str, what: What, about: &'static str) -> Param {
@@ -118,6 +125,7 @@ const BEFORE: Param = param(
     What::Number(0, MOST),
     "Only those before this one: `next` of the page before.",
 );
+const FOR: Param = param("for", What::Text, "For this agent; for any, unless said.");
 const SINCE: Param = param("since", What::Time, "At this time or later.");
 const UNTIL: Param = param("until", What::Time, "Before this time.");
 const WAIT: Param = param(
@@ -200,8 +208,10 @@ pub(super) static ROUTES: &[Route] = routes! {
     Get "/v1/openapi.json" "describe" "This description." [&[]] (None) => Raw("application/json"), Open(openapi::given);
 
     Get "/v1/tools" "listTools" "The tools that you may call something of." [&[]] (None) => Json("Tools"), Agents(agents::tools);
-    Get "/v1/tools/{tool}" "getContract" "What a tool's component declares, as far as you may call it." [&[]] (None)
+    Get "/v1/tools/{tool}" "getContract" "What a tool can do for you and can never do, who is asked, its limits, and the functions that you may call, with their schemas." [&[]] (None)
         => Tagged("Contract"), Agents(agents::contract);
+    Get "/v1/tools/{tool}/page" "getContractPage" "The same as a page of Markdown, without the schemas." [&[]] (None)
+        => Raw("text/markdown; charset=utf-8"), Agents(agents::contract_page);
     Post "/v1/calls" "startCall" "Call a function. 200 says how it ended; 202 that it runs, or waits for people, and `Location` where to look." [&[WAIT]]
         (Some("NewCall")) => Json("Call"), Call;
     Get "/v1/calls/{call}" "getCall" "How one of your calls stands." [&[]] (None) => Json("Call"), Agents(agents::call_status);
@@ -213,14 +223,14 @@ pub(super) static ROUTES: &[Route] = routes! {
         => Json("TakenBack"), Agents(agents::cancel);
     Get "/v1/holds" "listHolds" "Your effects that wait for people. You can do nothing to bring it about." [&[AFTER, LIMIT]] (None)
         => Json("Holds"), Agents(agents::holds);
-    Get "/v1/runs" "listRuns" "Your runs, the newest first." [&[LIMIT]] (None) => Json("Runs"), Agents(agents::runs);
+    Get "/v1/runs" "listRuns" "Your runs, the newest first. A page may be short and have a `next`." [&[BEFORE, LIMIT]] (None) => Json("Runs"), Agents(agents::runs);
     Get "/v1/runs/{run}" "getRun" "One of your runs." [&[]] (None) => Json("Run"), Agents(agents::run);
 
     Get "/v1/operators/approvals" "listApprovals" "What waits for people, the oldest first." [&[AFTER, LIMIT]] (None)
         => Json("Approvals"), Operators(Read, operators::approvals);
     Get "/v1/operators/approvals/{hold}" "getApproval" "One effect that waits; with `ambit:values` also what would be sent." [&[]] (None)
         => Json("Hold"), Operators(Read, operators::approval);
-    Post "/v1/operators/approvals/{hold}/votes" "vote" "Hand in a vote that a person signed with their own key. The call does not go on by it."
+    Post "/v1/operators/approvals/{hold}/votes" "vote" "Hand in a vote that a person signed with their own key. The call does not go on by it. It counts once: again it is refused (409)."
         [&[]] (Some("SignedVote")) => Json("Voted"), Operators(Approve, operators::vote);
     Get "/v1/operators/calls" "listCalls" "Calls, the newest first. A page may be short and have a `next`." [CALLS] (None)
         => Json("Calls"), Operators(Read, operators::calls);
@@ -228,18 +238,22 @@ pub(super) static ROUTES: &[Route] = routes! {
         => Json("CallWithEntries"), Operators(Read, operators::call);
     Get "/v1/operators/calls/{call}/receipt" "showReceipt" "The proof of how a call ended, against the newest checkpoint." [&[]] (None)
         => Tagged("Receipt"), Operators(Read, operators::call_receipt);
-    Post "/v1/operators/calls/{call}/resume" "resumeCall" "Go on with a call that people decided about, or that was interrupted or paused."
+    Post "/v1/operators/calls/{call}/resume" "resumeCall" "Go on with a call that people decided about, or that was interrupted or paused. Nothing is done twice: where it runs or is over, that is refused (409)."
         [&[]] (None) => Json("CallRow"), Operators(Operate, operators::resume);
-    Get "/v1/operators/runs" "listAllRuns" "Runs, the newest first." [&[LIMIT]] (None) => Json("Runs"), Operators(Read, operators::runs);
-    Post "/v1/operators/runs" "startRun" "Start a run." [&[]] (Some("NewRun")) => Json("Run"), Operators(Operate, operators::start_run);
+    Get "/v1/operators/runs" "listAllRuns" "Runs, the newest first." [&[BEFORE, LIMIT]] (None) => Json("Runs"), Operators(Read, operators::runs);
+    Post "/v1/operators/runs" "startRun" "Start a run: each time anew, but once for an `Idempotency-Key`." [&[]] (Some("NewRun")) => Json("Run"), Operators(Operate, operators::start_run);
     Get "/v1/operators/runs/{run}" "showRun" "A run." [&[]] (None) => Json("Run"), Operators(Read, operators::run);
-    Post "/v1/operators/runs/{run}/end" "endRun" "End a run: what is under way finishes, and nothing more begins." [&[]] (None)
+    Post "/v1/operators/runs/{run}/end" "endRun" "End a run: what is under way finishes, and nothing more begins. Again it is refused (409), and nothing changes." [&[]] (None)
         => Json("Run"), Operators(Operate, operators::end_run);
+    Get "/v1/operators/contracts/{tool}" "showContract" "What a tool can do and can never do, with the rules that decide it." [&[FOR]] (None)
+        => Tagged("WholeContract"), Operators(Read, operators::contract);
+    Get "/v1/operators/contracts/{tool}/page" "showContractPage" "The same as a page of Markdown, for reviewers." [&[FOR]] (None)
+        => Raw("text/markdown; charset=utf-8"), Operators(Read, operators::contract_page);
     Get "/v1/operators/budgets" "listBudgets" "How all budgets stand." [&[]] (None) => Json("Budgets"), Operators(Read, operators::budgets);
     Get "/v1/operators/stops" "listStops" "What is stopped, and what runs." [&[]] (None) => Json("Stops"), Operators(Read, operators::stops);
-    Post "/v1/operators/stops" "stop" "Put a stop into force: a kill, or safe mode." [&[]] (Some("NewStop"))
+    Post "/v1/operators/stops" "stop" "Put a stop into force: a kill, or safe mode. Again it is `already`, and nothing changes." [&[]] (Some("NewStop"))
         => Json("Stopped"), Operators(Operate, operators::stop);
-    Post "/v1/operators/stops/lift" "liftStop" "Lift a stop." [&[]] (Some("Lift")) => Json("Stopped"), Operators(Operate, operators::lift);
+    Post "/v1/operators/stops/lift" "liftStop" "Lift a stop. Again it is refused (409), as there is none." [&[]] (Some("Lift")) => Json("Stopped"), Operators(Operate, operators::lift);
     Get "/v1/operators/search" "search" "Entries by what they are about, the newest first. A page may be short and have a `next`." [SEARCH] (None)
         => Json("Searched"), Operators(Read, ledger::search);
     Get "/v1/operators/entries" "listEntries" "Entries of the ledger, in order."

@@ -83,7 +83,39 @@ fn shared() -> Value {
             "description": "The last entry of a call, its proof of inclusion and a signed checkpoint: `ambit receipt verify` reads it.",
         },
         "Run": run,
-        "Runs": object(json!({ "runs": list("Run") }), &[]),
+        "Runs": page("runs", "Run"),
+    })
+}
+
+/// What a tool can do on a page, with these members besides.
+fn contract(more: &[&str], of_function: &[&str]) -> Value {
+    let members = [
+        "tool",
+        "digest",
+        "policy",
+        "world",
+        "docs",
+        "for",
+        "functions",
+        "reaches",
+        "harmless",
+        "limits",
+        "budgets",
+        "escalation",
+        "retention_days",
+        "rules",
+    ];
+    let of_functions = ["id", "tier", "undo", "idempotent", "docs", "policy", "rules"];
+    let (required, each) = ([&members[..], more].concat(), [&of_functions[..], of_function].concat());
+    json!({
+        "type": "object",
+        "required": required,
+        "properties": {
+            "functions": {
+                "type": "array",
+                "items": { "type": "object", "required": each },
+            },
+        },
     })
 }
 
@@ -98,7 +130,7 @@ fn of_agents() -> Value {
     );
     let call = json!({
         "call": text(), "trace": text(), "code": text(), "rule": text(), "hold": text(), "waits_for": text(), "until": time(),
-        "people_see_it_with": text(), "receipt": text(), "erased": { "const": true },
+        "people_see_it_with": text(), "people_see_it_at": text(), "receipt": text(), "erased": { "const": true },
         "status": {
             "type": "string",
             "enum": ["running", "held", "paused", "suspended", "interrupted", "ok", "tool-error", "refused", "failed"],
@@ -114,6 +146,7 @@ fn of_agents() -> Value {
         "waits_for",
         "until",
         "people_see_it_with",
+        "people_see_it_at",
         "receipt",
         "erased",
         "value",
@@ -129,7 +162,7 @@ fn of_agents() -> Value {
     });
     json!({
         "Tools": object(json!({ "tools": { "type": "array", "items": tool } }), &[]),
-        "Contract": { "type": "object", "required": ["digest", "world", "functions"] },
+        "Contract": contract(&["imports"], &["input_schema", "output_schema", "error_schema"]),
         "NewCall": object(new_call, &["arguments", "mode", "run"]),
         "Call": object(call, &optional),
         "TakenBack": object(json!({ "call": text(), "taken_back": { "const": true }, "status": text() }), &[]),
@@ -193,6 +226,7 @@ fn of_operators() -> Value {
             "reason": text(),
         }), &["reason"]),
         "Voted": object(voted, &[]),
+        "WholeContract": contract(&[], &[]),
         "CallRow": object(row, &[]),
         "Calls": page("calls", "CallRow"),
         "CallWithEntries": object(whole_call, &["values", "truncated"]),

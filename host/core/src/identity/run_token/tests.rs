@@ -204,6 +204,7 @@ fn a_token_is_good_until_its_last_second_and_in_its_home() {
 #[test]
 fn a_token_is_good_in_its_own_run_while_that_is_open() {
     let started = |agent: &str, user: Option<&str>| RunStarted {
+        once: None,
         by: None,
         caps: Vec::new(),
         errors: None,

@@ -344,6 +344,7 @@ fn run() -> Vec<EntryDraft> {
     };
     vec![
         EntryDraft::of_ledger(RunStarted {
+            once: None,
             by: None,
             caps: vec![cap(100, "calls"), cap(50_000, "usd")],
             errors: Some(ErrorBound { least: 20, percent: 50 }),

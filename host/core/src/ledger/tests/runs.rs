@@ -14,6 +14,7 @@ fn cap(cap: u64, unit: &str) -> RunCap {
 
 fn started(change: &dyn Fn(&mut RunStarted)) -> EntryDraft {
     let mut started = RunStarted {
+        once: None,
         by: None,
         caps: vec![],
         errors: None,

@@ -263,7 +263,7 @@ impl Audit {
         self.same("the stops", |books| books.stops == stops);
         let persons = reader.persons()?.into_iter().map(|row| (row.name, row.key)).collect();
         let runs = reader
-            .runs("", usize::MAX)?
+            .runs("", None, usize::MAX)?
             .into_iter()
             .map(|run| (run.id().to_owned(), run))
             .collect();

@@ -64,7 +64,7 @@ impl Reader {
             .transpose()?;
         let calls = self.unfinished()?.into_iter().map(|unfinished| unfinished.work);
         let time_ms = last.map_or(0, |last| last.time_ms());
-        let open = self.runs("", usize::MAX)?.into_iter();
+        let open = self.runs("", None, usize::MAX)?.into_iter();
         Ok(Accounts {
             time_ms,
             runs: open
@@ -165,15 +165,20 @@ impl Reader {
         state.map(|state| run_of_row(&state)).transpose()
     }
 
-    /// The runs whose id begins with `prefix`, the newest first: at most `limit`.
+    /// The runs whose id begins with `prefix`, the newest first: at most `limit`, and only those that were started before this entry, where
+    /// one is named.
     ///
     /// # Errors
     /// Where reading fails.
-    pub fn runs(&self, prefix: &str, limit: usize) -> Result<Vec<Run>, StoreError> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    pub fn runs(&self, prefix: &str, before: Option<u64>, limit: usize) -> Result<Vec<Run>, StoreError> {
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let (before, limit) = (
+            number(before.unwrap_or(u64::MAX)),
+            i64::try_from(limit).unwrap_or(i64::MAX),
+        );
         // Ids are ASCII, so `~` comes after all of them.
-        let sql = "SELECT state FROM runs WHERE run >= ?1 AND run < ?1 || '~' ORDER BY idx DESC LIMIT ?2";
-        let states: Vec<String> = self.all(sql, params![prefix, limit], |row| row.get(0))?;
+        let sql = "SELECT state FROM runs WHERE run >= ?1 AND run < ?1 || '~' AND idx < ?2 ORDER BY idx DESC LIMIT ?3";
+        let states: Vec<String> = self.all(sql, params![prefix, before, limit], |row| row.get(0))?;
         states.iter().map(|state| run_of_row(state)).collect()
     }
 

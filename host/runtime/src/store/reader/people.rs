@@ -87,7 +87,8 @@ impl Reader {
         states.iter().map(|state| api_key_of_row(state)).collect()
     }
 
-    /// The call that was made once for a word of its caller, and what was asked for under it; none where there is none.
+    /// The call that was made once, or the run that was started once, for a word of whoever asked, and what was asked for under it; none
+    /// where there is none.
     ///
     /// # Errors
     /// Where reading fails.
@@ -99,7 +100,7 @@ impl Reader {
         })
     }
 
-    /// All words that calls were made once for.
+    /// All words that calls were made, or runs started, once for.
     pub(super) fn all_once(&self) -> Result<HashMap<Digest, (Digest, String)>, StoreError> {
         let rows = self.all("SELECT key, request, call FROM once", [], |row| {
             let (key, request): ([u8; 32], [u8; 32]) = (row.get(0)?, row.get(1)?);

@@ -259,6 +259,7 @@ impl Call {
     /// A run of the one who makes these calls, that is open until a time.
     pub(super) fn run(&self, run: &str, expires_ms: i64, caps: Vec<RunCap>) -> RunStarted {
         RunStarted {
+            once: None,
             by: None,
             caps,
             errors: Some(ErrorBound { least: 4, percent: 50 }),
