@@ -208,8 +208,28 @@ fn tenants_and_keys_see_their_own() {
     let contract = get(&server, &ours, "/v1/tools/wild");
     assert!(contract.status == 200 && contract.body["functions"].as_array().unwrap().len() == 4);
     for key in [&theirs, &narrow] {
-        assert_eq!(get(&server, key, "/v1/tools/wild").status, 404);
+        for end in ["", "/page"] {
+            assert_eq!(get(&server, key, &format!("/v1/tools/wild{end}")).status, 404);
+        }
     }
+    // Of what both may call each is told what it can do itself, and nothing of the other.
+    for (key, own, others) in [
+        (&ours, "acme", ["strangers", "elsewhere"]),
+        (&theirs, "other", ["assistant", "\"support\""]),
+    ] {
+        let contract = get(&server, key, "/v1/tools/theirs").body;
+        assert_eq!(contract["for"]["tenant"], own, "{contract:#}");
+        assert!(contract["functions"][0]["input_schema"].is_object());
+        let told = contract.to_string();
+        for none in others.iter().chain(&["principal in"]) {
+            assert!(!told.contains(none), "{none}: {contract:#}");
+        }
+    }
+    let whole = get(&server, &operator, "/v1/operators/contracts/theirs?for=stranger").body;
+    assert!(
+        whole["rules"][0]["text"].as_str().unwrap().contains("principal in"),
+        "{whole:#}"
+    );
     let call = id(&post(&server, &ours, "/v1/calls", "", &wild("fine")));
     for end in ["", "/result", "/receipt"] {
         let target = format!("/v1/calls/{call}{end}");
@@ -245,7 +265,8 @@ fn a_refund_waits_for_a_person_who_signs_elsewhere() {
     let home = &scene.home;
     let path = home.folder().join("ambit.toml");
     let configuration = std::fs::read_to_string(&path).unwrap();
-    home.configure(&format!("{configuration}\n[server]\n[server.operators]\n"))
+    let stranger = "[agent.stranger]\nteam = \"elsewhere\"\ntenant = \"other\"\n";
+    home.configure(&format!("{stranger}{configuration}\n[server]\n[server.operators]\n"))
         .unwrap();
     let rita = read_person_key(Path::new(&scene.enrol_rita())).unwrap();
     let key = |arguments: &[&str]| {
@@ -284,6 +305,22 @@ fn a_refund_waits_for_a_person_who_signs_elsewhere() {
     let own = get(&server, &agent, "/v1/holds").body;
     assert_eq!(own["holds"][0]["hold"], json!(hold), "{own:#}");
     assert!(own["holds"][0].get("votes").is_none());
+    assert_eq!(
+        held.body["people_see_it_at"],
+        json!(format!(
+            "/v1/operators/approvals/{}",
+            hold.trim_start_matches("sha256:")
+        ))
+    );
+    // Nobody else sees that it waits: not the same agent for nobody, and no other.
+    for other in [
+        key(&["--as", "assistant"]),
+        key(&["--as", "clerk"]),
+        key(&["--as", "stranger"]),
+    ] {
+        assert_eq!(get(&server, &other, "/v1/holds").body["holds"], json!([]));
+        assert_eq!(get(&server, &other, &format!("/v1/calls/{call}")).status, 404);
+    }
     let waiting = get(&server, &operator, "/v1/operators/approvals").body;
     assert_eq!(waiting["approvals"][0]["call"], json!(call), "{waiting:#}");
     let shown = get(&server, &operator, &format!("/v1/operators/approvals/{hold}")).body;

@@ -851,7 +851,11 @@ fn contracts_and_receipts_are_read() {
             .iter()
             .map(|one| one["uriTemplate"].as_str().unwrap())
             .collect::<Vec<_>>(),
-        ["ambit://tool/{name}", "ambit://receipt/{call}"]
+        [
+            "ambit://tool/{name}",
+            "ambit://tool/{name}/page",
+            "ambit://receipt/{call}"
+        ]
     );
     let contract = |server: &mut Server, name: &str| -> Value {
         let read = server.result("resources/read", json!({ "uri": format!("ambit://tool/{name}") }));
@@ -860,8 +864,11 @@ fn contracts_and_receipts_are_read() {
     };
     let echo = contract(&mut server, "echo");
     let pay = contract(&mut server, "pay");
+    let page = server.result("resources/read", json!({ "uri": "ambit://tool/pay/page" }));
+    let page = page["contents"][0]["text"].as_str().unwrap().to_owned();
     for none in [
         "ambit://tool/none",
+        "ambit://tool/none/page",
         "ambit://tool/",
         "file:///etc/passwd",
         "ambit://hold/x",
@@ -870,18 +877,47 @@ fn contracts_and_receipts_are_read() {
         refused(&server.request("resources/read", json!({ "uri": none })), -32002);
     }
     drop(server.close());
-    // As `ambit inspect` has it, but for what the caller may not call.
-    let mut inspected = scene.ambit(&["inspect", "echo", "--format", "json"]).json().unwrap();
-    assert_eq!(echo, inspected);
-    inspected = scene.ambit(&["inspect", "pay", "--format", "json"]).json().unwrap();
-    let functions = inspected["functions"].as_array_mut().unwrap();
-    functions.retain(|function| function["id"] != "refunds.cancel");
-    assert_eq!(pay, inspected);
-    let mut clerk = scene.session(&["--as", "clerk"]);
-    refused(
-        &clerk.request("resources/read", json!({ "uri": "ambit://tool/pay" })),
-        -32002,
+    // As `ambit contract` has it for agents, with what `ambit inspect` has beside it, but for what the caller may not call.
+    for (name, own) in [("echo", &echo), ("pay", &pay)] {
+        let command = [
+            "contract",
+            name,
+            "--for",
+            "assistant",
+            "--for-agents",
+            "--format",
+            "json",
+        ];
+        let mut expected = scene.ambit(&command).json().unwrap()["tools"][0].take();
+        let inspected = scene.ambit(&["inspect", name, "--format", "json"]).json().unwrap();
+        for member in ["package", "version", "docs", "imports"] {
+            expected[member] = inspected[member].clone();
+        }
+        let functions = expected["functions"].as_array_mut().unwrap();
+        for (function, declared) in functions.iter_mut().zip(inspected["functions"].as_array().unwrap()) {
+            for member in ["docs", "input_schema", "output_schema", "error_schema"] {
+                function[member] = declared[member].clone();
+            }
+        }
+        functions.retain(|function| function["id"] != "refunds.cancel");
+        // The rule that it is denied by is another function's, and told of no more than any.
+        assert_eq!(*own, expected, "{name}");
+    }
+    assert!(
+        page.contains("### What it can never do") && page.contains("`dual-control`, a forbid"),
+        "{page}"
     );
+    for (none, text) in [
+        ("permit (", &page),
+        ("refunds.cancel`", &page),
+        ("context.spend", &pay.to_string()),
+    ] {
+        assert!(!text.contains(none), "{none}: {text}");
+    }
+    let mut clerk = scene.session(&["--as", "clerk"]);
+    for none in ["ambit://tool/pay", "ambit://tool/pay/page"] {
+        refused(&clerk.request("resources/read", json!({ "uri": none })), -32002);
+    }
     drop(clerk.close());
     // A version whose clients want another code for it.
     let mut server = Server::stateless(&scene.home, &["--as", "assistant"], STATELESS).unwrap();

@@ -11,6 +11,7 @@ use ambit_core::ledger::Principal;
 use ambit_core::ledger::body::{OperatorKey, OperatorShown, ShownBy};
 use ambit_core::search::Query;
 use ambit_core::stop::{Kind, Stop};
+use serde_json::json;
 
 use super::holds::{ONE, held, in_order, key, reviewed, vote};
 use super::*;
@@ -27,7 +28,7 @@ fn principal(host: &Host) -> Principal {
 
 fn coming(host: &Host, word: &str, request: &str) -> Coming {
     Coming {
-        once: Some(host.once(&principal(host), word, request.as_bytes())),
+        once: Some(host.once(&principal(host), None, word, request.as_bytes())),
         ..Coming::default()
     }
 }
@@ -49,7 +50,7 @@ fn a_call_is_made_once_for_a_word_also_after_a_restart() {
     drop(host);
     let host = open(folder.path()).unwrap();
     let known = |word: &str, request: &str| {
-        host.known(&host.once(&principal(&host), word, request.as_bytes()))
+        host.known(&host.once(&principal(&host), None, word, request.as_bytes()))
             .unwrap()
     };
     let call = first.call.as_str().to_owned();
@@ -57,7 +58,7 @@ fn a_call_is_made_once_for_a_word_also_after_a_restart() {
     assert_eq!(known("w", "other"), Known::Other(call));
     assert_eq!(known("v", "one"), Known::No);
     let other = host.principal("assistant", None).unwrap();
-    assert_eq!(host.known(&host.once(&other, "w", b"one")).unwrap(), Known::No);
+    assert_eq!(host.known(&host.once(&other, None, "w", b"one")).unwrap(), Known::No);
     // One that is refused is one for its word too.
     let denied = CallRequest {
         tool: "none".to_owned(),
@@ -130,7 +131,7 @@ fn a_refusal_that_passes_uses_up_no_word() {
     let service = Service::start();
     home(folder.path(), &service, "");
     let host = open(folder.path()).unwrap();
-    let known = |word: &str| host.known(&host.once(&principal(&host), word, b"one")).unwrap();
+    let known = |word: &str| host.known(&host.once(&principal(&host), None, word, b"one")).unwrap();
     let kill = Stop {
         kind: Kind::Kill,
         scope: "agent:assistant".parse().unwrap(),
@@ -377,4 +378,62 @@ fn a_page_is_no_larger_than_it_may_be_and_costs_no_more() {
         ..page(1)
     };
     assert!(refused(forged).contains("none was looked at"));
+}
+
+/// What a caller is shown of a tool is what its credentials leave of what the tool reaches.
+#[test]
+fn a_contract_leaves_out_what_its_caller_gave_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    home(folder.path(), &service, "");
+    let host = open(folder.path()).unwrap();
+    let own = |narrowing: Narrowing| {
+        let mut offered = host.offers("assistant", Some("ada"), Mode::Execute, None).unwrap();
+        for one in &mut offered {
+            one.narrow(&narrowing);
+        }
+        let own = host.own_contract("things", ("assistant", Some("ada")), &offered, &narrowing);
+        own.unwrap().map(|own| (own.document(), own.page()))
+    };
+    let (whole, page) = own(Narrowing::default()).unwrap();
+    let routes = |document: &serde_json::Value| document["reaches"][0]["routes"].as_array().unwrap().len();
+    assert_eq!((whole["functions"].as_array().unwrap().len(), routes(&whole)), (7, 2));
+    assert!(whole["reaches"][0]["origin"].is_string() && whole["imports"][0]["scope"].is_string());
+    assert!(whole["functions"][0]["input_schema"].is_object(), "{whole:#}");
+    assert!(
+        whole["rules"][0].get("text").is_none() && !page.contains("permit ("),
+        "{page}"
+    );
+    // Without its connection it reaches nothing, and is not told where that is.
+    let (cut, page) = own(Narrowing {
+        connections: Some(std::collections::BTreeSet::new()),
+        ..Narrowing::default()
+    })
+    .unwrap();
+    assert_eq!(
+        (routes(&cut), &cut["reaches"][0]["origin"]),
+        (0, &serde_json::Value::Null)
+    );
+    assert!(page.contains("Reach any service: it is connected to none."), "{page}");
+    // Of a narrower scope only what that covers too.
+    let scope = format!("GET http://127.0.0.1:{}/things/{{id}}", service.port);
+    let scope = ambit_core::scope::HttpScope::parse(&scope).unwrap();
+    let (reads, _) = own(Narrowing {
+        scopes: [("things".to_owned(), scope)].into(),
+        ..Narrowing::default()
+    })
+    .unwrap();
+    assert_eq!(
+        (routes(&reads), &reads["reaches"][0]["routes"][0]["route"]),
+        (1, &json!("things.get"))
+    );
+    // Nothing of it is permitted, and there is nothing of another name.
+    let none = Narrowing {
+        functions: Some(std::collections::BTreeSet::new()),
+        ..Narrowing::default()
+    };
+    assert!(own(none).is_none());
+    assert!(host.contract("things", Some("assistant")).unwrap().is_some());
+    assert!(host.contract("none", None).unwrap().is_none());
+    assert!(host.contract("things", Some("nobody")).is_err());
 }

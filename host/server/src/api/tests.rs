@@ -5,6 +5,8 @@
     reason = "a test fails by panicking"
 )]
 
+mod shown;
+
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
@@ -522,16 +524,16 @@ fn a_call_is_made_once_for_a_word_of_its_caller() {
     assert_eq!(post(&agent, "a b", &call("refunds")).status, 400);
     // Where it would keep nothing from being done twice it is not taken.
     let word = "Idempotency-Key: k-2\r\n";
-    let run = json!({ "agent": "assistant", "mode": "suggest", "length_ms": 60_000, "caps": [] }).to_string();
+    let stop = json!({ "kind": "kill", "scope": "everything", "reason": "x" }).to_string();
     let before = scene.size();
-    let started = scene.ask(&scene.all(), "POST", "/v1/operators/runs", word, &run);
-    assert_eq!(started.status, 400);
+    let stopped = scene.ask(&scene.all(), "POST", STOPS, word, &stop);
+    assert_eq!(stopped.status, 400);
     assert!(
-        started
+        stopped
             .text
-            .contains("Idempotency-Key is kept for POST /v1/calls alone"),
+            .contains("Idempotency-Key is kept for POST /v1/calls and POST /v1/operators/runs alone"),
         "{}",
-        started.text
+        stopped.text
     );
     assert_eq!(scene.ask(&agent, "GET", TOOLS, word, "").status, 400);
     // The operator's key is all that is new.

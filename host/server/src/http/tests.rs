@@ -78,6 +78,11 @@ impl Served {
         Served::of_mode(place, patience, Mode::Execute)
     }
 
+    /// Of a place as it was made.
+    pub(crate) fn at(place: Place) -> Served {
+        Served::of_mode(place, PATIENCE, Mode::Execute)
+    }
+
     fn of_mode(place: Place, patience: Patience, mode: Mode) -> Served {
         Served::of_threads(place, patience, mode, None)
     }

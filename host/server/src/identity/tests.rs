@@ -20,7 +20,7 @@ use std::thread;
 use std::time::Duration;
 
 use ambit_core::identity::why::Why;
-use ambit_core::ledger::Body;
+use ambit_core::ledger::{Body, EntryDraft};
 use ambit_core::policy::Mode;
 use ambit_runtime::api_keys::{self, Act, Asked};
 use ambit_runtime::config::Config;
@@ -29,6 +29,7 @@ use ambit_runtime::host::{Host, HostOptions};
 use ambit_runtime::operators::{self, Answer, Request};
 use ambit_runtime::runs::NewRun;
 use ambit_runtime::sandbox::Compiler;
+use ambit_runtime::store::{Batch, Faults, Keys, Store, StoreOptions};
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 use http::HeaderValue;
 use parking_lot::Mutex;
@@ -207,6 +208,19 @@ impl Place {
             std::fs::write(folder.join("policy/main.cedar"), policy).unwrap();
             let manifest = ambit_core::manifest::Manifest::read(component).unwrap();
             home::add_tool(folder, name, component, &manifest).unwrap();
+        })
+    }
+
+    /// The same, of which these entries are on the ledger before its host is opened.
+    pub(crate) fn with_entries(more: &str, entries: Vec<EntryDraft>) -> Place {
+        Place::made("", more, Duration::from_secs(60), BETWEEN_MS, |folder| {
+            let keys = Keys::load(folder).unwrap();
+            let store = Store::open(folder, keys, StoreOptions::default(), Faults::default()).unwrap();
+            let batch = Batch {
+                entries,
+                ..Batch::default()
+            };
+            store.commit(batch).unwrap();
         })
     }
 

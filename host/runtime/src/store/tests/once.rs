@@ -43,6 +43,27 @@ fn for_a_word_one_call_is_made() {
 }
 
 #[test]
+fn for_a_word_one_run_is_started() {
+    let test = |store: &Store| {
+        let run = |letter: &str, word: &str| {
+            let mut started = Call::new().run(&format!("r_{}", letter.repeat(26)), i64::MAX >> 12, vec![]);
+            started.once = Some(once(word, "r"));
+            store.commit(batch([EntryDraft::of_ledger(started)]))
+        };
+        run("a", "w").unwrap();
+        let call = format!("r_{}", "a".repeat(26));
+        assert_eq!(run("b", "w").unwrap_err(), StoreError::Repeated { call: call.clone() });
+        run("b", "v").unwrap();
+        let known = store.reader().unwrap().once(&Digest::of(b"w")).unwrap();
+        assert_eq!(known, Some((Digest::of(b"r"), call)));
+    };
+    let home = Home::new();
+    test(&home.open());
+    home.verify();
+    test(&Store::memory(home.keys(), StoreOptions::default()).unwrap());
+}
+
+#[test]
 fn an_audit_finds_a_word_that_no_entry_has() {
     for sql in [
         "DELETE FROM once",
