@@ -398,7 +398,9 @@ fn a_contract_leaves_out_what_its_caller_gave_up() {
     let (whole, page) = own(Narrowing::default()).unwrap();
     let routes = |document: &serde_json::Value| document["reaches"][0]["routes"].as_array().unwrap().len();
     assert_eq!((whole["functions"].as_array().unwrap().len(), routes(&whole)), (7, 2));
-    assert!(whole["reaches"][0]["origin"].is_string() && whole["imports"][0]["scope"].is_string());
+    assert!(whole["reaches"][0]["origin"].is_string());
+    let imports = whole["imports"].as_array().unwrap();
+    assert!(imports.iter().any(|import| import["scope"].is_string()), "{whole:#}");
     assert!(whole["functions"][0]["input_schema"].is_object(), "{whole:#}");
     assert!(
         whole["rules"][0].get("text").is_none() && !page.contains("permit ("),

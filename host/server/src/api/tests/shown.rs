@@ -108,7 +108,7 @@ fn an_agent_reads_the_contract_of_what_it_may_call_and_nothing_of_others() {
     // By what a key leaves.
     let one = scene.get(&narrow("refunds/refunds.spin"), "/v1/tools/refunds").json();
     assert_eq!(ids(&one), ["refunds.spin"]);
-    for (word, tool) in [(&narrow("other/x"), "refunds"), (&agent, "none")] {
+    for (word, tool) in [(&narrow("refunds/refunds.none"), "refunds"), (&agent, "none")] {
         for end in ["", "/page"] {
             assert_eq!(
                 scene.get(word, &format!("/v1/tools/{tool}{end}")).status,
