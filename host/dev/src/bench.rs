@@ -87,13 +87,12 @@ fn targets(report: &Value) -> Outcome<String> {
     let mut missed = Vec::new();
     let mut all = 0;
     for row in rows {
-        let target = &row["figure"]["target"];
-        if target.is_null() {
+        let Some(target) = row.pointer("/figure/target").filter(|target| !target.is_null()) else {
             continue;
-        }
+        };
         all += 1;
         if target["met"] != true {
-            let (what, measured) = (text(row, "/what")?, text(&row["figure"], "/measured/text")?);
+            let (what, measured) = (text(row, "/what")?, text(row, "/figure/measured/text")?);
             missed.push(format!("\n  {what}: {measured}, target {}", text(target, "/text")?));
         }
     }

@@ -193,7 +193,7 @@ fn a_request_for_a_call_that_is_there_already_makes_none() {
 /// What a call came to is told in the form that it was told in first, whatever its tool is by then.
 #[test]
 fn a_result_is_of_the_component_that_its_call_ran_in() {
-    let of = |kind: &str| {
+    let of = |[lifted, imported, exported]: [&str; 3]| {
         let text = format!(
             r#"(component
             (core module $m (func (export "f") (result i32) i32.const 7))
@@ -201,20 +201,20 @@ fn a_result_is_of_the_component_that_its_call_ran_in() {
             (type $r (record (field "n" u32)))
             (component $c
                 (import "import-type-r" (type $r0 (eq $r)))
-                (import "import-get" (func $get (result {kind})))
+                (import "import-get" (func $get (result {imported})))
                 (export $r1 "r" (type $r0))
-                (export "get" (func $get)))
-            (func $get (canon lift (core func $i "f")))
+                (export "get" (func $get) (func (result {exported}))))
+            (func $get (result {lifted}) (canon lift (core func $i "f")))
             (instance $x (instantiate $c (with "import-type-r" (type $r)) (with "import-get" (func $get))))
             (export "acme:refunds/refunds" (instance $x)))"#
         );
         wat::parse_str(text).unwrap()
     };
-    let served = Served::of(Place::with_tool("", "refunds", &of("u32"), POLICY), PATIENCE);
+    let served = Served::of(Place::with_tool("", "refunds", &of(["u32"; 3]), POLICY), PATIENCE);
     let (key, _) = served.place.key(|_| {});
     let first = call(&served, &key, &tasks(), "refunds_refunds_get")["result"].clone();
     assert_eq!(first["structuredContent"], json!({ "value": 7 }), "{first:#}");
-    let newer = of("$r0");
+    let newer = of(["$r", "$r0", "$r1"]);
     let manifest = ambit_core::manifest::Manifest::read(&newer).unwrap();
     home::accept_tool(served.place.folder.path(), "refunds", &newer, &manifest).unwrap();
     served.place.host.reload(ReloadedBy::Operator).unwrap();
