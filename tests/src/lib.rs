@@ -12,6 +12,7 @@ pub mod crash;
 pub mod fuzz;
 pub mod home;
 pub mod load;
+mod logs;
 pub mod mcp;
 pub mod peers;
 pub mod programs;

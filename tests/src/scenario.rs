@@ -37,7 +37,7 @@ use serde_json::Value;
 
 use crate::home::{Home, Run};
 use crate::service::{Authorization, Event, Options, Request, Service};
-use crate::times;
+use crate::{logs, times};
 
 /// The variable in which every scenario's configuration finds the service's token.
 pub const TOKEN_VARIABLE: &str = "STRIPE_KEY";
@@ -763,6 +763,7 @@ impl Stage {
         if let Some(document) = run.json() {
             times::check(&document).map_err(|why| format!("{why}:\n{}", run.text()))?;
         }
+        logs::check(&run.err).map_err(|why| format!("{why}:\n{}", run.text()))?;
         for text in [&run.out, &run.err] {
             if spellings(&self.service.token).iter().any(|token| text.contains(token)) {
                 return Err(format!("the service's token was printed:\n{}", run.text()));

@@ -13,7 +13,7 @@ use ambit_runtime::approvals::read_person_key;
 use ambit_runtime::store::Reader;
 use serde_json::{Value, json};
 
-use super::http::{Scene, Server, runs, wait_until};
+use super::http::{Scene, Server, ends_at_once, runs, wait_until};
 use super::mcp;
 use super::traps::Test;
 
@@ -24,6 +24,7 @@ macro_rules! tests {
 pub(crate) const TESTS: &[Test] = tests![
     a_call_is_made_once_also_after_a_restart,
     a_call_goes_on_without_its_client_and_is_taken_back,
+    what_is_taken_back_ends_at_once,
     tenants_and_keys_see_their_own,
     a_refund_waits_for_a_person_who_signs_elsewhere,
     what_is_asked_for_at_once_is_made_once,
@@ -186,6 +187,22 @@ fn a_call_goes_on_without_its_client_and_is_taken_back() {
     assert_eq!(
         get(&server, &key, &format!("{place}/result")).body["code"],
         json!("cancelled")
+    );
+    assert_eq!(server.end().0, Some(0));
+    scene.in_order();
+}
+
+fn what_is_taken_back_ends_at_once() {
+    let scene = Scene::new();
+    let key = scene.key(&["--as", "assistant"]);
+    let server = Server::start(&scene);
+    ends_at_once(
+        &scene,
+        || id(&post(&server, &key, "/v1/calls?wait=0", "", &wild("spin"))),
+        |call| {
+            let taken = post(&server, &key, &format!("/v1/calls/{call}/cancel"), "", &json!({}));
+            assert_eq!(taken.status, 202, "{:#}", taken.body);
+        },
     );
     assert_eq!(server.end().0, Some(0));
     scene.in_order();

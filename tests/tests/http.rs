@@ -30,6 +30,7 @@ pub(crate) const TESTS: &[Test] = tests![
     a_client_that_goes_takes_its_call_back_in_the_newest_version,
     a_client_that_goes_leaves_its_call_in_older_versions,
     a_notification_takes_back_its_own_caller_s_call,
+    what_a_notification_takes_back_ends_at_once,
     a_task_goes_on_with_the_next_server_and_ends_when_its_caller_says_so,
     a_spinning_agent_leaves_room_for_others,
     a_signal_ends_it_and_what_runs_goes_on_with_the_next,
@@ -416,17 +417,15 @@ fn a_key_leaves_out_what_it_leaves_out() {
     scene.in_order();
 }
 
-fn a_client_that_goes_takes_its_call_back_in_the_newest_version() {
+/// That calls which go on for ever are taken back within 100 ms, by the time of their last entries: the median of some.
+pub(super) fn ends_at_once<T>(scene: &Scene, begins: impl Fn() -> T, take_back: impl Fn(T)) {
     const TIMES: usize = 5;
-    let scene = Scene::new();
-    let key = scene.key(&["--as", "assistant"]);
-    let server = Server::start(&scene);
     let mut took = Vec::new();
     for round in 0..TIMES {
-        let stream = spin_stateless(&server, &key);
-        wait_until(|| runs(&scene) == 1);
+        let begun = begins();
+        wait_until(|| runs(scene) == 1);
         let at = now_ms();
-        drop(stream);
+        take_back(begun);
         wait_until(|| scene.stories().get(round).is_some_and(|story| story.finished.is_some()));
         let story = scene.stories().remove(round);
         assert!(is_cancelled(&story), "{story:?}");
@@ -435,6 +434,29 @@ fn a_client_that_goes_takes_its_call_back_in_the_newest_version() {
     }
     took.sort_unstable();
     assert!(took[TIMES / 2] <= 100, "{took:?} ms");
+}
+
+fn what_a_notification_takes_back_ends_at_once() {
+    let scene = Scene::new();
+    let key = scene.key(&["--as", "assistant"]);
+    let server = Server::start(&scene);
+    ends_at_once(
+        &scene,
+        || spin(&server, &key),
+        |stream| {
+            cancel(&server, &key, json!(1));
+            assert_eq!(answer(stream).1["result"]["isError"], true);
+        },
+    );
+    assert_eq!(server.end().0, Some(0));
+    scene.in_order();
+}
+
+fn a_client_that_goes_takes_its_call_back_in_the_newest_version() {
+    let scene = Scene::new();
+    let key = scene.key(&["--as", "assistant"]);
+    let server = Server::start(&scene);
+    ends_at_once(&scene, || spin_stateless(&server, &key), drop);
     assert_eq!(
         server.call(&key, "wild_try", json!({ "case": "fine" }))["isError"],
         false
@@ -671,6 +693,15 @@ fn what_is_taken_anew_holds_for_the_next_request() {
     scene.home.done(["reload"]).unwrap();
     hears("notifications/tools/list_changed");
     assert!(server.names(&key).iter().any(|name| name.starts_with("theirs")));
+    // And a tool that goes, and one that comes.
+    scene.home.done(["tools", "remove", "theirs"]).unwrap();
+    scene.home.done(["reload"]).unwrap();
+    hears("notifications/tools/list_changed");
+    assert!(!server.names(&key).iter().any(|name| name.starts_with("theirs")));
+    scene.home.add("more", "good_echo").unwrap();
+    scene.home.done(["reload"]).unwrap();
+    hears("notifications/tools/list_changed");
+    assert!(server.names(&key).iter().any(|name| name.starts_with("more")));
     assert_eq!(server.end().0, Some(0));
     scene.in_order();
 }

@@ -47,6 +47,7 @@ pub(crate) const TESTS: &[Test] = tests![
     a_kill_is_told_to_who_waits,
     a_home_that_does_not_open_says_nothing_on_the_pipe,
     what_is_taken_anew_is_told_to_who_listens,
+    a_tool_that_comes_and_goes_is_told_in_each_session,
     what_runs_when_the_process_is_told_to_end_goes_on_with_the_next,
 ];
 
@@ -1298,6 +1299,32 @@ fn what_is_taken_anew_is_told_to_who_listens() {
     server.cancel(listens);
     assert_eq!(server.tools().len(), before);
     assert_eq!(server.close().code, Some(0));
+    scene.in_order();
+}
+
+/// What is offered is told to whoever has a session, whoever changed it: a tool that comes and one that goes, as policy does.
+fn a_tool_that_comes_and_goes_is_told_in_each_session() {
+    let scene = Scene::with(&[("echo", "good_echo")]);
+    for version in SESSIONS {
+        let mut server = Server::session(&scene.home, &["--as", "assistant", "--for", "ada"], version).unwrap();
+        let before = server.tools().len();
+        for comes in [true, false] {
+            if comes {
+                scene.home.add("wild", "hostile_sandbox").unwrap();
+            } else {
+                scene.ambit(&["tools", "remove", "wild"]);
+            }
+            scene.ambit(&["reload"]);
+            let told = [notified(&mut server), notified(&mut server)];
+            let changed = ["tools", "resources"].map(|what| format!("notifications/{what}/list_changed"));
+            assert_eq!(told, changed, "{version}: {comes}");
+            let tools = server.tools();
+            let is_wild = |tool: &Value| tool["name"] == "wild_try";
+            assert_eq!(tools.iter().any(is_wild), comes, "{version}: {tools:#?}");
+            assert_eq!(tools.len() > before, comes, "{version}");
+        }
+        assert_eq!(server.close().code, Some(0));
+    }
     scene.in_order();
 }
 

@@ -130,6 +130,9 @@ impl Visit for Fields {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
     use tracing::{Level, event_enabled};
     use tracing_subscriber::layer::SubscriberExt;
 
@@ -157,5 +160,64 @@ mod tests {
         assert_eq!(said(0, Some("trace,")), (errors, true));
         assert_eq!(said(0, Some("info,rmcp=debug")), ([true; 4], false));
         assert!(filter_of(0, Some("ambit=loud")).is_err());
+    }
+
+    /// Where log lines of a test go.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is logged meanwhile, as it is written.
+    fn logged(says: impl FnOnce()) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let log = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .event_format(JsonLines)
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(log, says);
+        String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn an_event_is_one_line_of_json_whatever_a_guest_had_it_say() {
+        let forged = "fine\n{\"time\":\"now\",\"level\":\"error\"}\r\u{1b}[2J\u{9b}31m\u{202e}\u{2028}\0\"}\u{1f600}";
+        let text = logged(|| {
+            tracing::info!(target: "ambit_runtime", line = forged, shown = ?forged, count = 3_u64, less = -3_i64, part = 0.5, whole = true, "a guest said: {forged}");
+            tracing::warn!(target: "ambit_runtime", said = %forged);
+        });
+        let lines: Vec<&str> = text.strip_suffix('\n').unwrap().split('\n').collect();
+        let [first, second] = lines.as_slice() else {
+            unreachable!("{} lines: {text:?}", lines.len())
+        };
+        let obeyed = |c: char| c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c);
+        assert!(!first.contains(obeyed) && !second.contains(obeyed), "{text:?}");
+        let said = |line: &str| serde_json::from_str::<Value>(line).unwrap();
+        let mut first = said(first);
+        let time = first.as_object_mut().unwrap().remove("time").unwrap();
+        assert!(time.as_str().is_some_and(|time| time.ends_with('Z')), "{time}");
+        let expected = json!({
+            "level": "info",
+            "target": "ambit_runtime",
+            "message": format!("a guest said: {forged}"),
+            "fields": {
+                "line": forged, "shown": format!("{forged:?}"), "count": 3, "less": -3, "part": 0.5, "whole": true,
+            },
+        });
+        assert_eq!(first, expected);
+        let second = said(second);
+        assert_eq!((&second["level"], &second["message"]), (&json!("warn"), &Value::Null));
+        assert_eq!(second["fields"], json!({ "said": forged }));
     }
 }

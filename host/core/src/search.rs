@@ -126,11 +126,19 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::digest::Digest;
-    use crate::ledger::body::{CallDenied, Refused, Stage};
+    use crate::ledger::body::{CallDenied, Cause, EffectRefused, Refused, Stage};
     use crate::ledger::{EntryDraft, Principal, Stamp};
     use crate::policy::Mode;
 
+    fn run() -> String {
+        format!("r_{}", "a".repeat(26))
+    }
+
     fn denied() -> Entry {
+        draft(None).seal(Stamp::first(1_000)).unwrap()
+    }
+
+    fn draft(run: Option<String>) -> EntryDraft {
         let body = CallDenied {
             args: None,
             arrival: None,
@@ -145,7 +153,7 @@ mod tests {
                 rule: Some("support".into()),
             },
             rules: vec!["support".into()],
-            run: None,
+            run,
             stage: Stage::Policy,
             tool: Some("refunds".into()),
             undoes: None,
@@ -164,8 +172,6 @@ mod tests {
             tool: None,
             trace: Some("0af7651916cd43dd8448eb211c80319c".into()),
         }
-        .seal(Stamp::first(1_000))
-        .unwrap()
     }
 
     #[test]
@@ -205,6 +211,62 @@ mod tests {
             q.agent = some("assistant");
             q.tool = some("other");
         }));
+    }
+
+    /// An effect for somebody.
+    fn effect() -> Entry {
+        let body = EffectRefused {
+            asked: None,
+            cause: Cause::Guest,
+            connection: Some("stripe".into()),
+            effect: None,
+            end: None,
+            exhausted: vec![],
+            hold: None,
+            import: None,
+            ordinal: 1,
+            refused: Refused {
+                code: Code::Policy,
+                detail: None,
+                rule: None,
+            },
+            route: Some("refunds.create".into()),
+            rules: vec![],
+            spend: None,
+            tier: None,
+            undoes: None,
+        };
+        let mut draft = EntryDraft {
+            body: body.into(),
+            tool: Some(Digest::of(b"tool")),
+            ..draft(None)
+        };
+        draft.principal.as_mut().unwrap().user = Some("ada".into());
+        draft.seal(Stamp::first(1_000)).unwrap()
+    }
+
+    #[test]
+    fn what_is_looked_for_is_found_by_whom_it_is_for_where_it_goes_and_what_it_is_part_of() {
+        type Part = fn(&mut Query) -> &mut Option<String>;
+        let (effect, in_run) = (effect(), draft(Some(run())).seal(Stamp::first(1_000)).unwrap());
+        let (call, run) = (format!("c_{}", "a".repeat(26)), run());
+        let parts: [(&Entry, &str, &str, Part); 6] = [
+            (&effect, "ada", "ad", |query| &mut query.user),
+            (&effect, "stripe", "Stripe", |query| &mut query.connection),
+            (&effect, "refunds.create", "refunds", |query| &mut query.route),
+            (&effect, &call, "c_a", |query| &mut query.call),
+            (&effect, "0af7651916cd43dd8448eb211c80319c", "0af7", |query| {
+                &mut query.trace
+            }),
+            (&in_run, &run, "r_a", |query| &mut query.run),
+        ];
+        for (entry, same, other, part) in parts {
+            for (word, found) in [(same, true), (other, false), ("", false)] {
+                let mut query = Query::default();
+                *part(&mut query) = Some(word.to_owned());
+                assert_eq!(query.matches(entry, &Contexts::default()), found, "{query:?}");
+            }
+        }
     }
 
     #[test]

@@ -725,6 +725,46 @@ fn budgets_of_each_unit_are_settled_with_what_was_used() {
         .unwrap();
 }
 
+/// Two agents of two tenants, and a budget of one call for each tenant.
+const TWO_TENANTS: &str = r#"
+[agent.clerk]
+team = "accounts"
+tenant = "globex"
+users = ["ada"]
+[budget.acme]
+tenant = "acme"
+unit = "calls"
+window = "day"
+cap = 1
+[budget.globex]
+tenant = "globex"
+unit = "calls"
+window = "day"
+cap = 1
+"#;
+
+#[test]
+fn a_tenant_that_has_used_up_its_budget_leaves_another_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    home(folder.path(), &service, TWO_TENANTS);
+    let host = open(folder.path()).unwrap();
+    let call = |agent: &str| {
+        let request = CallRequest {
+            agent: agent.to_owned(),
+            ..request("get")
+        };
+        stopped(&host.call(request).unwrap()).map(|refusal| refusal.code)
+    };
+    assert_eq!(call("assistant"), None);
+    assert_eq!(accounts(&host), expected([("acme", 1, 0)]));
+    assert_eq!(call("assistant"), Some(Code::Budget));
+    assert_eq!(call("clerk"), None);
+    assert_eq!(accounts(&host), expected([("acme", 1, 0), ("globex", 1, 0)]));
+    assert_eq!(call("clerk"), Some(Code::Budget));
+    assert_eq!(service.requests(), 2);
+}
+
 #[test]
 fn an_effect_in_doubt_settles_what_is_known_of_it() {
     let folder = tempfile::tempdir().unwrap();

@@ -438,6 +438,24 @@ fn a_token_service_that_does_what_it_should_not_gives_nothing() {
     nothing_has(folder.path(), &["tok_hostile_1".to_owned(), CLIENT_SECRET.to_owned()]);
 }
 
+/// A service of tokens is reached as any: what its connection may reach, it may not.
+#[test]
+fn a_token_service_at_a_private_address_gets_nothing_unless_that_is_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bank, private) = (Bank::start(), TcpListener::bind("127.0.0.1:0").unwrap());
+    private.set_nonblocking(true).unwrap();
+    let port = private.local_addr().unwrap().port();
+    let plain = format!("http://127.0.0.1:{}", bank.service.port);
+    let away = oauth2(&bank).replace(&plain, &format!("https://localhost:{port}"));
+    home_of(folder.path(), &bank, &away, "", "");
+    let answer = open(folder.path()).unwrap().call(request("get")).unwrap();
+    let refused = &answer.refused_effects;
+    assert_eq!(codes(&answer), [Code::Address, Code::Credential], "{refused:?}");
+    let connected = private.accept().unwrap_err().kind();
+    assert_eq!(connected, std::io::ErrorKind::WouldBlock, "nothing is connected to");
+    assert_eq!(bank.service.requests(), 0);
+}
+
 #[test]
 fn a_token_service_that_fails_is_left_alone_by_itself() {
     let folder = tempfile::tempdir().unwrap();

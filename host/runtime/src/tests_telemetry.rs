@@ -233,6 +233,13 @@ fn private(file: &Path) {
     std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
+/// A collector that is told of calls and entries and of no metrics, and the host that tells it.
+fn without_metrics(folder: &Path) -> (Book, Host) {
+    let (book, collector) = (Book::start(), Book::start());
+    home(folder, &book.service, &collected(&collector, "metrics = false\n"));
+    (collector, open(folder).unwrap())
+}
+
 #[test]
 fn a_collector_that_takes_nothing_costs_no_call_and_gets_it_later() {
     let folder = tempfile::tempdir().unwrap();
@@ -371,13 +378,7 @@ fn what_happened_while_nobody_was_told_is_in_the_span_that_is_told_later() {
 #[test]
 fn who_is_too_far_behind_leaves_the_oldest_out() {
     let folder = tempfile::tempdir().unwrap();
-    let (book, collector) = (Book::start(), Book::start());
-    home(
-        folder.path(),
-        &book.service,
-        &collected(&collector, "metrics = false\n"),
-    );
-    let host = open(folder.path()).unwrap();
+    let (collector, host) = without_metrics(folder.path());
     let mut teller = Teller::new(&host).unwrap();
     let began = host.reader().unwrap().size().unwrap();
     while host.reader().unwrap().size().unwrap() < began + 260 {

@@ -144,11 +144,55 @@ fn object(schema: &Json) -> JsonObject {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use ambit_core::json::Limits;
+    use ambit_core::manifest::ExportPath;
+    use ambit_core::scope::FunctionScope;
 
     use super::*;
 
     fn schema(text: &str) -> Json {
         Json::parse(text, Limits::default()).unwrap()
+    }
+
+    fn function(tier: Tier, idempotent: bool) -> Function {
+        Function {
+            id: "refunds.create".to_owned(),
+            export: ExportPath {
+                interface: None,
+                function: "create".to_owned(),
+            },
+            docs: None,
+            declared: FunctionScope {
+                tier,
+                undo: None,
+                idempotent,
+            },
+            undo: None,
+            params: Vec::new(),
+            input_schema: schema(r#"{"type":"object"}"#),
+            output_schema: schema(r#"{"type":"object"}"#),
+            error_schema: None,
+        }
+    }
+
+    #[test]
+    fn hints_are_what_the_component_declares() {
+        let told = |tier, idempotent| {
+            let tool = of("pay", &function(tier, idempotent), "pay_create".to_owned()).listed;
+            serde_json::to_value(tool.annotations.unwrap()).unwrap()
+        };
+        // What only reads destroys nothing, however often: protocol has no more to say of it.
+        for idempotent in [false, true] {
+            assert_eq!(
+                told(Tier::Read, idempotent),
+                json!({ "readOnlyHint": true, "openWorldHint": true })
+            );
+            for (tier, destroys) in [(Tier::Draft, false), (Tier::Commit, true)] {
+                let hints = json!({
+                    "readOnlyHint": false, "destructiveHint": destroys, "idempotentHint": idempotent, "openWorldHint": true,
+                });
+                assert_eq!(told(tier, idempotent), hints, "{tier:?}");
+            }
+        }
     }
 
     #[test]

@@ -59,5 +59,6 @@ pub(super) fn the_api_is_as_it_describes_itself() {
 /// The number that stands after `word` in what it printed.
 fn number(told: &str, word: &str) -> usize {
     let line = told.lines().find_map(|line| line.trim().strip_prefix(word));
-    line.and_then(|line| line.trim().parse().ok()).expect(word)
+    line.and_then(|line| line.trim().parse().ok())
+        .unwrap_or_else(|| panic!("no `{word}` in {told}"))
 }

@@ -1,6 +1,7 @@
 //! Telemetry, as other people's programs take it: a receiver that reads OTLP by its own definitions, and a Prometheus that scrapes.
 
 use std::fs;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use ambit_tests::mcp::Server;
 use ambit_tests::peers::{Served, Talker, bare, debian, finished, free_address, python, repository};
 use serde_json::{Value, json};
 
-use super::{Scene, out, peer};
+use super::{Scene, out, peer, text};
 
 const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01";
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -168,6 +169,7 @@ pub(super) fn a_prometheus_scrapes_it_and_reads_its_alerts() {
     let place = scene.place("prometheus");
     let alerts = repository("examples/prometheus/alerts.yml");
     out(&finished(bare(&promtool, &place).args(["check", "rules"]).arg(&alerts)).unwrap());
+    alerts_fire_and_panels_are_read(&promtool, &place);
 
     let served = Served::start(&scene.home, "127.0.0.1:0", &[]).unwrap();
     let configuration = place.join("prometheus.yml");
@@ -201,6 +203,44 @@ pub(super) fn a_prometheus_scrapes_it_and_reads_its_alerts() {
     let linted = ambit_tests::peers::fed(&mut lint, &page).unwrap();
     assert!(linted.status.success(), "{}", String::from_utf8_lossy(&linted.stderr));
     drop(served);
+}
+
+/// That the dashboard's expressions are expressions, and that what is said in `rules.yml` of alerts and of them is so.
+fn alerts_fire_and_panels_are_read(promtool: &Path, place: &Path) {
+    let (dashboard, cases) = (place.join("dashboard.yml"), place.join("rules.yml"));
+    fs::write(&dashboard, as_rules(&text(&repository("examples/grafana/ambit.json")))).unwrap();
+    fs::copy(repository("examples/prometheus/alerts.yml"), place.join("alerts.yml")).unwrap();
+    fs::copy(peer("rules.yml"), &cases).unwrap();
+    for (what, file) in [("check", &dashboard), ("test", &cases)] {
+        out(&finished(bare(promtool, place).args([what, "rules"]).arg(file)).unwrap());
+    }
+}
+
+/// What a dashboard's panels ask for, each as a recording rule that is named by its panel's title.
+fn as_rules(dashboard: &str) -> String {
+    let dashboard: Value = serde_json::from_str(dashboard).unwrap();
+    let mut rules = Vec::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        let word = |c: char| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '_'
+            }
+        };
+        let title: String = panel["title"].as_str().unwrap().chars().map(word).collect();
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            // Grafana puts in how far apart the points of a panel are.
+            let asks = target["expr"].as_str().unwrap();
+            let asks = asks.replace("$__rate_interval", "5m").replace("$__interval", "5m");
+            assert!(!asks.contains('$'), "{asks}");
+            let part = target["refId"].as_str().unwrap().to_lowercase();
+            rules.push(json!({ "record": format!("dashboard:{title}:{part}"), "expr": asks }));
+        }
+    }
+    assert!(rules.len() > 30, "{rules:#?}");
+    // What is JSON is YAML too.
+    json!({ "groups": [{ "name": "dashboard", "rules": rules }] }).to_string()
 }
 
 /// What Prometheus says of a query, once it says so.

@@ -358,3 +358,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_token_is_kept_for_less_than_it_lives_and_never_long() {
+    for (lifetime_s, kept_s) in [
+        (1, 1),
+        (2, 2),
+        (4, 3),
+        (40, 30),
+        (120, 90),
+        (300, 270),
+        (301, 270),
+        (3_600, 270),
+    ] {
+        let granted = Granted {
+            token: String::new().into(),
+            lifetime_s,
+        };
+        assert_eq!(granted.kept_s(), kept_s, "{lifetime_s}");
+    }
+}

@@ -402,6 +402,35 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_budget_covers_nothing_of_another_name() {
+        type Part = fn(&mut Match) -> &mut Option<String>;
+        let parts: [(&str, Part); 6] = [
+            ("acme", |covers| &mut covers.tenant),
+            ("support", |covers| &mut covers.team),
+            ("bot", |covers| &mut covers.agent),
+            ("ann", |covers| &mut covers.user),
+            ("refunds", |covers| &mut covers.tool),
+            ("refunds.create", |covers| &mut covers.function),
+        ];
+        for (mine, part) in parts {
+            for (name, expected) in [(mine, true), ("another", false), ("", false)] {
+                let mut covers = Match::default();
+                *part(&mut covers) = Some(name.into());
+                assert_eq!(covers.covers(&used(None)), expected, "{covers:?}");
+            }
+        }
+        let nobody = Use {
+            user: None,
+            ..used(None)
+        };
+        let of_ann = Match {
+            user: Some("ann".into()),
+            ..Match::default()
+        };
+        assert!(!of_ann.covers(&nobody));
+    }
+
     fn budget(unit: Unit, covers: Match) -> Budget {
         Budget {
             name: "day".into(),

@@ -1042,7 +1042,7 @@ impl Effects for CallEffects {
     }
 
     fn progress(&mut self, done: u64, total: u64, message: &str) -> Result<(), Stop> {
-        tracing::info!(call = %self.heading.call, done, total, message = %ambit_core::error::printable(message), "progress");
+        tracing::info!(call = %self.heading.call, done, total, said = %ambit_core::error::printable(message), "progress");
         if let Some(listener) = &self.listener {
             listener.tell(Progress { done, total, message });
         }

@@ -459,6 +459,26 @@ async fn trap_06_private_addresses_get_nothing_unless_allowed() {
     assert_eq!(service.connections(), 0);
 }
 
+#[tokio::test]
+async fn trap_06_a_document_at_a_private_address_is_not_read_unless_that_is_allowed() {
+    let (authorities, acceptor) = certificate("id.example");
+    let service = Service::start(Some(acceptor), "127.0.0.1:0", [json("{}")]).await;
+    let way = |allow_private| DocumentWay {
+        authorities: authorities.clone(),
+        allow_private,
+        ..DocumentWay::default()
+    };
+    let read = async |way: DocumentWay| {
+        let url = format!("https://id.example:{}/keys", service.address.port());
+        let document = Document::new("id", &url, &way).unwrap();
+        let wire = Wire::with_resolver(Arc::new(Turning::new(["127.0.0.1"])));
+        wire.read(&document, bounds()).await
+    };
+    assert_eq!(not_sent(read(way(false)).await).code, Code::Address);
+    assert_eq!(service.connections(), 0);
+    assert_eq!(read(way(true)).await.unwrap().status, 200);
+}
+
 /// A name whose address is another each time it is asked for.
 struct Turning(Mutex<VecDeque<&'static str>>);
 

@@ -102,12 +102,9 @@ fn parameters(route: &Route) -> Vec<Value> {
         json!({ "name": name.trim_start_matches('*'), "in": "path", "required": true, "schema": { "type": "string" } })
     });
     let in_query = route.query.iter().map(|param| {
-        let mut said =
-            json!({ "name": param.name, "in": "query", "description": param.about, "schema": schema(param) });
-        if param.needed {
-            said["required"] = json!(true);
-        }
-        said
+        json!({
+            "name": param.name, "in": "query", "required": param.needed, "description": param.about, "schema": schema(param),
+        })
     });
     let mut all: Vec<Value> = in_path.chain(in_query).collect();
     if route.keeps_word() {

@@ -190,6 +190,7 @@ fn what_is_good_for_one_part_is_good_for_no_other() {
         for target in [
             STOPS,
             "/v1/operators/approvals",
+            "/v1/operators/budgets",
             "/v1/operators/search",
             "/v1/operators/ledger/checkpoint",
         ] {
@@ -240,6 +241,38 @@ fn operators_are_not_served_unless_it_is_said() {
     assert_eq!(scene.get("", STOPS).status, 404);
     assert_eq!(scene.get(&agent, TOOLS).status, 200);
     scene.ends();
+}
+
+#[test]
+fn each_route_of_operators_is_for_no_agent_and_for_nobody_without_its_scope() {
+    let (served, unserved) = (
+        Scene::new(),
+        Scene(Served::with("scopes = { \"all\" = [\"refunds/*\"] }")),
+    );
+    let agents = [served.agent(), served.0.place.token(json!({ "scope": "all" }))];
+    let nowhere = unserved.agent();
+    let of_operators = routes::ROUTES
+        .iter()
+        .filter(|route| route.path.starts_with("/v1/operators/"));
+    let mut seen = Vec::new();
+    for route in of_operators {
+        let routes::Act::Operators(scope, _) = route.act else {
+            panic!("{} is not for operators", route.path)
+        };
+        let others: Vec<Scope> = Scope::ALL.into_iter().filter(|other| *other != scope).collect();
+        let target = route.path.replace("{*", "").replace(['{', '}'], "");
+        let body = if route.takes.is_some() { "{}" } else { "" };
+        let status = |scene: &Scene, word: &str| scene.ask(word, route.verb.as_str(), &target, "", body).status;
+        for agent in &agents {
+            assert_eq!(status(&served, agent), 401, "{target}");
+        }
+        assert_eq!(status(&served, &served.operator(&others)), 403, "{target}");
+        assert_eq!(status(&unserved, &nowhere), 404, "{target}");
+        seen.push(route.path);
+    }
+    assert!(seen.contains(&"/v1/operators/budgets"), "{seen:?}");
+    served.ends();
+    unserved.ends();
 }
 
 #[test]

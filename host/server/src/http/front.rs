@@ -94,10 +94,15 @@ impl Front {
 
     /// Why it is not ready; nothing where it is.
     fn unready(&self) -> Vec<&'static str> {
-        let ends = self.ends.load(Ordering::Relaxed).then_some("ending");
+        let goes_on = guard!("http.ready-ending", !self.ends.load(Ordering::Relaxed));
         // Policy and tools are whole, or there would be no host.
-        let ledger = self.host().failed().is_some() || !self.readable();
-        ends.into_iter().chain(ledger.then_some("ledger")).collect()
+        let writes = guard!("http.ready-failed", self.host().failed().is_none());
+        let reads = guard!("http.ready-readable", self.readable());
+        let ending = (!goes_on).then_some("ending");
+        ending
+            .into_iter()
+            .chain((!(writes && reads)).then_some("ledger"))
+            .collect()
     }
 
     /// Whether the ledger can be read, as of a second ago at most.
@@ -316,7 +321,7 @@ async fn elsewhere(State(front): State<Arc<Front>>, request: Request) -> Respons
     }
 }
 
-async fn ready(State(front): State<Arc<Front>>) -> Response {
+pub(super) async fn ready(State(front): State<Arc<Front>>) -> Response {
     let unready = tokio::task::spawn_blocking(move || front.unready()).await;
     match unready {
         Ok(why) if why.is_empty() => json(StatusCode::OK, &json!({ "status": "ready" })),

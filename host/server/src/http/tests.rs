@@ -15,6 +15,9 @@ use std::thread;
 
 use ambit_core::identity::why::Why;
 use ambit_runtime::api_keys::Act;
+use ambit_runtime::runs::NewRun;
+use ambit_runtime::store::{Fault, Faults, Step};
+use axum::extract::State;
 use serde_json::{Value, json};
 
 use super::*;
@@ -432,6 +435,56 @@ fn whoever_watches_the_process_is_answered() {
     }
     assert_eq!(served.get("/ready", "").json(), json!({ "status": "ready" }));
     served.ends();
+}
+
+/// What a server of this host says of whether it is ready; `ends` where it was told to end.
+fn readiness(place: &Place, host: Host, ends: bool) -> (u16, Value) {
+    let address = "127.0.0.1:1".parse().unwrap();
+    let front = Front::new(host, place.callers.clone(), address, Mode::Execute, PATIENCE.body);
+    if ends {
+        front.end();
+    }
+    // A current-thread runtime has threads for what blocks all the same.
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let answer = front::ready(State(Arc::new(front))).await;
+        let status = answer.status().as_u16();
+        let body = axum::body::to_bytes(answer.into_body(), 1_000).await.unwrap();
+        (status, serde_json::from_slice(&body).unwrap())
+    })
+}
+
+#[test]
+fn what_cannot_serve_says_that_it_is_not_ready() {
+    let not_ready = |why: &[&str]| (503, json!({ "status": "not-ready", "why": why }));
+    let place = Place::new("");
+    let host = place.host.clone();
+    assert_eq!(
+        readiness(&place, host.clone(), false),
+        (200, json!({ "status": "ready" }))
+    );
+    assert_eq!(readiness(&place, host.clone(), true), not_ready(&["ending"]));
+    // The ledger that it writes is not there to be read.
+    let (ledger, aside) = (place.folder.path().join("ledger.db"), place.folder.path().join("aside"));
+    std::fs::rename(&ledger, &aside).unwrap();
+    assert_eq!(readiness(&place, host.clone(), false), not_ready(&["ledger"]));
+    assert_eq!(readiness(&place, host.clone(), true), not_ready(&["ending", "ledger"]));
+    std::fs::rename(&aside, &ledger).unwrap();
+    assert_eq!(readiness(&place, host, false).0, 200);
+    // One that a disk took no entry of.
+    let place = Place::failing(Faults::after(0, Step::BeforeCommit, Fault::Full));
+    let host = place.host.clone();
+    assert_eq!(readiness(&place, host.clone(), false).0, 200);
+    let run = NewRun {
+        agent: "assistant".into(),
+        user: None,
+        mode: Mode::Suggest,
+        length_ms: 60_000,
+        caps: Vec::new(),
+        errors: None,
+    };
+    host.start_run(&run).unwrap_err();
+    assert_eq!(readiness(&place, host, false), not_ready(&["ledger"]));
 }
 
 /// Who only opens connections keeps nobody from being served, and the server from ending.

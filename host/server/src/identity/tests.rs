@@ -224,6 +224,17 @@ impl Place {
         })
     }
 
+    /// The same, whose disk has this happen once its home is there.
+    pub(crate) fn failing(faults: Faults) -> Place {
+        let mut place = Place::new("");
+        // One process has a home at a time.
+        let (host, callers) = (place.host, place.callers);
+        drop((callers, host));
+        place.host = open_with(place.folder.path(), faults);
+        place.callers = Authenticator::with_times(&place.host, Duration::from_secs(60), BETWEEN_MS).unwrap();
+        place
+    }
+
     /// The same, of which the configuration says `server` in `[server]`.
     pub(crate) fn of(server: &str) -> Place {
         Place::made(server, "", Duration::from_secs(60), BETWEEN_MS, |_| {})
@@ -351,7 +362,12 @@ impl Place {
 }
 
 fn open(folder: &Path) -> Host {
+    open_with(folder, Faults::default())
+}
+
+fn open_with(folder: &Path, faults: Faults) -> Host {
     let options = HostOptions {
+        faults,
         compiler: Some(Compiler::InProcess),
         ..HostOptions::default()
     };

@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod counted;
 mod edits;
 mod entries;
 mod files;

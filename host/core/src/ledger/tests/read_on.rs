@@ -46,7 +46,7 @@ pub(super) fn every_kind() -> Vec<Entry> {
     log.entries.into_iter().chain(holds.entries).collect()
 }
 
-fn counted(log: &Log) -> Metrics {
+pub(super) fn counted(log: &Log) -> Metrics {
     let mut metrics = Metrics::default();
     for entry in &log.entries {
         assert_eq!(metrics.unknown(entry), None, "all of it is read");
@@ -157,7 +157,7 @@ fn counting_on_from_anywhere_names_what_counting_all_does() {
     }
 }
 
-fn vote(verdict: Verdict, group: &str) -> Body {
+pub(super) fn vote(verdict: Verdict, group: &str) -> Body {
     let vote = Vote {
         person: "ivy".to_owned(),
         hold: digest("hold"),

@@ -140,6 +140,34 @@ fn a_service_that_does_not_answer_holds_nobody_for_long() {
 }
 
 #[test]
+fn an_issuer_at_a_private_address_is_asked_nothing_unless_that_is_allowed() {
+    let place = Place::new("");
+    let private = TcpListener::bind("127.0.0.1:0").unwrap();
+    private.set_nonblocking(true).unwrap();
+    let url = format!("https://localhost:{}", private.local_addr().unwrap().port());
+    let path = place.folder.path().join("ambit.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let text = text
+        .replace(&place.service.url(""), &url)
+        .replace("allow_private = true\n", "");
+    std::fs::write(&path, text).unwrap();
+    let word = place.token(json!({ "iss": url }));
+    let (folder, runtime) = (place.folder, place.runtime);
+    drop((place.callers, place.host));
+    let callers = Authenticator::with_times(&open(folder.path()), Duration::from_secs(60), 0).unwrap();
+    let refused = runtime
+        .block_on(callers.authenticate(&bearer(&word), None))
+        .unwrap_err();
+    assert_eq!(refused.status, 503, "its keys cannot be had");
+    assert_eq!(
+        private.accept().unwrap_err().kind(),
+        std::io::ErrorKind::WouldBlock,
+        "nothing is connected to"
+    );
+    assert_eq!(place.service.asked(), 0);
+}
+
+#[test]
 fn an_issuer_says_where_its_keys_are() {
     let more = "";
     let place = Place::with(more, Duration::from_secs(60), 0);
