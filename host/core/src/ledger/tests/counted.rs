@@ -218,6 +218,11 @@ fn of_the_home() -> Vec<EntryDraft> {
         dropped(Dropped::Wrong),
         dropped(Dropped::Wrong),
         dropped(Dropped::Wrong),
+        EntryDraft::of_ledger(CallsReplayed {
+            same: 3,
+            partial: 2,
+            diverged: 1,
+        }),
         diverged(Part::Effect),
         diverged(Part::Fuel),
         diverged(Part::Fuel),
@@ -371,7 +376,11 @@ ambit_stop_changes_total{kind="safe-mode",change="set"} 2
 ambit_run_changes_total{change="degraded"} 2
 ambit_run_changes_total{change="ended"} 1
 ambit_run_changes_total{change="started"} 3
+ambit_replays_total{result="diverged"} 1
+ambit_replays_total{result="partial"} 2
+ambit_replays_total{result="same"} 3
 ambit_replay_divergences_total{part="effect"} 1
 ambit_replay_divergences_total{part="fuel"} 2
 ambit_calls_erased_total 2
+ambit_telemetry_positions_lost_total 0
 "#;

@@ -517,7 +517,7 @@ fn entries_about_keys_name_keys_and_count_something() {
 
 #[test]
 fn how_a_caller_showed_itself_stays() {
-    let [created, of_operator, _, counted] = <[EntryDraft; 4]>::try_from(keys()).unwrap();
+    let [created, of_operator, _, _, counted] = <[EntryDraft; 5]>::try_from(keys()).unwrap();
     expect![[
         r#"{"body":{"agent":"support-bot","expires":1803004800000,"hash":"sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b","key":"k_bbbbbbbbbbbbbbbbbbbbbbbbbb","name":"ci","narrowing":{"functions":["refunds/*"],"max-tier":"read"},"replaces":{"key":"k_aaaaaaaaaaaaaaaaaaaaaaaaaa","until":1795232400000},"user":"alice"},"index":0,"kind":"key-created","time":1795228800000}"#
     ]]

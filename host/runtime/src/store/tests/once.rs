@@ -4,6 +4,8 @@ use ambit_core::digest::Digest;
 use ambit_core::ledger::body::Once;
 use ambit_core::ledger::{Body, EntryDraft};
 
+use crate::host::now_ms;
+
 use super::super::{Store, StoreError, StoreOptions};
 use super::fixture::{Call, Home, batch};
 
@@ -46,7 +48,7 @@ fn for_a_word_one_call_is_made() {
 fn for_a_word_one_run_is_started() {
     let test = |store: &Store| {
         let run = |letter: &str, word: &str| {
-            let mut started = Call::new().run(&format!("r_{}", letter.repeat(26)), i64::MAX >> 12, vec![]);
+            let mut started = Call::new().run(&format!("r_{}", letter.repeat(26)), now_ms() + 3_600_000, vec![]);
             started.once = Some(once(word, "r"));
             store.commit(batch([EntryDraft::of_ledger(started)]))
         };

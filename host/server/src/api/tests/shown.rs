@@ -76,7 +76,6 @@ fn an_agent_reads_the_contract_of_what_it_may_call_and_nothing_of_others() {
     let theirs = scene.get(&spy, "/v1/tools/refunds");
     assert_eq!(ids(&theirs.json()), ["refunds.create"], "{}", theirs.text);
     for none in [
-        "acme",
         "support",
         "assistant",
         "ours",
