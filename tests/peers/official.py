@@ -48,7 +48,7 @@ async def main() -> None:
         receipt = await client.read_resource(f"ambit://receipt/{call}")
         assert call in receipt.contents[0].text, receipt
         templates = (await client.list_resource_templates()).resource_templates
-        assert len(templates) == 2, templates
+        assert len(templates) == 3, templates
 
         try:
             await client.call_tool("nothing_of_the_kind", {})

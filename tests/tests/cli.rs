@@ -1396,9 +1396,9 @@ fn tokens(place: &mut Place) -> Verdict {
     narrow(place, 2, &["--function", "shop"], &token)?;
     narrow(place, 2, &["--tool", "a\"b"], &token)?;
     narrow(place, 2, &["--expires", "soon"], &token)?;
-    for word in ["", "a token", &token[..60]] {
-        narrow(place, 1, &["--tier", "read"], word)?;
-        place.run_with(1, Leaves::Nothing, &["token", "show"], word)?;
+    for (code, word) in [(2, ""), (1, "a token"), (1, &token[..60])] {
+        narrow(place, code, &["--tier", "read"], word)?;
+        place.run_with(code, Leaves::Nothing, &["token", "show"], word)?;
     }
     let less = [
         "--tool",

@@ -6,8 +6,10 @@ use serde_json::Value;
 
 use super::{Scene, out, peer, text};
 
-/// The two parts, and how long each is asked: for some thousand requests.
-const PARTS: [(&str, &str); 2] = [("--exclude-path-regex", "25"), ("--include-path-regex", "35")];
+/// The two parts, each by its own key.
+const PARTS: [&str; 2] = ["--exclude-path-regex", "--include-path-regex"];
+/// Requests that are thought up for each operation and in each chain of them, beside those that its description has by itself.
+const EXAMPLES: &str = "15";
 const OPERATORS: &str = "^/v1/operators/";
 const REFUND: [&str; 9] = [
     "call",
@@ -36,22 +38,20 @@ pub(super) fn the_api_is_as_it_describes_itself() {
     let server = Served::start(&scene.home, "127.0.0.1:0", &[]).unwrap();
     let place = scene.place("schemathesis");
     let mut tested = 0;
-    for ((which, seconds), key) in PARTS.iter().zip(&keys) {
+    for (which, key) in PARTS.iter().zip(&keys) {
         let mut run = bare(&python.with_file_name("st"), &place);
         run.arg("--config-file").arg(peer("schemathesis.toml")).arg("run");
         run.arg(format!("http://{}/v1/openapi.json", server.address));
         run.args(["--header", &format!("Authorization: Bearer {key}"), which, OPERATORS]);
-        run.args(["--max-time", seconds, "--checks", "all"]);
+        run.args(["--max-examples", EXAMPLES, "--checks", "all"]);
         run.args(["--continue-on-failure", "--generation-deterministic", "--no-color"]);
         tested += number(&out(&finished(&mut run).unwrap()), "Tested:");
     }
-    // Were one left out, nothing would be known of it.
+    // Were one left out, nothing would be known of it. The description itself is what it begins with, and not counted.
     let all: Value = serde_json::from_str(&text(&repository("host/server/openapi.json"))).unwrap();
     let paths = all["paths"].as_object().unwrap().values();
-    assert_eq!(
-        tested,
-        paths.map(|methods| methods.as_object().unwrap().len()).sum::<usize>()
-    );
+    let all: usize = paths.map(|methods| methods.as_object().unwrap().len()).sum();
+    assert_eq!(tested, all - 1);
     drop(server);
     scene.in_order();
 }
