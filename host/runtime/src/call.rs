@@ -374,7 +374,8 @@ impl Host {
     /// What stands on the ledger for a word of a caller, and for what is asked for under it.
     ///
     /// Who shows a token of a run is that run's, and of its callers the one that it leaves so much (`of_run`): its words are no other's,
-    /// neither of another run nor of who it was narrowed for. Another token that leaves the same is the same caller.
+    /// neither of another run nor of who it was narrowed for. Another token that leaves the same is the same
+    /// caller; where money is capped, that is what came of the token that caps it.
     #[must_use]
     pub fn once(&self, principal: &Principal, of_run: Option<(&str, &Narrowing)>, word: &str, request: &[u8]) -> Once {
         let user = principal.user.as_deref().unwrap_or_default();

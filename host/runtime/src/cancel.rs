@@ -81,6 +81,17 @@ impl Cancel {
     }
 }
 
+/// Where a suspended call that is taken back ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ends {
+    /// It has, here.
+    Now,
+    /// Somebody is at it, and has to hear of it.
+    Elsewhere,
+    /// It is over, or waits for people.
+    Over,
+}
+
 impl Host {
     /// Takes back a call that goes on by itself, or waits for its turn to, as the last host was told to end in it: for its caller, as
     /// whoever asks has found. False where it does not: it is over, waits, or is an operator's doing.
@@ -98,26 +109,33 @@ impl Host {
             return false;
         }
         cancel.cancel();
+        let begun = || self.live.goes_on.lock().get(call).map(|one| one.begun);
         // Its turn may be long in coming, and this process may end before.
-        if let Err(why) = self.current().end_taken_back(call) {
-            tracing::warn!(call, %why, "a suspended call that was taken back ends when its turn comes");
+        match self.current().end_taken_back(call) {
+            Ok(Ends::Now) => true,
+            // Whoever is at it hears of it where that is its turn, and not where that is an operator's doing.
+            Ok(Ends::Elsewhere) => begun() == Some(true),
+            Ok(Ends::Over) => false,
+            Err(why) => {
+                tracing::warn!(call, %why, "a suspended call that was taken back ends when its turn comes");
+                begun().is_some()
+            }
         }
-        true
     }
 
     /// Ends a suspended call that its caller took back before its turn: no guest of it runs. Where it runs it hears of that itself.
-    pub(crate) fn end_taken_back(&self, call: &str) -> Result<(), ApprovalError> {
+    pub(crate) fn end_taken_back(&self, call: &str) -> Result<Ends, ApprovalError> {
         let Some(_alone) = self.shared.alone(call) else {
-            return Ok(());
+            return Ok(Ends::Elsewhere);
         };
         let story = self.reader()?.story(call)?;
         let left = story.suspended().is_some() && !story.is_over();
         let Some(accepted) = accepted(&story).filter(|_| left).cloned() else {
-            return Ok(());
+            return Ok(Ends::Over);
         };
         let stopped = Stopped::interrupted(story)?;
         self.void(&stopped, &accepted, &taken_back())?;
-        Ok(())
+        Ok(Ends::Now)
     }
 }
 

@@ -1,12 +1,13 @@
 //! A tool's contract: from a home's files alone, without a ledger, or from what a host has read of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ambit_core::contract::{self, Contract, Sources};
 use ambit_core::error::Refusal;
 use ambit_core::grant::Narrowing;
 use ambit_core::identity::Caller;
 use ambit_core::manifest::Manifest;
+use ambit_core::money::Budget;
 use ambit_core::policy::PolicySet;
 use ambit_core::route::Connection;
 use ambit_core::scope::Scope;
@@ -94,7 +95,15 @@ impl Host {
         });
         narrow(&mut manifest, narrowing);
         let (config, policy) = (&self.shared.config, &self.shared.policy);
-        let contract = narrowed(config, policy, tool, &manifest, Some(&caller), narrowing).for_agents();
+        // What another user has left is nobody else's to know.
+        let of_caller = |budget: &&Budget| {
+            let of = budget.covers.user.as_deref();
+            ambit_core::guard!("contract.own-budgets", of.is_none() || of == caller.user())
+        };
+        let mut budgets: Vec<Budget> = config.budgets().iter().filter(of_caller).cloned().collect();
+        budgets.extend(narrowing.budgets());
+        let kept = narrowing.connections.as_ref();
+        let contract = bound_to(config, policy, tool, &manifest, Some(&caller), kept, &budgets).for_agents();
         Ok(Some(OwnContract { contract, manifest }))
     }
 }
@@ -117,21 +126,22 @@ pub fn contract(
     manifest: &Manifest,
     caller: Option<&Caller>,
 ) -> Contract {
-    narrowed(config, policy, tool, manifest, caller, &Narrowing::default())
+    bound_to(config, policy, tool, manifest, caller, None, config.budgets())
 }
 
-/// The same for whoever reaches no other connections than these, and has no more money.
-fn narrowed(
+/// The same for whoever reaches no other connections than the `kept`, under these budgets.
+fn bound_to(
     config: &Config,
     policy: &PolicySet,
     tool: &str,
     manifest: &Manifest,
     caller: Option<&Caller>,
-    narrowing: &Narrowing,
+    kept: Option<&BTreeSet<String>>,
+    budgets: &[Budget],
 ) -> Contract {
     let of_tool = config.tool(tool);
     let bindings = of_tool.into_iter().flat_map(|of_tool| &of_tool.bind);
-    let kept = |name: &String| narrowing.connections.as_ref().is_none_or(|kept| kept.contains(name));
+    let kept = |name: &String| kept.is_none_or(|kept| kept.contains(name));
     let bound: BTreeMap<String, &Connection> = bindings
         .filter(|(_, connection)| kept(connection))
         .filter_map(|(label, connection)| Some((label.clone(), config.connection(connection)?.as_ref())))
@@ -143,7 +153,7 @@ fn narrowed(
         policy,
         caller,
         limits: of_tool.map_or(config.limits(), |of_tool| &of_tool.limits),
-        budgets: &[config.budgets(), &narrowing.budgets()].concat(),
+        budgets,
         groups: &config.group_sizes(),
         break_glass: config.break_glass(),
         retention_days: config.retention(),

@@ -198,12 +198,16 @@ impl Host {
         if let Some(tool) = loaded.filter(|tool| ambit_core::guard!("mcp.own-component", tool.digest == digest)) {
             return schema(tool.manifest());
         }
-        let mut past = self.live.past.lock();
-        if past.as_ref().is_none_or(|(known, _)| *known != digest) {
-            let component = home::read_component_of(self.shared.config.home(), &asked.tool, &digest).ok()?;
-            *past = Some((digest, Manifest::read(&component).ok()?));
+        let known = |(known, manifest): &(Digest, Manifest)| (*known == digest).then(|| schema(manifest));
+        if let Some(schema) = self.live.past.lock().as_ref().and_then(known) {
+            return schema;
         }
-        schema(&past.as_ref()?.1)
+        // Nobody else waits for the file.
+        let component = home::read_component_of(self.shared.config.home(), &asked.tool, &digest).ok()?;
+        let manifest = Manifest::read(&component).ok()?;
+        let schema = schema(&manifest);
+        *self.live.past.lock() = Some((digest, manifest));
+        schema
     }
 
     /// Where a call's end stands on the ledger, for whoever is to recognise its receipt.

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use crate::approvals::{ApprovalError, Asker};
 use crate::call::{Answer, Fault, Outcome};
-use crate::cancel::Cancel;
+use crate::cancel::{Cancel, Ends};
 use crate::config::DRAIN_S;
 use crate::effects::CallEffects;
 use crate::guests::Guest;
@@ -150,7 +150,9 @@ impl Host {
         let taken_back = cancel.is_some_and(|cancel| cancel.is_cancelled());
         let went_on = match went_on {
             Err(_) if taken_back => match self.current().end_taken_back(call) {
-                Ok(()) => return tracing::info!(call, "a suspended call was taken back before its turn"),
+                Ok(Ends::Now) => return tracing::info!(call, "a suspended call was taken back before its turn"),
+                // It was taken back already, or somebody else went on with it.
+                Ok(Ends::Elsewhere | Ends::Over) => return,
                 Err(why) => Err(why),
             },
             went_on => went_on,

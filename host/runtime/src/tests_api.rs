@@ -385,7 +385,19 @@ fn a_page_is_no_larger_than_it_may_be_and_costs_no_more() {
 fn a_contract_leaves_out_what_its_caller_gave_up() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start();
-    home(folder.path(), &service, "");
+    let budgets = r#"
+[budget.adas]
+user = "ada"
+unit = "calls"
+window = "day"
+cap = 5
+[budget.someones]
+user = "someone"
+unit = "calls"
+window = "day"
+cap = 7
+"#;
+    home(folder.path(), &service, budgets);
     let host = open(folder.path()).unwrap();
     let own = |narrowing: Narrowing| {
         let mut offered = host.offers("assistant", Some("ada"), Mode::Execute, None).unwrap();
@@ -402,6 +414,8 @@ fn a_contract_leaves_out_what_its_caller_gave_up() {
     let imports = whole["imports"].as_array().unwrap();
     assert!(imports.iter().any(|import| import["scope"].is_string()), "{whole:#}");
     assert!(whole["functions"][0]["input_schema"].is_object(), "{whole:#}");
+    // What there is for others is not told.
+    assert!(page.contains("`adas`") && !page.contains("someones"), "{page}");
     assert!(
         whole["rules"][0].get("text").is_none() && !page.contains("permit ("),
         "{page}"

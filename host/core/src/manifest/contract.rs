@@ -1,4 +1,5 @@
-//! The contract: what a component declares, as JSON for programs. `ambit inspect` prints it, and agents read it.
+//! The contract: what a component declares, as JSON for programs. `ambit inspect` prints it, and agents read it
+//! beside the page of [`contract`](crate::contract).
 
 use serde_json::{Value, json};
 

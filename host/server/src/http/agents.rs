@@ -331,7 +331,10 @@ async fn served(agents: &Agents, seat: &Arc<Seat>, request: Request) -> Result<R
     let door = agents
         .door(&now, &caller, &serving)
         .map_err(|refusal| problem(StatusCode::FORBIDDEN, &refusal.message))?;
-    let text = whole(body, now.largest, agents.patience).await?;
+    // A body need not say how long it is.
+    let most = usize::try_from(BESIDE_BYTES).unwrap_or(usize::MAX);
+    let largest = if beside { now.largest.min(most) } else { now.largest };
+    let text = whole(body, largest, agents.patience).await?;
     let mut outlives = false;
     let frame = frame::read(&text);
     agents.check_beside(&now, beside, is_about_own(&frame))?;
