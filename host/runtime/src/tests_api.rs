@@ -386,6 +386,10 @@ fn a_contract_leaves_out_what_its_caller_gave_up() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start();
     let budgets = r#"
+[agent.other]
+team = "support"
+tenant = "acme"
+users = ["someone"]
 [budget.adas]
 user = "ada"
 unit = "calls"
