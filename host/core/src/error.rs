@@ -24,6 +24,12 @@ macro_rules! codes {
             /// The words of all of them.
             pub const WORDS: &[&'static str] = &[$($text,)+];
 
+            /// The one of this word.
+            #[must_use]
+            pub fn of(word: &str) -> Option<Self> {
+                Self::ALL.iter().find(|code| code.as_str() == word).copied()
+            }
+
             /// The word, such as `policy-error`.
             #[must_use]
             pub const fn as_str(self) -> &'static str {

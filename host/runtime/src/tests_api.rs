@@ -266,10 +266,7 @@ fn a_key_is_an_agent_s_or_an_operator_s() {
     assert_eq!(host.known_operator(&next.shown).unwrap().name, "ivy");
     assert_eq!(why(host.known_operator(&operator).unwrap_err()), Why::Expired);
     drop(host);
-    let reader = Reader::open(folder.path()).unwrap();
-    reader
-        .verify(&crate::store::verifier(folder.path()).unwrap(), &[], |_| {})
-        .unwrap();
+    verifies(folder.path());
 }
 
 /// A query of these members.

@@ -76,10 +76,7 @@ fn a_caller_that_takes_its_call_back_ends_its_guest() {
         took
     });
     drop(host);
-    let reader = Reader::open(folder.path()).unwrap();
-    reader
-        .verify(&crate::store::verifier(folder.path()).unwrap(), &[], |_| {})
-        .unwrap();
+    verifies(folder.path());
     // As any end from outside: it is the same up to there.
     for call in calls {
         let again = replayed::replayed(folder.path(), call.as_str());

@@ -13,8 +13,8 @@ use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 
 use super::api_keys::{key, revoke};
 use super::doubts::more;
-use super::flow::{say, verifies};
-use super::recovery::{failing, in_order, replays};
+use super::flow::say;
+use super::recovery::{failing, replays};
 use super::*;
 use crate::flow::Flow;
 
@@ -652,7 +652,7 @@ fn a_host_that_ends_between_token_and_effect_leaves_nothing_in_doubt() {
         }
         assert!(bank.things().len() <= 1, "{good} {step:?}");
         drop(host);
-        in_order(folder.path());
+        verifies(folder.path());
     }
     assert!(went_on >= 3 && between >= 2, "{went_on} went on, {between} between");
 }
@@ -711,7 +711,7 @@ idempotency = { header = "Idempotency-Key", lifetime = "24h" }"#;
     let answer = host.retry_doubt(&call, None, None).unwrap();
     assert!(matches!(answer.outcome, Outcome::Ok(_)), "{answer:?}");
     drop(host);
-    in_order(folder.path());
+    verifies(folder.path());
     replays(folder.path(), &call);
 }
 

@@ -3,7 +3,7 @@
 use ambit_core::ledger::body::Found;
 use ambit_core::stop::{Kind as StopKind, Scope, Stop};
 
-use super::flow::{DOWN, Reply, Scripted, home_with, letters, say, verifies};
+use super::flow::{DOWN, Reply, Scripted, home_with, letters, say};
 use super::holds::{ONE, approve, held, reviewed};
 use super::recovery::{failing, replays};
 use super::*;

@@ -333,13 +333,7 @@ fn an_edit_of_an_edit_says_all_that_differs_and_has_two_authors() {
     assert_eq!(hold.held.what.authors, ["rita", "sam"]);
     assert_eq!(hold.edits.len(), 2);
     drop(host);
-    let reader = Reader::open(folder.path())
-        .unwrap()
-        .with_keys(&Keys::load(folder.path()).unwrap());
-    reader
-        .verify(&crate::store::verifier(folder.path()).unwrap(), &[], |_| {})
-        .unwrap();
-    reader.check_values(|_| {}).unwrap();
+    verifies(folder.path());
 }
 
 /// The same home, with one reviewer more.

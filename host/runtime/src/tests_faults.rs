@@ -8,7 +8,7 @@ use ambit_core::ledger::body::Found;
 use ambit_core::ledger::story::{CallStory, EffectStory};
 
 use super::doubts::{KEY, counted};
-use super::flow::{DOWN, KEYED, Reply, Scripted, letters, say, verifies};
+use super::flow::{DOWN, KEYED, Reply, Scripted, letters, say};
 use super::holds::{ONE, approve, held, reviewed, vote};
 use super::recovery::replays;
 use super::*;

@@ -118,15 +118,6 @@ fn kinds(folder: &Path, wanted: &[Kind]) -> Vec<Kind> {
     kinds.filter(|kind| wanted.contains(kind)).collect()
 }
 
-pub(super) fn verifies(folder: &Path) {
-    let keys = Keys::load(folder).unwrap();
-    let reader = Reader::open(folder).unwrap().with_keys(&keys);
-    reader
-        .verify(&crate::store::verifier(folder).unwrap(), &[], |_| {})
-        .unwrap();
-    reader.check_values(|_| {}).unwrap();
-}
-
 fn breaker(folder: &Path) -> Standing {
     let config = Config::load(folder).unwrap();
     let flow = Flow::open(&config, &Reader::open(folder).unwrap()).unwrap();

@@ -83,11 +83,7 @@ fn uncounted(host: &Host) -> Vec<String> {
 
 /// The ledger verifies, every value is the one committed to, and the call replays the same.
 pub(super) fn in_order(folder: &Path, call: &str) {
-    let keys = Keys::load(folder).unwrap();
-    let reader = Reader::open(folder).unwrap().with_keys(&keys);
-    let key = crate::store::verifier(folder).unwrap();
-    reader.verify(&key, &[], |_| {}).unwrap();
-    reader.check_values(|_| {}).unwrap();
+    verifies(folder);
     let replayed = Replayer::open(folder, Some(Compiler::InProcess))
         .unwrap()
         .replay(call)

@@ -8,7 +8,7 @@ use ambit_core::ledger::EntryDraft;
 use ambit_core::ledger::body::EffectHeld;
 use ambit_core::policy::PolicySet;
 
-use super::flow::{DOWN, KEYED, Scripted, home_with, letters, verifies};
+use super::flow::{DOWN, KEYED, Scripted, home_with, letters};
 use super::holds::{ONE, TWO, approve, delegate, held, in_order, in_stead_of, key, reviewed};
 use super::objects::{BY_PATH, Things, put, set_up, written};
 use super::replayed::replayed;

@@ -1026,7 +1026,7 @@ fn what_somebody_changed_since_is_not_written_over() {
     let story = host.reader().unwrap().story(answer.call.as_str()).unwrap();
     assert!(story.undoes().unwrap().over_changes);
     drop(host);
-    recovery::in_order(folder.path());
+    verifies(folder.path());
 }
 
 #[test]
@@ -1041,7 +1041,7 @@ fn what_somebody_changed_beside_it_is_left_alone() {
     let story = host.reader().unwrap().story(answer.call.as_str()).unwrap();
     assert!(!story.undoes().unwrap().over_changes);
     drop(host);
-    recovery::in_order(folder.path());
+    verifies(folder.path());
 }
 
 fn over(over_changes: bool) -> RollbackOptions {
@@ -1070,6 +1070,6 @@ fn an_approved_writing_back_is_for_what_the_effect_wrote() {
         assert_eq!(matches!(ended.outcome, Outcome::Ok(_)), writes_over, "{ended:?}");
         assert_eq!(thing(&things)["email"], if writes_over { "a@x" } else { "theirs@x" });
         drop(host);
-        recovery::in_order(folder.path());
+        verifies(folder.path());
     }
 }

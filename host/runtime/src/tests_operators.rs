@@ -12,7 +12,7 @@ use ambit_core::money::Unit;
 use ambit_core::stop;
 
 use super::doubts::KEY;
-use super::flow::{DOWN, Scripted, home_with, letters, verifies};
+use super::flow::{DOWN, Scripted, home_with, letters};
 use super::holds::{ONE, TWO, held, key, reviewed, vote};
 use super::recovery::failing;
 use super::*;

@@ -21,14 +21,6 @@ fn ends_in(folder: &Path, function: &str, good: u64, step: Step) -> bool {
     failing(folder, good, step).map_or(true, |host| host.call(request(function)).is_err())
 }
 
-pub(super) fn in_order(folder: &Path) {
-    let keys = Keys::load(folder).unwrap();
-    let reader = Reader::open(folder).unwrap().with_keys(&keys);
-    let key = crate::store::verifier(folder).unwrap();
-    reader.verify(&key, &[], |_| {}).unwrap();
-    reader.check_values(|_| {}).unwrap();
-}
-
 pub(super) fn replays(folder: &Path, call: &str) {
     let replayed = Replayer::open(folder, Some(Compiler::InProcess))
         .unwrap()
@@ -71,7 +63,7 @@ fn a_call_goes_on_from_wherever_the_host_ended() {
         }
         assert!(service.requests() <= 1, "{good} {step:?}");
         drop(host);
-        in_order(folder.path());
+        verifies(folder.path());
     }
     assert!(
         went_on >= 2 && in_doubt >= 2,
@@ -104,7 +96,7 @@ fn a_read_that_nobody_saw_answered_is_read_again() {
             replays(folder.path(), &unended.story.call);
         }
         drop(host);
-        in_order(folder.path());
+        verifies(folder.path());
     }
     assert_eq!(again, 1, "the outcome of the read is lost once");
 }
@@ -163,7 +155,7 @@ fn a_call_can_be_ended_where_it_is_and_its_doubt_cleared_later() {
         .unwrap();
     assert!(host.reader().unwrap().doubts().unwrap().is_empty());
     drop(host);
-    in_order(folder.path());
+    verifies(folder.path());
 }
 
 /// What a caller gave up stays given up when its call goes on.

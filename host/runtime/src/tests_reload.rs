@@ -32,13 +32,6 @@ fn entries(host: &Host, kind: Kind) -> Vec<Entry> {
     all.into_iter().filter(|entry| entry.kind() == kind).collect()
 }
 
-fn verified(folder: &Path) {
-    let reader = Reader::open(folder).unwrap();
-    reader
-        .verify(&crate::store::verifier(folder).unwrap(), &[], |_| {})
-        .unwrap();
-}
-
 fn until(mut so: impl FnMut() -> bool) {
     let began = std::time::Instant::now();
     while !so() {
@@ -104,7 +97,7 @@ fn what_runs_keeps_what_it_began_with_and_what_begins_has_what_is_new() {
     );
     assert!(tools.is_empty());
     drop(host);
-    verified(folder.path());
+    verifies(folder.path());
     // What is taken anew is what a start would take: the next one has nothing to say.
     let host = open(folder.path()).unwrap();
     assert_eq!(entries(&host, Kind::PolicyChanged).len(), 2);
@@ -183,7 +176,7 @@ fn files_that_cannot_be_used_change_nothing() {
     let reloaded = reload(&host).unwrap();
     assert!(!reloaded.changes_anything(), "{reloaded:?}");
     drop(host);
-    verified(folder.path());
+    verifies(folder.path());
 }
 
 #[test]
@@ -349,7 +342,7 @@ fn the_old_component_runs_or_what_waits_is_void() {
         Some(Code::Tool)
     );
     drop(host);
-    verified(folder.path());
+    verifies(folder.path());
 }
 
 /// What a service was asked and how it did is not the files'.
@@ -419,7 +412,7 @@ fn calls_and_reloads_at_the_same_time_are_each_by_one_policy() {
     }
     assert!(by.values().all(|rules| rules.len() == 1), "{by:?}");
     drop(host);
-    verified(folder.path());
+    verifies(folder.path());
 }
 
 #[test]

@@ -78,14 +78,6 @@ fn at_once(mut measure: impl FnMut() -> Duration) {
     assert!(took[KILLS * 9 / 10] < 5 * AT_ONCE, "{took:?}");
 }
 
-fn in_order(folder: &Path) {
-    let reader = Reader::open(folder).unwrap().with_keys(&Keys::load(folder).unwrap());
-    reader
-        .verify(&crate::store::verifier(folder).unwrap(), &[], |_| {})
-        .unwrap();
-    reader.check_values(|_| {}).unwrap();
-}
-
 #[test]
 fn a_kill_ends_a_guest_that_computes() {
     let folder = tempfile::tempdir().unwrap();
@@ -102,7 +94,7 @@ fn a_kill_ends_a_guest_that_computes() {
         took
     });
     drop(host);
-    in_order(folder.path());
+    verifies(folder.path());
 }
 
 /// A request that has left is in doubt, and the ledger says so.
@@ -129,7 +121,7 @@ fn a_kill_ends_a_guest_that_waits_for_its_service() {
         took
     });
     drop(host);
-    in_order(folder.path());
+    verifies(folder.path());
 }
 
 #[test]
@@ -166,7 +158,7 @@ fn each_scope_stops_its_own_until_it_is_lifted() {
         assert!(host.lift(&kill(scope), None).is_err());
         assert!(stopped(&host.call(request("get")).unwrap()).is_none(), "{scope}");
     }
-    in_order(folder.path());
+    verifies(folder.path());
 }
 
 #[test]
@@ -211,9 +203,9 @@ fn safe_mode_lets_reads_through_and_pauses_the_rest() {
         assert!(host.unended().unwrap().is_empty());
         assert!(host.call(request("both")).unwrap().refused_effects.is_empty());
         drop(host);
-        holds::in_order(folder.path(), call);
+        verifies(folder.path());
     }
-    in_order(folder.path());
+    verifies(folder.path());
 }
 
 fn paused(answer: &Answer) -> crate::call::Paused {
@@ -254,8 +246,8 @@ fn a_call_is_paused_as_often_as_it_is_stopped_and_keeps_what_it_reserved() {
     host.resume(call, None).unwrap();
     assert_eq!(service.requests(), 2);
     drop(host);
-    holds::in_order(folder.path(), call);
-    in_order(folder.path());
+    verifies(folder.path());
+    verifies(folder.path());
 }
 
 /// Everything is permitted, and a change waits for one reviewer.
@@ -323,7 +315,7 @@ fn a_stop_uses_no_approvals_up() {
     assert!(matches!(ended.outcome, Outcome::Ok(_)), "{ended:?}");
     assert_eq!(service.requests(), 2);
     drop(host);
-    in_order(folder.path());
+    verifies(folder.path());
 }
 
 /// A kill that comes while the call goes on, before its guest is at the held effect again.
@@ -345,7 +337,7 @@ fn a_call_that_is_stopped_on_its_way_to_what_is_held_waits_on() {
     host.resume(call, None).unwrap();
     assert_eq!(service.requests(), 2);
     drop(host);
-    in_order(folder.path());
+    verifies(folder.path());
 }
 
 /// Under safe mode, what policy would hold is paused: nobody is asked for what cannot be done.
@@ -372,7 +364,7 @@ fn a_reason_is_the_one_that_was_given() {
     host.stop(&kill("everything"), "a drill").unwrap();
     host.lift(&kill("everything"), Some("it is over")).unwrap();
     drop(host);
-    in_order(folder.path());
+    verifies(folder.path());
     let database = rusqlite::Connection::open(folder.path().join("ledger.db")).unwrap();
     let gone = database.execute(
         "DELETE FROM payloads WHERE call LIKE 's\\_%' ESCAPE '\\' AND name = 'lifted'",
@@ -447,7 +439,7 @@ fn operators_are_heard_while_a_host_runs() {
     assert_eq!(standing[0].reason, None, "reasons need the home's keys");
     let reader = reader.with_keys(&Keys::load(folder.path()).unwrap());
     assert_eq!(stops::standing(&reader).unwrap()[0].reason.as_deref(), Some("a drill"));
-    in_order(folder.path());
+    verifies(folder.path());
 }
 
 #[test]

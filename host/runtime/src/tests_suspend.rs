@@ -222,10 +222,7 @@ fn a_crash_after_it_went_on_leaves_it_to_the_operator() {
     assert_eq!(host.unended().unwrap().len(), 1);
     host.end(answer.call.as_str()).unwrap();
     drop(host);
-    let reader = Reader::open(folder.path()).unwrap();
-    reader
-        .verify(&crate::store::verifier(folder.path()).unwrap(), &[], |_| {})
-        .unwrap();
+    verifies(folder.path());
 }
 
 /// An operator's stop is in force over a restart: a call that it covers does not go on by itself.
@@ -296,10 +293,7 @@ fn what_waits_for_its_turn_to_go_on_is_taken_back_at_once() {
     }
     until(|| host.is_idle());
     drop(host);
-    let reader = Reader::open(folder.path()).unwrap();
-    reader
-        .verify(&crate::store::verifier(folder.path()).unwrap(), &[], |_| {})
-        .unwrap();
+    verifies(folder.path());
 }
 
 #[test]

@@ -11,7 +11,7 @@ use ambit_core::stop::{Kind as StopKind, Scope, Stop};
 use data_encoding::BASE64;
 use serde_json::{Value, json};
 
-use super::flow::{DOWN, Scripted, home_with, verifies};
+use super::flow::{DOWN, Scripted, home_with};
 use super::holds::{ONE, approve, held, reviewed};
 use super::recovery::failing;
 use super::*;

@@ -41,6 +41,12 @@ macro_rules! kinds {
             /// The words of all of them.
             pub const WORDS: &[&'static str] = &[$($text,)+];
 
+            /// The one of this word.
+            #[must_use]
+            pub fn of(word: &str) -> Option<Self> {
+                Self::ALL.iter().find(|kind| kind.as_str() == word).copied()
+            }
+
             /// The word, such as `effect-intent`.
             #[must_use]
             pub const fn as_str(self) -> &'static str {

@@ -134,12 +134,8 @@ pub(super) fn search(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
         run: text("run"),
         decision: text("decision"),
         rule: text("rule"),
-        code: asked
-            .text("code")
-            .and_then(|word| known(word, Code::ALL, |code| code.as_str())),
-        kind: asked
-            .text("kind")
-            .and_then(|word| known(word, Kind::ALL, |kind| kind.as_str())),
+        code: asked.text("code").and_then(Code::of),
+        kind: asked.text("kind").and_then(Kind::of),
         since_ms: asked.time("since"),
         until_ms: asked.time("until"),
         text: text("text"),
@@ -155,9 +151,4 @@ pub(super) fn search(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
     })?;
     let rows: Vec<Value> = searched.found.iter().map(documents::found).collect();
     Ok(Given::json(&json!({ "found": rows, "next": searched.next })))
-}
-
-/// What a word means, of which the route says that it is one of these.
-fn known<T: Copy>(word: &str, all: &[T], name: fn(&T) -> &'static str) -> Option<T> {
-    all.iter().find(|one| name(one) == word).copied()
 }

@@ -81,23 +81,19 @@ fn query(home: &Path, reader: &Reader, args: &Search) -> Result<Query, Failure> 
 }
 
 fn kind(word: &str) -> Result<Kind, Failure> {
-    known("kind of entry", word, Kind::ALL, |kind| kind.as_str())
+    Kind::of(word).ok_or_else(|| unknown("kind of entry", word, Kind::WORDS))
 }
 
 fn code(word: &str) -> Result<Code, Failure> {
-    known("refusal code", word, Code::ALL, |code| code.as_str())
+    Code::of(word).ok_or_else(|| unknown("refusal code", word, Code::WORDS))
 }
 
-/// What a word means.
-fn known<T: Copy>(what: &str, word: &str, all: &[T], name: fn(&T) -> &'static str) -> Result<T, Failure> {
-    let known = all.iter().find(|one| name(one) == word);
-    known.copied().ok_or_else(|| {
-        let failure = Failure::usage(format!("there is no {what} `{}`", untrusted(word)));
-        match nearest(word, all.iter().map(name)) {
-            Some(near) => failure.advise(format!("Did you mean `{near}`?")),
-            None => failure,
-        }
-    })
+fn unknown(what: &str, word: &str, words: &[&'static str]) -> Failure {
+    let failure = Failure::usage(format!("there is no {what} `{}`", untrusted(word)));
+    match nearest(word, words.iter().copied()) {
+        Some(near) => failure.advise(format!("Did you mean `{near}`?")),
+        None => failure,
+    }
 }
 
 /// One entry for people: when, what, by whom, through what, and what was decided.
