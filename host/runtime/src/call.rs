@@ -421,7 +421,7 @@ impl Host {
     /// Names the call.
     pub(crate) fn ask(&self, request: CallRequest) -> Result<Asking, Fault> {
         let started = Instant::now();
-        let call = CallId::random()?;
+        let call = CallId::new()?;
         let trace = match &request.trace {
             Some(trace) => trace.clone(),
             None => TraceId::random()?,

@@ -1,6 +1,7 @@
 //! Making a call for somebody who waits elsewhere: on a thread that may block, with word of how far it is, and taken back when they say so.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,6 @@ use rmcp::model::{ProgressNotificationParam, ProgressToken, RequestId};
 use rmcp::service::{Peer, RequestContext, RoleServer};
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::http::work::{NotDone, on_a_thread};
@@ -238,33 +238,26 @@ impl Calls {
         let number = begun.number;
         request.cancel = Some(cancel);
         let host = host.clone();
+        let (told, over) = self.told();
         let working = on_a_thread(move || {
-            let _until_its_end = (begun, takes);
-            host.call_coming(request, coming)
+            let (told, until_its_end) = (told, (begun, takes));
+            let ended = host.call_coming(request, coming);
+            drop(until_its_end);
+            told.of(ended.map_err(Unmade::Fault));
         })?;
-        let ended = async { working.await?.map_err(Unmade::Fault) };
-        Ok(Started {
-            number,
-            over: self.watched(ended),
-        })
+        // It goes on without this.
+        drop(working);
+        Ok(Started { number, over })
     }
 
-    /// What a call comes to, for as long as somebody waits for it; after that it is looked after here.
-    fn watched(&self, ended: impl Future<Output = Ended> + Send + 'static) -> oneshot::Receiver<Ended> {
+    /// What tells of a call, and who hears it.
+    fn told(&self) -> (Told, oneshot::Receiver<Ended>) {
         let (says, over) = oneshot::channel();
-        let calls = self.clone();
-        tokio::spawn(async move {
-            let Err(ended) = says.send(ended.await) else { return };
-            match ended {
-                // Another call was made for its caller's word, and that is no failure.
-                Ok(_) | Err(Unmade::Fault(Fault::Store(StoreError::Repeated { .. }))) => {}
-                Err(error) => {
-                    tracing::error!(%error, "the host could not do its work in a call that nobody waits for any more");
-                    calls.fail();
-                }
-            }
-        });
-        over
+        let told = Told {
+            says: Some(says),
+            calls: self.clone(),
+        };
+        (told, over)
     }
 
     /// Makes a call, and comes back when it is over, whatever ended it; or, where the request waits only so long, when it has begun by
@@ -294,7 +287,7 @@ impl Calls {
             began: waits.map(|_| Began::new(move |call| drop(says_begun.send(call.as_str().to_owned())))),
             ..coming
         };
-        let _heard = Heard::taken_back(context, cancel.clone());
+        let heard = taken_back(context, cancel.clone());
         let start = Start {
             asked: Some(&context.id),
             cancel,
@@ -303,6 +296,7 @@ impl Calls {
         let Started { number, mut over } = self.start(host, request, coming, start)?;
         tokio::select! {
             biased;
+            never = heard => match never {},
             made = while_telling(&mut over, tell(context, reports)) => match made {
                 Ok(made) => made.map(|answer| Made::Answer(Box::new(answer))),
                 // The runtime ends, and nothing is heard of it any more.
@@ -340,23 +334,40 @@ impl Drop for Begun {
     }
 }
 
-/// Hears when a request is cancelled, until dropped: apart from what is said about it, as that may wait for a client which does not read.
-struct Heard(AbortHandle);
+/// Takes a call back when its request is cancelled: beside what is said about it, as that may wait for a client which does not read.
+async fn taken_back(context: &RequestContext<RoleServer>, cancel: Cancel) -> Infallible {
+    context.ct.cancelled().await;
+    cancel.cancel();
+    std::future::pending().await
+}
 
-impl Heard {
-    fn taken_back(context: &RequestContext<RoleServer>, cancel: Cancel) -> Heard {
-        let cancelled = context.ct.clone();
-        let listening = tokio::spawn(async move {
-            cancelled.cancelled().await;
-            cancel.cancel();
-        });
-        Heard(listening.abort_handle())
+/// Tells whoever waits for a call what it came to, or, where nobody does any more, the log: also of one that ended in a panic.
+struct Told {
+    says: Option<oneshot::Sender<Ended>>,
+    calls: Calls,
+}
+
+impl Told {
+    fn of(mut self, ended: Ended) {
+        self.say(ended);
+    }
+
+    fn say(&mut self, ended: Ended) {
+        let Some(says) = self.says.take() else { return };
+        match says.send(ended) {
+            // Another call was made for its caller's word, and that is no failure.
+            Ok(()) | Err(Ok(_) | Err(Unmade::Fault(Fault::Store(StoreError::Repeated { .. })))) => {}
+            Err(Err(error)) => {
+                tracing::error!(%error, "the host could not do its work in a call that nobody waits for any more");
+                self.calls.fail();
+            }
+        }
     }
 }
 
-impl Drop for Heard {
+impl Drop for Told {
     fn drop(&mut self) {
-        self.0.abort();
+        self.say(Err(NotDone::Lost.into()));
     }
 }
 
@@ -524,17 +535,20 @@ mod tests {
         let fails: [fn() -> Result<Answer, Fault>; 2] = [|| Err(Fault::Lost), || panic!("as is tested")];
         for fail in fails {
             let calls = Calls::default();
-            let begin = || async move { on_a_thread(fail)?.await?.map_err(Unmade::Fault) };
+            let begin = |told: Told| on_a_thread(move || told.of(fail().map_err(Unmade::Fault))).map(drop);
             let failed = calls.failed();
             tokio::pin!(failed);
             failed.as_mut().enable();
-            let heard = calls.watched(begin()).await.unwrap();
-            assert!(heard.is_err());
+            let (told, over) = calls.told();
+            begin(told).unwrap();
+            assert!(over.await.unwrap().is_err());
             assert!(
                 timeout(Duration::from_millis(20), failed.as_mut()).await.is_err(),
                 "it was heard"
             );
-            drop(calls.watched(begin()));
+            let (told, over) = calls.told();
+            drop(over);
+            begin(told).unwrap();
             assert!(timeout(Duration::from_secs(10), failed).await.is_ok(), "nobody is told");
         }
     }

@@ -74,10 +74,10 @@ pub(crate) fn serve_over(
     ends: watch::Receiver<bool>,
 ) -> Result<(), DoorError> {
     let door = Door::new(host.clone(), who)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    // What computes or blocks has threads of its own: on one thread what is left is told to nobody elsewhere, and wakes nobody in vain.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .thread_name("ambit-mcp")
-        .enable_all()
+        .enable_time()
         .build()?;
     runtime.block_on(async {
         let (pipe, written) = Pipe::open(door.clone(), input, output, ends)?;

@@ -107,7 +107,7 @@ impl Appends {
 
     /// Payloads of a call that was not there yet.
     pub(super) fn payloads(&self) -> Measured<Vec<Payload>> {
-        self.payloads_of(&CallId::random()?)
+        self.payloads_of(&CallId::new()?)
     }
 
     fn payloads_of(&self, call: &CallId) -> Measured<Vec<Payload>> {
@@ -118,7 +118,7 @@ impl Appends {
 
     /// All that a call which was not there yet writes, in one transaction as a call without effects does.
     pub(super) fn batch(&self) -> Measured<Batch> {
-        let (call, trace) = (CallId::random()?, TraceId::random()?);
+        let (call, trace) = (CallId::new()?, TraceId::random()?);
         let entry = |entry: &EntryDraft| EntryDraft {
             call: Some(call.to_string()),
             trace: Some(trace.to_string()),

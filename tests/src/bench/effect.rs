@@ -357,7 +357,7 @@ impl Recorded {
 
     /// Commits the intent of a call that was not there yet.
     fn intend(&self, admitted: &Admitted) -> Measured<Durable> {
-        self.intend_for(&CallId::random()?, admitted)
+        self.intend_for(&CallId::new()?, admitted)
     }
 
     fn intend_for(&self, call: &CallId, admitted: &Admitted) -> Measured<Durable> {
@@ -382,7 +382,7 @@ impl Recorded {
 
     /// The outcome of an intent that is committed for it.
     fn outcome(&self, admitted: &Admitted) -> Measured<Batch> {
-        let call = CallId::random()?;
+        let call = CallId::new()?;
         drop(self.intend_for(&call, admitted)?);
         let payload = Payload::new(call.as_str(), "effect/1/answer", self.answer.clone())?;
         let mut outcome = self.outcome.clone();

@@ -121,7 +121,7 @@ fn wait(setting: &Setting, template: &[EntryDraft], more: u32, far: impl Fn(f64)
 }
 
 fn one(template: &[EntryDraft]) -> Measured<Vec<EntryDraft>> {
-    let (call, trace) = (CallId::random()?.to_string(), TraceId::random()?.to_string());
+    let (call, trace) = (CallId::new()?.to_string(), TraceId::random()?.to_string());
     let mut entries = template.to_vec();
     for entry in &mut entries {
         entry.call = Some(call.clone());

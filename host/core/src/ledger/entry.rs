@@ -275,7 +275,7 @@ fn is_of_one(created: &KeyCreated) -> bool {
     }
 }
 
-/// `c_` and 26 characters of base32 in lower case: 130 random bits.
+/// `c_` and 26 characters of base32 in lower case.
 fn is_call_id(text: &str) -> bool {
     text.strip_prefix("c_")
         .is_some_and(|id| id.len() == 26 && id.bytes().all(|b| b.is_ascii_lowercase() || (b'2'..=b'7').contains(&b)))

@@ -264,7 +264,7 @@ PRAGMA foreign_keys = ON;
 PRAGMA wal_autocheckpoint = 0;
 PRAGMA trusted_schema = OFF;
 PRAGMA cell_size_check = ON;
-PRAGMA cache_size = -32768;
+PRAGMA cache_size = -2048;
 PRAGMA secure_delete = ON;
 PRAGMA temp_store = MEMORY;
 ";

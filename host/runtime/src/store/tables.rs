@@ -82,7 +82,8 @@ impl From<Fail> for StoreError {
     }
 }
 
-/// The statements that write a batch, prepared once.
+/// The statements that write a batch, prepared once. None has a `RETURNING`: SQLite makes a table of its own for each row that comes back so,
+/// which costs more than to look first.
 pub(super) struct Tables<'c> {
     entry: Statement<'c>,
     node: Statement<'c>,
@@ -108,8 +109,10 @@ pub(super) struct Tables<'c> {
     set_meta: Statement<'c>,
     drop_meta: Statement<'c>,
     add_slice: Statement<'c>,
+    slices: Statement<'c>,
     take_slices: Statement<'c>,
     reserve: Statement<'c>,
+    reserved: Statement<'c>,
     unreserve: Statement<'c>,
     hold: Statement<'c>,
     held: Statement<'c>,
@@ -166,7 +169,7 @@ impl<'c> Tables<'c> {
             begin: prepare(
                 "INSERT INTO unfinished(call, ordinal, idx, changes) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
             )?,
-            end: prepare("DELETE FROM unfinished WHERE call = ?1 AND ordinal = ?2 RETURNING idx, changes")?,
+            end: prepare("DELETE FROM unfinished WHERE call = ?1 AND ordinal = ?2")?,
             effects: prepare("SELECT count(*) FROM unfinished WHERE call = ?1 AND ordinal >= 0")?,
             begun: prepare("SELECT idx, changes FROM unfinished WHERE call = ?1 AND ordinal = ?2")?,
             open: prepare("SELECT count(*) FROM unfinished WHERE call = ?1")?,
@@ -190,16 +193,17 @@ impl<'c> Tables<'c> {
                 "INSERT INTO slices(budget, window, starts, used) VALUES (?1, ?2, ?3, ?4)
                  ON CONFLICT DO UPDATE SET used = used + excluded.used",
             )?,
-            take_slices: prepare(
-                "DELETE FROM slices WHERE budget = ?1 AND window = ?2 AND starts <= ?3 RETURNING used",
-            )?,
+            slices: prepare("SELECT used FROM slices WHERE budget = ?1 AND window = ?2 AND starts <= ?3")?,
+            take_slices: prepare("DELETE FROM slices WHERE budget = ?1 AND window = ?2 AND starts <= ?3")?,
             reserve: prepare(
                 "INSERT INTO reservations(call, ordinal, budget, window, amount) VALUES (?1, ?2, ?3, ?4, ?5)
                  ON CONFLICT DO NOTHING",
             )?,
+            reserved: prepare(
+                "SELECT amount FROM reservations WHERE call = ?1 AND ordinal = ?2 AND budget = ?3 AND window = ?4",
+            )?,
             unreserve: prepare(
-                "DELETE FROM reservations WHERE call = ?1 AND ordinal = ?2 AND budget = ?3 AND window = ?4
-                 RETURNING amount",
+                "DELETE FROM reservations WHERE call = ?1 AND ordinal = ?2 AND budget = ?3 AND window = ?4",
             )?,
             hold: prepare(
                 "INSERT INTO holds(call, ordinal, hold, expires, idx, agent) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
@@ -275,7 +279,15 @@ impl<'c> Tables<'c> {
         transcript: &[TranscriptRow],
     ) -> Result<Vec<EntryDraft>, Fail> {
         let mut follow = Vec::new();
-        payloads.iter().try_for_each(|payload| self.add_payload(payload))?;
+        let mut keyed: Option<&StoredPayload> = None;
+        for payload in payloads {
+            // One call's payloads stand together: its key is looked for once.
+            if !keyed.is_some_and(|one| one.call == payload.call && one.wrapped == payload.wrapped) {
+                self.add_key(payload)?;
+            }
+            keyed = Some(payload);
+            self.add_payload(payload)?;
+        }
         transcript.iter().try_for_each(|row| self.add_transcript(row))?;
         for entry in entries {
             follow.extend(self.add_entry(entry)?);
@@ -357,13 +369,18 @@ impl<'c> Tables<'c> {
         Ok(())
     }
 
-    fn add_payload(&mut self, payload: &StoredPayload) -> Result<(), Fail> {
+    /// Writes the key of a payload's call, or finds that it is there.
+    fn add_key(&mut self, payload: &StoredPayload) -> Result<(), Fail> {
         if self.data_key.execute(params![payload.call, &*payload.wrapped])? == 0 {
             let stored: Vec<u8> = self.stored_key.query_row([&payload.call], |row| row.get(0))?;
             if stored != *payload.wrapped {
                 return Err(StoreError::batch(format!("call {} has another data key", payload.call)).into());
             }
         }
+        Ok(())
+    }
+
+    fn add_payload(&mut self, payload: &StoredPayload) -> Result<(), Fail> {
         let (sealed, file) = match &payload.place {
             Place::Row(sealed) => (Some(sealed), None),
             Place::File(file) => (None, Some(file)),
@@ -390,8 +407,11 @@ impl Books for Tables<'_> {
     }
 
     fn end(&mut self, work: &Work) -> Result<Option<Begun>, Fail> {
-        let key = params![work.call, ordinal(work)];
-        Ok(self.end.query_row(key, |row| begun(row, 0)).optional()?)
+        let begun = self.begun(work)?;
+        if begun.is_some() {
+            self.end.execute(params![work.call, ordinal(work)])?;
+        }
+        Ok(begun)
     }
 
     fn effects(&mut self, call: &str) -> Result<u64, Fail> {
@@ -463,8 +483,12 @@ impl Books for Tables<'_> {
 
     fn take_slices(&mut self, window: &Window, until: i64) -> Result<Vec<u64>, Fail> {
         let key = params![window.budget, window.window, until];
-        let used = self.take_slices.query_map(key, |row| row.get(0))?;
-        Ok(used.collect::<Result<_, _>>()?)
+        let used = self.slices.query_map(key, |row| row.get(0))?;
+        let used: Vec<u64> = used.collect::<Result<_, _>>()?;
+        if !used.is_empty() {
+            self.take_slices.execute(key)?;
+        }
+        Ok(used)
     }
 
     fn reserve(&mut self, work: &Work, window: &Window, amount: u64) -> Result<bool, Fail> {
@@ -476,7 +500,11 @@ impl Books for Tables<'_> {
 
     fn unreserve(&mut self, work: &Work, window: &Window) -> Result<Option<u64>, Fail> {
         let key: [&dyn ToSql; 4] = [&work.call, &ordinal(work), &window.budget, &window.window];
-        Ok(self.unreserve.query_row(key, |row| row.get(0)).optional()?)
+        let amount = self.reserved.query_row(key, |row| row.get(0)).optional()?;
+        if amount.is_some() {
+            self.unreserve.execute(key)?;
+        }
+        Ok(amount)
     }
 
     fn hold(&mut self, work: &Work, held: &Held) -> Result<bool, Fail> {

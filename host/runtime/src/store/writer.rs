@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use ambit_core::digest::Digest;
 use ambit_core::guard;
 use ambit_core::ledger::{Checkpoint, Entry, EntryDraft, Frontier, Stamp};
-use rusqlite::Connection;
+use rusqlite::{Connection, Statement};
 
 use super::batch::TranscriptRow;
 use super::board::{Board, Change};
@@ -197,12 +197,13 @@ impl Writer {
             meter,
             keyring,
         } = self;
-        let tables = match Tables::new(&connection) {
-            Ok(tables) => tables,
-            Err(error) => return refuse(queue, &health, error.to_string()),
+        let (steps, tables) = match (Steps::new(&connection), Tables::new(&connection)) {
+            (Ok(steps), Ok(tables)) => (steps, tables),
+            (Err(error), _) | (_, Err(error)) => return refuse(queue, &health, error.to_string()),
         };
         let mut scribe = Scribe {
             connection: &connection,
+            steps,
             tables,
             tail,
             keys,
@@ -249,9 +250,31 @@ fn answer(replies: &[SyncSender<Result<Written, StoreError>>], results: Results)
     }
 }
 
+/// The statements around what is written, prepared once.
+struct Steps<'c> {
+    begin: Statement<'c>,
+    savepoint: Statement<'c>,
+    rollback: Statement<'c>,
+    release: Statement<'c>,
+    commit: Statement<'c>,
+}
+
+impl<'c> Steps<'c> {
+    fn new(connection: &'c Connection) -> rusqlite::Result<Self> {
+        Ok(Self {
+            begin: connection.prepare("BEGIN IMMEDIATE")?,
+            savepoint: connection.prepare("SAVEPOINT batch")?,
+            rollback: connection.prepare("ROLLBACK TO batch")?,
+            release: connection.prepare("RELEASE batch")?,
+            commit: connection.prepare("COMMIT")?,
+        })
+    }
+}
+
 /// The writer, at work on its own connection.
 struct Scribe<'c> {
     connection: &'c Connection,
+    steps: Steps<'c>,
     tables: Tables<'c>,
     tail: Tail,
     keys: Keys,
@@ -350,7 +373,7 @@ impl Scribe<'_> {
     }
 
     fn transaction(&mut self, batches: Vec<Prepared>) -> Result<(Results, Option<Arc<str>>), Fail> {
-        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        self.steps.begin.execute([])?;
         let mut left = self.room.left(self.connection)?;
         let before = self.tail.frontier.size();
         let mut results = Vec::with_capacity(batches.len());
@@ -374,10 +397,10 @@ impl Scribe<'_> {
         Ok((results, (size > before).then_some(note)))
     }
 
-    fn commit(&self) -> Result<(), Fail> {
+    fn commit(&mut self) -> Result<(), Fail> {
         self.faults.at(Step::BeforeCommit).map_err(Fail::Store)?;
         self.faults.at(Step::Sync).map_err(Fail::Store)?;
-        self.connection.execute_batch("COMMIT")?;
+        self.steps.commit.execute([])?;
         self.faults.at(Step::AfterCommit).map_err(Fail::Store)
     }
 
@@ -385,7 +408,7 @@ impl Scribe<'_> {
     fn savepoint(&mut self, batch: Prepared, left: &mut u64) -> Result<Result<Applied, StoreError>, Fail> {
         let tail = self.tail.clone();
         let (sealed, keys) = (self.sealed.len(), self.tables.keys_changed.len());
-        self.connection.execute_batch("SAVEPOINT batch")?;
+        self.steps.savepoint.execute([])?;
         let changes = Change::of(&batch.entries);
         let result = match self.room.take(left, &batch) {
             Ok(()) => self.apply(batch),
@@ -393,12 +416,13 @@ impl Scribe<'_> {
         };
         match result {
             Ok(written) => {
-                self.connection.execute_batch("RELEASE batch")?;
+                self.steps.release.execute([])?;
                 self.changes.extend(changes);
                 Ok(Ok(written))
             }
             Err(Fail::Batch(error)) => {
-                self.connection.execute_batch("ROLLBACK TO batch; RELEASE batch")?;
+                self.steps.rollback.execute([])?;
+                self.steps.release.execute([])?;
                 self.tail = tail;
                 self.sealed.truncate(sealed);
                 self.tables.keys_changed.truncate(keys);

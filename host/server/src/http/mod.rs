@@ -27,6 +27,7 @@ pub(crate) mod work;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use ambit_core::identity::why::Why;
@@ -97,7 +98,7 @@ pub fn serve(
     let server = host.config().server();
     let connections = server.map_or(0, |server| server.connections);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(threads())
         .max_blocking_threads((connections + MORE_THREADS).min(MOST_THREADS))
         .thread_name("ambit-http")
         .enable_all()
@@ -119,6 +120,12 @@ pub fn serve(
         None => Ok(()),
         Some(why) => Err(DoorError::Ledger(why.to_owned())),
     }
+}
+
+/// Threads that read and write. What computes or blocks has threads of its own, so that one does for four cores: another would be woken for
+/// what the first has done by the time it looks, and keep a core from those that compute.
+fn threads() -> usize {
+    thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(4))
 }
 
 /// How long a client may take.

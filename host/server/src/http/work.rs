@@ -29,6 +29,9 @@ pub(crate) enum NotDone {
     /// It ended in a panic, or with the server.
     #[error(transparent)]
     Ended(#[from] JoinError),
+    /// The same, where nobody has the thread's own word for it.
+    #[error("its thread ended without a word: in a panic, or with the server")]
+    Lost,
 }
 
 /// Begins what may block on a thread for that.
