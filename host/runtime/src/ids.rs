@@ -146,7 +146,7 @@ mod tests {
         let (a, b) = (CallId::new().unwrap(), CallId::new().unwrap());
         assert_ne!(a, b);
         assert_eq!(a.as_str().len(), 28);
-        // Of nine and a half minutes, the first six characters; what is random begins with the tenth.
+        // Of four minutes, the first six characters; what is random begins with the tenth.
         let (early, late) = (&a.as_str()[..8], &b.as_str()[..8]);
         assert!(early == late || clock::now_ms() & 0x3ffff < 60_000, "{a} and {b}");
         assert_ne!(a.as_str()[12..], b.as_str()[12..]);

@@ -200,7 +200,7 @@ impl Calls {
         }
     }
 
-    fn begin(&self, request: Option<&RequestId>, whose: Whose, cancel: &Cancel) -> Begun {
+    pub(crate) fn begin(&self, request: Option<&RequestId>, whose: Whose, cancel: &Cancel) -> Begun {
         let mut running = self.0.running.lock();
         if *running.stopped.borrow() {
             cancel.cancel();
@@ -240,7 +240,8 @@ impl Calls {
         let host = host.clone();
         let (told, over) = self.told();
         let working = on_a_thread(move || {
-            let (told, until_its_end) = (told, (begun, takes));
+            let (told, until_its_end) = (told, (begun, takes, host));
+            let (_, _, host) = &until_its_end;
             let ended = host.call_coming(request, coming);
             drop(until_its_end);
             told.of(ended.map_err(Unmade::Fault));
@@ -322,7 +323,7 @@ async fn goes_on(waits: Option<Duration>, begun: oneshot::Receiver<String>) -> S
 }
 
 /// A call among those that run, until dropped.
-struct Begun {
+pub(crate) struct Begun {
     calls: Calls,
     number: u64,
 }

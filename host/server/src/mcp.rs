@@ -26,11 +26,11 @@ use http::HeaderMap;
 use http::request::Parts;
 use rmcp::ServerHandler;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CancelTaskParams, ClientRequest, CreateTaskResult, CustomRequest,
-    CustomResult, ErrorCode, ErrorData, GetTaskParams, GetTaskResult, Implementation, InitializeRequestParams,
-    InitializeResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-    ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, RequestMetaObject, Resource,
-    ServerCapabilities, ServerConfig, SubscriptionFilter, Tool, UpdateTaskParams,
+    CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, ClientRequest, CreateTaskResult,
+    CustomRequest, CustomResult, ErrorCode, ErrorData, GetTaskParams, GetTaskResult, Implementation,
+    InitializeRequestParams, InitializeResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
+    PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult,
+    RequestMetaObject, Resource, ServerCapabilities, ServerConfig, SubscriptionFilter, Tool, UpdateTaskParams,
 };
 use rmcp::service::{RequestContext, RoleServer, SubscriptionContext};
 
@@ -258,10 +258,15 @@ impl Door {
         &self.calls
     }
 
+    /// Whose the calls are that are made by it.
+    pub(crate) fn whose(&self) -> Whose {
+        let Who { agent, user, .. } = self.who.as_ref();
+        Whose::new(agent, user.as_deref(), self.credentials.by.as_ref())
+    }
+
     /// Takes back a call that its caller began and that runs; false where it does not. That it is the caller's own was found before.
     pub(crate) fn take_back(&self, call: &str) -> bool {
-        let Who { agent, user, .. } = self.who.as_ref();
-        let whose = Whose::new(agent, user.as_deref(), self.credentials.by.as_ref());
+        let whose = self.whose();
         if self.calls.take_back_call(&whose, call) {
             return true;
         }
@@ -368,7 +373,7 @@ impl Door {
         {
             Ok(Made::Answer(answer)) => {
                 let wrapped = self.is_wrapped(offer, &answer).await?;
-                let result = told::result(&answer, wrapped, parent.as_ref(), Approvers::of(&self.host));
+                let (answer, result) = self.told(answer, wrapped, parent.as_ref()).await?;
                 if answer.end.is_some() {
                     return Ok(result.into());
                 }
@@ -390,6 +395,26 @@ impl Door {
             }
             Err(unmade) => Err(self.could_not(&unmade)),
         }
+    }
+
+    /// What a call is answered with. A large value is written out on a thread that may take long.
+    async fn told(
+        &self,
+        answer: Box<Answer>,
+        wrapped: bool,
+        parent: Option<&Parent>,
+    ) -> Result<(Box<Answer>, CallToolResult), ErrorData> {
+        let by = Approvers::of(&self.host);
+        if !told::is_large(&answer) {
+            let result = told::result(&answer, wrapped, parent, by);
+            return Ok((answer, result));
+        }
+        let parent = parent.cloned();
+        let written = at_work(self.share(), move || {
+            let result = told::result(&answer, wrapped, parent.as_ref(), by);
+            (answer, result)
+        });
+        written.await.map_err(|not_done| self.could_not(&not_done))
     }
 
     /// Whether the value of a call is one member of what is answered.

@@ -4,6 +4,7 @@
 //! Both are served, and a request that does neither is told so.
 
 use std::borrow::Cow;
+use std::mem;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -12,6 +13,7 @@ use rmcp::model::{
 };
 use rmcp::service::{NotificationContext, RequestContext, RoleServer, Service};
 
+use crate::http::work::let_go;
 use crate::mcp::{Door, needs_no_session};
 use crate::owed::Owed;
 
@@ -31,9 +33,15 @@ impl Session {
     }
 
     fn door(&self) -> Door {
-        let mut door = self.door.lock();
-        *door = door.now();
-        door.clone()
+        let (now, before) = {
+            let mut door = self.door.lock();
+            let now = door.now();
+            (now.clone(), mem::replace(&mut *door, now))
+        };
+        if !now.host().is_as_read(before.host()) {
+            let_go(before);
+        }
+        now
     }
 }
 

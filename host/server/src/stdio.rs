@@ -1,6 +1,7 @@
 //! A door over a pipe: standard input and output, a message a line.
 //!
-//! A thread reads and a thread writes, so that neither waits for the other. Nothing but the protocol's messages is ever written there.
+//! A thread reads and a thread writes, so that neither waits for the other, and what a client takes back is taken back by the thread that
+//! reads it, whatever the one between them does. Nothing but the protocol's messages is ever written there.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use rmcp::transport::Transport;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use crate::calls::Calls;
+use crate::calls::{Calls, Whose};
 use crate::changes;
 use crate::frame::{self, Frame};
 use crate::mcp::{Door, Who};
@@ -116,7 +117,7 @@ struct Pipe {
 
 /// What the writing thread is given.
 enum Line {
-    Text(Vec<u8>),
+    Message(Box<ServerJsonRpcMessage>),
     /// There is no more.
     Last,
 }
@@ -135,6 +136,8 @@ impl Pipe {
         let (done, written) = tokio::sync::oneshot::channel();
         let reading = Reading {
             owed: Arc::clone(&owed),
+            calls: door.calls().clone(),
+            whose: door.whose(),
             messages,
             write: write.clone(),
         };
@@ -172,7 +175,7 @@ impl Transport<RoleServer> for Pipe {
         };
         let (write, owed) = (self.write.clone(), Arc::clone(&self.owed));
         async move {
-            let sent = write.send(line(&message)?).await;
+            let sent = write.send(Line::Message(Box::new(message))).await;
             if let Some(id) = answers {
                 owed.answered(&id);
             }
@@ -259,14 +262,10 @@ async fn told(ends: &mut watch::Receiver<bool>) {
     }
 }
 
-fn line(message: &ServerJsonRpcMessage) -> io::Result<Line> {
-    let mut text = serde_json::to_vec(message)?;
-    text.push(b'\n');
-    Ok(Line::Text(text))
-}
-
 fn write_all(mut lines: mpsc::Receiver<Line>, mut output: impl Write) -> io::Result<()> {
-    while let Some(Line::Text(text)) = lines.blocking_recv() {
+    while let Some(Line::Message(message)) = lines.blocking_recv() {
+        let mut text = serde_json::to_vec(&message)?;
+        text.push(b'\n');
         output.write_all(&text)?;
         output.flush()?;
     }
@@ -276,6 +275,8 @@ fn write_all(mut lines: mpsc::Receiver<Line>, mut output: impl Write) -> io::Res
 /// The reading thread's.
 struct Reading {
     owed: Arc<Owed>,
+    calls: Calls,
+    whose: Whose,
     messages: mpsc::Sender<ClientJsonRpcMessage>,
     write: mpsc::Sender<Line>,
 }
@@ -320,6 +321,7 @@ impl Reading {
                     && let Some(id) = &cancelled.params.request_id
                 {
                     self.owed.cancel(id);
+                    self.calls.take_back(&self.whose, id);
                 }
             }
             JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => return Ok(()),
@@ -343,7 +345,8 @@ impl Reading {
     }
 
     fn answer(&self, id: Option<RequestId>, error: ErrorData) -> Result<(), Gone> {
-        let line = line(&ServerJsonRpcMessage::error(error, id)).map_err(|_| Gone)?;
+        let message = ServerJsonRpcMessage::error(error, id);
+        let line = Line::Message(Box::new(message));
         self.write.blocking_send(line).map_err(|_| Gone)
     }
 }
@@ -390,6 +393,8 @@ fn next_line(input: &mut impl BufRead, text: &mut Vec<u8>) -> io::Result<Next> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    use ambit_runtime::cancel::Cancel;
+
     use super::*;
 
     fn lines(mut input: impl BufRead) -> Vec<(Next, usize)> {
@@ -425,6 +430,26 @@ mod tests {
         assert!(text.capacity() <= 2 * frame::LONGEST, "{}", text.capacity());
         assert_eq!(next_line(&mut input, &mut text).unwrap(), Next::Line);
         assert_eq!(text, b"next");
+    }
+
+    /// The thread between may be at work on something large: here nobody takes what was read.
+    #[test]
+    fn what_is_taken_back_waits_for_nobody() {
+        let (calls, whose) = (Calls::default(), Whose::new("a", None, None));
+        let (messages, _read) = mpsc::channel(1);
+        let (write, _lines) = mpsc::channel(1);
+        let reading = Reading {
+            owed: Arc::default(),
+            calls: calls.clone(),
+            whose: whose.clone(),
+            messages,
+            write,
+        };
+        let cancel = Cancel::new();
+        let _begun = calls.begin(Some(&RequestId::Number(7)), whose, &cancel);
+        let text = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}"#;
+        assert!(reading.take(frame::read(text.as_bytes())).is_ok());
+        assert!(cancel.is_cancelled());
     }
 
     #[test]

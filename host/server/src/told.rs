@@ -2,6 +2,7 @@
 
 use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Refusal, printable, visible_json};
+use ambit_core::json::Json;
 use ambit_core::ledger::body::Shown;
 use ambit_core::ledger::{CallStory, utc};
 use ambit_core::trace::{Parent, SpanId, traceparent};
@@ -13,6 +14,8 @@ use serde_json::{Value, json};
 
 use crate::status::{RESULT, STATUS};
 
+/// The largest value that is written out by a thread that serves others too, in bytes: about a millisecond's.
+const LARGE: usize = 64 << 10;
 /// Where the host's own words about a call are in a result's `_meta`.
 pub(crate) const META: &str = "ambit/call";
 
@@ -90,6 +93,35 @@ pub(crate) fn result(answer: &Answer, wrapped: bool, parent: Option<&Parent>, by
     result.content.extend(effects.chain(unverified).map(ContentBlock::text));
     result.meta = Some(meta(answer, parent));
     result
+}
+
+/// Whether it takes long to write out what a call gave, for a thread that serves others: looked at as far as it takes to know.
+pub(crate) fn is_large(answer: &Answer) -> bool {
+    match &answer.outcome {
+        Outcome::Ok(json) | Outcome::ToolError(json) => !fits(json, &mut { LARGE }),
+        _ => false,
+    }
+}
+
+/// Whether a value has no more than so many bytes, about, of which it takes its own.
+fn fits(json: &Json, left: &mut usize) -> bool {
+    match json {
+        Json::String(text) => take(left, text.len() + 3),
+        Json::Array(all) => take(left, 2) && all.iter().all(|one| fits(one, left)),
+        Json::Object(members) => {
+            take(left, 2)
+                && members
+                    .iter()
+                    .all(|(name, one)| take(left, name.len() + 4) && fits(one, left))
+        }
+        _ => take(left, 8),
+    }
+}
+
+fn take(left: &mut usize, bytes: usize) -> bool {
+    let rest = left.checked_sub(bytes);
+    *left = rest.unwrap_or_default();
+    rest.is_some()
 }
 
 /// How a call stands that is not over and waits for nobody's word, where its request is answered before it is over.
@@ -239,6 +271,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_large_is_told_without_looking_at_all_of_it() {
+        let fits = |json: Json| fits(&json, &mut { LARGE });
+        let text = |length: usize| Json::String("x".repeat(length));
+        assert!(fits(Json::Null) && fits(text(LARGE - 3)));
+        assert!(!fits(text(LARGE)));
+        assert!(fits(Json::Array(vec![Json::Null; LARGE / 8 - 1])));
+        assert!(!fits(Json::Array(vec![Json::Null; LARGE / 8])));
+        let mut members = ambit_core::json::Object::default();
+        members.insert("x".repeat(LARGE), Json::Null);
+        assert!(!fits(Json::Object(members)));
+    }
+
+    #[test]
     fn a_refusal_names_its_rule_and_what_to_do_and_hides_nothing() {
         let refusal = Refusal::new(Code::Policy, "no\u{1b}[2J")
             .rule("dual-control")
@@ -264,7 +309,7 @@ mod tests {
             end: None,
         };
         let text = |result: &CallToolResult| result.content[0].as_text().unwrap().text.clone();
-        let json = ambit_core::json::Json::from(value.clone());
+        let json = Json::from(value.clone());
         let result = result(&made(Outcome::Ok(json.clone())), false, None, Approvers::AtTheHome);
         assert!(text(&result).is_ascii(), "{}", text(&result));
         assert_eq!(serde_json::from_str::<Value>(&text(&result)).unwrap(), value);

@@ -24,14 +24,13 @@ use rmcp::model::{
 };
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
-use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::answer::{Answer, Serving};
 use super::front::{Front, OwnNames, body_of, could_not};
 use super::problem::{document, plain, problem, unauthenticated};
 use super::seats::{Requests, Seat};
-use super::work::OperatorThreads;
+use super::work::{OperatorThreads, at_work, let_go};
 use crate::calls::{Calls, Whose};
 use crate::frame::{self, Arguments, Frame};
 use crate::identity::{Authenticated, Authenticator, Operator, Operators, Unauthenticated};
@@ -42,6 +41,9 @@ use crate::{resources, tasks};
 
 /// The longest message about a caller's own calls that is heard beside its share, in bytes, as far as its head says.
 const BESIDE_BYTES: u64 = 64 << 10;
+
+/// The largest body that is read by the thread that took it, in bytes: about a millisecond's.
+const LARGE_BODY: usize = 128 << 10;
 
 /// What serves all agents over HTTP.
 #[derive(Debug)]
@@ -196,11 +198,8 @@ impl Agents {
         let new = Arc::new(Now::new(host, callers, operators, (&self.names, &self.origins)));
         let old = std::mem::replace(&mut *now, Arc::clone(&new));
         drop(now);
-        // With it may go all that was read before, tools included: nobody waits for that, and no thread that serves others does it.
-        match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(old))),
-            Err(_) => drop(old),
-        }
+        // With it may go all that was read before, tools included.
+        let_go(old);
         new
     }
 
@@ -336,7 +335,15 @@ async fn served(agents: &Agents, seat: &Arc<Seat>, request: Request) -> Result<R
     let largest = if beside { now.largest.min(most) } else { now.largest };
     let text = whole(body, largest, agents.patience).await?;
     let mut outlives = false;
-    let frame = frame::read(&text);
+    let frame = match text.len() > LARGE_BODY {
+        false => frame::read(&text),
+        // Whoever else is served by this thread does not wait until it is read.
+        true => {
+            let text = text.clone();
+            let read = at_work(Some(serving.under_way()), move || frame::read(&text)).await;
+            read.map_err(|error| could_not(&error))?
+        }
+    };
     agents.check_beside(&now, beside, is_about_own(&frame))?;
     match frame {
         Frame::Message(message) => {

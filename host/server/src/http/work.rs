@@ -10,6 +10,7 @@ use std::thread;
 
 use ambit_core::guard;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinError;
 
@@ -72,6 +73,14 @@ pub(crate) async fn at_work<T: Send + 'static>(
         done
     })?;
     working.await
+}
+
+/// Lets go of what may take long to take apart, a host's reading with its tools, on no thread that serves others. Nobody waits for it.
+pub(crate) fn let_go<T: Send + 'static>(of: T) {
+    match Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn_blocking(move || drop(of))),
+        Err(_) => drop(of),
+    }
 }
 
 /// What an operator asks for, as far as that decides which threads it has.
