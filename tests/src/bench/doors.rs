@@ -229,31 +229,34 @@ pub(super) fn idle(setting: &Setting, _: Pace<'_>) -> Measured<Figure> {
 pub(super) fn endures(setting: &Setting, pace: Pace<'_>) -> Measured<Figure> {
     const GROWN: f64 = 1.05;
     let (tool, arguments) = tool();
-    let (warm, times, few) = (pace.pick(20_000, 300), pace.pick(50_000, 300), pace.pick(2_500, 30));
+    let (part, times) = (pace.pick(5_000, 300), pace.pick(50_000, 600));
     let (server, key) = serve(setting)?;
-    let load =
-        |times: usize, connections: usize| over_http(server.address(), &key, (tool, &arguments), times, connections);
-    // What was freed goes back to the system when its threads come by, so that one look is chance. What only grows has no low.
-    let low = || -> Measured<f64> {
-        let mut found = Vec::new();
-        for _ in 0..6 {
-            load(few, AT_ONCE)?;
-            found.push(resident(server.id())?);
-        }
-        Ok(found.into_iter().fold(f64::INFINITY, f64::min))
+    let load = |part: usize, calls: usize| {
+        let connections = if part % 2 == 0 { 256 } else { AT_ONCE };
+        over_http(server.address(), &key, (tool, &arguments), calls, connections)
     };
-    load(warm / 2, 256)?;
-    load(warm / 2, AT_ONCE)?;
+    // What was freed goes back to the system a while later, as calls are made: what only grows has no low.
+    let low = || -> Measured<f64> {
+        let mut lowest = f64::INFINITY;
+        for _ in 0..6 {
+            load(1, part / 2)?;
+            lowest = lowest.min(resident(server.id())?);
+        }
+        Ok(lowest)
+    };
+    // As it goes on, until the allocator has all that it keeps of many that call at once.
+    for warming in 0..8 {
+        load(warming, part)?;
+    }
     let before = low()?;
     let mut slowest = Vec::new();
-    for part in pace.rounds(10) {
-        let connections = if part % 2 == 0 { AT_ONCE } else { 256 };
-        slowest.push(load(times / 10, connections)?.quantile(99));
+    for number in pace.rounds(times / part) {
+        slowest.push(load(number, part)?.quantile(99));
     }
     let after = low()?;
     let ratio = after / before;
     let note = format!(
-        "{times} calls over 16 and 256 connections in turn, of which 99 in 100 took {} at most",
+        "{times} calls over 256 and 16 connections in turn, of which 99 in 100 took {} at most",
         Amount::from(slowest.into_iter().max().unwrap_or_default())
     );
     Ok(Figure::of(Amount::Kibibytes(after))
