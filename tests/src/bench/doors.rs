@@ -232,7 +232,7 @@ pub(super) fn endures(setting: &Setting, pace: Pace<'_>) -> Measured<Figure> {
     let (part, times) = (pace.pick(5_000, 300), pace.pick(50_000, 600));
     let (server, key) = serve(setting)?;
     let load = |part: usize, calls: usize| {
-        let connections = if part % 2 == 0 { 256 } else { AT_ONCE };
+        let connections = if part.is_multiple_of(2) { 256 } else { AT_ONCE };
         over_http(server.address(), &key, (tool, &arguments), calls, connections)
     };
     // What was freed goes back to the system a while later, as calls are made: what only grows has no low.
