@@ -35,6 +35,7 @@ pub(crate) const TESTS: &[Test] = tests![
     a_spinning_agent_leaves_room_for_others,
     a_signal_ends_it_and_what_runs_goes_on_with_the_next,
     what_is_taken_anew_holds_for_the_next_request,
+    what_is_large_comes_back_whole,
     one_door_of_a_process_is_open,
 ];
 
@@ -702,6 +703,25 @@ fn what_is_taken_anew_holds_for_the_next_request() {
     scene.home.done(["reload"]).unwrap();
     hears("notifications/tools/list_changed");
     assert!(server.names(&key).iter().any(|name| name.starts_with("more")));
+    assert_eq!(server.end().0, Some(0));
+    scene.in_order();
+}
+
+/// What is large is read and written out by other threads than what is small.
+fn what_is_large_comes_back_whole() {
+    let scene = Scene::new();
+    let key = scene.key(&["--as", "assistant", "--for", "ada"]);
+    let server = Server::start(&scene);
+    let names = server.names(&key);
+    let name = names
+        .iter()
+        .find(|name| name.starts_with("echo") && name.ends_with("a-string"));
+    for length in [1_000, 30_000, 70_000, 400_000] {
+        let text = "\u{e9}".repeat(length / 2);
+        let result = server.call(&key, name.unwrap(), json!({ "value": text }));
+        assert_eq!(result["structuredContent"]["value"], json!(text), "{length} bytes");
+        assert_eq!(result["isError"], false);
+    }
     assert_eq!(server.end().0, Some(0));
     scene.in_order();
 }

@@ -1042,6 +1042,10 @@ fn a_huge_line_is_not_kept() {
     // A long one that may be is read, and its argument is the host's to refuse.
     let long = server.call("echo_hash", json!({ "json": "x".repeat(2 << 20) }));
     assert!(words(&long).starts_with("refused (arguments)"), "{long}");
+    // What is large and may be comes back whole.
+    let text = "\u{e9}".repeat(200_000);
+    let large = server.call("echo_echo_a-string", json!({ "value": text }));
+    assert_eq!(large["structuredContent"]["value"], json!(text));
     assert_eq!(server.close().code, Some(0));
 }
 

@@ -187,14 +187,6 @@ fn changes(host: &Host, call: &str) -> Vec<u32> {
     changes.collect()
 }
 
-fn verifies(folder: &Path) {
-    let keys = Keys::load(folder).unwrap();
-    let reader = Reader::open(folder).unwrap().with_keys(&keys);
-    let key = crate::store::verifier(folder).unwrap();
-    reader.verify(&key, &[], |_| {}).unwrap();
-    reader.check_values(|_| {}).unwrap();
-}
-
 /// That a call cannot be undone, for this reason, and that the ledger says so.
 fn not_undone(host: &Host, call: &str, expected: Code, why: &str) {
     let answer = roll_back(host, call);

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::status::{RESULT, STATUS};
 
-/// The largest value that is written out by a thread that serves others too, in bytes: about a millisecond's.
+/// The largest value that is written out by a thread that serves others too, in bytes.
 const LARGE: usize = 64 << 10;
 /// Where the host's own words about a call are in a result's `_meta`.
 pub(crate) const META: &str = "ambit/call";
@@ -266,6 +266,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use ambit_core::error::Code;
+    use ambit_core::json::Object;
     use ambit_core::scope::Tier;
 
     use super::*;
@@ -278,7 +279,7 @@ mod tests {
         assert!(!fits(text(LARGE)));
         assert!(fits(Json::Array(vec![Json::Null; LARGE / 8 - 1])));
         assert!(!fits(Json::Array(vec![Json::Null; LARGE / 8])));
-        let mut members = ambit_core::json::Object::default();
+        let mut members = Object::default();
         members.insert("x".repeat(LARGE), Json::Null);
         assert!(!fits(Json::Object(members)));
     }

@@ -42,7 +42,7 @@ use crate::{resources, tasks};
 /// The longest message about a caller's own calls that is heard beside its share, in bytes, as far as its head says.
 const BESIDE_BYTES: u64 = 64 << 10;
 
-/// The largest body that is read by the thread that took it, in bytes: about a millisecond's.
+/// The largest body that is read by the thread that took it, in bytes.
 const LARGE_BODY: usize = 128 << 10;
 
 /// What serves all agents over HTTP.
