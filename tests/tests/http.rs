@@ -2,6 +2,7 @@
 
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::Child;
@@ -171,6 +172,13 @@ impl Server {
             }
             before.push_str(&line);
         }
+    }
+
+    /// How many of its threads have this name.
+    fn threads(&self, name: &str) -> usize {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        names.filter(|found| found.trim_end() == name).count()
     }
 
     fn connect(&self, key: &str, more: &str, message: &Value) -> TcpStream {
@@ -587,6 +595,9 @@ fn a_spinning_agent_leaves_room_for_others() {
     let server = Server::start(&scene);
     let spinning: Vec<TcpStream> = (0..9).map(|id| spin_as(&server, &key, json!(id))).collect();
     wait_until(|| runs(&scene) == 4);
+    // Who waits for a place does so without a thread: nine would have nine, beside the one that reads and writes.
+    let threads = server.threads("ambit-http");
+    assert!((5..=7).contains(&threads), "{threads} threads");
     // While they run, and not when one of them is over.
     let began = Instant::now();
     let told = server.call(&other, "theirs_hash", json!({ "json": "{}" }));

@@ -531,7 +531,7 @@ impl Host {
         if accepted(story).is_none() {
             return Err(not_waiting(call).into());
         }
-        let _place = self.shared.place_unless(None, asker.cancel.as_ref())?;
+        let _place = self.shared.places().take(None, asker.cancel.as_ref())?;
         let host = self.current();
         if ambit_core::guard!("reload.goes-on", self.is_as_read(&host)) {
             return self.go_on_placed(reader, stopped, started, asker);

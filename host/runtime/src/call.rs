@@ -39,6 +39,7 @@ use crate::guests::settled;
 use crate::host::{Host, Shared, Tool};
 use crate::ids::{CallId, TraceId};
 use crate::offers::EndEntry;
+use crate::places::Place;
 use crate::random;
 use crate::sandbox::{self, Effects, Ended};
 use crate::store::{Batch, Entered, Payload, StoreError, place_one, unread};
@@ -218,6 +219,19 @@ pub struct Coming {
     pub began: Option<Began>,
 }
 
+/// Whose share of the places a call is of: who showed over HTTP who it is has others beside it.
+fn sharing<'r>(request: &'r CallRequest, coming: &Coming) -> Option<&'r str> {
+    coming.by.as_ref().map(|_| request.agent.as_str())
+}
+
+/// A place for a call, or why it has none, for [`Host::call_placed`].
+#[derive(Debug)]
+pub struct Placed {
+    /// When the call came.
+    came: Instant,
+    place: Result<Place, Refusal>,
+}
+
 /// Is told the id of a call that is permitted, once it is on the ledger and before its guest runs. It must not wait for anything.
 pub struct Began(Box<dyn FnOnce(&CallId) + Send>);
 
@@ -323,10 +337,41 @@ impl Host {
     /// # Errors
     /// As [`Host::call`]; [`StoreError::Repeated`] where another call was made for the word: nothing was done.
     pub fn call_coming(&self, request: CallRequest, coming: Coming) -> Result<Answer, Fault> {
-        let started = Instant::now();
-        // Who showed over HTTP who it is has others beside it.
-        let sharing = coming.by.as_ref().map(|_| request.agent.as_str());
-        let place = self.shared.place_unless(sharing, request.cancel.as_ref());
+        let came = Instant::now();
+        let place = self
+            .shared
+            .places()
+            .take(sharing(&request, &coming), request.cancel.as_ref());
+        self.call_placed(request, coming, Placed { came, place })
+    }
+
+    /// A place for a call, where one can be had without waiting.
+    #[must_use]
+    pub fn place_now(&self, request: &CallRequest, coming: &Coming) -> Option<Placed> {
+        let came = Instant::now();
+        let place = Ok(self.shared.places().now(sharing(request, coming))?);
+        Some(Placed { came, place })
+    }
+
+    /// A place for a call, waited for without a thread: no longer than a call may wait, and until it is taken back. That it got none is
+    /// an answer too, which [`Host::call_placed`] gives.
+    pub fn place_for(&self, request: &CallRequest, coming: &Coming) -> impl Future<Output = Placed> + Send + use<> {
+        let came = Instant::now();
+        let places = Arc::clone(self.shared.places());
+        let agent = sharing(request, coming).map(str::to_owned);
+        let cancel = request.cancel.clone();
+        async move {
+            let place = places.wait(agent.as_deref(), cancel.as_ref()).await;
+            Placed { came, place }
+        }
+    }
+
+    /// The same as [`Host::call_coming`], with the place that was waited for.
+    ///
+    /// # Errors
+    /// As [`Host::call_coming`].
+    pub fn call_placed(&self, request: CallRequest, coming: Coming, placed: Placed) -> Result<Answer, Fault> {
+        let Placed { came, place } = placed;
         // It begins now, whatever its door was made by and however long it waited: from here on to its end it is this reading.
         let host = if ambit_core::guard!("reload.begins", false) {
             self.clone()
@@ -341,7 +386,7 @@ impl Host {
             began,
         } = coming;
         (asking.by, asking.once, asking.began) = (by, once, began);
-        asking.started = started;
+        asking.started = came;
         asking.arrival = arrival;
         asking.heading.sampled = host.records(arrival);
         let _alone = host.shared.alone(asking.heading.call.as_str());

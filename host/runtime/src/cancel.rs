@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 use ambit_core::error::{Code, Refusal};
 use ambit_core::guard;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::approvals::{ApprovalError, Stopped, accepted};
 use crate::host::Host;
@@ -18,7 +19,14 @@ use crate::store::Running;
 ///
 /// It is put into a [`CallRequest`](crate::call::CallRequest); each call that is made with it ends.
 #[derive(Clone, Default)]
-pub struct Cancel(Arc<Mutex<State>>);
+pub struct Cancel(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    state: Mutex<State>,
+    /// Told when it is taken back.
+    told: Notify,
+}
 
 #[derive(Default)]
 struct State {
@@ -35,8 +43,9 @@ impl Cancel {
 
     /// Ends what runs, and lets nothing begin. Does not wait.
     pub fn cancel(&self) {
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         state.cancelled = true;
+        self.0.told.notify_waiters();
         for running in state.running.drain(..).filter_map(|running| running.upgrade()) {
             if !guard!("call.cancelled", false) {
                 running.stop(taken_back());
@@ -47,13 +56,24 @@ impl Cancel {
     /// Whether it was taken back.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.0.lock().cancelled
+        self.0.state.lock().cancelled
+    }
+
+    /// Waits until it is.
+    pub(crate) async fn cancelled(&self) {
+        let told = self.0.told.notified();
+        tokio::pin!(told);
+        // From here on nothing is missed, so the look comes after.
+        told.as_mut().enable();
+        if !self.is_cancelled() {
+            told.await;
+        }
     }
 
     /// Whether the call of this id runs by it now. One that an operator has undone, retried or go on runs by none of its caller's.
     #[must_use]
     pub fn ends(&self, call: &str) -> bool {
-        let state = self.0.lock();
+        let state = self.0.state.lock();
         let mut running = state.running.iter().filter_map(Weak::upgrade);
         running.any(|running| running.call() == call)
     }
@@ -71,7 +91,7 @@ impl Cancel {
     /// # Errors
     /// [`Code::Cancelled`] where it was taken back before it began.
     pub(crate) fn attach(&self, running: &Arc<Running>) -> Result<(), Refusal> {
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         if state.cancelled && !guard!("call.cancelled-before", false) {
             return Err(taken_back());
         }

@@ -21,7 +21,6 @@ use tokio::sync::watch;
 
 use crate::approvals::ApprovalError;
 use crate::call::Fault;
-use crate::cancel::Cancel;
 pub use crate::clock::now_ms;
 use crate::config::{Config, LedgerConfig};
 use crate::flow::Flow;
@@ -301,7 +300,7 @@ impl Host {
             .iter()
             .for_each(|(name, upstream)| upstream.rest(flow.rest(name)));
         let wire = options.wire.unwrap_or_default();
-        let places = Arc::new(places(&config));
+        let places = places(&config);
         let shared = Shared {
             config,
             policy,
@@ -863,7 +862,7 @@ fn changes(store: &Store, config: &Config, policy: &PolicySet) -> Result<Vec<Ent
 }
 
 /// As many places as the configuration says, with the share of an agent over HTTP.
-fn places(config: &Config) -> Places {
+fn places(config: &Config) -> Arc<Places> {
     let limits = config.limits();
     let all = limits.concurrent_calls;
     let share = config.server().map_or(all, |server| server.calls_per_agent);
@@ -885,7 +884,7 @@ impl Shared {
     ///
     /// # Errors
     /// [`Code::Limit`] where none is free in time.
-    pub(crate) fn place(&self) -> Result<Place<'_>, Refusal> {
+    pub(crate) fn place(&self) -> Result<Place, Refusal> {
         self.places.take(None, None)
     }
 
@@ -894,11 +893,7 @@ impl Shared {
         self.places.waiting()
     }
 
-    /// The same for a call that can be taken back, of the share of this agent.
-    ///
-    /// # Errors
-    /// Also [`Code::Cancelled`], where that happened meanwhile.
-    pub(crate) fn place_unless(&self, agent: Option<&str>, cancel: Option<&Cancel>) -> Result<Place<'_>, Refusal> {
-        self.places.take(agent, cancel)
+    pub(crate) const fn places(&self) -> &Arc<Places> {
+        &self.places
     }
 }

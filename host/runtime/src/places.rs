@@ -3,6 +3,9 @@
 //! A call takes a place before anything about it is decided, and gives it back at its end. Where none is free it waits, and whoever has
 //! the fewest running is next: an agent that asks for everything waits behind the others, in its own queue. An agent over a
 //! network never has all places: what one of them fills with calls that take long, the others could else only wait for.
+//!
+//! A thread waits in [`Places::take`]; [`Places::wait`] needs none, so that how many wait is not how many threads there are. Both wait in
+//! one queue.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -11,10 +14,12 @@ use std::time::{Duration, Instant};
 use ambit_core::error::{Code, Refusal, printable};
 use ambit_core::guard;
 use parking_lot::{Condvar, Mutex};
+use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use crate::cancel::Cancel;
 
-/// How often a call that waits for a place looks whether it was taken back.
+/// How often a thread that waits for a place looks whether its call was taken back.
 const CANCEL_LOOK: Duration = Duration::from_millis(20);
 
 /// The places of a host.
@@ -40,71 +45,116 @@ struct State {
 #[derive(Debug)]
 struct Waiter {
     agent: Option<String>,
-    /// Woken when it was given a place.
-    called: Condvar,
+    called: Called,
+}
+
+/// Who is told that it was given a place.
+#[derive(Debug)]
+enum Called {
+    Thread(Condvar),
+    Task(Notify),
 }
 
 /// One of the places, given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Place<'p> {
-    places: &'p Places,
+pub(crate) struct Place {
+    places: Arc<Places>,
     agent: Option<String>,
+}
+
+/// Who waits in the queue, until dropped. What it was given by then and did not take goes to the next.
+#[derive(Debug)]
+struct Queued {
+    places: Arc<Places>,
+    waiter: Arc<Waiter>,
+    /// What became of it is not known yet.
+    open: bool,
 }
 
 impl Places {
     /// So many, of which an agent over a network has at most `share`.
-    pub(crate) fn new(all: u32, share: u32, wait: Duration) -> Places {
-        Places {
+    pub(crate) fn new(all: u32, share: u32, wait: Duration) -> Arc<Places> {
+        Arc::new(Places {
             all,
             share,
             wait,
             state: Mutex::default(),
-        }
+        })
     }
 
-    /// A place, waited for. `agent` is whose share it is of; none where the operator said who calls.
+    /// A place, where one can be had without waiting. `agent` is whose share it is of; none where the operator said who calls.
+    pub(crate) fn now(self: &Arc<Places>, agent: Option<&str>) -> Option<Place> {
+        let mut state = self.state.lock();
+        // Who waits has come earlier, unless it may not have one now.
+        if self.next(&state).is_some() || !self.has_one_for(&state, agent) {
+            return None;
+        }
+        state.count(agent);
+        Some(self.place(agent.map(str::to_owned)))
+    }
+
+    /// A place, which this thread waits for.
     ///
     /// # Errors
     /// [`Code::Limit`] where none is free in time, [`Code::Cancelled`] where the call was taken back meanwhile.
-    pub(crate) fn take(&self, agent: Option<&str>, cancel: Option<&Cancel>) -> Result<Place<'_>, Refusal> {
-        let agent = agent.map(str::to_owned);
-        let mut state = self.state.lock();
-        // Who waits has come earlier, unless it may not have one now.
-        if self.next(&state).is_none() && self.has_one_for(&state, agent.as_deref()) {
-            state.count(agent.as_deref());
-            return Ok(Place { places: self, agent });
+    pub(crate) fn take(self: &Arc<Places>, agent: Option<&str>, cancel: Option<&Cancel>) -> Result<Place, Refusal> {
+        if let Some(place) = self.now(agent) {
+            return Ok(place);
         }
-        let waiter = Arc::new(Waiter {
-            agent: agent.clone(),
-            called: Condvar::new(),
-        });
-        state.waiting.push_back(Arc::clone(&waiter));
+        let queued = self.queue(agent, Called::Thread(Condvar::new()));
         let until = Instant::now() + self.wait;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            // Only who can be taken back has anything to look at meanwhile.
-            let wait = if cancel.is_some() { left.min(CANCEL_LOOK) } else { left };
-            waiter.called.wait_for(&mut state, wait);
-            let place = || Place {
-                places: self,
-                agent: agent.clone(),
-            };
-            if !state.waits(&waiter) {
-                return Ok(place());
+        while queued.waits_until(until, cancel) && cancel.is_none_or(|cancel| !cancel.is_cancelled()) {}
+        queued.end(cancel)
+    }
+
+    /// The same, without a thread.
+    ///
+    /// # Errors
+    /// As [`Places::take`].
+    pub(crate) async fn wait(
+        self: &Arc<Places>,
+        agent: Option<&str>,
+        cancel: Option<&Cancel>,
+    ) -> Result<Place, Refusal> {
+        if let Some(place) = self.now(agent) {
+            return Ok(place);
+        }
+        let queued = self.queue(agent, Called::Task(Notify::new()));
+        let taken_back = async {
+            match cancel {
+                Some(cancel) => cancel.cancelled().await,
+                None => std::future::pending().await,
             }
-            let taken_back = cancel.map_or(Ok(()), Cancel::check);
-            if taken_back.is_ok() && Instant::now() < until {
-                continue;
-            }
-            state.leave(&waiter);
-            let over = self.refusal(&state, agent.as_deref());
-            drop(state);
-            taken_back?;
-            if !guard!("sandbox.places", false) {
-                return Err(over);
-            }
-            self.state.lock().count(agent.as_deref());
-            return Ok(place());
+        };
+        tokio::select! {
+            () = queued.called() => {}
+            () = taken_back => {}
+            () = sleep(self.wait) => {}
+        }
+        queued.end(cancel)
+    }
+
+    fn place(self: &Arc<Places>, agent: Option<String>) -> Place {
+        Place {
+            places: Arc::clone(self),
+            agent,
+        }
+    }
+
+    /// Waits behind who came before. One may have become free since it was looked, so whose turn it is gets it.
+    fn queue(self: &Arc<Places>, agent: Option<&str>, called: Called) -> Queued {
+        let waiter = Arc::new(Waiter {
+            agent: agent.map(str::to_owned),
+            called,
+        });
+        let mut state = self.state.lock();
+        state.waiting.push_back(Arc::clone(&waiter));
+        self.give(&mut state);
+        drop(state);
+        Queued {
+            places: Arc::clone(self),
+            waiter,
+            open: true,
         }
     }
 
@@ -132,7 +182,10 @@ impl Places {
     fn give(&self, state: &mut State) {
         while let Some(waiter) = self.next(state).and_then(|at| state.waiting.remove(at)) {
             state.count(waiter.agent.as_deref());
-            waiter.called.notify_one();
+            match &waiter.called {
+                Called::Thread(thread) => drop(thread.notify_one()),
+                Called::Task(task) => task.notify_one(),
+            }
         }
     }
 
@@ -184,12 +237,70 @@ impl State {
         self.waiting.iter().any(|other| Arc::ptr_eq(other, waiter))
     }
 
-    fn leave(&mut self, waiter: &Arc<Waiter>) {
-        self.waiting.retain(|other| !Arc::ptr_eq(other, waiter));
+    /// Whether it still waited.
+    fn leave(&mut self, waiter: &Arc<Waiter>) -> bool {
+        let at = self.waiting.iter().position(|other| Arc::ptr_eq(other, waiter));
+        at.and_then(|at| self.waiting.remove(at)).is_some()
     }
 }
 
-impl Drop for Place<'_> {
+impl Queued {
+    /// Sleeps until it was given a place, until then, or until it is time to look whether its call was taken back. Whether it goes on
+    /// waiting.
+    fn waits_until(&self, until: Instant, cancel: Option<&Cancel>) -> bool {
+        let Called::Thread(called) = &self.waiter.called else {
+            return false;
+        };
+        let mut state = self.places.state.lock();
+        if !state.waits(&self.waiter) {
+            return false;
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        // Only who can be taken back has anything to look at meanwhile.
+        called.wait_for(&mut state, if cancel.is_some() { left.min(CANCEL_LOOK) } else { left });
+        state.waits(&self.waiter) && Instant::now() < until
+    }
+
+    /// Until it was given a place: for ever, where a thread waits.
+    async fn called(&self) {
+        match &self.waiter.called {
+            Called::Task(called) => called.notified().await,
+            Called::Thread(_) => std::future::pending().await,
+        }
+    }
+
+    /// What it was given; or, where it was given nothing, why it waits no more.
+    fn end(mut self, cancel: Option<&Cancel>) -> Result<Place, Refusal> {
+        let agent = self.waiter.agent.clone();
+        let mut state = self.places.state.lock();
+        self.open = false;
+        if state.leave(&self.waiter) {
+            let over = self.places.refusal(&state, agent.as_deref());
+            cancel.map_or(Ok(()), Cancel::check)?;
+            if !guard!("sandbox.places", false) {
+                return Err(over);
+            }
+            state.count(agent.as_deref());
+        }
+        drop(state);
+        Ok(self.places.place(agent))
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        if !self.open {
+            return;
+        }
+        let mut state = self.places.state.lock();
+        if !state.leave(&self.waiter) {
+            state.free(self.waiter.agent.as_deref());
+            self.places.give(&mut state);
+        }
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.places.state.lock();
         state.free(self.agent.as_deref());
@@ -286,10 +397,119 @@ mod tests {
         places.take(None, None).unwrap();
     }
 
+    async fn waits_without_a_thread(places: &Places, many: usize) {
+        let began = Instant::now();
+        while places.waiting() < many {
+            assert!(began.elapsed() < Duration::from_secs(10), "nobody waits");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_thread_one_waits_in_the_same_queue() {
+        let places = Places::new(1, 1, Duration::from_secs(20));
+        let place = places.wait(Some("a"), None).await.unwrap();
+        let (says, order) = channel();
+        let thread = thread::spawn({
+            let (places, says) = (Arc::clone(&places), says.clone());
+            move || {
+                let place = places.take(Some("b"), None).unwrap();
+                says.send("thread").unwrap();
+                drop(place);
+            }
+        });
+        waits_without_a_thread(&places, 1).await;
+        let task = tokio::spawn({
+            let places = Arc::clone(&places);
+            async move {
+                let place = places.wait(Some("c"), None).await.unwrap();
+                says.send("task").unwrap();
+                drop(place);
+            }
+        });
+        waits_without_a_thread(&places, 2).await;
+        assert!(places.now(Some("d")).is_none());
+        drop(place);
+        task.await.unwrap();
+        thread.join().unwrap();
+        assert_eq!(order.iter().collect::<Vec<_>>(), ["thread", "task"]);
+        assert_eq!(places.state.lock().taken, 0);
+    }
+
+    #[tokio::test]
+    async fn who_waits_without_a_thread_is_told_when_it_takes_too_long_or_is_taken_back() {
+        let places = Places::new(1, 1, SOON);
+        let place = places.now(None).unwrap();
+        let refused = places.wait(Some("a"), None).await.unwrap_err();
+        assert_eq!(refused.code, Code::Limit);
+        let cancel = Cancel::new();
+        let long = Places::new(1, 1, Duration::from_secs(20));
+        let taken = long.now(None).unwrap();
+        let waits = long.wait(None, Some(&cancel));
+        let (refused, ()) = tokio::join!(waits, async {
+            waits_without_a_thread(&long, 1).await;
+            cancel.cancel();
+        });
+        assert_eq!(refused.unwrap_err().code, Code::Cancelled);
+        assert_eq!(long.wait(None, Some(&cancel)).await.unwrap_err().code, Code::Cancelled);
+        drop((place, taken));
+        for places in [places, long] {
+            let state = places.state.lock();
+            assert!(state.waiting.is_empty() && state.taken == 0);
+        }
+    }
+
+    /// Whoever goes takes no place with it: neither its own in the queue nor one that it was given.
+    #[tokio::test]
+    async fn who_goes_away_leaves_its_place_to_the_next() {
+        let places = Places::new(1, 1, Duration::from_secs(20));
+        let place = places.now(None).unwrap();
+        let waiting = |agent| {
+            let places = Arc::clone(&places);
+            tokio::spawn(async move { places.wait(Some(agent), None).await.map(drop) })
+        };
+        let gone = waiting("a");
+        waits_without_a_thread(&places, 1).await;
+        gone.abort();
+        assert!(gone.await.is_err());
+        assert_eq!(places.waiting(), 0);
+        let given = waiting("b");
+        waits_without_a_thread(&places, 1).await;
+        let next = waiting("c");
+        waits_without_a_thread(&places, 2).await;
+        // It has its place, and is not there any more to take it.
+        drop(place);
+        given.abort();
+        assert!(given.await.is_err());
+        next.await.unwrap().unwrap();
+        assert_eq!(places.state.lock().taken, 0);
+    }
+
     #[test]
     fn many_at_once_never_pass_what_there_is() {
         let places = Places::new(5, 3, Duration::from_secs(20));
-        let most = Mutex::new((0_u32, 0_u32));
+        let most = Arc::new(Mutex::new((0_u32, 0_u32)));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_time()
+            .build()
+            .unwrap();
+        let tasks: Vec<_> = (0..20_usize)
+            .map(|at| {
+                let (places, most) = (Arc::clone(&places), Arc::clone(&most));
+                runtime.spawn(async move {
+                    let agent = ["a", "b", "c"][at % 3];
+                    for _ in 0..50 {
+                        let place = places.wait(Some(agent), None).await.unwrap();
+                        let state = places.state.lock();
+                        let mut most = most.lock();
+                        most.0 = most.0.max(state.taken);
+                        most.1 = most.1.max(state.running(agent));
+                        drop((most, state, place));
+                    }
+                })
+            })
+            .collect();
         thread::scope(|scope| {
             for at in 0..40_u32 {
                 let (places, most) = (&places, &most);
@@ -306,6 +526,7 @@ mod tests {
                 });
             }
         });
+        tasks.into_iter().for_each(|task| runtime.block_on(task).unwrap());
         let (all, one) = *most.lock();
         assert!(all <= 5 && one <= 3, "{all} {one}");
         assert_eq!(places.state.lock().taken, 0);

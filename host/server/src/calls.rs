@@ -239,15 +239,24 @@ impl Calls {
         request.cancel = Some(cancel);
         let host = host.clone();
         let (told, over) = self.told();
-        let working = on_a_thread(move || {
+        let placed = host.place_now(&request, &coming);
+        let placed = placed.ok_or_else(|| host.place_for(&request, &coming));
+        let work = move |placed| {
             let (told, until_its_end) = (told, (begun, takes, host));
             let (_, _, host) = &until_its_end;
-            let ended = host.call_coming(request, coming);
+            let ended = host.call_placed(request, coming, placed);
             drop(until_its_end);
             told.of(ended.map_err(Unmade::Fault));
-        })?;
-        // It goes on without this.
-        drop(working);
+        };
+        // It goes on without what is dropped here.
+        match placed {
+            Ok(placed) => drop(on_a_thread(move || work(placed))?),
+            Err(waits) => drop(tokio::spawn(async move {
+                let placed = waits.await;
+                // Where there is no thread, whoever waits is told that it was lost.
+                drop(on_a_thread(move || work(placed)));
+            })),
+        }
         Ok(Started { number, over })
     }
 
