@@ -1,6 +1,8 @@
 //! Calls, runs, budgets and what waits, as programs are told of them: one form, whether the command line prints it or the HTTP API answers
 //! with it. Times are in UTC.
 
+use std::path::Path;
+
 use ambit_core::error::Code;
 use ambit_core::hold::Standing;
 use ambit_core::ledger::body::{Amount, End};
@@ -13,7 +15,8 @@ use serde_json::{Map, Value, json};
 use crate::approvals::Pending;
 use crate::budgets::{self, Budgets, Counted, Next};
 use crate::search::Found;
-use crate::store::BudgetState;
+use crate::store::{BudgetState, Undelivered};
+use crate::webhooks;
 
 /// A time of the ledger that may be later than it can print.
 #[must_use]
@@ -241,6 +244,49 @@ fn other(state: &BudgetState) -> Value {
         "cap": state.cap,
         "used": state.account.used,
         "reserved": state.account.reserved,
+    })
+}
+
+/// A webhook, and how it stands. `home` is where the configuration is: of a secret address it is said where that is read.
+#[must_use]
+pub fn webhook(standing: &webhooks::Standing<'_>, home: &Path) -> Value {
+    let webhook = standing.webhook;
+    let only: Map<String, Value> = webhook
+        .only()
+        .map(|(key, name)| (key.to_owned(), json!(name)))
+        .collect();
+    let mut document = json!({
+        "name": standing.name,
+        "url": webhook.told(home),
+        "format": webhook.format.as_str(),
+        "signatures": webhook.signatures(),
+        "events": webhook.events(),
+        "only": only,
+        "entry": standing.cursor,
+        "entries_behind": standing.cursor.map(|cursor| standing.size.saturating_sub(cursor)),
+        "waiting": standing.waiting.messages,
+        "dead": standing.dead,
+    });
+    if let (true, Value::Object(members)) = (standing.waiting.more, &mut document) {
+        members.insert("truncated".to_owned(), json!(true));
+    }
+    document
+}
+
+/// A webhook's message that nobody took.
+#[must_use]
+pub fn undelivered(one: &Undelivered) -> Value {
+    let failed = &one.failed;
+    json!({
+        "message": failed.message.id,
+        "webhook": failed.message.webhook,
+        "event": failed.message.event,
+        "index": failed.message.index,
+        "attempts": failed.attempts,
+        "status": failed.status,
+        "code": failed.code,
+        "given_up": utc(one.time_ms),
+        "entry": one.index,
     })
 }
 

@@ -425,6 +425,32 @@ fn what_nobody_takes_is_given_up_on_the_ledger_and_sent_again_by_an_operator() {
     verifies(folder.path());
 }
 
+/// What is printed for people, and answered over HTTP, is of the ledger and the configuration alone.
+#[test]
+fn how_webhooks_stand_is_said_with_what_waits_and_what_nobody_took() {
+    let folder = tempfile::tempdir().unwrap();
+    let down = || std::iter::repeat_n(Reply::Status(500, ""), 100_000);
+    let (pager, chat) = (Receiver::start(down()), Receiver::start([]));
+    let both = pager.webhook("pager", "\"stop.placed\"", "") + &chat.webhook("chat", STOPS, "");
+    let serving = serving(folder.path(), &both);
+    (1..=3).for_each(|nth| serving.stop(somebody(nth)));
+    serving.lift(somebody(3));
+    chat.wait(4);
+    until(|| !pager.seen().is_empty());
+    let standing = || {
+        let reader = serving.host.reader().unwrap();
+        let all = webhooks::standing(&reader, serving.host.config()).unwrap();
+        let all = all.iter().map(|one| crate::documents::webhook(one, folder.path()));
+        all.collect::<Vec<_>>()
+    };
+    until(|| standing()[0]["waiting"] == 0);
+    let all = standing();
+    assert_eq!((&all[0]["name"], &all[1]["name"]), (&json!("chat"), &json!("pager")));
+    assert_eq!((&all[1]["waiting"], &all[1]["entries_behind"]), (&json!(3), &json!(4)));
+    assert_eq!(all[1]["url"], json!(format!("http://127.0.0.1:{}/in", pager.port)));
+    assert_eq!((&all[1]["dead"], all[1].get("truncated")), (&json!(0), None));
+}
+
 /// Whose webhook is not served any more has no place in the ledger to go on from, and would begin behind the operator's word.
 #[test]
 fn what_is_sent_again_to_a_webhook_that_was_out_of_the_file_arrives() {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Refusal, printable};
 use ambit_core::grant::is_of_token;
-use ambit_core::ledger::body::{Message, WebhookDropped, WebhookFailed, WebhookRetried};
+use ambit_core::ledger::body::{Message, OperatorShown, WebhookDropped, WebhookFailed, WebhookRetried};
 use ambit_core::ledger::{Body, Contexts, Entry, EntryDraft};
 use ambit_core::money::Match;
 use ambit_core::webhook::{About, Event, EventType, TEST, Wait, Whose, may_tell, message, wait};
@@ -24,7 +24,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::sleep;
 
 use crate::clock::now_ms;
-use crate::config::Config;
+use crate::config::{Config, WebhookConfig};
 use crate::flow::jitter;
 use crate::gate::{SendError, Sent, Wire};
 use crate::host::{Host, OpenError};
@@ -40,6 +40,8 @@ const KEEP_AFTER: u64 = 4_096;
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 /// For how long people are told once that a budget has no room, in milliseconds of the ledger's time: an agent may ask a thousand times.
 const EXHAUSTED_EVERY_MS: i64 = 3_600_000;
+/// Entries that are looked at for the messages that wait: more than a webhook whose messages are taken has behind it.
+const MOST_LOOKED: u64 = 5_000;
 /// How often it is looked whether a receiver that asked for time has had it.
 const RESTS: Duration = Duration::from_secs(1);
 
@@ -207,6 +209,38 @@ enum Attempt {
     },
 }
 
+/// When people were told last that a budget has no room, by budget.
+#[derive(Default)]
+struct Exhausted(BTreeMap<String, i64>);
+
+impl Exhausted {
+    /// Whether a webhook is told of an event, that came after all that this was asked about before.
+    fn wants(&mut self, webhook: &WebhookConfig, event: &Event) -> bool {
+        if !webhook.wants(event.kind, &event.about) {
+            return false;
+        }
+        if event.kind != EventType::BudgetExhausted {
+            return true;
+        }
+        // A token's money is whoever's who narrowed it: an agent could tell of as many as it likes.
+        if is_of_token(&event.subject) {
+            return false;
+        }
+        // Of a refused call the budget is not known: then it is once for each of whom it is about.
+        let subject = match event.subject.as_str() {
+            "" => format!("{:?}", event.about),
+            subject => subject.to_owned(),
+        };
+        let recent = |told_ms: &i64| event.time_ms.saturating_sub(*told_ms) < EXHAUSTED_EVERY_MS;
+        self.0.retain(|_, told_ms| recent(told_ms));
+        if self.0.contains_key(&subject) {
+            return false;
+        }
+        self.0.insert(subject, event.time_ms);
+        true
+    }
+}
+
 /// One webhook's way through the ledger.
 struct Task {
     host: Host,
@@ -220,8 +254,7 @@ struct Task {
     pace: u64,
     changes: watch::Receiver<u64>,
     written: watch::Receiver<u64>,
-    /// When people were told last that a budget has no room.
-    exhausted: BTreeMap<String, i64>,
+    exhausted: Exhausted,
 }
 
 impl Task {
@@ -236,7 +269,7 @@ impl Task {
             pace: pace.max(1),
             changes: host.changes(),
             written: store.meter().written(),
-            exhausted: BTreeMap::new(),
+            exhausted: Exhausted::default(),
         }
     }
 
@@ -314,28 +347,7 @@ impl Task {
     fn wants(&mut self, event: &Event) -> bool {
         let now = self.host.current();
         let webhook = now.shared.config.webhooks().get(&self.name);
-        if !webhook.is_some_and(|webhook| webhook.wants(event.kind, &event.about)) {
-            return false;
-        }
-        if event.kind != EventType::BudgetExhausted {
-            return true;
-        }
-        // A token's money is whoever's who narrowed it: an agent could tell of as many as it likes.
-        if is_of_token(&event.subject) {
-            return false;
-        }
-        // Of a refused call the budget is not known: then it is once for each of whom it is about.
-        let subject = match event.subject.as_str() {
-            "" => format!("{:?}", event.about),
-            subject => subject.to_owned(),
-        };
-        let recent = |told_ms: &i64| event.time_ms.saturating_sub(*told_ms) < EXHAUSTED_EVERY_MS;
-        self.exhausted.retain(|_, told_ms| recent(told_ms));
-        if self.exhausted.contains_key(&subject) {
-            return false;
-        }
-        self.exhausted.insert(subject, event.time_ms);
-        true
+        webhook.is_some_and(|webhook| self.exhausted.wants(webhook, event))
     }
 
     /// Sends a message until it is taken or given up. What the configuration says is looked up each time.
@@ -565,6 +577,74 @@ fn about_covered(covers: &Match, tenant_of: impl Fn(&str) -> Option<String>) -> 
     }
 }
 
+/// How a webhook of the configuration stands, by the ledger.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing<'c> {
+    /// Its name.
+    pub name: &'c str,
+    /// What the configuration says of it.
+    pub webhook: &'c WebhookConfig,
+    /// The index of the first entry that it is not told of yet; none where a host that serves has not begun with it.
+    pub cursor: Option<u64>,
+    /// How many entries the ledger has.
+    pub size: u64,
+    /// Its messages that wait, that which is sent included.
+    pub waiting: Waiting,
+    /// How many of its messages were given up, and are left.
+    pub dead: usize,
+}
+
+/// Messages that wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// How many.
+    pub messages: u64,
+    /// Whether there may be more: of what is behind the first entries it is not looked at.
+    pub more: bool,
+}
+
+/// How the webhooks of a configuration stand, by name. Every entry that one was not told of yet is looked at, of many the first.
+///
+/// # Errors
+/// Where the ledger cannot be read.
+pub fn standing<'c>(reader: &Reader, config: &'c Config) -> Result<Vec<Standing<'c>>, StoreError> {
+    let (left, cursors, size) = (reader.undelivered()?, reader.webhook_cursors()?, reader.size()?);
+    let all = config.webhooks().iter().map(|(name, webhook)| {
+        let cursor = cursors.iter().find(|(of, _)| of == name).map(|(_, cursor)| *cursor);
+        let waiting = cursor.map(|from| waiting(reader, config, (name, webhook), from));
+        Ok(Standing {
+            name,
+            webhook,
+            cursor,
+            size,
+            waiting: waiting.transpose()?.unwrap_or_default(),
+            dead: left.iter().filter(|one| one.failed.message.webhook == *name).count(),
+        })
+    });
+    all.collect()
+}
+
+fn waiting(
+    reader: &Reader,
+    config: &Config,
+    (name, webhook): (&str, &WebhookConfig),
+    from: u64,
+) -> Result<Waiting, StoreError> {
+    let (mut waiting, mut exhausted, mut at) = (Waiting::default(), Exhausted::default(), from);
+    loop {
+        let (told, next) = page(reader, config, at, name)?;
+        for told in told {
+            let wanted = |event: &&Event| told.again || exhausted.wants(webhook, event);
+            waiting.messages += told.events.iter().filter(wanted).count() as u64;
+        }
+        waiting.more = next != at && next.saturating_sub(from) >= MOST_LOOKED;
+        if next == at || waiting.more {
+            return Ok(waiting);
+        }
+        at = next;
+    }
+}
+
 /// What a test of a webhook came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -615,11 +695,17 @@ pub(crate) fn test(config: &Config, wire: &Wire, ledger: &str, name: &str) -> Re
     })
 }
 
-/// Has a message that was given up sent again, by the host that serves: under its own id, to the webhook as it is by then.
+/// Has a message that was given up sent again, by the host that serves: under its own id, to the webhook as it is by then. `by` is who,
+/// where that was an operator over HTTP.
 ///
 /// # Errors
 /// Where there is no such message, or its webhook is not in the configuration any more; where the ledger cannot be written.
-pub(crate) fn retry(store: &Store, config: &Config, id: &str) -> Result<Message, OpenError> {
+pub(crate) fn retry(
+    store: &Store,
+    config: &Config,
+    id: &str,
+    by: Option<&OperatorShown>,
+) -> Result<Message, OpenError> {
     let message = given_up(store, id)?;
     if !config.webhooks().contains_key(&message.webhook) {
         let why = format!(
@@ -638,19 +724,21 @@ pub(crate) fn retry(store: &Store, config: &Config, id: &str) -> Result<Message,
         false => Some((message.webhook.clone(), Some(reader.size()?))),
     };
     let entry = WebhookRetried {
+        by: by.cloned(),
         message: message.clone(),
     };
     write(store, EntryDraft::of_ledger(entry), cursor)?;
     Ok(message)
 }
 
-/// Gives up a message that nobody took.
+/// Gives up a message that nobody took. `by` is who, where that was an operator over HTTP.
 ///
 /// # Errors
 /// Where there is no such message, or the ledger cannot be written.
-pub(crate) fn give_up(store: &Store, id: &str) -> Result<Message, OpenError> {
+pub(crate) fn give_up(store: &Store, id: &str, by: Option<&OperatorShown>) -> Result<Message, OpenError> {
     let message = given_up(store, id)?;
     let entry = WebhookDropped {
+        by: by.cloned(),
         message: message.clone(),
     };
     write(store, EntryDraft::of_ledger(entry), None)?;

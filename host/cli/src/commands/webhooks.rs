@@ -5,10 +5,12 @@ use std::path::Path;
 
 use ambit_core::ledger::body::Message;
 use ambit_core::ledger::utc;
-use ambit_runtime::config::{Config, WebhookConfig};
+use ambit_runtime::config::Config;
+use ambit_runtime::documents;
 use ambit_runtime::operators::{self, Answer, Request};
 use ambit_runtime::store::{Reader, Undelivered};
-use serde_json::{Value, json};
+use ambit_runtime::webhooks::{self, Standing};
+use serde_json::Value;
 
 use super::audit;
 use super::desk::unexpected;
@@ -26,65 +28,24 @@ pub(crate) fn run(command: &Webhooks, home: &Path, out: Output) -> Result<Exit, 
     }
 }
 
-/// How far a webhook has come, and what of it nobody took.
-struct Row<'c> {
-    name: &'c str,
-    webhook: &'c WebhookConfig,
-    /// The address, or where that is read.
-    told: String,
-    cursor: Option<u64>,
-    size: u64,
-    dead: usize,
-}
-
 fn list(home: &Path, out: Output) -> Result<Exit, Failure> {
     let config = Config::load(home)?;
-    let reader = audit::open(home)?;
-    let (left, cursors, size) = (reader.undelivered()?, reader.webhook_cursors()?, reader.size()?);
-    let rows: Vec<Row<'_>> = config
-        .webhooks()
-        .iter()
-        .map(|(name, webhook)| Row {
-            name,
-            webhook,
-            told: webhook.told(home),
-            cursor: cursors.iter().find(|(of, _)| of == name).map(|(_, cursor)| *cursor),
-            size,
-            dead: left.iter().filter(|one| one.failed.message.webhook == *name).count(),
-        })
-        .collect();
-    let documents: Vec<Value> = rows.iter().map(document).collect();
-    out.result(&documents, |w| {
+    let rows = webhooks::standing(&audit::open(home)?, &config)?;
+    let document = |row: &Standing<'_>| documents::webhook(row, home);
+    let all: Vec<Value> = rows.iter().map(document).collect();
+    out.result(&all, |w| {
         if rows.is_empty() {
             return writeln!(w, "no webhooks");
         }
-        rows.iter().try_for_each(|row| print(row, w))
+        rows.iter().try_for_each(|row| print(row, home, w))
     })?;
     Ok(Exit::Done)
 }
 
-fn document(row: &Row<'_>) -> Value {
-    let only: serde_json::Map<String, Value> = row
-        .webhook
-        .only()
-        .map(|(key, name)| (key.to_owned(), json!(name)))
-        .collect();
-    json!({
-        "name": row.name,
-        "url": row.told,
-        "format": row.webhook.format.as_str(),
-        "signatures": row.webhook.signatures(),
-        "events": row.webhook.events(),
-        "only": only,
-        "entry": row.cursor,
-        "entries_behind": row.cursor.map(|cursor| row.size.saturating_sub(cursor)),
-        "dead": row.dead,
-    })
-}
-
-fn print(row: &Row<'_>, w: &mut dyn Write) -> io::Result<()> {
+fn print(row: &Standing<'_>, home: &Path, w: &mut dyn Write) -> io::Result<()> {
     let (head, reset) = (style::HEAD.render(), style::HEAD.render_reset());
-    writeln!(w, "{head}{}{reset} {}", untrusted(row.name), untrusted(&row.told))?;
+    let told = row.webhook.told(home);
+    writeln!(w, "{head}{}{reset} {}", untrusted(row.name), untrusted(&told))?;
     let events: Vec<&str> = row.webhook.events().iter().map(|kind| kind.as_str()).collect();
     writeln!(w, "  events    {}", events.join(", "))?;
     for (key, name) in row.webhook.only() {
@@ -93,6 +54,11 @@ fn print(row: &Row<'_>, w: &mut dyn Write) -> io::Result<()> {
     match row.cursor {
         Some(cursor) => writeln!(w, "  told      of what is before entry {cursor}, of {}", row.size)?,
         None => writeln!(w, "  told      of nothing yet: a host that serves has not begun")?,
+    }
+    if row.waiting.messages > 0 || row.waiting.more {
+        let waiting = count(row.waiting.messages, "message", "messages");
+        let least = if row.waiting.more { ", and maybe more" } else { "" };
+        writeln!(w, "  waiting   {waiting}{least}")?;
     }
     if row.dead > 0 {
         let (bad, reset) = (style::BAD.render(), style::BAD.render_reset());
@@ -150,7 +116,7 @@ fn test(home: &Path, webhook: &str, out: Output) -> Result<Exit, Failure> {
 
 fn dead(home: &Path, out: Output) -> Result<Exit, Failure> {
     let left = audit::open(home)?.undelivered()?;
-    let rows: Vec<Value> = left.iter().map(dead_document).collect();
+    let rows: Vec<Value> = left.iter().map(documents::undelivered).collect();
     out.result(&rows, |w| {
         if left.is_empty() {
             return writeln!(w, "no messages that nobody took");
@@ -158,21 +124,6 @@ fn dead(home: &Path, out: Output) -> Result<Exit, Failure> {
         left.iter().try_for_each(|one| dead_line(one, w))
     })?;
     Ok(Exit::Done)
-}
-
-fn dead_document(one: &Undelivered) -> Value {
-    let failed = &one.failed;
-    json!({
-        "message": failed.message.id,
-        "webhook": failed.message.webhook,
-        "event": failed.message.event,
-        "index": failed.message.index,
-        "attempts": failed.attempts,
-        "status": failed.status,
-        "code": failed.code,
-        "given_up": utc(one.time_ms),
-        "entry": one.index,
-    })
 }
 
 fn dead_line(one: &Undelivered, w: &mut dyn Write) -> io::Result<()> {

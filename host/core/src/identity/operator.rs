@@ -21,7 +21,7 @@ pub enum Scope {
     /// Hand in what people signed: votes.
     #[serde(rename = "ambit:approve")]
     Approve,
-    /// Stop and lift, start and end runs, go on with calls.
+    /// Stop and lift, start and end runs, go on with calls, have messages of webhooks sent again or drop them.
     #[serde(rename = "ambit:operate")]
     Operate,
     /// Read what there is: entries, calls, what waits, budgets, proofs. None of the values of calls.

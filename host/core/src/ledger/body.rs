@@ -958,6 +958,9 @@ pub struct WebhookFailed {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookRetried {
+    /// Who, where that was an operator over HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<OperatorShown>,
     /// Which.
     pub message: Message,
 }
@@ -966,6 +969,9 @@ pub struct WebhookRetried {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookDropped {
+    /// Who, where that was an operator over HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<OperatorShown>,
     /// Which.
     pub message: Message,
 }

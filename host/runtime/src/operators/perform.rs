@@ -177,9 +177,9 @@ fn on_ledger(seat: Seat<'_>, request: Request, by: Option<&OperatorShown>) -> Re
             })
         }
         Request::RetryMessage { message } => {
-            Answer::Message(seat.configured(|config| webhooks::retry(store, config, &message))?)
+            Answer::Message(seat.configured(|config| webhooks::retry(store, config, &message, by))?)
         }
-        Request::DropMessage { message } => Answer::Message(webhooks::give_up(store, &message)?),
+        Request::DropMessage { message } => Answer::Message(webhooks::give_up(store, &message, by)?),
         Request::Erase { why, looked_ms, found } => Answer::Erased(home::erase_found(store, why, looked_ms, &found)?),
         Request::Diverged { calls } => Answer::Written(home::diverged(store, calls)?),
         Request::Replayed { replayed } => Answer::Written(home::replayed(store, replayed)?),

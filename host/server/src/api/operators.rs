@@ -21,6 +21,7 @@ use ambit_runtime::operators::{Answer, Request};
 use ambit_runtime::runs::NewRun;
 use ambit_runtime::stops;
 use ambit_runtime::store::{CallFilter, Reader, StoreError};
+use ambit_runtime::webhooks as hooks;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -350,6 +351,50 @@ pub(super) fn budgets(desk: &Desk<'_>, _: &Asked) -> Result<Given, Problem> {
     let accounts = desk.reader()?.accounts()?;
     let budgets = Budgets::new(desk.host.config().budgets(), &accounts, now_ms());
     Ok(Given::json(&documents::budgets(&budgets)))
+}
+
+pub(super) fn webhooks(desk: &Desk<'_>, _: &Asked) -> Result<Given, Problem> {
+    let config = desk.host.config();
+    let all = hooks::standing(&desk.reader()?, config)?;
+    let rows: Vec<Value> = all.iter().map(|one| documents::webhook(one, config.home())).collect();
+    Ok(Given::json(&json!({ "webhooks": rows })))
+}
+
+pub(super) fn dead_messages(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
+    let (mut left, after) = (desk.reader()?.undelivered()?, asked.number("after"));
+    left.retain(|one| after.is_none_or(|after| one.index > after));
+    let page = left.get(..asked.limit()).unwrap_or(&left);
+    let next = page.last().filter(|_| page.len() < left.len()).map(|last| last.index);
+    let rows: Vec<Value> = page.iter().map(documents::undelivered).collect();
+    Ok(Given::json(&json!({ "dead": rows, "next": next })))
+}
+
+pub(super) fn retry_message(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
+    let message = given_up(desk, asked)?;
+    moved(&desk.act(Request::RetryMessage { message })?)
+}
+
+pub(super) fn drop_message(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
+    let message = given_up(desk, asked)?;
+    moved(&desk.act(Request::DropMessage { message })?)
+}
+
+/// The id of a message that was given up and is left.
+fn given_up(desk: &Desk<'_>, asked: &Asked) -> Result<String, Problem> {
+    let id = asked.named("message");
+    let left = desk.reader()?.undelivered()?;
+    let known = left.iter().any(|one| one.failed.message.id == id);
+    let none = || Problem::none("message that nobody took", id);
+    known.then(|| id.to_owned()).ok_or_else(none)
+}
+
+fn moved(answer: &Answer) -> Result<Given, Problem> {
+    match answer {
+        Answer::Message(moved) => Ok(Given::json(&json!({
+            "message": moved.id, "webhook": moved.webhook, "event": moved.event, "index": moved.index,
+        }))),
+        other => Err(unexpected(other)),
+    }
 }
 
 pub(super) fn stops(desk: &Desk<'_>, _: &Asked) -> Result<Given, Problem> {

@@ -272,6 +272,14 @@ pub(super) static ROUTES: &[Route] = routes! {
     Get "/v1/operators/contracts/{tool}/page" "showContractPage" "The same as a page of Markdown, for reviewers." [&[FOR]] (None)
         => Raw("text/markdown; charset=utf-8"), Operators(Read, operators::contract_page);
     Get "/v1/operators/budgets" "listBudgets" "How all budgets stand." [&[]] (None) => Json("Budgets"), Operators(Read, operators::budgets);
+    Get "/v1/operators/webhooks" "listWebhooks" "The webhooks: of what each is told, how far it has come, what waits, and how much of it nobody took." [&[]] (None)
+        => Json("Webhooks"), Operators(Read, operators::webhooks);
+    Get "/v1/operators/webhooks/dead" "listDeadMessages" "The messages of webhooks that nobody took, the oldest first." [&[AFTER, LIMIT]] (None)
+        => Json("DeadMessages"), Operators(Read, operators::dead_messages);
+    Post "/v1/operators/webhooks/dead/{message}/retry" "retryMessage" "Have a message that nobody took sent again, under its own id. Then it is left no more: again there is none (404)." [&[]] (None)
+        => Json("Message"), Operators(Operate, operators::retry_message);
+    Post "/v1/operators/webhooks/dead/{message}/drop" "dropMessage" "Give up a message that nobody took. Again there is none (404)." [&[]] (None)
+        => Json("Message"), Operators(Operate, operators::drop_message);
     Get "/v1/operators/stops" "listStops" "What is stopped, and what runs." [&[]] (None) => Json("Stops"), Operators(Read, operators::stops);
     Post "/v1/operators/stops" "stop" "Put a stop into force: a kill, or safe mode. Again it is `already`, and nothing changes." [&[]] (Some("NewStop"))
         => Json("Stopped"), Operators(Operate, operators::stop);

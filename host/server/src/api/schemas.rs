@@ -1,12 +1,13 @@
 //! What bodies and answers are, as schemas (2020-12). The tests hold each answer that they get to its schema.
 
+use ambit_core::webhook::{EventType, Format};
 use ambit_core::{money, run, stop};
 use serde_json::{Value, json};
 
 /// All of them, by name.
 pub(super) fn all() -> Value {
     let mut all = json!({});
-    for part in [shared(), of_agents(), of_operators(), of_the_ledger()] {
+    for part in [shared(), of_agents(), of_operators(), of_webhooks(), of_the_ledger()] {
         if let (Value::Object(all), Value::Object(part)) = (&mut all, part) {
             all.extend(part);
         }
@@ -288,6 +289,46 @@ fn of_operators() -> Value {
         "NewStop": object(json!({ "kind": kind, "scope": scope, "reason": reason() }), &[]),
         "Lift": object(json!({ "kind": kind, "scope": scope, "reason": maybe_reason() }), &["reason"]),
         "Stopped": object(stopped, &[]),
+    })
+}
+
+fn of_webhooks() -> Value {
+    let events = json!({ "type": "string", "enum": EventType::ALL });
+    let name = |what: &str| json!({ "type": "string", "description": format!("It is told of this {what} alone.") });
+    let webhook = json!({
+        "name": text(),
+        "url": { "type": "string", "description": "Without its query; of an address that is a secret, where that is read." },
+        "format": { "type": "string", "enum": Format::ALL.map(Format::as_str) },
+        "signatures": { "type": "integer", "minimum": 0, "description": "How many secrets sign its messages." },
+        "events": { "type": "array", "items": events },
+        "only": object(
+            json!({ "tenant": name("tenant"), "tool": name("tool"), "connection": name("connection") }),
+            &["tenant", "tool", "connection"],
+        ),
+        "entry": { "type": ["integer", "null"], "minimum": 0,
+            "description": "The first entry that it is not told of yet; null where no host has begun with it." },
+        "entries_behind": maybe_whole(),
+        "waiting": { "type": "integer", "minimum": 0, "description": "Messages that wait, that which is sent included." },
+        "truncated": { "const": true, "description": "More messages may wait: of the entries behind it the first were looked at." },
+        "dead": { "type": "integer", "minimum": 0, "description": "Messages that nobody took." },
+    });
+    let message = json!({ "message": text(), "webhook": text(), "event": events, "index": whole() });
+    let mut dead = message.clone();
+    if let (Value::Object(members), Value::Object(more)) = (
+        &mut dead,
+        json!({
+            "attempts": whole(), "status": maybe_whole(), "code": maybe_text(), "given_up": time(),
+            "entry": { "type": "integer", "minimum": 0, "description": "The entry that says that it was given up." },
+        }),
+    ) {
+        members.extend(more);
+    }
+    json!({
+        "Webhook": object(webhook, &["truncated"]),
+        "Webhooks": object(json!({ "webhooks": list("Webhook") }), &[]),
+        "Message": object(message, &[]),
+        "DeadMessage": object(dead, &[]),
+        "DeadMessages": page("dead", "DeadMessage"),
     })
 }
 

@@ -282,8 +282,14 @@ fn told() -> [EntryDraft; 4] {
             message: message(),
             status: Some(500),
         }),
-        EntryDraft::of_ledger(WebhookRetried { message: message() }),
-        EntryDraft::of_ledger(WebhookDropped { message: message() }),
+        EntryDraft::of_ledger(WebhookRetried {
+            by: None,
+            message: message(),
+        }),
+        EntryDraft::of_ledger(WebhookDropped {
+            by: None,
+            message: message(),
+        }),
     ]
 }
 

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use ambit_core::grant::{Limits, Narrowing};
 use ambit_core::identity::run_token::Attenuation;
-use ambit_core::ledger::body::{Asked, CallAccepted, EffectHeld};
+use ambit_core::ledger::body::{Asked, CallAccepted, EffectHeld, Message, WebhookFailed};
 use ambit_core::ledger::{EntryDraft, Principal};
 use ambit_core::scope::Tier;
+use ambit_core::webhook::EventType;
 use ambit_runtime::run_tokens::{Biscuits, RunTokens};
 
 use super::*;
@@ -237,6 +238,126 @@ fn what_waits_is_shown_to_whom_it_is_of_alone() {
         "{status:#}"
     );
     assert_eq!(scene.get(&scene.operator(&[Scope::Read]), &place).status, 200);
+    scene.ends();
+}
+
+const WEBHOOKS: &str = r#"
+[webhook.pager]
+url = "https://pager.example/in?token=hunter2"
+secret = { env = "PAGER_SECRET" }
+events = ["hold.*"]
+tenant = "acme"
+[webhook.chat]
+url = { file = "chat.url" }
+format = "slack"
+events = ["stop.placed"]
+"#;
+
+/// A message of a webhook's, `msg_` and 26 times the letter, that nobody took.
+fn given_up(webhook: &str, letter: char) -> EntryDraft {
+    EntryDraft::of_ledger(WebhookFailed {
+        attempts: 3,
+        code: None,
+        message: Message {
+            event: EventType::HoldCreated,
+            id: format!("msg_{}", letter.to_string().repeat(26)),
+            index: 0,
+            webhook: webhook.into(),
+        },
+        status: Some(500),
+    })
+}
+
+#[test]
+fn an_operator_sees_the_webhooks_and_has_sent_again_or_drops_what_nobody_took() {
+    let dead = vec![given_up("pager", 'a'), given_up("pager", 'b'), given_up("gone", 'c')];
+    let scene = Scene(Served::at(Place::with_entries(&format!("{OPERATORS}{WEBHOOKS}"), dead)));
+    let (read, operate) = (scene.operator(&[Scope::Read]), scene.staff("ambit:operate"));
+    let all = scene.get(&read, "/v1/operators/webhooks");
+    let webhooks = all.json()["webhooks"].clone();
+    assert_eq!(
+        (
+            &webhooks[0]["name"],
+            &webhooks[0]["url"],
+            &webhooks[0]["format"],
+            &webhooks[0]["dead"]
+        ),
+        (&json!("chat"), &json!("file chat.url"), &json!("slack"), &json!(0))
+    );
+    assert_eq!(
+        webhooks[1],
+        json!({
+            "name": "pager", "url": "https://pager.example/in", "format": "standard", "signatures": 1,
+            "events": ["hold.created", "hold.ended"], "only": { "tenant": "acme" },
+            "entry": null, "entries_behind": null, "waiting": 0, "dead": 2,
+        })
+    );
+    assert!(
+        !all.text.contains("hunter2") && !all.text.contains("PAGER_SECRET"),
+        "{}",
+        all.text
+    );
+    // Those that nobody took, a page at a time.
+    let page = |query: &str| scene.get(&read, &format!("/v1/operators/webhooks/dead{query}")).json();
+    let ids = |page: &Value| -> Vec<char> {
+        let rows = page["dead"].as_array().unwrap().iter();
+        rows.map(|row| row["message"].as_str().unwrap().chars().last().unwrap())
+            .collect()
+    };
+    let first = page("?limit=2");
+    assert_eq!(
+        (ids(&first), &first["dead"][0]["status"]),
+        (vec!['a', 'b'], &json!(500))
+    );
+    let second = page(&format!("?limit=2&after={}", first["next"]));
+    assert_eq!((ids(&second), &second["next"]), (vec!['c'], &Value::Null));
+    // Reading takes another scope than acting.
+    let act = |word: &str, letter: char, what: &str| {
+        let id = format!("msg_{}", letter.to_string().repeat(26));
+        scene.ask(
+            word,
+            "POST",
+            &format!("/v1/operators/webhooks/dead/{id}/{what}"),
+            "",
+            "",
+        )
+    };
+    for what in ["retry", "drop"] {
+        assert_eq!(act(&read, 'a', what).status, 403);
+        assert_eq!(act(&operate, 'x', what).status, 404);
+    }
+    assert_eq!(ids(&page("")), ['a', 'b', 'c']);
+    let is_ivy = |by: Option<OperatorShown>| {
+        let by = by.unwrap();
+        assert_eq!(by.name, "ivy");
+        assert!(matches!(by.shown, ShownBy::Token(_)), "{by:?}");
+    };
+    let again = act(&operate, 'a', "retry");
+    assert_eq!(
+        (again.status, &again.json()["webhook"]),
+        (200, &json!("pager")),
+        "{}",
+        again.text
+    );
+    let Body::WebhookRetried(retried) = scene.last() else {
+        panic!("not sent again")
+    };
+    is_ivy(retried.by);
+    assert_eq!(act(&operate, 'a', "retry").status, 404, "it is left no more");
+    // Its webhook is not in the file: there is nowhere to send it.
+    let nowhere = act(&operate, 'c', "retry");
+    assert_eq!(
+        (nowhere.status, &nowhere.json()["code"]),
+        (409, &json!("config")),
+        "{}",
+        nowhere.text
+    );
+    assert_eq!(act(&operate, 'c', "drop").status, 200);
+    let Body::WebhookDropped(dropped) = scene.last() else {
+        panic!("not dropped")
+    };
+    is_ivy(dropped.by);
+    assert_eq!(ids(&page("")), ['b']);
     scene.ends();
 }
 
