@@ -95,7 +95,7 @@ async fn served(front: &Arc<Front>, seat: &Arc<Seat>, request: Request) -> Resul
                 let why = "operators are not served here: the configuration has no [server.operators]";
                 return Err(Problem::new(StatusCode::NOT_FOUND, why).boxed());
             };
-            let operator = operators.authenticate(&parts.headers, parts.uri.query()).await;
+            let operator = operators.authenticate(&parts.headers, parts.uri.query(), scope).await;
             let operator = operator.map_err(|refused| unauthenticated(&refused))?;
             let serving = front.agents().begin_of_operator(&now, &operator, seat)?;
             if !operator.may(scope) {

@@ -244,6 +244,85 @@ fn operators_are_not_served_unless_it_is_said() {
 }
 
 #[test]
+fn where_operators_tokens_come_from_is_said_of_a_url_of_this_server() {
+    const AT: &str = "/.well-known/oauth-protected-resource/v1/operators";
+    let of = |audience: &str| {
+        let more = OPERATORS.replace("https://ambit.example/v1/operators", audience);
+        Scene(Served::with(&format!("{more}required_scopes = [\"staff\"]\n")))
+    };
+    let get = |scene: &Scene, target: &str| {
+        let head = format!(
+            "GET {target} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            scene.0.address
+        );
+        scene.0.raw(head.as_bytes())
+    };
+    let scene = of("https://ambit.example/v1/operators");
+    let metadata = get(&scene, AT);
+    assert_eq!(metadata.status, 200, "{}", metadata.text);
+    let agents = get(&scene, "/.well-known/oauth-protected-resource").json();
+    assert_eq!(
+        metadata.json(),
+        json!({
+            "resource": "https://ambit.example/v1/operators",
+            "authorization_servers": agents["authorization_servers"],
+            "bearer_methods_supported": ["header"],
+            "scopes_supported": ["ambit:approve", "ambit:operate", "ambit:read", "ambit:values", "staff"],
+            "resource_name": "Ambit for operators",
+        })
+    );
+    assert_eq!(agents["resource"], crate::identity::tests::RESOURCE);
+    assert_eq!(get(&scene, "/.well-known/oauth-protected-resource/mcp").json(), agents);
+    let named = format!("www-authenticate: bearer resource_metadata=\"https://ambit.example{AT}\", ");
+    let none = get(&scene, STOPS);
+    assert_eq!(none.status, 401);
+    assert!(
+        none.head.contains(&format!("{named}scope=\"ambit:read staff\"")),
+        "{}",
+        none.head
+    );
+    let wrong = scene.get("x", STOPS);
+    assert!(
+        wrong.head.contains(&format!("{named}error=\"invalid_token\"")),
+        "{}",
+        wrong.head
+    );
+    // What its issuer asks for, and what this takes.
+    let few = scene.get(&scene.staff("ambit:read"), STOPS);
+    assert_eq!(few.status, 403);
+    assert!(few.head.contains("scope=\"ambit:read staff\""), "{}", few.head);
+    let lacking = scene.ask(&scene.staff("staff ambit:read"), "POST", STOPS, "", "{}");
+    assert!(
+        lacking.head.contains(&format!("{named}error=\"insufficient_scope\""))
+            && lacking.head.contains("scope=\"ambit:operate\""),
+        "{}",
+        lacking.head
+    );
+    scene.ends();
+    for (audience, at) in [
+        ("operators", AT),
+        ("urn:ambit:operators", AT),
+        ("https://other.example/v1/operators", AT),
+        ("http://ambit.example/v1/operators", AT),
+        ("https://ambit.example/v1/operators?a=b", AT),
+        // Its place is that of agents' resource.
+        ("https://ambit.example/mcp/", "/.well-known/oauth-protected-resource/v1"),
+    ] {
+        let scene = of(audience);
+        assert_eq!(get(&scene, at).status, 404, "{audience}");
+        let none = get(&scene, STOPS);
+        assert!(
+            none.status == 401
+                && none.head.contains("www-authenticate: bearer realm=\"ambit\"")
+                && !none.head.contains("resource_metadata"),
+            "{audience}: {}",
+            none.head
+        );
+        scene.ends();
+    }
+}
+
+#[test]
 fn each_route_of_operators_is_for_no_agent_and_for_nobody_without_its_scope() {
     let (served, unserved) = (
         Scene::new(),

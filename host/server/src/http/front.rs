@@ -24,9 +24,9 @@ use serde_json::json;
 use super::agents::{self, Agents};
 use super::problem::{document, json, problem};
 use crate::api;
-use crate::identity::Authenticator;
+use crate::identity::{Authenticator, Operators};
 
-/// Where the resource's metadata is, for clients that ask without its path (RFC 9728).
+/// Where the metadata of agents' resource is, for clients that ask without its path (RFC 9728).
 const METADATA: &str = "/.well-known/oauth-protected-resource";
 
 /// How long it is believed what was found out about the ledger: whoever asks whether the server is ready need not show who they are.
@@ -304,16 +304,15 @@ fn host_of<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Option<&'r str> {
     (all.next().is_none() && same).then_some(name)
 }
 
-/// Whatever has no place of its own: the resource's metadata has one by the configuration.
+/// Whatever has no place of its own: metadata of resources has one by the configuration.
 async fn elsewhere(State(front): State<Arc<Front>>, request: Request) -> Response {
     let now = front.agents.now();
-    let metadata = now.callers().metadata();
-    match metadata {
-        Some((path, metadata))
-            if *request.method() == Method::GET && [path, METADATA].contains(&request.uri().path()) =>
-        {
-            json(StatusCode::OK, metadata)
-        }
+    let path = request.uri().path();
+    let (agents, operators) = (now.callers().metadata(), now.operators().and_then(Operators::metadata));
+    let mut both = agents.into_iter().chain(operators);
+    let metadata = both.find(|(at, _)| *at == path);
+    match metadata.or(agents.filter(|_| path == METADATA)) {
+        Some((_, metadata)) if *request.method() == Method::GET => json(StatusCode::OK, metadata),
         _ => problem(
             StatusCode::NOT_FOUND,
             "there is nothing here: agents are served at /mcp and at /v1, which /v1/openapi.json describes",

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 
 use ambit_core::error::{Code, Refusal};
+use ambit_core::guard;
+use ambit_core::identity::operator::Scope;
 use ambit_core::identity::why::{Denied, Why};
-use ambit_runtime::config::ServerConfig;
+use ambit_runtime::config::{IssuerConfig, OperatorsConfig, ServerConfig};
 use ambit_runtime::gate::split_url;
 use serde_json::{Value, json};
 
@@ -25,51 +27,44 @@ pub struct Unauthenticated {
 
 /// What challenges are made from.
 #[derive(Clone, Debug)]
-pub(super) struct Challenge {
-    /// The URL of the metadata, and its path; none where the home has no resource.
-    metadata: Option<(String, String)>,
+pub(super) struct Challenge(Option<Metadata>);
+
+/// What a resource says of itself (RFC 9728).
+#[derive(Clone, Debug)]
+struct Metadata {
+    url: String,
+    path: String,
     document: Value,
 }
 
 impl Challenge {
+    /// Of agents: nothing is said where the home has no resource.
     pub(super) fn new(config: &ServerConfig) -> Challenge {
-        let metadata = config.resource.as_deref().and_then(|resource| {
-            let (origin, path) = split_url(resource).ok()?;
-            let path = format!("{WELL_KNOWN}{}", path.trim_end_matches('/'));
-            Some((format!("{origin}{path}"), path))
-        });
-        let issuers = config.issuers.iter().map(|issuer| &issuer.rules);
-        let servers: BTreeSet<&str> = issuers.clone().map(|rules| rules.issuer.as_str()).collect();
-        let scopes: BTreeSet<&str> = issuers
-            .flat_map(|rules| rules.scopes.keys().chain(&rules.required))
-            .map(String::as_str)
-            .collect();
-        let mut document = json!({
-            "resource": config.resource,
-            "authorization_servers": servers,
-            "bearer_methods_supported": ["header"],
-            "resource_name": "Ambit",
-        });
-        if let Value::Object(members) = &mut document
-            && !scopes.is_empty()
-        {
-            members.insert("scopes_supported".to_owned(), json!(scopes));
-        }
-        Challenge { metadata, document }
+        let rules = config.issuers.iter().map(|issuer| &issuer.rules);
+        let scopes = rules.flat_map(|rules| rules.scopes.keys().chain(&rules.required));
+        let scopes = scopes.map(String::as_str).collect();
+        let resource = config.resource.as_deref();
+        Challenge(resource.and_then(|resource| Metadata::new(resource, "Ambit", &config.issuers, &scopes)))
     }
 
-    /// Of operators, for whom nothing is served that says where tokens come from.
-    pub(super) const fn of_operators() -> Challenge {
-        Challenge {
-            metadata: None,
-            document: Value::Null,
-        }
+    /// Of operators: what their tokens are for need not be a URL, and only of one of this server's own is there anything to serve.
+    pub(super) fn of_operators(config: &ServerConfig, operators: &OperatorsConfig) -> Challenge {
+        let rules = operators.issuers.iter().map(|issuer| &issuer.rules);
+        let required = rules.flat_map(|rules| rules.required.iter().map(String::as_str));
+        let scopes = required.chain(Scope::ALL.map(Scope::as_str)).collect();
+        let resource = operators.audience.as_deref();
+        let resource = resource.filter(|audience| is_own(config.resource.as_deref(), audience));
+        let metadata =
+            resource.and_then(|resource| Metadata::new(resource, "Ambit for operators", &operators.issuers, &scopes));
+        // Of two documents in one place agents' was there first.
+        let agents = Challenge::new(config);
+        Challenge(metadata.filter(|metadata| agents.metadata().is_none_or(|(path, _)| path != metadata.path)))
     }
 
-    /// The path and the document of RFC 9728; none where the home has no resource.
+    /// The path and the document of RFC 9728; none where there is no resource.
     pub(super) fn metadata(&self) -> Option<(&str, &Value)> {
-        let (_, path) = self.metadata.as_ref()?;
-        Some((path, &self.document))
+        let metadata = self.0.as_ref()?;
+        Some((&metadata.path, &metadata.document))
     }
 
     /// What a request is answered with whose credentials are refused; `scopes` are those that a token should have.
@@ -85,8 +80,8 @@ impl Challenge {
         };
         let mut said: Vec<String> = Vec::new();
         let mut put = |name: &str, text: &str| said.push(format!("{name}=\"{}\"", quotable(text)));
-        if let Some((url, _)) = &self.metadata {
-            put("resource_metadata", url);
+        if let Some(metadata) = &self.0 {
+            put("resource_metadata", &metadata.url);
         }
         if let Some(error) = error {
             put("error", error);
@@ -105,6 +100,41 @@ impl Challenge {
             refusal: Refusal::new(Code::Caller, denied.message.clone()),
         }
     }
+}
+
+impl Metadata {
+    /// Of a resource that these give out tokens for; none where it is no URL.
+    fn new(resource: &str, name: &str, issuers: &[IssuerConfig], scopes: &BTreeSet<&str>) -> Option<Metadata> {
+        let (origin, path) = split_url(resource).ok()?;
+        let path = format!("{WELL_KNOWN}{}", path.trim_end_matches('/'));
+        let servers: BTreeSet<&str> = issuers.iter().map(|issuer| issuer.rules.issuer.as_str()).collect();
+        let mut document = json!({
+            "resource": resource,
+            "bearer_methods_supported": ["header"],
+            "resource_name": name,
+        });
+        if let Value::Object(members) = &mut document {
+            // A list of nothing is left out (section 3.2).
+            let lists = [("authorization_servers", &servers), ("scopes_supported", scopes)];
+            let lists = lists.into_iter().filter(|(_, list)| !list.is_empty());
+            members.extend(lists.map(|(name, list)| (name.to_owned(), json!(list))));
+        }
+        Some(Metadata {
+            url: format!("{origin}{path}"),
+            path,
+            document,
+        })
+    }
+}
+
+/// Whether an audience is a URL of the origin that `resource` says this server has, of plain characters and without a query.
+fn is_own(resource: Option<&str>, audience: &str) -> bool {
+    let own = resource.and_then(|resource| split_url(resource).ok());
+    let (Some((own, _)), Ok((origin, path))) = (own, split_url(audience)) else {
+        return false;
+    };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:@".contains(&byte);
+    guard!("operator.metadata-origin", origin == own) && path.bytes().all(plain)
 }
 
 /// What can stand between quotes in a header (RFC 6750, section 3).

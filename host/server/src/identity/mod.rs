@@ -156,7 +156,7 @@ impl Authenticator {
         found.map_err(|Refused { denied, needs }| {
             self.0.refused.note(denied.why);
             tracing::debug!(why = denied.why.as_str(), "credentials are refused");
-            let needs = needs.unwrap_or_else(|| self.required());
+            let needs = needs.unwrap_or_else(|| required(&self.0.providers));
             self.0.challenge.of(&denied, &needs)
         })
     }
@@ -181,12 +181,6 @@ impl Authenticator {
     #[must_use]
     pub fn metadata(&self) -> Option<(&str, &Value)> {
         self.0.challenge.metadata()
-    }
-
-    /// The scopes that every token must have, whoever issued it.
-    fn required(&self) -> BTreeSet<String> {
-        let rules = self.0.providers.iter().map(|provider| provider.rules());
-        rules.flat_map(|rules| rules.required.iter().cloned()).collect()
     }
 
     fn by_key(&self, word: &str) -> Result<Authenticated, Denied> {
@@ -236,6 +230,12 @@ impl Authenticator {
             scopes: found.scopes,
         })
     }
+}
+
+/// The scopes that tokens of these issuers must have: of who shows none it is not known whose it would be.
+fn required(providers: &[Provider]) -> BTreeSet<String> {
+    let rules = providers.iter().map(|provider| provider.rules());
+    rules.flat_map(|rules| rules.required.iter().cloned()).collect()
 }
 
 /// A token that one of these issuers signed. Nothing else of it is believed by that.

@@ -11,10 +11,11 @@ use ambit_core::ledger::body::{OperatorShown, ShownBy, TokenShown};
 use ambit_runtime::host::Host;
 use ambit_runtime::refused_callers::{MINUTE, RefusedCallers};
 use http::HeaderMap;
+use serde_json::Value;
 
 use super::challenge::{Challenge, Unauthenticated};
 use super::keys::{BETWEEN_MS, Provider};
-use super::{credential, now_s, signed};
+use super::{Refused, credential, now_s, required, signed};
 
 /// An operator who makes a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,13 +49,14 @@ impl Operators {
     /// By what a host has taken; none where its configuration has no `[server.operators]`. Of `before`, what was by an earlier reading,
     /// keys are kept of issuers of which the configuration says the same, and so is the count of who was refused.
     pub(crate) fn of_reading(before: Option<&Operators>, host: &Host) -> Option<Operators> {
-        let config = host.config().server()?.operators.as_ref()?;
+        let server = host.config().server()?;
+        let config = server.operators.as_ref()?;
         let before = before.map(|Operators(before)| before);
         let known = before.map_or(&[][..], |before| &before.providers);
         Some(Operators(Arc::new(Inner {
             host: host.clone(),
             providers: Provider::all(known, host, &config.issuers, BETWEEN_MS),
-            challenge: Challenge::of_operators(),
+            challenge: Challenge::of_operators(server, config),
             refused: before.map_or_else(|| RefusedCallers::new(host, MINUTE), |before| before.refused.clone()),
         })))
     }
@@ -68,7 +70,13 @@ impl Operators {
         good.map_err(|denied| self.refused(&denied, &BTreeSet::new()))
     }
 
-    /// Says which operator makes a request with these headers, and with this query in its target.
+    /// The path at which the metadata of what operators' tokens are for is to be served, and the metadata (RFC 9728); none where that is no
+    /// URL of this server's.
+    pub(crate) fn metadata(&self) -> Option<(&str, &Value)> {
+        self.0.challenge.metadata()
+    }
+
+    /// Says which operator makes a request with these headers, and with this query in its target, for something that takes this scope.
     ///
     /// # Errors
     /// What it is to be answered with. That it was refused is counted, and goes to the ledger by the minute.
@@ -76,13 +84,22 @@ impl Operators {
         &self,
         headers: &HeaderMap,
         query: Option<&str>,
+        scope: Scope,
     ) -> Result<Operator, Unauthenticated> {
         let found = match credential(headers, query) {
-            Ok(word) if word.starts_with(key::PREFIX) => self.by_key(word),
+            Ok(word) if word.starts_with(key::PREFIX) => self.by_key(word).map_err(Refused::from),
             Ok(word) => self.by_token(word).await,
-            Err(denied) => Err(denied),
+            Err(denied) => Err(denied.into()),
         };
-        found.map_err(|denied| self.refused(&denied, &BTreeSet::new()))
+        found.map_err(|Refused { denied, needs }| {
+            // Who is not told where tokens come from has no use for what they should say.
+            let needs = self.metadata().map(|_| {
+                let mut needs = needs.unwrap_or_else(|| required(&self.0.providers));
+                needs.insert(scope.as_str().to_owned());
+                needs
+            });
+            self.refused(&denied, &needs.unwrap_or_default())
+        })
     }
 
     /// What an operator is answered who may not do that.
@@ -109,12 +126,12 @@ impl Operators {
         })
     }
 
-    async fn by_token(&self, word: &str) -> Result<Operator, Denied> {
-        let (token, provider) = signed(&self.0.providers, word)
-            .await
-            .map_err(|refused| refused.denied)?;
+    async fn by_token(&self, word: &str) -> Result<Operator, Refused> {
+        let (token, provider) = signed(&self.0.providers, word).await?;
         let rules = provider.rules();
-        let found = rules.identify_operator(&token.claims, now_s())?;
+        let found = rules
+            .identify_operator(&token.claims, now_s())
+            .map_err(|denied| Refused::of(provider, denied))?;
         Ok(Operator {
             shown: OperatorShown {
                 name: found.name,

@@ -10,6 +10,7 @@ use ambit_runtime::run_tokens::{self, Biscuits, RunTokens};
 use ambit_runtime::store::Reader;
 
 use super::*;
+use ambit_core::identity::operator::Scope;
 
 #[test]
 fn a_key_says_who_calls_and_for_what() {
@@ -85,7 +86,10 @@ operators = { u-7 = "ivy" }
     let place = Place::new(more);
     let claims = json!({ "aud": "https://ambit.example/v1/operators", "sub": "u-7", "scope": "ambit:read" });
     let word = place.token(claims);
-    let ask = |operators: &Operators| place.runtime.block_on(operators.authenticate(&bearer(&word), None));
+    let ask = |operators: &Operators| {
+        let shown = bearer(&word);
+        place.runtime.block_on(operators.authenticate(&shown, None, Scope::Read))
+    };
     let before = Operators::of_reading(None, &place.host).unwrap();
     assert_eq!(ask(&before).unwrap().shown.name, "ivy");
     assert_eq!(place.service.asked(), 1);
