@@ -38,6 +38,12 @@ impl OwnContract {
         document
     }
 
+    /// The page's facts.
+    #[must_use]
+    pub const fn facts(&self) -> &Contract {
+        &self.contract
+    }
+
     /// As a page of Markdown.
     #[must_use]
     pub fn page(&self) -> String {

@@ -3,6 +3,9 @@
 
 use std::fmt::Write;
 
+use data_encoding::BASE64;
+
+use crate::digest::Digest;
 use crate::error::printable;
 
 /// A page.
@@ -132,6 +135,15 @@ impl Page {
     }
 }
 
+/// What a browser is to be told of such a page (`Content-Security-Policy`): it runs nothing, loads nothing, sends nothing, stands in no other
+/// page, and has its own style and no other.
+pub(super) fn html_policy() -> String {
+    let style = BASE64.encode(Digest::of(STYLE.as_bytes()).as_bytes());
+    format!(
+        "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox"
+    )
+}
+
 const STYLE: &str = "\
 :root{color-scheme:light dark}\
 body{font:16px/1.5 system-ui,sans-serif;margin:0}\
@@ -254,6 +266,23 @@ mod tests {
         let html = hostile().html();
         assert_eq!(html.matches('<').count(), html.matches('>').count());
         assert!(!html.contains("<script"), "{html}");
+        // Every tag is this page's own, and none has an attribute that was not there before.
+        let own = [
+            "html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "p", "ul", "li", "table", "tr", "th",
+            "td", "pre", "code",
+        ];
+        for tag in html.split('<').skip(1) {
+            let tag = tag.split('>').next().unwrap();
+            let (name, attributes) = tag.split_once(' ').unwrap_or((tag, ""));
+            let given = [
+                "",
+                "lang=\"en\"",
+                "charset=\"utf-8\"",
+                "name=\"viewport\" content=\"width=device-width, initial-scale=1\"",
+            ];
+            let known = own.contains(&name.trim_start_matches('/')) || name == "!doctype";
+            assert!(known && (given.contains(&attributes) || name == "!doctype"), "{tag}");
+        }
         let markdown = hostile().markdown();
         for page in [&html, &markdown] {
             assert!(!page.contains(['\u{202e}', '\u{1b}']), "{page}");

@@ -21,7 +21,7 @@ use crate::policy::{Applies, Effect, PolicySet, Verdict, verdict};
 use crate::route::{Connection, Route, Undo};
 use crate::scope::{HttpRule, Scope, Tier};
 
-pub use page::{html, markdown};
+pub use page::{html, html_policy, markdown};
 
 /// What a contract is made from.
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,6 @@
 //! A contract as a page for people.
 
-use super::markup::{Page, Part, Span, name, names, say};
+use super::markup::{self, Page, Part, Span, name, names, say};
 use super::{Contract, Decided, Party, Reach, Way};
 use crate::policy::Verdict;
 use crate::scope::Tier;
@@ -15,6 +15,12 @@ pub fn markdown(contracts: &[Contract], of: Option<&Party>) -> String {
 #[must_use]
 pub fn html(contracts: &[Contract], of: Option<&Party>) -> String {
     page(contracts, of).html()
+}
+
+/// What a browser is to be told of [`html`], in `Content-Security-Policy`: that it does nothing but show it.
+#[must_use]
+pub fn html_policy() -> String {
+    markup::html_policy()
 }
 
 fn page(contracts: &[Contract], of: Option<&Party>) -> Page {

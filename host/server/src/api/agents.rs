@@ -19,7 +19,7 @@ use crate::told::Approvers;
 use crate::{resources, status};
 
 use super::ask::Asked;
-use super::give::{Given, JSON, Keep, MARKDOWN, Problem};
+use super::give::{Given, JSON, Keep, Problem};
 
 /// Holds, and runs, that are looked at for one page.
 const MOST_LOOKED: usize = 500;
@@ -62,8 +62,8 @@ pub(super) fn contract(door: &Door, asked: &Asked) -> Result<Given, Problem> {
 }
 
 pub(super) fn contract_page(door: &Door, asked: &Asked) -> Result<Given, Problem> {
-    let page = own_contract(door, asked.named("tool"))?.page();
-    Ok(Given::bytes(MARKDOWN, page.into_bytes(), Keep::Tagged))
+    let contract = own_contract(door, asked.named("tool"))?;
+    Ok(Given::page(contract.facts(), asked.html))
 }
 
 fn own_contract(door: &Door, tool: &str) -> Result<OwnContract, Problem> {

@@ -7,7 +7,7 @@ use ambit_core::ledger::parse_utc;
 use ambit_core::trace::Parent;
 use ambit_runtime::config::nearest;
 use axum::body::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
@@ -35,6 +35,8 @@ pub(super) struct Asked {
     pub(super) word: Option<String>,
     /// What the request is part of (`traceparent`).
     pub(super) parent: Option<Parent>,
+    /// Whether a page of HTML is asked for rather than one of Markdown (`Accept`).
+    pub(super) html: bool,
 }
 
 #[derive(Debug)]
@@ -71,6 +73,7 @@ impl Asked {
             body: body.transpose()?,
             word,
             parent: parent_in(&parts.headers),
+            html: wants_html(&parts.headers),
         })
     }
 
@@ -145,6 +148,30 @@ fn is_json(headers: &HeaderMap) -> Result<(), Problem> {
             "the body is JSON: Content-Type: application/json",
         )),
     }
+}
+
+/// Who would as soon have either has Markdown.
+fn wants_html(headers: &HeaderMap) -> bool {
+    let all = headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+    let accept = all.collect::<Vec<_>>().join(",");
+    // The narrowest range that it names counts.
+    let weight = |kind: &str| [kind, "text/*", "*/*"].iter().find_map(|range| weight(&accept, range));
+    weight("text/html").unwrap_or_default() > weight("text/markdown").unwrap_or_default()
+}
+
+/// The weight that an `Accept` gives to a range of types (RFC 9110, section 12.5.1); none where it does not name it.
+fn weight(accept: &str, range: &str) -> Option<f32> {
+    let named = accept.split(',').find_map(|one| {
+        let (name, params) = one.split_once(';').unwrap_or((one, ""));
+        name.trim().eq_ignore_ascii_case(range).then_some(params)
+    })?;
+    let of = |param: &str| {
+        let (name, value) = param.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("q").then(|| value.trim().parse().ok())
+    };
+    let said: Option<Option<f32>> = named.split(';').find_map(of);
+    let weight = said.unwrap_or(Some(1.0)).unwrap_or_default();
+    Some(if (0.0..=1.0).contains(&weight) { weight } else { 0.0 })
 }
 
 /// Strictly: a member that comes twice would be one thing here and another there.
@@ -360,6 +387,41 @@ mod tests {
         assert_eq!(with(&["a-1"]), Ok(Some("a-1".to_owned())));
         for wrong in [&[""][..], &["a b"], &["a", "a"], &[&"x".repeat(201)]] {
             assert_eq!(with(wrong), Err(()), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn html_is_for_who_would_rather_have_it() {
+        let wants = |accept: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.append(ACCEPT, accept.parse().unwrap());
+            wants_html(&headers)
+        };
+        assert!(!wants_html(&HeaderMap::new()));
+        for html in [
+            "text/html",
+            "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+            "text/markdown;q=0.5, TEXT/HTML;charset=utf-8;q=0.6",
+            "text/markdown;q=0, */*",
+            "text/*;q=0.3, text/html",
+        ] {
+            assert!(wants(html), "{html}");
+        }
+        for markdown in [
+            "*/*",
+            "text/*",
+            "text/markdown",
+            "text/markdown, text/html",
+            "text/html;q=0.5, */*",
+            "text/html;q=0",
+            "text/html;q=nan",
+            "text/html;q=7",
+            "text/html;q=-1",
+            "text/html;q=",
+            "application/json",
+            "",
+        ] {
+            assert!(!wants(markdown), "{markdown}");
         }
     }
 

@@ -1,12 +1,13 @@
 //! What is answered: a document with how long it may be kept, or a problem.
 
+use ambit_core::contract::{self, Contract};
 use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Refusal};
 use ambit_runtime::host::OpenError;
 use ambit_runtime::store::StoreError;
 use axum::body::Body;
 use axum::response::Response;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, VARY};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName, VARY};
 use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 
@@ -16,6 +17,8 @@ use super::header;
 
 /// JSON, as most of it is.
 pub(super) const JSON: &str = "application/json";
+/// A page for people, in a browser.
+pub(super) const HTML: &str = "text/html; charset=utf-8";
 /// A page for people, and for models.
 pub(super) const MARKDOWN: &str = "text/markdown; charset=utf-8";
 
@@ -58,6 +61,18 @@ impl Given {
             keep,
             headers: Vec::new(),
         }
+    }
+
+    /// A contract as a page, of HTML or of Markdown.
+    pub(super) fn page(contract: &Contract, html: bool) -> Given {
+        let (one, of) = (std::slice::from_ref(contract), contract.caller.as_ref());
+        let page = match html {
+            true => Given::bytes(HTML, contract::html(one, of).into_bytes(), Keep::Tagged)
+                .with(CONTENT_SECURITY_POLICY, &contract::html_policy()),
+            false => Given::bytes(MARKDOWN, contract::markdown(one, of).into_bytes(), Keep::Tagged),
+        };
+        // Which of the two it is was asked for.
+        page.with(VARY, "Authorization, Accept")
     }
 
     pub(super) fn status(self, status: StatusCode) -> Given {

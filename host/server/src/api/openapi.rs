@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use serde_json::{Map, Value, json};
 
-use super::give::{Given, JSON, Keep};
+use super::give::{Given, HTML, JSON, Keep, MARKDOWN};
 use super::routes::{Act, Gives, Param, ROUTES, Route, What};
 use super::schemas;
 
@@ -145,6 +145,10 @@ fn responses(route: &Route) -> Value {
         Gives::Json(schema) | Gives::Tagged(schema) => content(JSON, reference(schema)),
         Gives::Raw(JSON) => content(JSON, json!({ "type": "object" })),
         Gives::Raw(kind) => content(kind, json!({})),
+        Gives::Page => json!({
+            "description": route.about,
+            "content": { MARKDOWN: { "schema": {} }, HTML: { "schema": {} } },
+        }),
     };
     match route.name {
         "startRun" => drop(all.insert("201".to_owned(), given)),

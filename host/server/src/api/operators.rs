@@ -1,7 +1,7 @@
 //! What operators ask for: what waits, calls, runs, budgets, stops. What changes something is asked of the one home of what operators
 //! do ([`Host::operate`]), and stands on the ledger with who it was.
 
-use ambit_core::contract::{self, Contract};
+use ambit_core::contract::Contract;
 use ambit_core::digest::Digest;
 use ambit_core::error::Refusal;
 use ambit_core::hold::Vote;
@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 use crate::identity::Operator;
 
 use super::ask::Asked;
-use super::give::{Given, JSON, Keep, MARKDOWN, Problem, REPLAYED};
+use super::give::{Given, JSON, Keep, Problem, REPLAYED};
 
 /// Calls that are looked at for one page.
 const MOST_LOOKED: usize = 500;
@@ -330,9 +330,7 @@ pub(super) fn contract(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem>
 }
 
 pub(super) fn contract_page(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
-    let contract = whole_contract(desk, asked)?;
-    let page = contract::markdown(std::slice::from_ref(&contract), contract.caller.as_ref());
-    Ok(Given::bytes(MARKDOWN, page.into_bytes(), Keep::Tagged))
+    Ok(Given::page(&whole_contract(desk, asked)?, asked.html))
 }
 
 /// The contract with all that reviewers read.

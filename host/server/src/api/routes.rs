@@ -71,6 +71,8 @@ pub(super) enum Gives {
     Tagged(&'static str),
     /// Something else, of this type, with a tag.
     Raw(&'static str),
+    /// A page of Markdown, or of HTML where that is asked for rather, with a tag.
+    Page,
 }
 
 /// Who it is for, and what is done.
@@ -222,7 +224,7 @@ macro_rules! routes {
 }
 
 use Act::{Agents, Call, Open, Operators};
-use Gives::{Json, Raw, Tagged};
+use Gives::{Json, Page, Raw, Tagged};
 use Scope::{Approve, Operate, Read};
 
 /// All that there is.
@@ -232,8 +234,8 @@ pub(super) static ROUTES: &[Route] = routes! {
     Get "/v1/tools" "listTools" "The tools that you may call something of." [&[]] (None) => Json("Tools"), Agents(agents::tools);
     Get "/v1/tools/{tool}" "getContract" "What a tool can do for you and can never do, who is asked, its limits, and the functions that you may call, with their schemas." [&[]] (None)
         => Tagged("Contract"), Agents(agents::contract);
-    Get "/v1/tools/{tool}/page" "getContractPage" "The same as a page of Markdown, without the schemas." [&[]] (None)
-        => Raw("text/markdown; charset=utf-8"), Agents(agents::contract_page);
+    Get "/v1/tools/{tool}/page" "getContractPage" "The same as a page, without the schemas: of Markdown, or of HTML for who would rather have that (`Accept`)." [&[]] (None)
+        => Page, Agents(agents::contract_page);
     Post "/v1/calls" "startCall" "Call a function. 200 says how it ended; 202 that it runs, or waits for people, and `Location` where to look." [&[WAIT]]
         (Some("NewCall")) => Json("Call"), Call;
     Get "/v1/calls/{call}" "getCall" "How one of your calls stands." [&[]] (None) => Json("Call"), Agents(agents::call_status);
@@ -269,8 +271,8 @@ pub(super) static ROUTES: &[Route] = routes! {
         => Json("Run"), Operators(Operate, operators::end_run);
     Get "/v1/operators/contracts/{tool}" "showContract" "What a tool can do and can never do, with the rules that decide it." [&[FOR]] (None)
         => Tagged("WholeContract"), Operators(Read, operators::contract);
-    Get "/v1/operators/contracts/{tool}/page" "showContractPage" "The same as a page of Markdown, for reviewers." [&[FOR]] (None)
-        => Raw("text/markdown; charset=utf-8"), Operators(Read, operators::contract_page);
+    Get "/v1/operators/contracts/{tool}/page" "showContractPage" "The same as a page, for reviewers: of Markdown, or of HTML for who would rather have that (`Accept`)." [&[FOR]] (None)
+        => Page, Operators(Read, operators::contract_page);
     Get "/v1/operators/budgets" "listBudgets" "How all budgets stand." [&[]] (None) => Json("Budgets"), Operators(Read, operators::budgets);
     Get "/v1/operators/webhooks" "listWebhooks" "The webhooks: of what each is told, how far it has come, what waits, and how much of it nobody took." [&[]] (None)
         => Json("Webhooks"), Operators(Read, operators::webhooks);

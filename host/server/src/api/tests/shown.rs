@@ -120,6 +120,64 @@ fn an_agent_reads_the_contract_of_what_it_may_call_and_nothing_of_others() {
     scene.ends();
 }
 
+/// What a component says of itself is in its page, and a browser does nothing with it but show it.
+#[test]
+fn a_contract_is_a_page_of_html_for_who_would_rather_have_that() {
+    let scene = Scene::shared();
+    let (agent, read) = (scene.agent(), scene.operator(&[Scope::Read]));
+    let get =
+        |word: &str, target: &str, accept: &str| scene.ask(word, "GET", target, &format!("Accept: {accept}\r\n"), "");
+    let own = "/v1/tools/refunds/page";
+    for (word, target) in [(&agent, own), (&read, "/v1/operators/contracts/refunds/page")] {
+        let page = get(word, target, "text/html, */*;q=0.5");
+        assert_eq!(page.status, 200, "{}", page.text);
+        assert!(page.text.starts_with("<!doctype html>"), "{}", page.text);
+        for header in [
+            "content-type: text/html; charset=utf-8",
+            "x-content-type-options: nosniff",
+            "vary: authorization, accept",
+            "cache-control: private, no-cache",
+        ] {
+            assert!(page.head.contains(header), "{header}: {}", page.head);
+        }
+        // The one style that it may have is its own, and it has nothing else to load or run.
+        let policy = page
+            .head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-security-policy: "))
+            .unwrap();
+        let (_, style) = page.text.split_once("<style>").unwrap();
+        let style = ring::digest::digest(
+            &ring::digest::SHA256,
+            style.split("</style>").next().unwrap().as_bytes(),
+        );
+        let style = data_encoding::BASE64.encode(style.as_ref()).to_ascii_lowercase();
+        assert_eq!(
+            policy,
+            format!(
+                "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox"
+            )
+        );
+        let markdown = get(word, target, "*/*");
+        assert!(
+            markdown.text.starts_with("# ") && markdown.head.contains("vary: authorization, accept"),
+            "{}",
+            markdown.head
+        );
+        assert!(!markdown.head.contains("content-security-policy"), "{}", markdown.head);
+        // Each is known by a tag of its own.
+        let again = |accept: &str, tag: &str| {
+            let more = format!("Accept: {accept}\r\nIf-None-Match: {tag}\r\n");
+            scene.ask(word, "GET", target, &more, "").status
+        };
+        assert_eq!(again("text/html", &tag(&page)), 304);
+        assert_eq!(again("text/markdown", &tag(&page)), 200);
+    }
+    let rule = |word: &str, target: &str| get(word, target, "text/html").text.contains("dry-run&quot;");
+    assert!(rule(&read, "/v1/operators/contracts/refunds/page") && !rule(&agent, own));
+    scene.ends();
+}
+
 #[test]
 fn an_operator_reads_the_whole_contract() {
     let scene = Scene::shared();
