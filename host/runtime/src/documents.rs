@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use crate::approvals::Pending;
 use crate::budgets::{self, Budgets, Counted, Next};
 use crate::search::Found;
-use crate::store::{BudgetState, Undelivered};
+use crate::store::{BudgetState, Tried, Undelivered};
 use crate::webhooks;
 
 /// A time of the ledger that may be later than it can print.
@@ -250,7 +250,7 @@ fn other(state: &BudgetState) -> Value {
 /// A webhook, and how it stands. `home` is where the configuration is: of a secret address it is said where that is read.
 #[must_use]
 pub fn webhook(standing: &webhooks::Standing<'_>, home: &Path) -> Value {
-    let webhook = standing.webhook;
+    let (webhook, progress) = (standing.webhook, standing.progress.as_ref());
     let only: Map<String, Value> = webhook
         .only()
         .map(|(key, name)| (key.to_owned(), json!(name)))
@@ -262,8 +262,10 @@ pub fn webhook(standing: &webhooks::Standing<'_>, home: &Path) -> Value {
         "signatures": webhook.signatures(),
         "events": webhook.events(),
         "only": only,
-        "entry": standing.cursor,
-        "entries_behind": standing.cursor.map(|cursor| standing.size.saturating_sub(cursor)),
+        "entry": progress.map(|progress| progress.cursor),
+        "entries_behind": progress.map(|progress| standing.size.saturating_sub(progress.cursor)),
+        "last_taken": progress.and_then(|progress| progress.taken_ms).map(utc),
+        "tried": progress.and_then(|progress| progress.tried.as_ref()).map(tried),
         "waiting": standing.waiting.messages,
         "dead": standing.dead,
     });
@@ -271,6 +273,20 @@ pub fn webhook(standing: &webhooks::Standing<'_>, home: &Path) -> Value {
         members.insert("truncated".to_owned(), json!(true));
     }
     document
+}
+
+/// A webhook's message that was not taken yet, and is tried again.
+fn tried(tried: &Tried) -> Value {
+    json!({
+        "message": tried.message.id,
+        "event": tried.message.event,
+        "index": tried.message.index,
+        "attempts": tried.attempts,
+        "status": tried.status,
+        "code": tried.code,
+        "last": utc(tried.last_ms),
+        "next": utc(tried.next_ms),
+    })
 }
 
 /// A webhook's message that nobody took.

@@ -202,7 +202,7 @@ impl Serving {
         };
         // From here on what is written is told.
         let names = serving.host.shared.hooks.len();
-        until(|| serving.host.reader().unwrap().webhook_cursors().unwrap().len() == names);
+        until(|| serving.host.reader().unwrap().webhooks().unwrap().len() == names);
         serving
     }
 
@@ -449,6 +449,108 @@ fn how_webhooks_stand_is_said_with_what_waits_and_what_nobody_took() {
     assert_eq!((&all[1]["waiting"], &all[1]["entries_behind"]), (&json!(3), &json!(4)));
     assert_eq!(all[1]["url"], json!(format!("http://127.0.0.1:{}/in", pager.port)));
     assert_eq!((&all[1]["dead"], all[1].get("truncated")), (&json!(0), None));
+    // When one was taken last, and which is tried again.
+    assert!(
+        all[0]["last_taken"].is_string() && all[0]["tried"].is_null(),
+        "{:#}",
+        all[0]
+    );
+    until(|| standing()[1]["tried"]["attempts"].as_u64() >= Some(2));
+    let tried = &standing()[1]["tried"];
+    assert_eq!(
+        (&tried["status"], &tried["message"]),
+        (&json!(500), &json!(pager.seen()[0].id()))
+    );
+}
+
+/// A receiver that is down for long is not asked more often by hosts that begin anew, and is given up when it is due.
+#[test]
+fn how_often_a_message_was_tried_and_when_it_is_tried_next_outlives_a_host() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start(std::iter::repeat_n(Reply::Status(500, ""), 100_000));
+    let serving = serving(folder.path(), &receiver.webhook("pager", STOPS, "give_up = \"4s\""));
+    serving.stop(somebody(1));
+    let tried = || {
+        Reader::open(folder.path()).unwrap().webhooks().unwrap()["pager"]
+            .tried
+            .clone()
+    };
+    // The fifth comes to nothing within a second, and the sixth is more than another one later.
+    until(|| tried().is_some_and(|tried| tried.attempts >= 5));
+    let (before, kept) = (receiver.seen().len(), tried().unwrap());
+    drop(serving);
+    assert_eq!((kept.attempts as usize, kept.status), (before, Some(500)));
+    let (now, now_ms) = (Instant::now(), crate::clock::now_ms());
+    let serving = Serving::open(folder.path());
+    until(|| receiver.seen().len() > before);
+    let left = Duration::from_millis(u64::try_from(kept.next_ms - now_ms).unwrap_or_default());
+    let waited = receiver.seen()[before].at.duration_since(now);
+    assert!(waited + Duration::from_millis(20) >= left, "{waited:?} of {left:?}");
+    until(|| serving.undelivered().len() == 1);
+    let dead = serving.undelivered().remove(0).failed;
+    assert_eq!(dead.attempts as usize, receiver.seen().len());
+    assert_eq!(serving.host.reader().unwrap().webhooks().unwrap()["pager"].tried, None);
+    drop(serving);
+    verifies(folder.path());
+}
+
+/// Whose webhook is taken out of the file while an operator's retry is under way is told so, and can have it sent again when it is back.
+#[test]
+fn what_is_to_be_sent_again_to_a_webhook_that_is_taken_out_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let down = || std::iter::repeat_n(Reply::Status(500, ""), 100_000);
+    let receiver = Receiver::start(down());
+    let serving = serving(folder.path(), &receiver.webhook("pager", STOPS, "give_up = \"1s\""));
+    serving.stop(somebody(1));
+    until(|| serving.undelivered().len() == 1);
+    let id = serving.undelivered().remove(0).failed.message.id;
+    let path = folder.path().join("ambit.toml");
+    let with = std::fs::read_to_string(&path).unwrap().replace("\"1s\"", "\"600s\"");
+    let (without, _) = with.split_once("[webhook.pager]").unwrap();
+    let take = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        serving.host.reload(ReloadedBy::Operator).unwrap();
+    };
+    take(&with);
+    let retry = || {
+        let request = Request::RetryMessage { message: id.clone() };
+        Desk::new(folder.path(), || panic!("a host runs")).act(&request, None)
+    };
+    let before = receiver.seen().len();
+    retry().unwrap();
+    assert!(serving.undelivered().is_empty());
+    until(|| receiver.seen().len() > before);
+    // What comes after it is forgotten with its webhook, as nobody asked for that.
+    serving.stop(somebody(2));
+    take(without);
+    until(|| serving.undelivered().len() == 1);
+    let dead = serving.undelivered().remove(0).failed;
+    assert_eq!(
+        (&dead.message.id, dead.code, dead.status),
+        (&id, Some(Code::Config), None)
+    );
+    assert!(dead.attempts as usize <= receiver.seen().len() - before, "{dead:?}");
+    assert!(retry().unwrap_err().to_string().contains("no webhook `pager` any more"));
+    // Once only, however often the files are taken.
+    take(without);
+    receiver.replies.lock().clear();
+    take(&with);
+    until(|| serving.host.reader().unwrap().webhooks().unwrap().len() == 1);
+    let seen = receiver.seen().len();
+    retry().unwrap();
+    assert_eq!(receiver.wait(seen + 1).pop().unwrap().id(), id);
+    until(|| {
+        serving.host.reader().unwrap().webhooks().unwrap()["pager"]
+            .taken_ms
+            .is_some()
+    });
+    // It was taken: there is nothing to give up.
+    take(without);
+    until(|| serving.host.reader().unwrap().webhooks().unwrap().is_empty());
+    assert!(serving.undelivered().is_empty());
+    assert_eq!(kinds(&serving.host, Kind::WebhookFailed), 2);
+    drop(serving);
+    verifies(folder.path());
 }
 
 /// Whose webhook is not served any more has no place in the ledger to go on from, and would begin behind the operator's word.
@@ -634,7 +736,7 @@ fn a_reload_changes_webhooks_as_a_whole() {
     rewrite(STOPS, "\"stop.lifted\"");
     std::fs::write(&path, std::fs::read_to_string(&path).unwrap() + &more).unwrap();
     serving.host.reload(ReloadedBy::Operator).unwrap();
-    until(|| serving.host.reader().unwrap().webhook_cursors().unwrap().len() == 2);
+    until(|| serving.host.reader().unwrap().webhooks().unwrap().len() == 2);
     serving.stop(somebody(2));
     let told = two.wait(1).remove(0).json();
     assert_eq!(told.as_object().unwrap().len(), 1);
@@ -650,7 +752,7 @@ fn a_reload_changes_webhooks_as_a_whole() {
     // One that is taken out is told of nothing, and forgotten.
     std::fs::write(&path, &before).unwrap();
     serving.host.reload(ReloadedBy::Operator).unwrap();
-    until(|| serving.host.reader().unwrap().webhook_cursors().unwrap().len() == 1);
+    until(|| serving.host.reader().unwrap().webhooks().unwrap().len() == 1);
     serving.stop(somebody(3));
     one.wait(3);
     two.wait(1);

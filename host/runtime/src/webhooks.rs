@@ -3,7 +3,8 @@
 //! A host that serves has a task for each webhook of its configuration. The task reads the ledger, entry by entry, from where it left off, and
 //! sends what is an [`Event`] that its webhook wants: in the ledger's order, one after another, each until it is taken or given up. How far it
 //! has come is kept in the store, after the message was taken; so none is lost with a process, and one that a process sent and could not
-//! note is sent again by the next, under the same id. Nothing waits in memory but what is sent now, and no call waits for any of it.
+//! note is sent again by the next, under the same id. How often a message was tried, and when it is tried next, is kept there too.
+//! Nothing waits in memory but what is sent now, and no call waits for any of it.
 //!
 //! The tasks have a thread of their own. What they do is over when the [`Deliveries`] are dropped.
 
@@ -17,7 +18,7 @@ use ambit_core::grant::is_of_token;
 use ambit_core::ledger::body::{Message, OperatorShown, WebhookDropped, WebhookFailed, WebhookRetried};
 use ambit_core::ledger::{Body, Contexts, Entry, EntryDraft};
 use ambit_core::money::Match;
-use ambit_core::webhook::{About, Event, EventType, TEST, Wait, Whose, may_tell, message, wait};
+use ambit_core::webhook::{About, Event, EventType, LONGEST_WAIT_MS, TEST, Wait, Whose, may_tell, message, wait};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -30,7 +31,7 @@ use crate::gate::{SendError, Sent, Wire};
 use crate::host::{Host, OpenError};
 use crate::random;
 use crate::secret::Process;
-use crate::store::{Batch, Reader, Store, StoreError};
+use crate::store::{Batch, Progress, Reader, Store, StoreError, Tried};
 
 /// Entries that are read at a time.
 const PAGE: usize = 256;
@@ -119,9 +120,9 @@ async fn supervise(host: Host, pace: u64, mut ended: watch::Receiver<bool>) {
         tasks.retain(|name, task| names.contains(name) && !task.0.is_finished());
         let mut again = std::pin::pin!(None);
         match blocking(move || begin(&now.shared.store, &names)).await {
-            Ok(cursors) => {
-                for (name, cursor) in cursors {
-                    let task = || Running(tokio::spawn(Task::new(&host, &name, cursor, pace).run()));
+            Ok(webhooks) => {
+                for (name, progress) in webhooks {
+                    let task = || Running(tokio::spawn(Task::new(&host, &name, progress, pace).run()));
                     tasks.entry(name.clone()).or_insert_with(task);
                 }
             }
@@ -141,24 +142,56 @@ async fn supervise(host: Host, pace: u64, mut ended: watch::Receiver<bool>) {
     }
 }
 
-/// Where each webhook goes on. One that is new begins with what comes next, and one that is gone is forgotten.
-fn begin(store: &Store, names: &BTreeSet<String>) -> Result<BTreeMap<String, u64>, StoreError> {
+/// Where each webhook goes on. One that is new begins with what comes next, and one that is gone is forgotten, but for what an operator
+/// had sent again to it: somebody still wants that, so it is given up.
+fn begin(store: &Store, names: &BTreeSet<String>) -> Result<BTreeMap<String, Progress>, StoreError> {
     let reader = store.reader()?;
-    let (size, known): (u64, BTreeMap<String, u64>) = (reader.size()?, reader.webhook_cursors()?.into_iter().collect());
-    let gone = known.keys().filter(|name| !names.contains(*name));
-    let new = names.iter().filter(|name| !known.contains_key(*name));
-    let cursors: Vec<(String, Option<u64>)> = gone
+    let (size, mut known) = (reader.size()?, reader.webhooks()?);
+    let gone: BTreeMap<String, Progress> = known.extract_if(.., |name, _| !names.contains(name)).collect();
+    let new: Vec<&String> = names.iter().filter(|name| !known.contains_key(*name)).collect();
+    let webhooks: Vec<(String, Option<Progress>)> = gone
+        .keys()
         .map(|name| (name.clone(), None))
-        .chain(new.map(|name| (name.clone(), Some(size))))
+        .chain(new.into_iter().map(|name| (name.clone(), Some(Progress::at(size)))))
         .collect();
-    if !cursors.is_empty() {
+    if !webhooks.is_empty() {
+        let entries = nowhere(&reader, &gone)?;
         store.commit(Batch {
-            cursors,
+            entries: entries.into_iter().map(EntryDraft::of_ledger).collect(),
+            webhooks,
             ..Batch::default()
         })?;
     }
-    let of = |name: &String| (name.clone(), known.get(name).copied().unwrap_or(size).min(size));
+    let of = |name: &String| {
+        let mut progress = known.remove(name).unwrap_or_else(|| Progress::at(size));
+        progress.cursor = progress.cursor.min(size);
+        (name.clone(), progress)
+    };
     Ok(names.iter().map(of).collect())
+}
+
+/// What was to be sent again to webhooks that are gone, and was not taken by then.
+fn nowhere(reader: &Reader, gone: &BTreeMap<String, Progress>) -> Result<Vec<WebhookFailed>, StoreError> {
+    if gone.is_empty() {
+        return Ok(Vec::new());
+    }
+    let left = reader.sent_again()?.into_iter().filter_map(|(at, message)| {
+        let progress = gone.get(&message.webhook).filter(|progress| at >= progress.cursor)?;
+        let tried = progress.tried.as_ref().filter(|tried| tried.at == at);
+        tracing::error!(
+            webhook = message.webhook,
+            event = %message.event,
+            index = message.index,
+            "a message that was to be sent again has no webhook any more: `ambit webhooks dead`"
+        );
+        Some(WebhookFailed {
+            attempts: tried.map_or(0, |tried| tried.attempts),
+            code: Some(Code::Config),
+            message,
+            status: None,
+        })
+    });
+    Ok(left.collect())
 }
 
 /// Does what waits for the disk beside the tasks.
@@ -249,8 +282,8 @@ struct Task {
     ledger: String,
     /// The first entry that is not dealt with.
     cursor: u64,
-    /// What of that is in the store.
-    kept: u64,
+    /// What is in the store.
+    kept: Progress,
     pace: u64,
     changes: watch::Receiver<u64>,
     written: watch::Receiver<u64>,
@@ -258,14 +291,14 @@ struct Task {
 }
 
 impl Task {
-    fn new(host: &Host, name: &str, cursor: u64, pace: u64) -> Task {
+    fn new(host: &Host, name: &str, kept: Progress, pace: u64) -> Task {
         let store = &host.shared.store;
         Task {
             host: host.clone(),
             name: name.to_owned(),
             ledger: store.verifier().name().to_owned(),
-            cursor,
-            kept: cursor,
+            cursor: kept.cursor,
+            kept,
             pace: pace.max(1),
             changes: host.changes(),
             written: store.meter().written(),
@@ -291,8 +324,13 @@ impl Task {
                 self.tell(told).await;
             }
             self.cursor = next;
-            if self.cursor.saturating_sub(self.kept) >= KEEP_AFTER {
-                self.keep(self.cursor, Vec::new()).await;
+            if self.cursor.saturating_sub(self.kept.cursor) >= KEEP_AFTER {
+                let progress = Progress {
+                    cursor: self.cursor,
+                    tried: None,
+                    ..self.kept
+                };
+                self.keep(progress, Vec::new()).await;
             }
             if self.cursor == from && self.written.changed().await.is_err() {
                 return;
@@ -308,7 +346,7 @@ impl Task {
         for (nth, event) in wanted.into_iter().enumerate() {
             let cursor = if nth + 1 == last { told.at + 1 } else { told.at };
             let message = message(&self.ledger, &self.name, &event);
-            let (outcome, missed) = match self.deliver(&message, &event, told.since_ms).await {
+            let (outcome, missed) = match self.deliver(&message, &event, (told.at, told.since_ms)).await {
                 Ended::Taken => (None, None),
                 Ended::GivenUp(missed) => (Some("dead"), Some(missed)),
                 Ended::Gone(missed) => (Some("gone"), Some(missed)),
@@ -330,7 +368,16 @@ impl Task {
                     "a webhook's message was given up: `ambit webhooks dead`"
                 );
             }
-            self.keep(cursor, failed.map(EntryDraft::of_ledger).into_iter().collect())
+            let progress = Progress {
+                cursor,
+                taken_ms: if outcome.is_none() {
+                    Some(now_ms())
+                } else {
+                    self.kept.taken_ms
+                },
+                tried: None,
+            };
+            self.keep(progress, failed.map(EntryDraft::of_ledger).into_iter().collect())
                 .await;
             if let Some(outcome) = outcome {
                 self.count(outcome);
@@ -350,9 +397,21 @@ impl Task {
         webhook.is_some_and(|webhook| self.exhausted.wants(webhook, event))
     }
 
-    /// Sends a message until it is taken or given up. What the configuration says is looked up each time.
-    async fn deliver(&mut self, message: &Message, event: &Event, since_ms: i64) -> Ended {
+    /// Sends a message, that an entry has sent from a time on, until it is taken or given up. What the configuration says is looked up each
+    /// time. One that another process tried is tried again when that would have.
+    async fn deliver(&mut self, message: &Message, event: &Event, (at, since_ms): (u64, i64)) -> Ended {
         let mut missed = Missed::default();
+        let tried = self.kept.tried.as_ref();
+        if let Some(tried) = tried.filter(|tried| tried.at == at && tried.message == *message) {
+            missed = Missed {
+                attempts: tried.attempts,
+                status: tried.status,
+                code: tried.code,
+            };
+            // However the machine's clock was set meanwhile.
+            let left = u64::try_from(tried.next_ms.saturating_sub(now_ms())).unwrap_or_default();
+            self.pause(Duration::from_millis(left.min(LONGEST_WAIT_MS))).await;
+        }
         loop {
             self.changes.mark_unchanged();
             let now = self.host.current();
@@ -420,11 +479,39 @@ impl Task {
                 again_in_ms = next.as_millis(),
                 "a webhook's message was not taken"
             );
-            tokio::select! {
-                () = sleep(next) => {}
-                // Whoever takes the files anew may have mended it.
-                _ = self.changes.changed() => {}
-            }
+            self.note(at, message, &missed, next).await;
+            self.pause(next).await;
+        }
+    }
+
+    /// Waits, until the files are taken anew at most: whoever does that may have mended what was wrong.
+    async fn pause(&mut self, time: Duration) {
+        tokio::select! {
+            () = sleep(time) => {}
+            _ = self.changes.changed() => {}
+        }
+    }
+
+    /// Keeps that a message was tried, and when it is tried next, for the process that goes on with it. Where that cannot be kept, the
+    /// message is tried all the same.
+    async fn note(&mut self, at: u64, message: &Message, missed: &Missed, next: Duration) {
+        let last_ms = now_ms();
+        let next_ms = i64::try_from(next.as_millis()).unwrap_or(i64::MAX);
+        let progress = Progress {
+            cursor: at,
+            taken_ms: self.kept.taken_ms,
+            tried: Some(Tried {
+                at,
+                message: message.clone(),
+                attempts: missed.attempts,
+                status: missed.status,
+                code: missed.code,
+                last_ms,
+                next_ms: last_ms.saturating_add(next_ms),
+            }),
+        };
+        if let Err(error) = self.commit(&progress, Vec::new()).await {
+            tracing::warn!(webhook = self.name, %error, "it is not kept how often a message was tried");
         }
     }
 
@@ -433,25 +520,28 @@ impl Task {
     }
 
     /// Keeps how far the webhook has come, with what the ledger is to say of it; until that is done.
-    async fn keep(&mut self, cursor: u64, entries: Vec<EntryDraft>) {
-        loop {
-            let (store, name, entries) = (self.host.shared.store.clone(), self.name.clone(), entries.clone());
-            let commit = move || {
-                store.commit(Batch {
-                    entries,
-                    cursors: vec![(name, Some(cursor))],
-                    ..Batch::default()
-                })
-            };
-            match blocking(commit).await {
-                Ok(_) => {
-                    self.kept = cursor;
-                    return;
-                }
-                Err(error) => tracing::error!(webhook = self.name, %error, "it is not kept what became of a message"),
-            }
+    async fn keep(&mut self, progress: Progress, entries: Vec<EntryDraft>) {
+        while let Err(error) = self.commit(&progress, entries.clone()).await {
+            tracing::error!(webhook = self.name, %error, "it is not kept what became of a message");
             sleep(AFTER_FAILURE).await;
         }
+    }
+
+    async fn commit(&mut self, progress: &Progress, entries: Vec<EntryDraft>) -> Result<(), StoreError> {
+        let (store, row) = (
+            self.host.shared.store.clone(),
+            (self.name.clone(), Some(progress.clone())),
+        );
+        let commit = move || {
+            store.commit(Batch {
+                entries,
+                webhooks: vec![row],
+                ..Batch::default()
+            })
+        };
+        blocking(commit).await?;
+        self.kept = progress.clone();
+        Ok(())
     }
 }
 
@@ -578,14 +668,14 @@ fn about_covered(covers: &Match, tenant_of: impl Fn(&str) -> Option<String>) -> 
 }
 
 /// How a webhook of the configuration stands, by the ledger.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Standing<'c> {
     /// Its name.
     pub name: &'c str,
     /// What the configuration says of it.
     pub webhook: &'c WebhookConfig,
-    /// The index of the first entry that it is not told of yet; none where a host that serves has not begun with it.
-    pub cursor: Option<u64>,
+    /// How far it has come; none where a host that serves has not begun with it.
+    pub progress: Option<Progress>,
     /// How many entries the ledger has.
     pub size: u64,
     /// Its messages that wait, that which is sent included.
@@ -608,14 +698,15 @@ pub struct Waiting {
 /// # Errors
 /// Where the ledger cannot be read.
 pub fn standing<'c>(reader: &Reader, config: &'c Config) -> Result<Vec<Standing<'c>>, StoreError> {
-    let (left, cursors, size) = (reader.undelivered()?, reader.webhook_cursors()?, reader.size()?);
+    let (left, mut known, size) = (reader.undelivered()?, reader.webhooks()?, reader.size()?);
     let all = config.webhooks().iter().map(|(name, webhook)| {
-        let cursor = cursors.iter().find(|(of, _)| of == name).map(|(_, cursor)| *cursor);
-        let waiting = cursor.map(|from| waiting(reader, config, (name, webhook), from));
+        let progress = known.remove(name);
+        let from = progress.as_ref().map(|progress| progress.cursor);
+        let waiting = from.map(|from| waiting(reader, config, (name, webhook), from));
         Ok(Standing {
             name,
             webhook,
-            cursor,
+            progress,
             size,
             waiting: waiting.transpose()?.unwrap_or_default(),
             dead: left.iter().filter(|one| one.failed.message.webhook == *name).count(),
@@ -717,17 +808,16 @@ pub(crate) fn retry(
             .into());
     }
     let reader = store.reader()?;
-    let mut known = reader.webhook_cursors()?.into_iter();
     // A webhook that no host serves yet begins behind what is written by then: this is to be told it too.
-    let cursor = match known.any(|(name, _)| name == message.webhook) {
+    let begins = match reader.webhooks()?.contains_key(&message.webhook) {
         true => None,
-        false => Some((message.webhook.clone(), Some(reader.size()?))),
+        false => Some((message.webhook.clone(), Progress::at(reader.size()?))),
     };
     let entry = WebhookRetried {
         by: by.cloned(),
         message: message.clone(),
     };
-    write(store, EntryDraft::of_ledger(entry), cursor)?;
+    write(store, EntryDraft::of_ledger(entry), begins)?;
     Ok(message)
 }
 
@@ -745,11 +835,14 @@ pub(crate) fn give_up(store: &Store, id: &str, by: Option<&OperatorShown>) -> Re
     Ok(message)
 }
 
-fn write(store: &Store, entry: EntryDraft, cursor: Option<(String, Option<u64>)>) -> Result<(), StoreError> {
+fn write(store: &Store, entry: EntryDraft, begins: Option<(String, Progress)>) -> Result<(), StoreError> {
     store
         .commit(Batch {
             entries: vec![entry],
-            cursors: cursor.into_iter().collect(),
+            webhooks: begins
+                .into_iter()
+                .map(|(name, progress)| (name, Some(progress)))
+                .collect(),
             ..Batch::default()
         })
         .map(drop)

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use ambit_core::error::Code;
 use ambit_core::ledger::body::Message;
 use ambit_core::ledger::utc;
 use ambit_runtime::config::Config;
@@ -51,9 +52,28 @@ fn print(row: &Standing<'_>, home: &Path, w: &mut dyn Write) -> io::Result<()> {
     for (key, name) in row.webhook.only() {
         writeln!(w, "  {key:<9} {} alone", untrusted(name))?;
     }
-    match row.cursor {
-        Some(cursor) => writeln!(w, "  told      of what is before entry {cursor}, of {}", row.size)?,
+    match &row.progress {
+        Some(progress) => writeln!(
+            w,
+            "  told      of what is before entry {}, of {}",
+            progress.cursor, row.size
+        )?,
         None => writeln!(w, "  told      of nothing yet: a host that serves has not begun")?,
+    }
+    if let Some(taken_ms) = row.progress.as_ref().and_then(|progress| progress.taken_ms) {
+        writeln!(w, "  taken     a message at {}, the last", utc(taken_ms))?;
+    }
+    if let Some(tried) = row.progress.as_ref().and_then(|progress| progress.tried.as_ref()) {
+        let (bad, reset) = (style::BAD.render(), style::BAD.render_reset());
+        writeln!(
+            w,
+            "  tried     {} of entry {}  {bad}{}{reset} after {}, again at {}",
+            tried.message.event,
+            tried.message.index,
+            how(tried.status, tried.code),
+            count(tried.attempts.into(), "attempt", "attempts"),
+            utc(tried.next_ms),
+        )?;
     }
     if row.waiting.messages > 0 || row.waiting.more {
         let waiting = count(row.waiting.messages, "message", "messages");
@@ -129,11 +149,7 @@ fn dead(home: &Path, out: Output) -> Result<Exit, Failure> {
 fn dead_line(one: &Undelivered, w: &mut dyn Write) -> io::Result<()> {
     let failed = &one.failed;
     let (bad, reset) = (style::BAD.render(), style::BAD.render_reset());
-    let how = match (failed.status, failed.code) {
-        (Some(status), _) => format!("answered {status}"),
-        (None, Some(code)) => format!("not sent ({code})"),
-        (None, None) => "no answer".to_owned(),
-    };
+    let how = how(failed.status, failed.code);
     writeln!(
         w,
         "{} {} to {}, of entry {}  {bad}{how}{reset} after {}  {}",
@@ -144,6 +160,16 @@ fn dead_line(one: &Undelivered, w: &mut dyn Write) -> io::Result<()> {
         count(failed.attempts.into(), "attempt", "attempts"),
         utc(one.time_ms),
     )
+}
+
+/// What a sending came to, or why there is none any more.
+fn how(status: Option<u16>, code: Option<Code>) -> String {
+    match (status, code) {
+        (Some(status), _) => format!("answered {status}"),
+        (None, Some(Code::Config)) => "its webhook is out of the configuration".to_owned(),
+        (None, Some(code)) => format!("not sent ({code})"),
+        (None, None) => "no answer".to_owned(),
+    }
 }
 
 /// The message that a person named, by a beginning of its id.

@@ -942,9 +942,10 @@ pub struct Message {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookFailed {
-    /// How many times it was tried by the process that gave it up.
+    /// How many times it was tried.
     pub attempts: u32,
-    /// Why the last of these came to nothing, where there was no answer.
+    /// Why the last of these came to nothing, where there was no answer; `config` where its webhook was taken out of the configuration
+    /// while it was to be sent again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<Code>,
     /// Which.

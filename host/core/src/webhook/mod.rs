@@ -11,7 +11,7 @@ mod tests;
 mod wait;
 
 pub use event::{About, Event, EventType, Whose, may_tell};
-pub use wait::{Wait, wait};
+pub use wait::{LONGEST_WAIT_MS, Wait, wait};
 
 use data_encoding::{BASE32_NOPAD, BASE64};
 use serde::Serialize;

@@ -3,9 +3,9 @@
 use crate::flow::Jitter;
 
 /// Milliseconds between one sending that failed and the next; what comes after the last of them is as long as that.
-const WAITS_MS: [u64; 6] = [5_000, 30_000, 120_000, 600_000, 1_800_000, 3_600_000];
-/// The longest that a receiver can have a message wait, in milliseconds.
-const LONGEST_ASKED_MS: u64 = 3_600_000;
+const WAITS_MS: [u64; 6] = [5_000, 30_000, 120_000, 600_000, 1_800_000, LONGEST_WAIT_MS];
+/// The longest that a message waits, also where its receiver asks for more, in milliseconds.
+pub const LONGEST_WAIT_MS: u64 = 3_600_000;
 
 /// What becomes of a message that was sent and not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,6 @@ pub fn wait(attempts: u32, asked_ms: Option<u64>, now_ms: i64, until_ms: i64, ji
     let step = WAITS_MS.get(nth).copied().unwrap_or(longest);
     let fifth = step / 5;
     let own = (step - fifth).saturating_add(jitter.part(fifth));
-    let asked = asked_ms.unwrap_or_default().min(LONGEST_ASKED_MS);
+    let asked = asked_ms.unwrap_or_default().min(LONGEST_WAIT_MS);
     Wait::Again(own.max(asked).min(left))
 }

@@ -321,7 +321,7 @@ impl CallEffects {
                 deadline: Instant::now() + time,
             }),
             again: None,
-            cursors: Vec::new(),
+            webhooks: Vec::new(),
         };
         batch
             .transcript

@@ -177,7 +177,13 @@ fn on_ledger(seat: Seat<'_>, request: Request, by: Option<&OperatorShown>) -> Re
             })
         }
         Request::RetryMessage { message } => {
-            Answer::Message(seat.configured(|config| webhooks::retry(store, config, &message, by))?)
+            // Whoever takes a webhook out looks, once that is done, for what was to be sent again to it: that is all there by then.
+            let _alone = seat.changing();
+            let retry = |config: &Config| webhooks::retry(store, config, &message, by);
+            Answer::Message(match seat {
+                Seat::Host(host) => retry(&host.current().shared.config)?,
+                Seat::Ledger(..) => seat.configured(retry)?,
+            })
         }
         Request::DropMessage { message } => Answer::Message(webhooks::give_up(store, &message, by)?),
         Request::Erase { why, looked_ms, found } => Answer::Erased(home::erase_found(store, why, looked_ms, &found)?),

@@ -264,6 +264,7 @@ impl Request {
                     | Self::PinTool { .. }
                     | Self::RemoveTool { .. }
                     | Self::ResetConnection { .. }
+                    | Self::RetryMessage { .. }
                     | Self::Vote { .. }
                     | Self::TestWebhook { .. }
             )

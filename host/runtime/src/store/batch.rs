@@ -6,7 +6,7 @@ use ambit_core::guard;
 use ambit_core::ledger::{Body, EntryDraft, Kind};
 
 use super::durable::{Asked, Of};
-use super::{Again, Intent, Payload, StoreError};
+use super::{Again, Intent, Payload, Progress, StoreError};
 
 /// What is written in one transaction.
 ///
@@ -23,9 +23,8 @@ pub struct Batch {
     pub intent: Option<Intent>,
     /// What may be sent again once the batch is durable: the request of its one `effect-retried` entry.
     pub again: Option<Again>,
-    /// How far webhooks have come: each by its name, with the index of the first entry that it has not dealt with; none where it is
-    /// forgotten. No entry says so: it follows from nothing, and proves nothing.
-    pub cursors: Vec<(String, Option<u64>)>,
+    /// How far webhooks have come, each by its name; none where it is forgotten. No entry says so.
+    pub webhooks: Vec<(String, Option<Progress>)>,
 }
 
 /// One thing that a guest was given, or asked for, in the order in which it happened: what a call is replayed from.
@@ -66,7 +65,7 @@ impl Batch {
                     | Kind::WebhookFailed
             )
         };
-        let something = !self.entries.is_empty() || !self.cursors.is_empty();
+        let something = !self.entries.is_empty() || !self.webhooks.is_empty();
         self.intent.is_none() && self.again.is_none() && something && self.entries.iter().all(ends)
     }
 

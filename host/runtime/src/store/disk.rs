@@ -229,7 +229,7 @@ impl Disk {
         let Batch {
             entries,
             transcript,
-            cursors,
+            webhooks,
             ..
         } = batch;
         Ok((
@@ -237,7 +237,7 @@ impl Disk {
                 entries,
                 payloads,
                 transcript,
-                cursors,
+                webhooks,
                 size,
                 only_ends,
                 erases,
@@ -319,7 +319,7 @@ fn size(batch: &Batch, payloads: &[StoredPayload]) -> u64 {
         Place::Row(bytes) => bytes.len() as u64,
         Place::File(_) => 0,
     });
-    let rows = batch.entries.len() + payloads.len() + batch.transcript.len() + batch.cursors.len();
+    let rows = batch.entries.len() + payloads.len() + batch.transcript.len() + batch.webhooks.len();
     // An entry's own size is known once it is sealed. Few are over a kilobyte, and the reserve has room for those.
     let erased = ERASED * batch.erased_calls().count() as u64;
     in_rows.sum::<u64>() + ROW * rows as u64 + 1024 * batch.entries.len() as u64 + erased

@@ -34,6 +34,7 @@ mod memory;
 mod meter;
 mod options;
 mod past;
+mod progress;
 mod reader;
 mod schema;
 mod tables;
@@ -67,6 +68,7 @@ pub use measure::{Rate, appends, callers, file_appends};
 pub(crate) use meter::Meter;
 pub use options::{Clock, StoreOptions};
 pub use past::{Circuit, Past, Since};
+pub use progress::{Progress, Tried};
 pub use reader::{Accounts, BrokenGlass, BudgetState, CallFilter, Person, Reader, Slice, Undelivered, Unfinished};
 pub use vault::Payload;
 

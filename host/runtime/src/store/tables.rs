@@ -17,14 +17,15 @@ use super::StoreError;
 use super::batch::TranscriptRow;
 use super::books::{self, Begun, Books, Delegated, Held, InForce, Window, Work};
 use super::erasure::ERASING;
+use super::progress::Progress;
 
 /// The `ordinal` of a row that is of the call itself.
 pub(super) const CALL: i64 = -1;
 
 /// In `meta`: when people were told of a budget in a window, in milliseconds since 1970. Its name and the window's follow, a line each.
 pub(super) const WARNED: &str = "warned\n";
-/// In `meta`: the index of the first entry that a webhook, whose name follows, has not dealt with.
-pub(super) const CURSOR: &str = "webhook\n";
+/// In `meta`: how far a webhook, whose name follows, has come.
+pub(super) const WEBHOOK: &str = "webhook\n";
 
 fn warned_name(window: &Window) -> String {
     format!("{WARNED}{}\n{}", window.budget, window.window)
@@ -315,11 +316,11 @@ impl<'c> Tables<'c> {
     }
 
     /// Sets how far webhooks have come, or forgets it.
-    pub(super) fn set_cursors(&mut self, cursors: &[(String, Option<u64>)]) -> Result<(), Fail> {
-        for (webhook, cursor) in cursors {
-            let name = format!("{CURSOR}{webhook}");
-            match cursor {
-                Some(cursor) => self.set_meta.execute(params![name, cursor.to_string()])?,
+    pub(super) fn set_webhooks(&mut self, webhooks: &[(String, Option<Progress>)]) -> Result<(), Fail> {
+        for (webhook, progress) in webhooks {
+            let name = format!("{WEBHOOK}{webhook}");
+            match progress {
+                Some(progress) => self.set_meta.execute(params![name, progress.text()])?,
                 None => self.drop_meta.execute([name])?,
             };
         }

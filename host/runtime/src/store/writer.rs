@@ -24,6 +24,7 @@ use super::high_water::HighWater;
 use super::keyring::Keyring;
 use super::meter::Meter;
 use super::options::Clock;
+use super::progress::Progress;
 use super::tables::{Fail, StoredPayload, Tables};
 use super::{Keys, StoreError, books, erasure, home, reader, schema};
 
@@ -40,7 +41,7 @@ pub(super) struct Prepared {
     pub(super) payloads: Vec<StoredPayload>,
     pub(super) transcript: Vec<TranscriptRow>,
     /// How far webhooks have come.
-    pub(super) cursors: Vec<(String, Option<u64>)>,
+    pub(super) webhooks: Vec<(String, Option<Progress>)>,
     /// About how many bytes of the database it needs.
     pub(super) size: u64,
     /// Whether it may use the space that is kept for the ends of what is under way.
@@ -435,7 +436,7 @@ impl Scribe<'_> {
     fn apply(&mut self, batch: Prepared) -> Result<Applied, Fail> {
         let first_index = self.tail.frontier.size();
         let (mut written, mut last) = (0, None);
-        self.tables.set_cursors(&batch.cursors)?;
+        self.tables.set_webhooks(&batch.webhooks)?;
         let (mut drafts, mut payloads, mut transcript) = (batch.entries, batch.payloads, batch.transcript);
         // What has to follow an entry is an entry of the same transaction.
         loop {

@@ -295,6 +295,11 @@ fn of_operators() -> Value {
 fn of_webhooks() -> Value {
     let events = json!({ "type": "string", "enum": EventType::ALL });
     let name = |what: &str| json!({ "type": "string", "description": format!("It is told of this {what} alone.") });
+    let message = json!({ "message": text(), "webhook": text(), "event": events, "index": whole() });
+    let tried = json!({
+        "message": text(), "event": events, "index": whole(), "attempts": whole(), "status": maybe_whole(), "code": maybe_text(),
+        "last": time(), "next": time(),
+    });
     let webhook = json!({
         "name": text(),
         "url": { "type": "string", "description": "Without its query; of an address that is a secret, where that is read." },
@@ -308,16 +313,19 @@ fn of_webhooks() -> Value {
         "entry": { "type": ["integer", "null"], "minimum": 0,
             "description": "The first entry that it is not told of yet; null where no host has begun with it." },
         "entries_behind": maybe_whole(),
+        "last_taken": { "type": ["string", "null"], "format": "date-time", "description": "When a message was taken last." },
+        "tried": { "anyOf": [{ "type": "null" }, object(tried, &[])], "description": "The message that was not taken yet, and is tried again." },
         "waiting": { "type": "integer", "minimum": 0, "description": "Messages that wait, that which is sent included." },
         "truncated": { "const": true, "description": "More messages may wait: of the entries behind it the first were looked at." },
         "dead": { "type": "integer", "minimum": 0, "description": "Messages that nobody took." },
     });
-    let message = json!({ "message": text(), "webhook": text(), "event": events, "index": whole() });
     let mut dead = message.clone();
     if let (Value::Object(members), Value::Object(more)) = (
         &mut dead,
         json!({
-            "attempts": whole(), "status": maybe_whole(), "code": maybe_text(), "given_up": time(),
+            "attempts": whole(), "status": maybe_whole(), "given_up": time(),
+            "code": { "type": ["string", "null"],
+                "description": "Why it was not sent; `config` where its webhook was taken out of the configuration while it was to be sent again." },
             "entry": { "type": "integer", "minimum": 0, "description": "The entry that says that it was given up." },
         }),
     ) {

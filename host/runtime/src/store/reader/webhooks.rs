@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use ambit_core::ledger::Body;
 use ambit_core::ledger::body::{Message, WebhookFailed};
+use ambit_core::ledger::{Body, Entry};
 
 use super::Reader;
-use crate::store::StoreError;
 use crate::store::books::Window;
-use crate::store::tables::{CURSOR, WARNED};
+use crate::store::tables::{WARNED, WEBHOOK};
+use crate::store::{Progress, StoreError};
 
 /// A message that was given up, and neither sent again since nor dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,13 +22,13 @@ pub struct Undelivered {
 }
 
 impl Reader {
-    /// How far webhooks have come, by name: each the index of the first entry that it has not dealt with.
+    /// How far webhooks have come, by name.
     ///
     /// # Errors
     /// Where reading fails.
-    pub fn webhook_cursors(&self) -> Result<Vec<(String, u64)>, StoreError> {
-        let rows = self.meta_like(CURSOR)?.into_iter();
-        let read = |(name, cursor): (String, String)| Some((name, cursor.parse().ok()?));
+    pub fn webhooks(&self) -> Result<BTreeMap<String, Progress>, StoreError> {
+        let rows = self.meta_like(WEBHOOK)?.into_iter();
+        let read = |(name, text): (String, String)| Some((name, Progress::parse(&text)?));
         Ok(rows.filter_map(read).collect())
     }
 
@@ -37,31 +37,54 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Ledger`] where a row is not an entry.
     pub fn undelivered(&self) -> Result<Vec<Undelivered>, StoreError> {
-        let mut left: BTreeMap<String, Undelivered> = BTreeMap::new();
+        let mut left: Vec<Undelivered> = Vec::new();
+        for entry in self.last_words()? {
+            if let Body::WebhookFailed(failed) = entry.body() {
+                left.push(Undelivered {
+                    index: entry.index(),
+                    time_ms: entry.time_ms(),
+                    failed: failed.clone(),
+                });
+            }
+        }
+        Ok(left)
+    }
+
+    /// The messages that an operator had sent again, each with the index of the entry that says so, but for those that were given up since.
+    ///
+    /// # Errors
+    /// As [`Reader::undelivered`].
+    pub(crate) fn sent_again(&self) -> Result<Vec<(u64, Message)>, StoreError> {
+        let all = self.last_words()?;
+        let again = all.iter().filter_map(|entry| match entry.body() {
+            Body::WebhookRetried(retried) => Some((entry.index(), retried.message.clone())),
+            _ => None,
+        });
+        Ok(again.collect())
+    }
+
+    /// Of each message that was ever given up the last entry about it, in the ledger's order.
+    fn last_words(&self) -> Result<Vec<Entry>, StoreError> {
+        let mut last: BTreeMap<String, Entry> = BTreeMap::new();
         let sql = "SELECT bytes FROM entries WHERE call IS NULL
             AND kind IN ('webhook-failed', 'webhook-retried', 'webhook-dropped') ORDER BY idx";
         self.each_entry(sql, |entry| {
             let about: &Message = match entry.body() {
                 Body::WebhookFailed(failed) => &failed.message,
                 Body::WebhookRetried(retried) => &retried.message,
-                Body::WebhookDropped(dropped) => &dropped.message,
+                Body::WebhookDropped(dropped) => {
+                    // There is nothing more to say of it.
+                    last.remove(&dropped.message.id);
+                    return Ok(true);
+                }
                 _ => return Ok(true),
             };
-            // Of a message that was sent again and given up again the last counts.
-            left.remove(&about.id);
-            if let Body::WebhookFailed(failed) = entry.body() {
-                let undelivered = Undelivered {
-                    index: entry.index(),
-                    time_ms: entry.time_ms(),
-                    failed: failed.clone(),
-                };
-                left.insert(about.id.clone(), undelivered);
-            }
+            last.insert(about.id.clone(), entry.clone());
             Ok(true)
         })?;
-        let mut left: Vec<Undelivered> = left.into_values().collect();
-        left.sort_by_key(|one| one.index);
-        Ok(left)
+        let mut last: Vec<Entry> = last.into_values().collect();
+        last.sort_by_key(Entry::index);
+        Ok(last)
     }
 
     /// When people were told that so much of a budget is taken, by window.

@@ -347,7 +347,7 @@ fn an_operator_sees_the_webhooks_and_has_sent_again_or_drops_what_nobody_took() 
         json!({
             "name": "pager", "url": "https://pager.example/in", "format": "standard", "signatures": 1,
             "events": ["hold.created", "hold.ended"], "only": { "tenant": "acme" },
-            "entry": null, "entries_behind": null, "waiting": 0, "dead": 2,
+            "entry": null, "entries_behind": null, "last_taken": null, "tried": null, "waiting": 0, "dead": 2,
         })
     );
     assert!(

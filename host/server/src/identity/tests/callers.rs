@@ -88,7 +88,9 @@ operators = { u-7 = "ivy" }
     let word = place.token(claims);
     let ask = |operators: &Operators| {
         let shown = bearer(&word);
-        place.runtime.block_on(operators.authenticate(&shown, None, Scope::Read))
+        place
+            .runtime
+            .block_on(operators.authenticate(&shown, None, Scope::Read))
     };
     let before = Operators::of_reading(None, &place.host).unwrap();
     assert_eq!(ask(&before).unwrap().shown.name, "ivy");
