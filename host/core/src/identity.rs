@@ -2,7 +2,7 @@
 //!
 //! How that is shown over HTTP is below: [`token`] reads what an issuer signed, [`jwk`] the keys that it signs with, [`claims`] says
 //! who a token is about, [`key`] is about the keys that operators give out, and [`run_token`] about the tokens of a run. [`operator`]
-//! is about operators, who are no callers. Nothing of it is believed beyond what the
+//! is about operators, who are no callers. [`spiffe`] reads what a workload is called, and [`svid`] whom a certificate is of. Nothing of it is believed beyond what the
 //! configuration says: whoever is identified is a [`Caller`] of a [`Directory`], or refused.
 
 pub mod claims;
@@ -10,6 +10,8 @@ pub mod jwk;
 pub mod key;
 pub mod operator;
 pub mod run_token;
+pub mod spiffe;
+pub mod svid;
 pub mod token;
 pub mod why;
 

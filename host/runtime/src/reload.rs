@@ -207,6 +207,10 @@ fn stays(older: &Config, newer: &Config) -> Result<(), Refusal> {
             was.zip(is).is_some_and(|(was, is)| was.resource != is.resource),
         ),
         (
+            "[server.tls]",
+            was.zip(is).is_some_and(|(was, is)| was.tls.is_some() != is.tls.is_some()),
+        ),
+        (
             "`metrics` in [server]",
             was.zip(is).is_some_and(|(was, is)| was.metrics != is.metrics),
         ),

@@ -7,11 +7,13 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use ambit_core::guard;
 use zeroize::{Zeroize, Zeroizing};
 
 /// Shortest secret that is accepted, in bytes. Answers are searched for the exact value; a shorter one would also be found in honest
@@ -123,6 +125,12 @@ pub trait Ambient {
     /// As reading does, and when the file is larger.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
 
+    /// The same of a file that nobody but its owner may read or write: a private key.
+    ///
+    /// # Errors
+    /// As [`read`](Ambient::read), and when others may.
+    fn read_private(&self, path: &Path) -> io::Result<Vec<u8>>;
+
     /// Runs a program without a shell and returns what it wrote to standard output.
     ///
     /// # Errors
@@ -144,6 +152,17 @@ impl Ambient for Process {
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         read_at_most(std::fs::File::open(path)?, MAX_FILE)
+    }
+
+    fn read_private(&self, path: &Path) -> io::Result<Vec<u8>> {
+        // Of the file that is read, whatever is put in its place meanwhile.
+        let file = std::fs::File::open(path)?;
+        let mode = file.metadata()?.permissions().mode();
+        if !guard!("config.key-file", mode & 0o077 == 0) {
+            let why = format!("others than its owner can read it (mode {:04o})", mode & 0o7777);
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        }
+        read_at_most(file, MAX_FILE)
     }
 
     fn run(&self, words: &[String]) -> io::Result<Vec<u8>> {

@@ -64,13 +64,14 @@ struct Call {
 pub(crate) struct Whose {
     agent: String,
     user: Option<String>,
-    /// The key, or who issued the token: a token is replaced by the next while a call runs.
+    /// The key, who issued the token, or whose certificate it is: tokens and certificates are replaced by the next while a call runs.
     by: Option<String>,
 }
 
 impl Whose {
     pub(crate) fn new(agent: &str, user: Option<&str>, by: Option<&ShownBy>) -> Whose {
         let by = by.map(|by| match by {
+            ShownBy::Certificate(shown) => format!("certificate of {}", shown.id),
             ShownBy::Key(id) => format!("key {id}"),
             ShownBy::RunToken(shown) => format!("run token {}", shown.token),
             ShownBy::Token(token) => format!("token {}", token.issuer),

@@ -15,6 +15,8 @@ pub enum Why {
     Audience,
     /// The token is bound to a key, and a proof of having it is not looked at here.
     Bound,
+    /// The client's certificate is not one of a trust domain that is known here, or is no longer.
+    Certificate,
     /// A claim is missing, or is not what it should be.
     Claims,
     /// As many connections as there may be are busy.
@@ -68,6 +70,7 @@ impl Why {
             Self::Algorithm => "algorithm",
             Self::Audience => "audience",
             Self::Bound => "bound",
+            Self::Certificate => "certificate",
             Self::Claims => "claims",
             Self::Connections => "connections",
             Self::Critical => "critical",
@@ -121,7 +124,7 @@ mod tests {
     #[test]
     fn words_are_what_entries_print_and_in_their_order() {
         let all: Vec<Why> = serde_json::from_str(
-            r#"["agent","algorithm","audience","bound","claims","connections","critical","expired","header","host","issuer","lifetime","malformed",
+            r#"["agent","algorithm","audience","bound","certificate","claims","connections","critical","expired","header","host","issuer","lifetime","malformed",
                 "missing","not-yet","origin","revoked","scope","share","signature","tenant","type","unavailable","unknown-key","user"]"#,
         )
         .unwrap();

@@ -18,6 +18,7 @@ use crate::error::{Code, Refusal};
 use crate::grant::{Limits, Narrowing};
 use crate::hold::{self, Hold, Need};
 use crate::identity::operator;
+use crate::identity::spiffe::SpiffeId;
 use crate::identity::why::Why;
 use crate::money::{Currency, Over, Spend, Unit};
 use crate::policy::Mode;
@@ -524,12 +525,24 @@ pub struct CallersRefused {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ShownBy {
+    /// By a client's certificate.
+    Certificate(CertificateShown),
     /// By a key of this home: its id.
     Key(String),
     /// By a token of the call's run.
     RunToken(RunTokenShown),
     /// By a token.
     Token(TokenShown),
+}
+
+/// A certificate that a caller showed in the handshake of its connection (TLS).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateShown {
+    /// Which certificate: the SHA-256 digest of its DER. A workload has another every few hours, and is the same caller with each.
+    pub certificate: Digest,
+    /// The SPIFFE id that it is of, which is what the caller is known by.
+    pub id: SpiffeId,
 }
 
 /// A token of a run that a caller showed.

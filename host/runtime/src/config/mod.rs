@@ -48,7 +48,7 @@ use crate::secret::{Ambient, Process};
 pub(crate) use self::limits::out_of_range as limit_out_of_range;
 pub use self::reader::nearest;
 pub use self::sections::{LedgerConfig, days};
-pub use self::server::{DRAIN_S, IssuerConfig, KeysAt, OperatorsConfig, ServerConfig};
+pub use self::server::{DRAIN_S, IssuerConfig, KeysAt, OperatorsConfig, ServerConfig, SpiffeConfig, TlsConfig};
 pub use self::telemetry::TelemetryConfig;
 pub use self::template::TEMPLATE;
 pub use self::webhooks::WebhookConfig;
@@ -547,6 +547,10 @@ impl Ambient for Nothing {
     }
 
     fn read(&self, _: &Path) -> io::Result<Vec<u8>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn read_private(&self, _: &Path) -> io::Result<Vec<u8>> {
         Err(io::ErrorKind::NotFound.into())
     }
 

@@ -1,6 +1,7 @@
 //! `[server]`: how agents are served over HTTP, and who may say who they are.
 
 mod operators;
+mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ use crate::gate::{Document, DocumentWay, split_url};
 use crate::secret::Ambient;
 
 pub use operators::OperatorsConfig;
+pub use tls::{SpiffeConfig, TlsConfig};
 
 /// Where agents are served, if nothing else is said: on this machine alone.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8787);
@@ -66,6 +68,10 @@ pub struct ServerConfig {
     pub metrics: Option<SocketAddr>,
     /// Who may say who an agent is, by name.
     pub issuers: Vec<IssuerConfig>,
+    /// What agents' listener shows of itself; none where it speaks plain HTTP.
+    pub tls: Option<TlsConfig>,
+    /// The trust domains whose workloads are known by their certificates. None without TLS.
+    pub spiffe: Vec<SpiffeConfig>,
     /// How operators are served beside agents; none where they are not.
     pub operators: Option<OperatorsConfig>,
 }
@@ -100,7 +106,7 @@ impl IssuerConfig {
     }
 }
 
-/// `[server]`, and the digests of the files with authorities that it names.
+/// `[server]`, and the digests of the files with authorities and certificates that it names.
 pub(super) fn server(
     root: &Table<'_>,
     agents: &BTreeMap<String, AgentSpec>,
@@ -151,6 +157,9 @@ pub(super) fn server(
     }
     let (operators, more) = operators::operators(&table, resource.as_deref(), &issuers, home, ambient);
     files.extend(more);
+    let reads = tls::Reads { agents, home, ambient };
+    let tls = tls::tls(&table, &reads, &mut files);
+    let spiffe = tls::spiffe(&table, &reads, &mut files);
     table.done();
     let server = ServerConfig {
         listen,
@@ -162,6 +171,8 @@ pub(super) fn server(
         calls_per_agent: u32::try_from(calls_per_agent).unwrap_or(concurrent_calls),
         metrics,
         issuers,
+        tls,
+        spiffe,
         operators,
     };
     (Some(server), files)
@@ -244,7 +255,9 @@ fn issuer(
     let audience = audience(table);
     let claims = claim_names(table);
     let subjects = subjects(table, &claims, "claims = { agent = \"client_id\" }");
-    let mapped = mapped_agents(table, agents);
+    let help = "say which agents its tokens are of: agents = { \"client id\" = \"assistant\" }";
+    let mapped = mapped_agents(table, agents, help);
+    let mapped = mapped.into_iter().map(|(said, (_, agent))| (said, agent)).collect();
     let users = mapped_users(table, agents);
     let scopes = scopes(table);
     let (issuer, keys) = any.keys(table)?;
@@ -454,9 +467,13 @@ fn claim_names(table: &Table<'_>) -> ClaimNames {
     names
 }
 
-/// `agents = { "0oa7…" = "assistant" }`
-fn mapped_agents(table: &Table<'_>, agents: &BTreeMap<String, AgentSpec>) -> BTreeMap<String, String> {
-    let help = "say which agents its tokens are of: agents = { \"client id\" = \"assistant\" }";
+/// `agents = { "0oa7…" = "assistant" }`: what others call an agent, where that stands, and the agent. `help` is what to write where
+/// there is nothing.
+fn mapped_agents(
+    table: &Table<'_>,
+    agents: &BTreeMap<String, AgentSpec>,
+    help: &str,
+) -> BTreeMap<String, (Range<usize>, String)> {
     table.missing("agents", help);
     let Some(inner) = table.table("agents", format!("the agents of {}", table.what())) else {
         return BTreeMap::new();
@@ -475,7 +492,7 @@ fn mapped_agents(table: &Table<'_>, agents: &BTreeMap<String, AgentSpec>) -> BTr
     }
     named
         .into_iter()
-        .map(|(said, (_, agent))| (said, agent.value))
+        .map(|(said, (place, agent))| (said, (place, agent.value)))
         .collect()
 }
 

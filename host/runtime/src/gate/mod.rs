@@ -50,5 +50,6 @@ pub use request::{Presented, check_base, is_framing, is_hosts_own};
 pub use send::{Bounds, Failed, SendError, Sent, Traffic, Wire};
 pub use sign::{SharedSecret, SigV4, is_aws_header};
 pub use tls::Authorities;
+pub(crate) use tls::roots_of_pem;
 pub use upstream::{Base, Shown, Upstream, UpstreamParts};
 pub use webhook::{Hook, HookUrl};

@@ -26,15 +26,23 @@ impl Authorities {
     /// # Errors
     /// One clause: not PEM, no certificate in it, or one that cannot be an authority.
     pub fn from_pem(pem: &[u8]) -> Result<Authorities, String> {
-        let certificates = CertificateDer::pem_slice_iter(pem)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| format!("is not PEM: {error}"))?;
-        if certificates.is_empty() {
-            return Err("holds no certificate".into());
-        }
-        roots(&certificates)?;
-        Ok(Authorities::Only(certificates))
+        Ok(Authorities::Only(roots_of_pem(pem)?.0))
     }
+}
+
+/// The authorities of a PEM text, and the same ready for verifying.
+///
+/// # Errors
+/// One clause: not PEM, no certificate in it, or one that cannot be an authority.
+pub(crate) fn roots_of_pem(pem: &[u8]) -> Result<(Vec<CertificateDer<'static>>, RootCertStore), String> {
+    let certificates = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| format!("is not PEM: {error}"))?;
+    if certificates.is_empty() {
+        return Err("holds no certificate".into());
+    }
+    let roots = roots(&certificates)?;
+    Ok((certificates, roots))
 }
 
 fn roots(certificates: &[CertificateDer<'static>]) -> Result<RootCertStore, String> {
