@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::Child;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -78,8 +79,14 @@ impl Scene {
 
     /// `more` is what the configuration says besides.
     pub(super) fn with(more: &str) -> Self {
+        Self::furnished(more, |_| {})
+    }
+
+    /// The same, with what is put into its folder before anything of that is read.
+    pub(super) fn furnished(more: &str, furnish: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let home = Home::make(&folder.path().join("home")).unwrap();
+        furnish(home.folder());
         home.configure(&format!("{CONFIGURATION}{more}")).unwrap();
         home.permit(POLICY).unwrap();
         for (name, component) in [
@@ -127,6 +134,8 @@ impl Scene {
 /// `ambit serve`, and where it listens.
 pub(super) struct Server {
     child: Child,
+    /// What it speaks there.
+    pub(super) scheme: String,
     pub(super) address: String,
     /// What it says, which it could not if nobody heard.
     _err: Receiver<String>,
@@ -162,10 +171,12 @@ impl Server {
             let line = err
                 .recv_timeout(Duration::from_secs(60))
                 .unwrap_or_else(|_| panic!("it does not listen: {before}"));
-            if let Some((_, rest)) = line.split_once("http://") {
+            let said = line.split_once("serving agents at ");
+            if let Some((scheme, rest)) = said.and_then(|(_, url)| url.split_once("://")) {
                 let address = rest.split('/').next().unwrap().to_owned();
                 return Self {
                     child,
+                    scheme: scheme.to_owned(),
                     address,
                     _err: err,
                 };
@@ -219,7 +230,7 @@ impl Server {
             .collect()
     }
 
-    fn signal(&mut self, signal: &str) {
+    pub(super) fn signal(&mut self, signal: &str) {
         let id = self.child.id().to_string();
         let sent = std::process::Command::new("kill").args([signal, &id]).status();
         assert!(sent.unwrap().success());

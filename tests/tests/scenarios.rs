@@ -28,6 +28,7 @@ mod http;
 mod load;
 mod mcp;
 mod peers;
+mod tls;
 mod traps;
 
 type Verdict = Result<(), String>;
@@ -65,6 +66,7 @@ fn trials() -> Vec<Trial> {
             .chain(doubts::TESTS)
             .chain(mcp::TESTS)
             .chain(http::TESTS)
+            .chain(tls::TESTS)
             .chain(peers::TESTS)
             .chain(load::TESTS)
             .chain(api::TESTS)

@@ -208,7 +208,8 @@ fn stays(older: &Config, newer: &Config) -> Result<(), Refusal> {
         ),
         (
             "[server.tls]",
-            was.zip(is).is_some_and(|(was, is)| was.tls.is_some() != is.tls.is_some()),
+            was.zip(is)
+                .is_some_and(|(was, is)| was.tls.is_some() != is.tls.is_some()),
         ),
         (
             "`metrics` in [server]",

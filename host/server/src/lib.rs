@@ -8,8 +8,8 @@
 //!
 //! `api` is the HTTP API: an agent's part goes through the same doors, and an operator's is another, by other credentials.
 //!
-//! [`identity`] says who is on the other side of a request over HTTP, by a token of an issuer, a key of the home
-//! or a token of a run.
+//! [`identity`] says who is on the other side of a request over HTTP, by a token of an issuer, a key of the home,
+//! a token of a run, or a workload's certificate.
 
 mod api;
 mod calls;

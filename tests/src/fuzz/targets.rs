@@ -1,6 +1,7 @@
 //! What is driven, and what must hold of it beside that nothing panics. Where there is another implementation to compare
 //! with, it is compared with that.
 
+mod certificate;
 mod files;
 mod http;
 mod json;
@@ -119,6 +120,14 @@ pub const ALL: &[Target] = &[
         words: token::WORDS,
         longest: 8192,
         seeds: token::seeds,
+    },
+    Target {
+        name: "certificate",
+        about: "certificates of workloads: an id that is found stands there, in its one spelling",
+        drive: certificate::drive,
+        words: certificate::WORDS,
+        longest: 2048,
+        seeds: certificate::seeds,
     },
     Target {
         name: "config",

@@ -61,7 +61,10 @@ fn print(reloaded: &Reloaded, w: &mut dyn Write) -> io::Result<()> {
     let (good, reset) = (style::GOOD.render(), style::GOOD.render_reset());
     writeln!(w, "{good}reloaded{reset}, by entry {}", reloaded.entry)?;
     if !reloaded.changes_anything() {
-        writeln!(w, "  nothing is another than before; secrets were read again")?;
+        writeln!(
+            w,
+            "  nothing is another than before; secrets, certificates and authorities were read again"
+        )?;
     }
     for section in &reloaded.sections {
         writeln!(w, "  ambit.toml: [{}]", untrusted(section))?;

@@ -51,13 +51,15 @@ fn over_http(args: &Serve, config: Config, heard: Heard) -> Result<Result<(), Do
         ));
     };
     let listen = args.listen.unwrap_or(server.listen);
+    let tls = server.tls.is_some();
     let host = open(config)?;
     let _telling = host.tell_collector()?;
     let _deliveries = host.deliver_webhooks()?;
     let mode = call::mode(args.mode, None);
     Ok(http::serve(&host, listen, mode, heard, |address| {
-        note(format!("serving agents at http://{address}/mcp"));
-        if !address.ip().is_loopback() {
+        let scheme = if tls { "https" } else { "http" };
+        note(format!("serving agents at {scheme}://{address}/mcp"));
+        if !tls && !address.ip().is_loopback() {
             note("requests come in the clear: between this port and other machines has to stand what speaks TLS.");
         }
     }))

@@ -138,7 +138,9 @@ pub enum NotAnId {
     #[error("has no path, so it names no workload")]
     NoPath,
     /// A part of its path is empty, `.` or `..`, or has a character that none has: a query, a fragment and an escape have such.
-    #[error("has a path with a part that is empty, `.` or `..`, or has other characters than letters, digits, `.`, `-` and `_`")]
+    #[error(
+        "has a path with a part that is empty, `.` or `..`, or has other characters than letters, digits, `.`, `-` and `_`"
+    )]
     Path,
 }
 
@@ -247,7 +249,16 @@ mod tests {
 
     #[test]
     fn another_scheme_is_no_id() {
-        for text in ["", "a/b", "SPIFFE://a/b", "Spiffe://a/b", "spiffe:/a/b", "spiffe:a/b", "https://a/b", " spiffe://a/b"] {
+        for text in [
+            "",
+            "a/b",
+            "SPIFFE://a/b",
+            "Spiffe://a/b",
+            "spiffe:/a/b",
+            "spiffe:a/b",
+            "https://a/b",
+            " spiffe://a/b",
+        ] {
             assert_eq!(why(text), Some(NotAnId::Scheme), "{text}");
         }
         let path = "p".repeat(LONGEST_ID - "spiffe://a/".len());

@@ -60,7 +60,10 @@ pub fn id_of(certificate: &[u8]) -> Result<SpiffeId, NotSvid> {
         return Err(NotSvid::Authority);
     }
     let uris = extensions.uris().ok_or(NotSvid::Malformed)?;
-    let Some(uri) = uris.first().filter(|_| guard!("identity.svid-one-uri", uris.len() == 1)) else {
+    let Some(uri) = uris
+        .first()
+        .filter(|_| guard!("identity.svid-one-uri", uris.len() == 1))
+    else {
         return Err(NotSvid::Uris(uris.len()));
     };
     let text = std::str::from_utf8(uri).map_err(|_| NotSvid::Malformed)?;
@@ -169,7 +172,6 @@ impl<'d> Der<'d> {
     }
 
     /// The next element's tag and content; `Some(None)` at the end.
-    #[expect(clippy::option_option, reason = "no more of it, and nothing that can be read, are two things")]
     fn next(&mut self) -> Option<Option<(u8, &'d [u8])>> {
         let Some((tag, rest)) = self.0.split_first() else {
             return Some(None);
@@ -191,7 +193,6 @@ impl<'d> Der<'d> {
     }
 
     /// The content of the next element where it is of this kind.
-    #[expect(clippy::option_option, reason = "one that is left out, and nothing that can be read, are two things")]
     fn maybe(&mut self, tag: u8) -> Option<Option<&'d [u8]>> {
         match self.0.first() {
             Some(next) if *next == tag => Some(Some(self.one(tag)?)),
@@ -212,9 +213,9 @@ fn length(text: &[u8]) -> Option<(usize, &[u8])> {
         return None;
     }
     let (digits, rest) = rest.split_at_checked(bytes)?;
-    let length = digits
-        .iter()
-        .try_fold(0_usize, |sum, digit| sum.checked_mul(256)?.checked_add(usize::from(*digit)))?;
+    let length = digits.iter().try_fold(0_usize, |sum, digit| {
+        sum.checked_mul(256)?.checked_add(usize::from(*digit))
+    })?;
     let shortest = digits.first() != Some(&0) && length >= 0x80;
     shortest.then_some((length, rest))
 }
@@ -241,7 +242,10 @@ mod tests {
 
     fn extension(name: &[u8], content: &[u8]) -> Vec<u8> {
         let critical = der(BOOLEAN, &[0xff]);
-        der(SEQUENCE, &[der(OID, name), critical, der(OCTET_STRING, content)].concat())
+        der(
+            SEQUENCE,
+            &[der(OID, name), critical, der(OCTET_STRING, content)].concat(),
+        )
     }
 
     /// What has the form of a certificate, with these extensions.
@@ -249,7 +253,10 @@ mod tests {
         let before = [der(0xa0, &der(2, &[2])), der(2, &[1]), der(SEQUENCE, &[])].concat();
         let extensions = der(EXTENSIONS, &der(SEQUENCE, &extensions.concat()));
         let signed = der(SEQUENCE, &[before, extensions].concat());
-        der(SEQUENCE, &[signed, der(SEQUENCE, &[]), der(BIT_STRING, &[0, 1])].concat())
+        der(
+            SEQUENCE,
+            &[signed, der(SEQUENCE, &[]), der(BIT_STRING, &[0, 1])].concat(),
+        )
     }
 
     fn names(all: &[(u8, &str)]) -> Vec<u8> {
@@ -281,7 +288,12 @@ mod tests {
     fn an_authority_is_no_workload() {
         let constraints = |content: &[u8]| extension(BASIC_CONSTRAINTS, &der(SEQUENCE, content));
         let of = |more: Vec<u8>| id_of(&certificate(&[more, names(&[(URI, WORKLOAD)])]));
-        for sound in [constraints(&[]), constraints(&der(BOOLEAN, &[0])), usage(0b1010_0000), usage(0)] {
+        for sound in [
+            constraints(&[]),
+            constraints(&der(BOOLEAN, &[0])),
+            usage(0b1010_0000),
+            usage(0),
+        ] {
             assert!(of(sound).is_ok());
         }
         for authority in [
@@ -301,7 +313,15 @@ mod tests {
         let twice = certificate(&[names(&[(URI, WORKLOAD)]), names(&[(URI, WORKLOAD)])]);
         let more = [sound.as_slice(), &[0]].concat();
         let not_text = certificate(&[extension(SUBJECT_ALT_NAME, &der(SEQUENCE, &der(URI, &[0xff, 0xfe])))]);
-        for wrong in [&[][..], &[0x30], &[0x30, 0x80, 0, 0], &[0x30, 0x81, 1, 0], &twice, &more, &not_text] {
+        for wrong in [
+            &[][..],
+            &[0x30],
+            &[0x30, 0x80, 0, 0],
+            &[0x30, 0x81, 1, 0],
+            &twice,
+            &more,
+            &not_text,
+        ] {
             assert_eq!(id_of(wrong), Err(NotSvid::Malformed), "{wrong:?}");
         }
         for end in 0..sound.len() {

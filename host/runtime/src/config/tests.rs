@@ -154,8 +154,14 @@ fn the_template_is_valid_and_so_is_everything_it_proposes() {
         .map(|line| line.strip_prefix("# ").filter(|rest| is_toml(rest)).unwrap_or(line))
         .map(|line| format!("{line}\n"))
         .collect();
+    let server = rcgen::generate_simple_self_signed(["ambit.example.com".to_owned()]).unwrap();
     let world = World {
-        files: BTreeMap::from([("keys/service-ca.pem", authority())]),
+        files: BTreeMap::from([
+            ("keys/service-ca.pem", authority()),
+            ("tls/server.pem", server.cert.pem()),
+            ("tls/server.key", server.signing_key.serialize_pem()),
+            ("tls/prod-bundle.pem", authority()),
+        ]),
         ..World::default()
     };
     let config = Config::parse(Path::new("/home/ambit"), &proposed, &world)

@@ -35,7 +35,7 @@ use crate::http::front::Front;
 use crate::http::problem::{plain, unauthenticated};
 use crate::http::seats::{Seat, UnderWay};
 use crate::http::work::{Errand, at_work};
-use crate::identity::Authenticated;
+use crate::identity::{Authenticated, Peer};
 use crate::mcp::Door;
 
 use ask::Asked;
@@ -135,7 +135,11 @@ async fn known(
     own: bool,
 ) -> Result<(Authenticated, Door, Serving), Refused> {
     let agents = front.agents();
-    let caller = now.callers().authenticate(&parts.headers, parts.uri.query()).await;
+    let peer = parts.extensions.get::<Arc<Peer>>();
+    let caller = now
+        .callers()
+        .authenticate(&parts.headers, parts.uri.query(), peer.map(Arc::as_ref))
+        .await;
     let caller = caller.map_err(|refused| unauthenticated(&refused))?;
     let (serving, beside) = agents.begin(now, &caller, seat)?;
     agents.check_beside(now, beside, own)?;

@@ -24,6 +24,7 @@ use rmcp::model::{
 };
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use rustls::ServerConfig;
 use tokio::time::timeout;
 
 use super::answer::{Answer, Serving};
@@ -33,7 +34,7 @@ use super::seats::{Requests, Seat};
 use super::work::{OperatorThreads, at_work, let_go};
 use crate::calls::{Calls, Whose};
 use crate::frame::{self, Arguments, Frame};
-use crate::identity::{Authenticated, Authenticator, Operator, Operators, Unauthenticated};
+use crate::identity::{Authenticated, Authenticator, Operator, Operators, Peer, Unauthenticated};
 use crate::mcp::{self, Credentials, Door, Who};
 use crate::offer::Offers;
 use crate::status::{RESULT, STATUS};
@@ -73,6 +74,8 @@ pub(crate) struct Now {
     protocol: StreamableHttpServerConfig,
     /// What functions are called, once somebody has asked.
     offers: OnceLock<Arc<Offers>>,
+    /// How handshakes are done; none where the listener speaks plain HTTP.
+    tls: Option<Arc<ServerConfig>>,
 }
 
 impl Now {
@@ -93,7 +96,10 @@ impl Now {
             .with_allowed_origins(origins)
             .enforce_origin_validation()
             .with_max_request_body_bytes(largest);
+        let tls = host.config().server().and_then(|server| server.tls.as_ref());
+        let tls = tls.map(|tls| Arc::new(tls.handshakes(callers.in_handshakes())));
         Now {
+            tls,
             operators,
             host,
             callers,
@@ -105,6 +111,11 @@ impl Now {
 
     pub(crate) const fn callers(&self) -> &Authenticator {
         &self.callers
+    }
+
+    /// How handshakes are done; none where the listener speaks plain HTTP.
+    pub(super) fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.tls.clone()
     }
 
     pub(crate) const fn operators(&self) -> Option<&Operators> {
@@ -323,7 +334,11 @@ pub(super) async fn serve(
 async fn served(agents: &Agents, seat: &Arc<Seat>, request: Request) -> Result<Response, Box<Response>> {
     let (mut parts, body) = request.into_parts();
     let now = agents.now();
-    let caller = now.callers.authenticate(&parts.headers, parts.uri.query()).await;
+    let peer = parts.extensions.remove::<Arc<Peer>>();
+    let caller = now
+        .callers
+        .authenticate(&parts.headers, parts.uri.query(), peer.as_deref())
+        .await;
     let caller = caller.map_err(|refused| unauthenticated(&refused))?;
     let (serving, beside) = agents.begin(&now, &caller, seat)?;
     agents.check_beside(&now, beside, body.size_hint().lower() <= BESIDE_BYTES)?;

@@ -62,9 +62,11 @@ impl Front {
         mode: Mode,
         patience: Duration,
     ) -> Front {
+        let server = host.config().server();
         let own = OwnNames::new(
             address,
-            host.config().server().and_then(|server| server.resource.as_deref()),
+            server.is_some_and(|server| server.tls.is_some()),
+            server.and_then(|server| server.resource.as_deref()),
         );
         Front {
             agents: Agents::new(host, callers, &own, mode, patience),
@@ -119,6 +121,8 @@ impl Front {
 pub(super) struct OwnNames {
     /// Of the address that is listened on.
     near: Vec<String>,
+    /// What the origins of those begin with: whether TLS is spoken there does not change while the process runs.
+    near_scheme: &'static str,
     /// Of the resource: what clients elsewhere know.
     far: Option<String>,
     /// The origin of that: TLS may stand in front of it, and stands in front of no other.
@@ -126,14 +130,16 @@ pub(super) struct OwnNames {
 }
 
 impl OwnNames {
-    pub(super) fn new(address: SocketAddr, resource: Option<&str>) -> OwnNames {
+    /// `tls` is whether that is spoken at the address.
+    pub(super) fn new(address: SocketAddr, tls: bool, resource: Option<&str>) -> OwnNames {
+        let (near_scheme, usual_port) = if tls { ("https://", ":443") } else { ("http://", ":80") };
         let mut near = vec![address.to_string()];
         if address.ip().is_loopback() || address.ip().is_unspecified() {
             let port = address.port();
             near.extend(["127.0.0.1", "[::1]", "localhost"].map(|name| format!("{name}:{port}")));
         }
         // Clients leave out the port that is the usual one.
-        let bare = |name: &String| name.strip_suffix(":80").map(str::to_owned);
+        let bare = |name: &String| name.strip_suffix(usual_port).map(str::to_owned);
         let usual: Vec<String> = near.iter().filter_map(bare).collect();
         near.extend(usual);
         let origin = resource.and_then(|resource| Some(split_url(resource).ok()?.0.to_string()));
@@ -142,6 +148,7 @@ impl OwnNames {
             .and_then(|origin| Some(origin.split_once("://")?.1.to_owned()));
         OwnNames {
             near,
+            near_scheme,
             far,
             far_origin: origin,
         }
@@ -161,7 +168,9 @@ impl OwnNames {
 
     /// Whether an `Origin` is that of this server, by the names that it was given: never by what a request says that it is for.
     pub(super) fn has_origin(&self, origin: &str) -> bool {
-        let near = origin.strip_prefix("http://").is_some_and(|name| self.is_near(name));
+        let near = origin
+            .strip_prefix(self.near_scheme)
+            .is_some_and(|name| self.is_near(name));
         near || self
             .far_origin
             .as_deref()
@@ -170,7 +179,7 @@ impl OwnNames {
 
     /// The same for whoever asks once more, each with its port.
     pub(super) fn origins(&self) -> Vec<String> {
-        let near = self.near.iter().map(|name| format!("http://{name}"));
+        let near = self.near.iter().map(|name| format!("{}{name}", self.near_scheme));
         let all = near.chain(self.far_origin.clone());
         all.map(|origin| {
             let (scheme, name) = origin.split_once("://").unwrap_or_default();

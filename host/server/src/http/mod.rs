@@ -6,7 +6,8 @@
 //!
 //! Whoever comes finds a seat: see `seats`. What is not read, not sent or not ended in time is given up.
 //!
-//! There is no TLS here: off this machine, something that speaks it stands in front.
+//! With `[server.tls]` agents' listener speaks TLS, and a client can show in the handshake which workload it is: see `tls`. Without it,
+//! something that speaks TLS stands in front, off this machine. The metrics' listener speaks plain HTTP.
 #![expect(
     clippy::disallowed_types,
     reason = "the server listens, and its tests are clients on loopback"
@@ -22,6 +23,9 @@ pub(crate) mod seats;
 pub(crate) mod tests;
 #[cfg(test)]
 mod tests_attacks;
+#[cfg(test)]
+mod tests_tls;
+mod tls;
 pub(crate) mod work;
 
 use std::io;
@@ -38,6 +42,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -170,20 +175,31 @@ async fn bound(listen: SocketAddr) -> io::Result<TcpListener> {
 async fn serve_on(doors: Doors, front: Arc<Front>, mut ends: watch::Receiver<bool>) {
     let (closing, closes) = watch::channel(false);
     let connections = front.host().config().server().map_or(0, |server| server.connections);
-    let listening = |listener, router, seats| {
+    let listening = |listener, router, seats, speaks| {
         Listening::new(
             listener,
             router,
             seats,
+            speaks,
             doors.patience,
             closes.clone(),
             Arc::clone(&front),
         )
     };
-    let agents = listening(doors.agents, front::router(Arc::clone(&front)), connections);
-    let metrics = doors
-        .metrics
-        .map(|listener| listening(listener, front::metrics_router(Arc::clone(&front)), COLLECTORS));
+    let agents = listening(
+        doors.agents,
+        front::router(Arc::clone(&front)),
+        connections,
+        Speaks::AsConfigured,
+    );
+    let metrics = doors.metrics.map(|listener| {
+        listening(
+            listener,
+            front::metrics_router(Arc::clone(&front)),
+            COLLECTORS,
+            Speaks::Plain,
+        )
+    });
     let mut served = JoinSet::new();
     let mut turned_away = JoinSet::new();
     loop {
@@ -245,11 +261,21 @@ async fn accepted_of(listening: Option<&Listening>) -> Option<TcpStream> {
     }
 }
 
+/// What is spoken at a listener.
+#[derive(Clone, Copy, Debug)]
+enum Speaks {
+    /// HTTP in the clear.
+    Plain,
+    /// TLS where the configuration has `[server.tls]`.
+    AsConfigured,
+}
+
 /// A listener, with what is served there.
 struct Listening {
     listener: TcpListener,
     router: Router,
     seats: Arc<Seats>,
+    speaks: Speaks,
     patience: Patience,
     closes: watch::Receiver<bool>,
     front: Arc<Front>,
@@ -262,6 +288,7 @@ impl Listening {
         listener: TcpListener,
         router: Router,
         seats: usize,
+        speaks: Speaks,
         patience: Patience,
         closes: watch::Receiver<bool>,
         front: Arc<Front>,
@@ -270,6 +297,7 @@ impl Listening {
             listener,
             router,
             seats: Seats::new(seats),
+            speaks,
             patience,
             closes,
             front,
@@ -296,7 +324,7 @@ impl Listening {
         match self.seats.take().map(Arc::new) {
             Some(seat) => {
                 let router = self.router.clone().layer(Extension(Arc::clone(&seat)));
-                let serving = connection(stream, router, self.patience, self.closes.clone());
+                let serving = self.connection(stream, router);
                 served.spawn(async move {
                     tokio::select! {
                         () = serving => {}
@@ -307,10 +335,41 @@ impl Listening {
             None if turned_away.len() < TURNED_AWAY => {
                 self.tell();
                 self.front.note(Why::Connections);
-                let serving = connection(stream, front::full(), self.patience, self.closes.clone());
+                let serving = self.connection(stream, front::full());
                 turned_away.spawn(async move { drop(timeout(TURNED_AWAY_FOR, serving).await) });
             }
             None => self.front.note(Why::Connections),
+        }
+    }
+
+    /// Serves a connection, once its handshake is done where there is one.
+    fn connection(&self, stream: TcpStream, router: Router) -> impl Future<Output = ()> + Send + use<> {
+        let (speaks, patience, front) = (self.speaks, self.patience, Arc::clone(&self.front));
+        let mut closes = self.closes.clone();
+        async move {
+            // Without it an answer in two pieces waits for the client's word that it has the first.
+            drop(stream.set_nodelay(true));
+            // Below TLS: what a client does not read is looked at where it is sent, handshakes and alerts included.
+            let line = Line::new(stream, patience.answer);
+            let tls = match speaks {
+                Speaks::Plain => None,
+                Speaks::AsConfigured => front.agents().now().tls(),
+            };
+            let Some(tls) = tls else {
+                return requests(line, router, patience, closes).await;
+            };
+            let shaken = tokio::select! {
+                shaken = timeout(patience.head, tls::shake(line, tls, &front)) => shaken.ok().flatten(),
+                () = comes(&mut closes, |closes| *closes) => None,
+            };
+            match shaken {
+                Some((stream, Some(peer))) => {
+                    let router = router.layer(Extension(Arc::new(peer)));
+                    requests(stream, router, patience, closes).await;
+                }
+                Some((stream, None)) => requests(stream, router, patience, closes).await,
+                None => {}
+            }
         }
     }
 
@@ -324,19 +383,17 @@ impl Listening {
     }
 }
 
-/// Serves a connection, a request at a time.
-async fn connection(stream: TcpStream, router: Router, patience: Patience, mut closes: watch::Receiver<bool>) {
-    // Without it an answer in two pieces waits for the client's word that it has the first.
-    drop(stream.set_nodelay(true));
+/// Serves what comes over a connection, a request at a time.
+async fn requests<S>(stream: S, router: Router, patience: Patience, mut closes: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(patience.head)
         .max_headers(MOST_HEADERS)
         .max_buf_size(HEAD_BYTES)
-        .serve_connection(
-            TokioIo::new(Line::new(stream, patience.answer)),
-            TowerToHyperService::new(router),
-        );
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     tokio::pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,

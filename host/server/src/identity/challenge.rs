@@ -70,7 +70,8 @@ impl Challenge {
     /// What a request is answered with whose credentials are refused; `scopes` are those that a token should have.
     pub(super) fn of(&self, denied: &Denied, scopes: &BTreeSet<String>) -> Unauthenticated {
         let (status, error) = match denied.why {
-            Why::Missing => (401, None),
+            // It is not by what the header says: there is none.
+            Why::Missing | Why::Certificate => (401, None),
             Why::Header => (400, Some("invalid_request")),
             Why::Scope => (403, Some("insufficient_scope")),
             // Another token would say the same of them.

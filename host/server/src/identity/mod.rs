@@ -1,9 +1,10 @@
 //! Who is on the other side of a request over HTTP.
 //!
-//! A request shows one credential, in `Authorization: Bearer …` and nowhere else: a token that a configured issuer signed for this host,
-//! a key that its operator gave out, or a token of a run ([`ambit_runtime::run_tokens`]). [`Authenticator::authenticate`] makes of it a [`Caller`] of the configuration, with what the
-//! credential leaves of what that caller could do, or says what the request is to be answered with. Nothing else of a request says
-//! who its caller is.
+//! A request shows one credential, in `Authorization: Bearer …`: a token that a configured issuer signed for this host, a key that its
+//! operator gave out, or a token of a run ([`ambit_runtime::run_tokens`]). Where it has no such header, its connection's certificate
+//! counts, if the client showed one in its handshake; with such a header that certificate means nothing, so that a refused token is
+//! refused. [`Authenticator::authenticate`] makes of either a [`Caller`] of the configuration, with what the credential leaves of what
+//! that caller could do, or says what the request is to be answered with. Nothing else of a request says who its caller is.
 //!
 //! A token is looked at in this order: its form, its issuer, its algorithm, the issuer's key of its name, the signature, and then what
 //! it says ([`Issuer::identify`](ambit_core::identity::claims::Issuer::identify)). Before the signature nothing of it is believed but
@@ -16,6 +17,7 @@ mod signature;
 #[cfg(test)]
 #[expect(clippy::disallowed_types, reason = "an issuer on loopback")]
 pub(crate) mod tests;
+mod workload;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -36,14 +38,17 @@ use ambit_runtime::host::Host;
 use ambit_runtime::refused_callers::{MINUTE, RefusedCallers};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use rustls::server::danger::ClientCertVerifier;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 pub use challenge::Unauthenticated;
 pub(crate) use operators::{Operator, Operators};
+pub use workload::Peer;
 
 use challenge::Challenge;
 use keys::{BETWEEN_MS, Provider};
+use workload::Workloads;
 
 /// Who makes a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,7 +62,7 @@ pub struct Authenticated {
     pub by: ShownBy,
     /// The run that all its calls are part of, where it showed a token of one.
     pub run: Option<Run>,
-    /// The scopes of its token; none of a key, or of a token of a run.
+    /// The scopes of its token; none of a key, of a token of a run, or of a certificate.
     scopes: BTreeSet<String>,
 }
 
@@ -91,6 +96,7 @@ pub struct Authenticator(Arc<Inner>);
 struct Inner {
     host: Host,
     providers: Vec<Provider>,
+    workloads: Workloads,
     challenge: Challenge,
     refused: RefusedCallers,
     /// Between two fetches of an issuer's keys, in milliseconds.
@@ -115,6 +121,7 @@ impl Authenticator {
         Ok(Authenticator(Arc::new(Inner {
             host: host.clone(),
             providers: Provider::all(&[], host, &config.issuers, between_ms),
+            workloads: Workloads::new(&config.spiffe),
             challenge: Challenge::new(config),
             refused: RefusedCallers::new(host, minute),
             between_ms,
@@ -131,13 +138,20 @@ impl Authenticator {
         Authenticator(Arc::new(Inner {
             host: host.clone(),
             providers: Provider::all(&self.0.providers, host, &config.issuers, between_ms),
+            workloads: Workloads::new(&config.spiffe),
             challenge: Challenge::new(config),
             refused: self.0.refused.clone(),
             between_ms,
         }))
     }
 
-    /// Says who makes a request with these headers, and with this query in its target.
+    /// Whoever looks at clients' certificates in handshakes.
+    pub(crate) fn in_handshakes(&self) -> Arc<dyn ClientCertVerifier> {
+        self.0.workloads.in_handshakes()
+    }
+
+    /// Says who makes a request with these headers, and with this query in its target; `peer` is what its client showed in the
+    /// connection's handshake, if anything.
     ///
     /// # Errors
     /// What it is to be answered with. That it was refused is counted, and goes to the ledger by the minute.
@@ -145,6 +159,7 @@ impl Authenticator {
         &self,
         headers: &HeaderMap,
         query: Option<&str>,
+        peer: Option<&Peer>,
     ) -> Result<Authenticated, Unauthenticated> {
         let found = match credential(headers, query) {
             // Before keys: what it begins with begins with what keys do.
@@ -152,6 +167,13 @@ impl Authenticator {
             Ok(word) if word.starts_with(key::PREFIX) => self.by_key(word).map_err(Refused::from),
             Ok(word) => self.by_token(word).await,
             Err(denied) => Err(denied.into()),
+        };
+        let found = match (found, peer) {
+            // Who shows a credential is whom that one is of, or nobody.
+            (Err(refused), Some(peer)) if guard!("identity.spiffe-alone", refused.denied.why == Why::Missing) => {
+                self.by_certificate(peer).map_err(Refused::from)
+            }
+            (found, _) => found,
         };
         found.map_err(|Refused { denied, needs }| {
             self.0.refused.note(denied.why);
@@ -189,6 +211,24 @@ impl Authenticator {
             caller,
             narrowing: key.narrowing().clone(),
             by: ShownBy::Key(key.id().to_owned()),
+            run: None,
+            scopes: BTreeSet::new(),
+        })
+    }
+
+    fn by_certificate(&self, peer: &Peer) -> Result<Authenticated, Denied> {
+        let (agent, shown) = self.0.workloads.identify(peer)?;
+        // The configuration has the agent, or it would not have been read.
+        let caller = self
+            .0
+            .host
+            .directory()
+            .caller(agent, None)
+            .map_err(|_| Denied::new(Why::Agent, "the certificate is of nobody who is known here"))?;
+        Ok(Authenticated {
+            caller,
+            narrowing: Narrowing::default(),
+            by: ShownBy::Certificate(shown),
             run: None,
             scopes: BTreeSet::new(),
         })

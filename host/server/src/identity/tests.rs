@@ -211,6 +211,24 @@ impl Place {
         })
     }
 
+    /// The same of which the configuration says `server` in `[server]`, and whose home has these files besides. Those that end as keys do
+    /// are their owner's alone.
+    pub(crate) fn with_files(
+        (server, more): (&str, &str),
+        (name, component): (&str, &[u8]),
+        policy: &str,
+        files: &[(&str, String)],
+    ) -> Place {
+        Place::made(server, more, Duration::from_secs(60), BETWEEN_MS, |folder| {
+            for (file, text) in files {
+                put(folder, file, text);
+            }
+            std::fs::write(folder.join("policy/main.cedar"), policy).unwrap();
+            let manifest = ambit_core::manifest::Manifest::read(component).unwrap();
+            home::add_tool(folder, name, component, &manifest).unwrap();
+        })
+    }
+
     /// The same, of which these entries are on the ledger before its host is opened.
     pub(crate) fn with_entries(more: &str, entries: Vec<EntryDraft>) -> Place {
         Place::made("", more, Duration::from_secs(60), BETWEEN_MS, |folder| {
@@ -292,7 +310,7 @@ impl Place {
     }
 
     fn ask_with(&self, headers: &HeaderMap, query: Option<&str>) -> Result<Authenticated, Unauthenticated> {
-        self.runtime.block_on(self.callers.authenticate(headers, query))
+        self.runtime.block_on(self.callers.authenticate(headers, query, None))
     }
 
     /// The status and the `error` that a word is refused with.
@@ -359,6 +377,16 @@ impl Place {
         }
         refused
     }
+}
+
+/// Puts a file into a home: its owner's alone, where it ends as keys do.
+pub(crate) fn put(folder: &Path, file: &str, text: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = folder.join(file);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, text).unwrap();
+    let mode = if file.ends_with(".key") { 0o600 } else { 0o644 };
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
 fn open(folder: &Path) -> Host {

@@ -527,4 +527,17 @@ fn how_a_caller_showed_itself_stays() {
         r#"{"body":{"from":1795228700000,"refused":{"expired":2,"not-yet":1,"unknown-key":40000}},"index":0,"kind":"callers-refused","time":1795228800000}"#
     ]]
     .assert_eq(&text(counted));
+    let Body::CallDenied(mut by_certificate) = denied() else {
+        unreachable!()
+    };
+    by_certificate.by = Some(ShownBy::Certificate(CertificateShown {
+        certificate: digest("certificate"),
+        id: "spiffe://prod.example/agent/support".parse().unwrap(),
+    }));
+    let written = text(of_call('a', by_certificate));
+    is_canonical(&written);
+    expect![[r#"{"body":{"args":"sha256:090772cf4068973daad3f715eb788d39fe2c02be42efd86de81f0e59198d6237","arrival":{"protocol":"api"},"by":{"certificate":{"certificate":"sha256:03d66dd08835c1ca3f128cceacd1f31ac94163096b20f445ae84285bc0832d72","id":"spiffe://prod.example/agent/support"}},"function":"refunds.create","mode":"execute","refused":{"code":"policy","detail":"sha256:821119d79af8b9fcf86d782863d55861708cc4040673f905f9e3b616cfb71199","rule":"support-refunds"},"rules":[],"stage":"policy","tool":"refunds"},"call":"c_aaaaaaaaaaaaaaaaaaaaaaaaaa","config":"sha256:b79606fb3afea5bd1609ed40b622142f1c98125abcfe89a76a661b0e8e343910","index":0,"kind":"call-denied","policy":"sha256:823412d1eacb67956220e532959f0104603057c88704863ca38e7cd188fda812","principal":{"agent":"support-bot","team":"support","tenant":"acme","user":"alice"},"time":1795228800000,"tool":"sha256:7c9bbe5ec9b3fb774e8fa0f54247e93c34ddf8e5d16fe3073420de0ae81a262d","trace":"0af7651916cd43dd8448eb211c80319c"}"#]].assert_eq(&written);
+    // An entry with what is no id is no entry.
+    let read = |text: &str| Entry::parse(text.as_bytes());
+    assert!(read(&written).is_ok() && read(&written.replace("spiffe://prod", "spiffe://Prod")).is_err());
 }

@@ -4,7 +4,7 @@ use super::super::Config;
 use super::*;
 use crate::secret::Process;
 
-const AGENTS: &str = r#"
+pub(super) const AGENTS: &str = r#"
 [agent.assistant]
 team = "support"
 tenant = "acme"

@@ -158,9 +158,7 @@ fn chain(
     read.map_err(|why| {
         let help = "a file with certificates in PEM form, its path from the home, the server's own first".to_owned();
         let message = "the certificate of the server's TLS cannot be used";
-        table
-            .source()
-            .problem(path.span.clone(), message, &why, Some(help));
+        table.source().problem(path.span.clone(), message, &why, Some(help));
     })
     .ok()
 }
@@ -261,7 +259,8 @@ fn ids(
     domain: Option<&TrustDomain>,
     agents: &BTreeMap<String, AgentSpec>,
 ) -> BTreeMap<SpiffeId, String> {
-    let help = "say which agents its workloads are: agents = { \"spiffe://prod.example/agent/support\" = \"assistant\" }";
+    let help =
+        "say which agents its workloads are: agents = { \"spiffe://prod.example/agent/support\" = \"assistant\" }";
     let named = mapped_agents(table, agents, help);
     let mut ids = BTreeMap::new();
     for (text, (place, agent)) in named {
@@ -274,7 +273,9 @@ fn ids(
 
 fn id(table: &Table<'_>, text: &str, place: Range<usize>, domain: Option<&TrustDomain>) -> Option<SpiffeId> {
     let problem = |message: String, label: &str, help: &str| {
-        table.source().problem(place.clone(), message, label, Some(help.to_owned()));
+        table
+            .source()
+            .problem(place.clone(), message, label, Some(help.to_owned()));
     };
     let id: SpiffeId = text
         .parse()
@@ -326,9 +327,11 @@ fn authorities(
     read.map_err(|why| {
         let message = format!("the authorities of {} cannot be used", table.what());
         let help = "a file with certificates in PEM form, its path from the home".to_owned();
-        table
-            .source()
-            .problem(path.span.clone(), message, &why, Some(help));
+        table.source().problem(path.span.clone(), message, &why, Some(help));
     })
     .ok()
 }
+
+#[cfg(test)]
+#[path = "tls_tests.rs"]
+mod tests;

@@ -209,7 +209,7 @@ fn arguments_reach_a_call_to_the_letter() {
 /// Clients leave the port out where it is the usual one.
 #[test]
 fn a_name_at_the_usual_port_is_its_own_without_it() {
-    let names = OwnNames::new("127.0.0.1:80".parse().unwrap(), None);
+    let names = OwnNames::new("127.0.0.1:80".parse().unwrap(), false, None);
     for own in ["localhost", "localhost:80", "127.0.0.1", "[::1]", "LOCALHOST"] {
         assert!(names.has(own), "{own}");
         assert!(names.all().iter().any(|name| name.eq_ignore_ascii_case(own)), "{own}");
@@ -217,6 +217,6 @@ fn a_name_at_the_usual_port_is_its_own_without_it() {
     for other in ["localhost:8080", "localhost:", "evil.example", "127.0.0.1:8"] {
         assert!(!names.has(other), "{other}");
     }
-    let other = OwnNames::new("127.0.0.1:8080".parse().unwrap(), None);
+    let other = OwnNames::new("127.0.0.1:8080".parse().unwrap(), false, None);
     assert!(other.has("localhost:8080") && !other.has("localhost"));
 }

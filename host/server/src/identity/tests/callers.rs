@@ -110,7 +110,7 @@ operators = { u-7 = "ivy" }
     drop(before);
     assert!(ask(&after).is_ok());
     let word = bearer(&place.token(json!({})));
-    assert!(place.runtime.block_on(callers.authenticate(&word, None)).is_ok());
+    assert!(place.runtime.block_on(callers.authenticate(&word, None, None)).is_ok());
     assert_eq!(place.service.asked(), 2);
     // What is said of an issuer itself is another word about whose keys to believe.
     let now = edited(&|text| text.replace("operators = { u-7", "leeway = \"5s\"\noperators = { u-7"));
@@ -209,7 +209,7 @@ fn a_key_of_an_agent_that_is_gone_is_nobody_s() {
         .build()
         .unwrap();
     let refused = runtime
-        .block_on(callers.authenticate(&bearer(&word), None))
+        .block_on(callers.authenticate(&bearer(&word), None, None))
         .unwrap_err();
     assert_eq!(refused.status, 403);
 }

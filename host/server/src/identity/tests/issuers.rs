@@ -41,7 +41,11 @@ fn a_client_that_goes_takes_no_fetch_with_it() {
     for _ in 0..5 {
         let gone = place.runtime.block_on(async {
             let headers = bearer(&forged);
-            tokio::time::timeout(Duration::from_millis(20), place.callers.authenticate(&headers, None)).await
+            tokio::time::timeout(
+                Duration::from_millis(20),
+                place.callers.authenticate(&headers, None, None),
+            )
+            .await
         });
         assert!(gone.is_err(), "it waited for the keys");
     }
@@ -125,7 +129,7 @@ fn a_service_that_does_not_answer_holds_nobody_for_long() {
         let (callers, headers) = (place.callers.clone(), bearer(word));
         place
             .runtime
-            .spawn(async move { callers.authenticate(&headers, None).await.unwrap_err().status })
+            .spawn(async move { callers.authenticate(&headers, None, None).await.unwrap_err().status })
     });
     place.runtime.block_on(async {
         for one in all {
@@ -156,7 +160,7 @@ fn an_issuer_at_a_private_address_is_asked_nothing_unless_that_is_allowed() {
     drop((place.callers, place.host));
     let callers = Authenticator::with_times(&open(folder.path()), Duration::from_secs(60), 0).unwrap();
     let refused = runtime
-        .block_on(callers.authenticate(&bearer(&word), None))
+        .block_on(callers.authenticate(&bearer(&word), None, None))
         .unwrap_err();
     assert_eq!(refused.status, 503, "its keys cannot be had");
     assert_eq!(
