@@ -43,6 +43,7 @@ use crate::places::Place;
 use crate::random;
 use crate::sandbox::{self, Effects, Ended};
 use crate::store::{Batch, Entered, Payload, StoreError, place_one, unread};
+use crate::suspend::begins_nothing;
 use crate::transcript::Start;
 
 /// What a caller asks for. Nothing in it is believed before it was checked.
@@ -353,15 +354,19 @@ impl Host {
         Some(Placed { came, place })
     }
 
-    /// A place for a call, waited for without a thread: no longer than a call may wait, and until it is taken back. That it got none is
-    /// an answer too, which [`Host::call_placed`] gives.
+    /// A place for a call, waited for without a thread: no longer than a call may wait, and until it is taken back or the host ends. That it
+    /// got none is an answer too, which [`Host::call_placed`] gives.
     pub fn place_for(&self, request: &CallRequest, coming: &Coming) -> impl Future<Output = Placed> + Send + use<> {
         let came = Instant::now();
         let places = Arc::clone(self.shared.places());
         let agent = sharing(request, coming).map(str::to_owned);
-        let cancel = request.cancel.clone();
+        let (cancel, ends) = (request.cancel.clone(), self.ends());
         async move {
-            let place = places.wait(agent.as_deref(), cancel.as_ref()).await;
+            let place = tokio::select! {
+                biased;
+                place = places.wait(agent.as_deref(), cancel.as_ref()) => place,
+                () = ends => Err(begins_nothing()),
+            };
             Placed { came, place }
         }
     }

@@ -171,6 +171,9 @@ impl Places {
 
     /// Whose turn it is of those who wait: of those who may have a place, whoever has the fewest, and of these the first.
     fn next(&self, state: &State) -> Option<usize> {
+        if state.taken >= self.all {
+            return None;
+        }
         let may = |waiter: &Waiter| self.has_one_for(state, waiter.agent.as_deref());
         let has = |waiter: &Waiter| waiter.agent.as_deref().map_or(0, |agent| state.running(agent));
         let waiting = state.waiting.iter().enumerate();

@@ -38,9 +38,7 @@ pub(crate) struct GoesOn {
 impl Host {
     /// Lets no call begin, and none go on that does not run, from here on and for good. Whoever asks is told that the host ends.
     pub fn close(&self) {
-        let why = Refusal::new(Code::Suspended, "the host ends, and begins nothing more")
-            .advise("nothing was done: call again once it is back, which may be in a moment");
-        self.shared.store.board().close(why);
+        self.shared.store.board().close(begins_nothing());
         self.live.closed.send_replace(true);
     }
 
@@ -192,4 +190,10 @@ const fn word(outcome: &Outcome) -> &'static str {
         Outcome::Paused(_) => "paused",
         Outcome::FirstWrite(_) => "first-write",
     }
+}
+
+/// What a call is told that has not begun when the host ends.
+pub(crate) fn begins_nothing() -> Refusal {
+    Refusal::new(Code::Suspended, "the host ends, and begins nothing more")
+        .advise("nothing was done: call again once it is back, which may be in a moment")
 }

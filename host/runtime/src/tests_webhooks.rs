@@ -918,6 +918,20 @@ fn of_a_call_that_is_refused_it_is_said_which_budget_has_no_room() {
     let accounts = serving.host.reader().unwrap().accounts().unwrap();
     let budgets = crate::budgets::Budgets::new(serving.host.config().budgets(), &accounts, 0);
     assert_eq!(crate::documents::budgets(&budgets)["budgets"][0]["warn"], 3);
+    // Whoever was told of it is not told again within the hour, so that nothing waits for it.
+    let standing = || {
+        let reader = serving.host.reader().unwrap();
+        let all = webhooks::standing(&reader, serving.host.config()).unwrap();
+        let taken = all[0].progress.as_ref().unwrap().taken_ms;
+        (taken.is_some(), all[0].waiting.messages)
+    };
+    let began = Instant::now();
+    while !standing().0 {
+        assert!(began.elapsed() < Duration::from_secs(20), "it is not kept");
+        thread::sleep(Duration::from_millis(5));
+    }
+    serving.host.call(request("post")).unwrap();
+    assert_eq!(standing(), (true, 0));
     drop(serving);
     verifies(folder.path());
 }

@@ -293,6 +293,7 @@ struct Task {
 impl Task {
     fn new(host: &Host, name: &str, kept: Progress, pace: u64) -> Task {
         let store = &host.shared.store;
+        let exhausted = Exhausted(kept.exhausted.clone());
         Task {
             host: host.clone(),
             name: name.to_owned(),
@@ -302,7 +303,7 @@ impl Task {
             pace: pace.max(1),
             changes: host.changes(),
             written: store.meter().written(),
-            exhausted: Exhausted::default(),
+            exhausted,
         }
     }
 
@@ -328,6 +329,7 @@ impl Task {
                 let progress = Progress {
                     cursor: self.cursor,
                     tried: None,
+                    exhausted: self.exhausted.0.clone(),
                     ..self.kept
                 };
                 self.keep(progress, Vec::new()).await;
@@ -376,6 +378,11 @@ impl Task {
                     self.kept.taken_ms
                 },
                 tried: None,
+                // Of what is still to be sent nobody was told yet.
+                exhausted: match nth + 1 == last {
+                    true => self.exhausted.0.clone(),
+                    false => self.kept.exhausted.clone(),
+                },
             };
             self.keep(progress, failed.map(EntryDraft::of_ledger).into_iter().collect())
                 .await;
@@ -408,8 +415,10 @@ impl Task {
                 status: tried.status,
                 code: tried.code,
             };
-            // However the machine's clock was set meanwhile.
-            let left = u64::try_from(tried.next_ms.saturating_sub(now_ms())).unwrap_or_default();
+            // However the machine's clock was set meanwhile, it is no longer than it was to be.
+            let whole = tried.next_ms.saturating_sub(tried.last_ms);
+            let left = tried.next_ms.saturating_sub(now_ms()).min(whole);
+            let left = u64::try_from(left).unwrap_or_default();
             self.pause(Duration::from_millis(left.min(LONGEST_WAIT_MS))).await;
         }
         loop {
@@ -509,6 +518,7 @@ impl Task {
                 last_ms,
                 next_ms: last_ms.saturating_add(next_ms),
             }),
+            exhausted: self.kept.exhausted.clone(),
         };
         if let Err(error) = self.commit(&progress, Vec::new()).await {
             tracing::warn!(webhook = self.name, %error, "it is not kept how often a message was tried");
@@ -586,18 +596,26 @@ fn seconds(ms: i64) -> u64 {
 fn page(reader: &Reader, config: &Config, from: u64, name: &str) -> Result<(Vec<Told>, u64), StoreError> {
     let entries = reader.entries(from, PAGE)?;
     let next = entries.last().map_or(from, |last| last.index() + 1);
-    let mut told = Vec::new();
+    let (mut told, mut calls) = (Vec::new(), Contexts::default());
     for entry in &entries {
-        told.extend(told_of(reader, config, entry, name)?);
+        told.extend(told_of(reader, config, entry, (name, &mut calls))?);
+        calls.take(entry);
     }
     Ok((told, next))
 }
 
-fn told_of(reader: &Reader, config: &Config, entry: &Entry, name: &str) -> Result<Option<Told>, StoreError> {
+/// `calls` is what is known of calls by the entries before this one.
+fn told_of(
+    reader: &Reader,
+    config: &Config,
+    entry: &Entry,
+    (name, calls): (&str, &mut Contexts),
+) -> Result<Option<Told>, StoreError> {
     let (events, again) = match entry.body() {
         Body::WebhookRetried(retried) if retried.message.webhook == name => {
             let ledger = reader.origin()?;
-            let mut events = events(reader, config, &reader.entry(retried.message.index)?)?;
+            let about = reader.entry(retried.message.index)?;
+            let mut events = events(reader, config, &about, &mut Contexts::default())?;
             events.retain(|event| message(&ledger, name, event).id == retried.message.id);
             if events.is_empty() {
                 let index = retried.message.index;
@@ -609,7 +627,7 @@ fn told_of(reader: &Reader, config: &Config, entry: &Entry, name: &str) -> Resul
             }
             (events, true)
         }
-        _ if may_tell(entry) => (events(reader, config, entry)?, false),
+        _ if may_tell(entry) => (events(reader, config, entry, calls)?, false),
         _ => return Ok(None),
     };
     Ok((!events.is_empty()).then(|| Told {
@@ -621,13 +639,12 @@ fn told_of(reader: &Reader, config: &Config, entry: &Entry, name: &str) -> Resul
 }
 
 /// The events that an entry is, with what came before it in its call.
-fn events(reader: &Reader, config: &Config, entry: &Entry) -> Result<Vec<Event>, StoreError> {
-    let mut calls = Contexts::default();
+fn events(reader: &Reader, config: &Config, entry: &Entry, calls: &mut Contexts) -> Result<Vec<Event>, StoreError> {
     if let Some(call) = calls.unknown(entry) {
         let before = reader.entries_before(call, entry.index())?;
         before.iter().for_each(|entry| calls.take(entry));
     }
-    let mut events = Event::of(entry, &calls);
+    let mut events = Event::of(entry, calls);
     for event in &mut events {
         if let Some(whose) = &event.whose {
             let about = about(reader, config, whose)?;
@@ -701,8 +718,9 @@ pub fn standing<'c>(reader: &Reader, config: &'c Config) -> Result<Vec<Standing<
     let (left, mut known, size) = (reader.undelivered()?, reader.webhooks()?, reader.size()?);
     let all = config.webhooks().iter().map(|(name, webhook)| {
         let progress = known.remove(name);
-        let from = progress.as_ref().map(|progress| progress.cursor);
-        let waiting = from.map(|from| waiting(reader, config, (name, webhook), from));
+        let waiting = progress
+            .as_ref()
+            .map(|from| waiting(reader, config, (name, webhook), from));
         Ok(Standing {
             name,
             webhook,
@@ -719,9 +737,11 @@ fn waiting(
     reader: &Reader,
     config: &Config,
     (name, webhook): (&str, &WebhookConfig),
-    from: u64,
+    progress: &Progress,
 ) -> Result<Waiting, StoreError> {
-    let (mut waiting, mut exhausted, mut at) = (Waiting::default(), Exhausted::default(), from);
+    let from = progress.cursor;
+    let (mut waiting, mut exhausted) = (Waiting::default(), Exhausted(progress.exhausted.clone()));
+    let mut at = from;
     loop {
         let (told, next) = page(reader, config, at, name)?;
         for told in told {

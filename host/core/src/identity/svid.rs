@@ -70,6 +70,12 @@ pub fn id_of(certificate: &[u8]) -> Result<SpiffeId, NotSvid> {
     Ok(text.parse()?)
 }
 
+/// Whether a certificate, in DER, is that of an authority (RFC 5280, section 4.2.1.9): with nothing else can another's be verified.
+#[must_use]
+pub fn is_authority(certificate: &[u8]) -> bool {
+    Extensions::of(certificate).and_then(|extensions| extensions.is_authority()) == Some(true)
+}
+
 /// The contents of the extensions that are looked at.
 #[derive(Default)]
 struct Extensions<'d> {
@@ -118,16 +124,21 @@ impl<'d> Extensions<'d> {
         place.replace(content).is_none().then_some(())
     }
 
+    /// Whether it says that it is an authority's.
+    fn is_authority(&self) -> Option<bool> {
+        let Some(content) = self.constraints else {
+            return Some(false);
+        };
+        let mut content = Der(content);
+        let mut constraints = Der(content.one(SEQUENCE)?);
+        content.end()?;
+        // Where it is left out it is none.
+        Some(constraints.maybe(BOOLEAN)?.is_some_and(|value| value != [0]))
+    }
+
     /// Whether the key signs certificates, or lists of them.
     fn signs(&self) -> Option<bool> {
-        let mut is_authority = false;
-        if let Some(content) = self.constraints {
-            let mut content = Der(content);
-            let mut constraints = Der(content.one(SEQUENCE)?);
-            content.end()?;
-            // Where it is left out it is none.
-            is_authority = constraints.maybe(BOOLEAN)?.is_some_and(|value| value != [0]);
-        }
+        let is_authority = self.is_authority()?;
         let mut may_sign = false;
         if let Some(content) = self.usage {
             let mut content = Der(content);
@@ -294,8 +305,10 @@ mod tests {
             usage(0b1010_0000),
             usage(0),
         ] {
+            assert!(!is_authority(&certificate(std::slice::from_ref(&sound))));
             assert!(of(sound).is_ok());
         }
+        assert!(is_authority(&certificate(&[constraints(&der(BOOLEAN, &[0xff]))])));
         for authority in [
             constraints(&der(BOOLEAN, &[0xff])),
             constraints(&[der(BOOLEAN, &[1]), der(2, &[0])].concat()),
@@ -322,6 +335,7 @@ mod tests {
             &more,
             &not_text,
         ] {
+            assert!(!is_authority(wrong));
             assert_eq!(id_of(wrong), Err(NotSvid::Malformed), "{wrong:?}");
         }
         for end in 0..sound.len() {

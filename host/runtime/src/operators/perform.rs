@@ -185,7 +185,11 @@ fn on_ledger(seat: Seat<'_>, request: Request, by: Option<&OperatorShown>) -> Re
                 Seat::Ledger(..) => seat.configured(retry)?,
             })
         }
-        Request::DropMessage { message } => Answer::Message(webhooks::give_up(store, &message, by)?),
+        Request::DropMessage { message } => {
+            // Of a message that is had sent again meanwhile there is nothing to drop.
+            let _alone = seat.changing();
+            Answer::Message(webhooks::give_up(store, &message, by)?)
+        }
         Request::Erase { why, looked_ms, found } => Answer::Erased(home::erase_found(store, why, looked_ms, &found)?),
         Request::Diverged { calls } => Answer::Written(home::diverged(store, calls)?),
         Request::Replayed { replayed } => Answer::Written(home::replayed(store, replayed)?),

@@ -259,7 +259,8 @@ impl Request {
             || matches!(
                 self,
                 // Of these some wait: for a reload, for what a call does just then, for the ledger to be read.
-                Self::Erase { .. }
+                Self::DropMessage { .. }
+                    | Self::Erase { .. }
                     | Self::Unended
                     | Self::PinTool { .. }
                     | Self::RemoveTool { .. }

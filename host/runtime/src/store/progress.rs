@@ -1,5 +1,7 @@
 //! How far a webhook has come: a row beside the ledger, that follows from nothing and proves nothing.
 
+use std::collections::BTreeMap;
+
 use ambit_core::error::Code;
 use ambit_core::ledger::body::Message;
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,9 @@ pub struct Progress {
     /// The message that was tried last, where it is to be tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tried: Option<Tried>,
+    /// When people were told last that a budget has no room, by budget, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub exhausted: BTreeMap<String, i64>,
 }
 
 /// A message that was tried, and neither taken nor given up.
@@ -51,8 +56,14 @@ impl Progress {
     pub(super) fn parse(text: &str) -> Option<Progress> {
         match text.parse() {
             Ok(cursor) => Some(Progress::at(cursor)),
-            Err(_) => serde_json::from_str(text).ok(),
+            Err(_) => serde_json::from_str(text).ok().or_else(|| Progress::place_in(text)),
         }
+    }
+
+    /// The place alone, of a row that says something of a message which this build cannot read.
+    fn place_in(text: &str) -> Option<Progress> {
+        let row: serde_json::Value = serde_json::from_str(text).ok()?;
+        row.get("cursor")?.as_u64().map(Progress::at)
     }
 
     /// As a row has it.
@@ -87,11 +98,14 @@ mod tests {
                 last_ms: 5,
                 next_ms: 9,
             }),
+            exhausted: BTreeMap::from([("daily".to_owned(), 4)]),
         };
         for progress in [progress, Progress::at(4)] {
             assert_eq!(Progress::parse(&progress.text()), Some(progress));
         }
         assert_eq!(Progress::parse("12"), Some(Progress::at(12)));
+        let of_another_build = r#"{"cursor":5,"tried":{"at":5,"message":{"event":"of-tomorrow"}}}"#;
+        assert_eq!(Progress::parse(of_another_build), Some(Progress::at(5)));
         for wrong in ["", "-1", "{}", "null"] {
             assert_eq!(Progress::parse(wrong), None, "{wrong}");
         }

@@ -305,11 +305,15 @@ fn where_operators_tokens_come_from_is_said_of_a_url_of_this_server() {
         ("https://other.example/v1/operators", AT),
         ("http://ambit.example/v1/operators", AT),
         ("https://ambit.example/v1/operators?a=b", AT),
-        // Its place is that of agents' resource.
+        // Their places are those of agents' resource, with its path and without.
+        ("https://ambit.example", AT),
+        ("https://ambit.example/", AT),
         ("https://ambit.example/mcp/", "/.well-known/oauth-protected-resource/v1"),
     ] {
         let scene = of(audience);
         assert_eq!(get(&scene, at).status, 404, "{audience}");
+        let root = get(&scene, "/.well-known/oauth-protected-resource").json();
+        assert_eq!(root["resource"], crate::identity::tests::RESOURCE, "{audience}");
         let none = get(&scene, STOPS);
         assert!(
             none.status == 401

@@ -25,8 +25,10 @@ use rmcp::model::{
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use rustls::ServerConfig;
+use rustls::server::WebPkiClientVerifier;
 use tokio::time::timeout;
 
+use super::Asks;
 use super::answer::{Answer, Serving};
 use super::front::{Front, OwnNames, body_of, could_not};
 use super::problem::{document, plain, problem, unauthenticated};
@@ -74,8 +76,8 @@ pub(crate) struct Now {
     protocol: StreamableHttpServerConfig,
     /// What functions are called, once somebody has asked.
     offers: OnceLock<Arc<Offers>>,
-    /// How handshakes are done; none where the listener speaks plain HTTP.
-    tls: Option<Arc<ServerConfig>>,
+    /// How handshakes are done in which clients are asked who they are, and in which they are not; none where the listener speaks plain HTTP.
+    tls: Option<[Arc<ServerConfig>; 2]>,
 }
 
 impl Now {
@@ -97,7 +99,10 @@ impl Now {
             .enforce_origin_validation()
             .with_max_request_body_bytes(largest);
         let tls = host.config().server().and_then(|server| server.tls.as_ref());
-        let tls = tls.map(|tls| Arc::new(tls.handshakes(callers.in_handshakes())));
+        let tls = tls.map(|tls| {
+            [callers.in_handshakes(), WebPkiClientVerifier::no_client_auth()]
+                .map(|clients| Arc::new(tls.handshakes(clients)))
+        });
         Now {
             tls,
             operators,
@@ -114,8 +119,12 @@ impl Now {
     }
 
     /// How handshakes are done; none where the listener speaks plain HTTP.
-    pub(super) fn tls(&self) -> Option<Arc<ServerConfig>> {
-        self.tls.clone()
+    pub(super) fn tls(&self, asks: Asks) -> Option<Arc<ServerConfig>> {
+        let [who_it_is, nothing] = self.tls.as_ref()?;
+        Some(Arc::clone(match asks {
+            Asks::WhoItIs => who_it_is,
+            Asks::Nothing => nothing,
+        }))
     }
 
     pub(crate) const fn operators(&self) -> Option<&Operators> {

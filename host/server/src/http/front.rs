@@ -29,6 +29,9 @@ use crate::identity::{Authenticator, Operators};
 /// Where the metadata of agents' resource is, for clients that ask without its path (RFC 9728).
 const METADATA: &str = "/.well-known/oauth-protected-resource";
 
+/// Where a page that has a browser ask something is, as the browser says: <https://www.w3.org/TR/fetch-metadata/>.
+const SEC_FETCH_SITE: &str = "sec-fetch-site";
+
 /// How long it is believed what was found out about the ledger: whoever asks whether the server is ready need not show who they are.
 const BELIEVED: Duration = Duration::from_secs(1);
 /// What a request has once, or two readers could take one each. `Host` and `Authorization` are looked at by themselves.
@@ -254,7 +257,10 @@ async fn addressed(State(front): State<Arc<Front>>, request: Request, next: Next
     // A page of this server's own is none that anybody was made to open, and of its own names none can be had by somebody else.
     let mut origins = request.headers().get_all(ORIGIN).iter();
     let own = |origin: &HeaderValue| origin.to_str().is_ok_and(|origin| front.own.has_origin(origin));
-    if !guard!("http.origin", origins.all(own)) {
+    // What a page only has loaded has no origin, and the client's certificate all the same (Fetch Metadata).
+    let mut sites = request.headers().get_all(SEC_FETCH_SITE).iter();
+    let near = |site: &HeaderValue| site == "same-origin" || site == "none";
+    if !guard!("http.origin", origins.all(own) && sites.all(near)) {
         front.note(Why::Origin);
         return problem(StatusCode::FORBIDDEN, "requests from pages in browsers are not taken");
     }

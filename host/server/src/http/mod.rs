@@ -270,6 +270,15 @@ enum Speaks {
     AsConfigured,
 }
 
+/// What a client is asked for in its handshake.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asks {
+    /// Its certificate, where workloads are known by theirs.
+    WhoItIs,
+    /// Nothing: whoever it is, it is told to come later, and that is to cost little.
+    Nothing,
+}
+
 /// A listener, with what is served there.
 struct Listening {
     listener: TcpListener,
@@ -324,7 +333,7 @@ impl Listening {
         match self.seats.take().map(Arc::new) {
             Some(seat) => {
                 let router = self.router.clone().layer(Extension(Arc::clone(&seat)));
-                let serving = self.connection(stream, router);
+                let serving = self.connection(stream, router, Asks::WhoItIs);
                 served.spawn(async move {
                     tokio::select! {
                         () = serving => {}
@@ -335,7 +344,7 @@ impl Listening {
             None if turned_away.len() < TURNED_AWAY => {
                 self.tell();
                 self.front.note(Why::Connections);
-                let serving = self.connection(stream, front::full());
+                let serving = self.connection(stream, front::full(), Asks::Nothing);
                 turned_away.spawn(async move { drop(timeout(TURNED_AWAY_FOR, serving).await) });
             }
             None => self.front.note(Why::Connections),
@@ -343,7 +352,7 @@ impl Listening {
     }
 
     /// Serves a connection, once its handshake is done where there is one.
-    fn connection(&self, stream: TcpStream, router: Router) -> impl Future<Output = ()> + Send + use<> {
+    fn connection(&self, stream: TcpStream, router: Router, asks: Asks) -> impl Future<Output = ()> + Send + use<> {
         let (speaks, patience, front) = (self.speaks, self.patience, Arc::clone(&self.front));
         let mut closes = self.closes.clone();
         async move {
@@ -353,7 +362,7 @@ impl Listening {
             let line = Line::new(stream, patience.answer);
             let tls = match speaks {
                 Speaks::Plain => None,
-                Speaks::AsConfigured => front.agents().now().tls(),
+                Speaks::AsConfigured => front.agents().now().tls(asks),
             };
             let Some(tls) = tls else {
                 return requests(line, router, patience, closes).await;

@@ -290,6 +290,15 @@ fn pages_in_browsers_are_not_served() {
         let answer = served.post_to("/mcp", &more, &initialize("2025-11-25"));
         assert!(answer.status == 403 && answer.is_problem(), "{}", answer.text);
     }
+    for (site, status) in [
+        ("cross-site", 403),
+        ("same-site", 403),
+        ("same-origin", 404),
+        ("none", 404),
+    ] {
+        let more = format!("Sec-Fetch-Site: {site}\r\n{}", bearer(&key));
+        assert_eq!(served.get("/nothing", &more).status, status, "{site}");
+    }
     // What a request is for says nothing of where it comes from, and one foreign origin is enough.
     let port = served.address.port();
     let own = |name: &str| format!("http://{name}:{port}");
@@ -315,7 +324,7 @@ fn pages_in_browsers_are_not_served() {
         let answer = served.post_to("/mcp", &more, &initialize("2025-11-25"));
         assert_eq!(answer.status, 200, "{own}: {}", answer.text);
     }
-    assert_eq!(served.ends()[&Why::Origin], 11);
+    assert_eq!(served.ends()[&Why::Origin], 13);
 }
 
 /// Whoever sends a token in a query is told, and it is on the ledger how often that was.

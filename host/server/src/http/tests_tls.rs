@@ -395,7 +395,7 @@ fn a_certificate_of_no_workload_ends_the_handshake() {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     };
     let mut many = prod.workload(SUPPORT);
-    many.chain.extend((0..8).map(|_| scene.own.0.der().clone()));
+    many.chain.extend((0..4).map(|_| scene.own.0.der().clone()));
     let refused = [
         ("of another trust domain", prod.workload(SPY)),
         (

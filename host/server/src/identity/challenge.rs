@@ -56,9 +56,10 @@ impl Challenge {
         let resource = resource.filter(|audience| is_own(config.resource.as_deref(), audience));
         let metadata =
             resource.and_then(|resource| Metadata::new(resource, "Ambit for operators", &operators.issuers, &scopes));
-        // Of two documents in one place agents' was there first.
+        // Of two documents in one place agents' was there first; without a path their clients look for theirs, too.
         let agents = Challenge::new(config);
-        Challenge(metadata.filter(|metadata| agents.metadata().is_none_or(|(path, _)| path != metadata.path)))
+        let own = |path: &str| path != WELL_KNOWN && agents.metadata().is_none_or(|(taken, _)| path != taken);
+        Challenge(metadata.filter(|metadata| own(&metadata.path)))
     }
 
     /// The path and the document of RFC 9728; none where there is no resource.

@@ -11,6 +11,7 @@ use ambit_core::error::printable;
 use ambit_core::guard;
 use ambit_core::identity::AgentSpec;
 use ambit_core::identity::spiffe::{SpiffeId, TrustDomain};
+use ambit_core::identity::svid;
 use rustls::crypto::CryptoProvider;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
@@ -312,12 +313,18 @@ fn authorities(
         .map_err(|error| format!("cannot be read: {error}"))
         .and_then(|pem| {
             let (certificates, roots) = roots_of_pem(&pem)?;
-            // An authority of two trust domains could say of a workload of the one that it is of the other.
-            let shared = certificates.iter().any(|one| known.contains(one.as_ref()));
-            if !guard!("identity.spiffe-authority-once", !shared) {
+            // Who has the key of what is taken for an authority can be every workload. Some tools write a workload's own beside it.
+            let are_authorities = certificates.iter().all(|one| svid::is_authority(one));
+            if !guard!("identity.spiffe-authority", are_authorities) {
+                return Err("holds a certificate that is no authority's".to_owned());
+            }
+            // An authority of two trust domains could say of a workload of the one that it is of the other. It is one by its key, whatever
+            // certificates there are of that.
+            let keys = || roots.roots.iter().map(|root| root.subject_public_key_info.as_ref());
+            if !guard!("identity.spiffe-authority-once", !keys().any(|key| known.contains(key))) {
                 return Err("has an authority that is another trust domain's too".to_owned());
             }
-            known.extend(certificates.iter().map(|one| one.to_vec()));
+            known.extend(keys().map(<[u8]>::to_vec));
             files.push(Digest::of(&pem));
             let provider = Arc::new(rustls::crypto::ring::default_provider());
             WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)

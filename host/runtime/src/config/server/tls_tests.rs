@@ -176,6 +176,19 @@ fn an_authority_speaks_for_one_trust_domain() {
     assert!(home.parse(&text).is_ok());
     home.put("stage.pem", &both);
     home.refused(&text, "has an authority that is another trust domain's too");
+    // Renewed, it is the same one.
+    let key = rcgen::KeyPair::generate().unwrap();
+    for file in ["prod.pem", "stage.pem"] {
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        home.put(file, &params.self_signed(&key).unwrap().pem());
+    }
+    assert_ne!(bundle(&home, "prod.pem"), bundle(&home, "stage.pem"));
+    home.refused(&text, "has an authority that is another trust domain's too");
+    // A workload's own certificate beside it would make the workload one.
+    let workload = rcgen::CertificateParams::default().self_signed(&key).unwrap().pem();
+    home.put("prod.pem", &format!("{}{workload}", authority()));
+    home.refused(&text, "holds a certificate that is no authority's");
 }
 
 #[test]
