@@ -7,6 +7,7 @@ use ambit_core::ledger::story::{EffectStory, Opening};
 use ambit_core::ledger::{CallStory, Kind};
 
 use super::*;
+use crate::call::Coming;
 
 const LONG: &str = "[limits]\nfuel = 4000000000000000\nwall_ms = 20000\nupstream_ms = 10000\n";
 
@@ -314,4 +315,35 @@ fn what_waits_for_a_place_to_go_on_in_is_taken_back() {
     drop(place);
     until(|| host.is_idle());
     assert_eq!(service.requests(), 1);
+}
+
+/// It has no thread to find that out by itself, and would wait until its time is over.
+#[test]
+fn what_waits_for_a_place_without_a_thread_is_told_that_the_host_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    home(folder.path(), &service, &format!("{LONG}concurrent_calls = 1\n"));
+    let host = open(folder.path()).unwrap();
+    let place = host.shared.place().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let began = Instant::now();
+    let placed = runtime.block_on(async {
+        let waits = tokio::spawn(host.place_for(&request("post"), &Coming::default()));
+        while host.shared.waiting() == 0 {
+            tokio::task::yield_now().await;
+        }
+        host.close();
+        waits.await.unwrap()
+    });
+    assert!(began.elapsed() < Duration::from_secs(5), "it waits on");
+    assert_eq!(host.shared.waiting(), 0);
+    let answer = host.call_placed(request("post"), Coming::default(), placed).unwrap();
+    assert_eq!(stopped(&answer).map(|refusal| refusal.code), Some(Code::Suspended));
+    drop(place);
+    assert_eq!(service.requests(), 0);
+    drop(host);
+    verifies(folder.path());
 }

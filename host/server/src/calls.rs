@@ -243,7 +243,7 @@ impl Calls {
         let placed = host.place_now(&request, &coming);
         let placed = placed.ok_or_else(|| host.place_for(&request, &coming));
         let work = move |placed| {
-            let (told, until_its_end) = (told, (begun, takes, host));
+            let (told, until_its_end) = (told.begun(), (begun, takes, host));
             let (_, _, host) = &until_its_end;
             let ended = host.call_placed(request, coming, placed);
             drop(until_its_end);
@@ -254,7 +254,7 @@ impl Calls {
             Ok(placed) => drop(on_a_thread(move || work(placed))?),
             Err(waits) => drop(tokio::spawn(async move {
                 let placed = waits.await;
-                // Where there is no thread, whoever waits is told that it was lost.
+                // Where there is none, whoever waits is told so.
                 drop(on_a_thread(move || work(placed)));
             })),
         }
@@ -267,6 +267,7 @@ impl Calls {
         let told = Told {
             says: Some(says),
             calls: self.clone(),
+            begun: false,
         };
         (told, over)
     }
@@ -356,9 +357,17 @@ async fn taken_back(context: &RequestContext<RoleServer>, cancel: Cancel) -> Inf
 struct Told {
     says: Option<oneshot::Sender<Ended>>,
     calls: Calls,
+    /// Whether it has a thread.
+    begun: bool,
 }
 
 impl Told {
+    fn begun(self) -> Told {
+        let mut told = self;
+        told.begun = true;
+        told
+    }
+
     fn of(mut self, ended: Ended) {
         self.say(ended);
     }
@@ -368,6 +377,8 @@ impl Told {
         match says.send(ended) {
             // Another call was made for its caller's word, and that is no failure.
             Ok(()) | Err(Ok(_) | Err(Unmade::Fault(Fault::Store(StoreError::Repeated { .. })))) => {}
+            // Nothing of it was done.
+            Err(Err(Unmade::NotDone(NotDone::NoThread))) => {}
             Err(Err(error)) => {
                 tracing::error!(%error, "the host could not do its work in a call that nobody waits for any more");
                 self.calls.fail();
@@ -378,7 +389,8 @@ impl Told {
 
 impl Drop for Told {
     fn drop(&mut self) {
-        self.say(Err(NotDone::Lost.into()));
+        let why = if self.begun { NotDone::Lost } else { NotDone::NoThread };
+        self.say(Err(why.into()));
     }
 }
 
@@ -546,7 +558,7 @@ mod tests {
         let fails: [fn() -> Result<Answer, Fault>; 2] = [|| Err(Fault::Lost), || panic!("as is tested")];
         for fail in fails {
             let calls = Calls::default();
-            let begin = |told: Told| on_a_thread(move || told.of(fail().map_err(Unmade::Fault))).map(drop);
+            let begin = |told: Told| on_a_thread(move || told.begun().of(fail().map_err(Unmade::Fault))).map(drop);
             let failed = calls.failed();
             tokio::pin!(failed);
             failed.as_mut().enable();
@@ -562,6 +574,14 @@ mod tests {
             begin(told).unwrap();
             assert!(timeout(Duration::from_secs(10), failed).await.is_ok(), "nobody is told");
         }
+    }
+
+    #[tokio::test]
+    async fn what_found_no_thread_is_told_to_be_undone() {
+        let (told, over) = Calls::default().told();
+        drop(told);
+        let ended = over.await.unwrap();
+        assert!(matches!(ended, Err(Unmade::NotDone(NotDone::NoThread))), "{ended:?}");
     }
 
     #[tokio::test]

@@ -61,9 +61,9 @@ const COLLECTORS: usize = 16;
 const TURNED_AWAY: usize = 64;
 /// How long that may take.
 const TURNED_AWAY_FOR: Duration = Duration::from_secs(2);
-/// Threads beside those of connections that wait for their calls.
+/// Threads beside those for what connections asked for.
 const MORE_THREADS: usize = 32;
-/// The most threads that wait for calls: what is beyond them waits for a thread.
+/// The most threads of that kind: what is beyond them waits for one. Calls that wait for a place have none.
 const MOST_THREADS: usize = 1_024;
 /// How long clients may take for what they do, but in tests.
 const PATIENCE: Patience = Patience {

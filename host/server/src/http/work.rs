@@ -31,7 +31,7 @@ pub(crate) enum NotDone {
     #[error(transparent)]
     Ended(#[from] JoinError),
     /// The same, where nobody has the thread's own word for it.
-    #[error("it ended without a word: in a panic, with the server, or for want of a thread")]
+    #[error("its thread ended without a word: in a panic, or with the server")]
     Lost,
 }
 
