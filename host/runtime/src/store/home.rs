@@ -21,7 +21,16 @@ const LOCK: &str = "lock";
 /// The lock is the kernel's (`flock`), so that it cannot outlive its holder; the process id in the file only serves the error of whoever comes second.
 #[derive(Debug)]
 pub(super) struct HomeLock {
-    _file: File,
+    file: File,
+}
+
+/// The lock is given back and not only closed: a process that another thread starts just now has this file too, until it runs its program,
+/// and who opens the home next would be told that it is in use.
+impl Drop for HomeLock {
+    fn drop(&mut self) {
+        // What fails here ends with the file.
+        drop(self.file.unlock());
+    }
 }
 
 impl HomeLock {
@@ -49,7 +58,13 @@ impl HomeLock {
             });
         }
         record_holder(&mut file).map_err(|error| unwritable(home, &path, &error))?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+
+    /// The same file once more, as a process has it that was forked.
+    #[cfg(test)]
+    pub(super) fn copy(&self) -> File {
+        self.file.try_clone().expect("a descriptor is left")
     }
 }
 

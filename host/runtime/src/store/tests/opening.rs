@@ -28,6 +28,18 @@ fn one_store_at_a_time() {
     home.open();
 }
 
+/// What a process that is being started has open until it runs its program keeps no home: as a copy of the lock's file does.
+#[test]
+fn a_lock_that_is_given_back_is_free_whoever_has_a_copy() {
+    let home = Home::new();
+    drop(home.open());
+    let lock = home::HomeLock::take(home.path()).unwrap();
+    let copy = lock.copy();
+    drop(lock);
+    home.open();
+    drop(copy);
+}
+
 #[test]
 fn another_version() {
     let home = Home::new();
