@@ -1,5 +1,6 @@
 //! The `ambit` command.
 
+mod allocator;
 mod args;
 mod build;
 mod commands;
@@ -13,7 +14,6 @@ mod proposal;
 use std::process::ExitCode;
 
 use clap::Parser;
-use mimalloc::MiMalloc;
 
 use args::{Cli, Command};
 use output::{Exit, Failure, Output};
@@ -21,11 +21,8 @@ use output::{Exit, Failure, Output};
 #[cfg(windows)]
 compile_error!("Ambit does not run on Windows yet: build it on Linux or macOS, or in WSL.");
 
-/// A call makes and drops hundreds of small values, many of them on another thread than the one that made them.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
-
 fn main() -> ExitCode {
+    allocator::purge_soon();
     no_core_dumps();
     // Clap prints its own errors and exits with 2, which is what Exit::Usage is.
     let cli = Cli::parse();
