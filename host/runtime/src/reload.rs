@@ -167,7 +167,7 @@ impl Host {
         let now = self.take(readied);
         // Whoever asked by a signal is told nowhere else.
         for warning in now.warnings() {
-            tracing::warn!(%warning, "the files that are taken say what is most likely a slip");
+            tracing::warn!(%warning, "the files that are taken want a look");
         }
         tracing::info!(
             entry = committed.first_index + at,
