@@ -17,6 +17,7 @@ mod report;
 mod rounds;
 mod setting;
 mod start;
+mod tls;
 
 use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -86,7 +87,7 @@ struct Subject {
     measure: fn(&Setting, Pace<'_>) -> Measured<Figure>,
 }
 
-const SUBJECTS: [Subject; 24] = [
+const SUBJECTS: [Subject; 26] = [
     Subject {
         id: "governed-call",
         what: "a governed call of a trivial tool (ledger in memory, 50 policies)",
@@ -191,6 +192,16 @@ const SUBJECTS: [Subject; 24] = [
         id: "mcp-http-256",
         what: "MCP over HTTP, durable calls over 256 connections",
         measure: |setting, pace| doors::http_many(setting, pace, 256),
+    },
+    Subject {
+        id: "mcp-https-1",
+        what: "MCP over HTTPS, one durable call after another over a kept connection: the middle one",
+        measure: tls::https_one,
+    },
+    Subject {
+        id: "mcp-http-beside-spinning",
+        what: "MCP over HTTP, a steady agent's p99 beside eight spinning guests of another's",
+        measure: beside::steady_over_http,
     },
     Subject {
         id: "start-to-tools-list",

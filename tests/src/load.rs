@@ -6,9 +6,13 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{self, Child, ChildStdin, ChildStdout, Command};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls_pki_types::ServerName;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,11 +37,14 @@ fn failed(text: &[u8]) -> io::Error {
 }
 
 /// A connection to a server over HTTP, kept for one request after another.
-pub struct Http {
-    stream: BufReader<TcpStream>,
+pub struct Http<S = TcpStream> {
+    stream: BufReader<S>,
     head: String,
     asked: usize,
 }
+
+/// A client's side of TLS.
+pub type Tls = StreamOwned<ClientConnection, TcpStream>;
 
 impl Http {
     /// Connects to a server, for a caller with this key; an empty one is shown to nobody.
@@ -45,9 +52,32 @@ impl Http {
     /// # Errors
     /// Where nobody listens.
     pub fn connect(address: &str, key: &str) -> io::Result<Http> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Http::over(connected(address)?, address, key))
+    }
+}
+
+impl Http<Tls> {
+    /// The same over TLS, to a server whose certificate is `localhost`'s. The handshake is done by the first call.
+    ///
+    /// # Errors
+    /// Where nobody listens.
+    pub fn connect_tls(address: &str, key: &str, client: &Arc<ClientConfig>) -> io::Result<Http<Tls>> {
+        let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
+        let session = ClientConnection::new(Arc::clone(client), name).map_err(io::Error::other)?;
+        let stream = StreamOwned::new(session, connected(address)?);
+        Ok(Http::over(stream, address, key))
+    }
+}
+
+fn connected(address: &str) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+impl<S: Read + Write> Http<S> {
+    fn over(stream: S, address: &str, key: &str) -> Http<S> {
         let shows = match key {
             "" => String::new(),
             key => format!("Authorization: Bearer {key}\r\n"),
@@ -56,11 +86,11 @@ impl Http {
             "POST /mcp HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
              Accept: application/json, text/event-stream\r\nMCP-Protocol-Version: {VERSION}\r\n{shows}"
         );
-        Ok(Http {
+        Http {
             stream: BufReader::new(stream),
             head,
             asked: 0,
-        })
+        }
     }
 
     /// Calls a tool, and says how long it took.

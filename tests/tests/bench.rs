@@ -8,7 +8,7 @@ use ambit_tests::programs::program;
 use serde_json::Value;
 
 /// Every row of the design's table that has something to measure, and those that stand beside them.
-const ROWS: [&str; 24] = [
+const ROWS: [&str; 26] = [
     "governed-call",
     "governed-call-without-memo",
     "durable-1",
@@ -30,6 +30,8 @@ const ROWS: [&str; 24] = [
     "mcp-http-1",
     "mcp-http-16",
     "mcp-http-256",
+    "mcp-https-1",
+    "mcp-http-beside-spinning",
     "start-to-tools-list",
     "idle-memory",
     "mcp-memory",
@@ -55,7 +57,7 @@ fn a_quick_run_measures_every_row() {
         assert!(measured.is_some_and(|value| value.is_finite() && value > 0.0), "{row}");
     }
     let targets = rows.iter().filter(|row| row["figure"]["target"]["met"].is_boolean());
-    assert_eq!(targets.count(), 19);
+    assert_eq!(targets.count(), 20);
     let left: Vec<_> = fs::read_dir(scratch.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name())

@@ -478,7 +478,8 @@ impl Host {
             .all(|(name, _)| self.shared.tools.contains_key(name))
     }
 
-    /// What was found at the start that is no error and most likely a slip: rules and budgets for something that is not there.
+    /// What was found at the start that is no error and most likely a slip: rules and budgets for something that is not there, and a
+    /// certificate of the server's that is over, or soon.
     #[must_use]
     pub fn warnings(&self) -> &[Problem] {
         &self.shared.warnings
@@ -526,6 +527,7 @@ impl Host {
 }
 
 /// Rules and budgets for something that is not there: such a permit never permits, such a forbid never forbids, such a budget caps nothing.
+/// And a certificate that clients refuse, or will before long.
 fn warnings(config: &Config, policy: &PolicySet, tools: &BTreeMap<String, Tool>) -> Vec<Problem> {
     // Functions are known of tools that are loaded. A process that calls one tool loads that one.
     let all = config.lock().iter().all(|(name, _)| tools.contains_key(name));
@@ -540,6 +542,8 @@ fn warnings(config: &Config, policy: &PolicySet, tools: &BTreeMap<String, Tool>)
     let mut warnings = policy.unknown_names(&names);
     warnings.extend(config.budgets().iter().filter_map(|budget| idle(budget, tools, all)));
     warnings.extend(config.budgets().iter().filter_map(|budget| too_small(budget, config)));
+    let tls = config.server().and_then(|server| server.tls.as_ref());
+    warnings.extend(tls.and_then(|tls| tls.warning(now_ms())));
     warnings
 }
 

@@ -12,7 +12,7 @@ use ambit_core::stop;
 
 use crate::budgets::Budgets;
 use crate::clock::now_ms;
-use crate::config::Config;
+use crate::config::{Config, TlsConfig};
 use crate::host::{Host, OpenError};
 use crate::store::{Reader, Since, StoreError};
 
@@ -36,6 +36,15 @@ impl Host {
         set(&mut samples, &names::QUEUE, store.meter().waiting());
         set(&mut samples, &names::LEDGER_FAILED, u64::from(store.failed().is_some()));
         samples.set(&names::STARTED, &[], seconds(store.meter().started_ms()));
+        let tls = self.shared.config.server().and_then(|server| server.tls.as_ref());
+        if let Some(until_ms) = tls.and_then(TlsConfig::good_until) {
+            // One that was over before 1970 is over as well.
+            samples.set(
+                &names::CERTIFICATE_EXPIRES,
+                &[],
+                seconds(until_ms.max(0).unsigned_abs()),
+            );
+        }
         Ok(samples)
     }
 

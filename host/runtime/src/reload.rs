@@ -165,6 +165,10 @@ impl Host {
         let sections = readied.config().changed_since(older);
         let policies = files_changed(older.policies(), readied.config().policies());
         let now = self.take(readied);
+        // Whoever asked by a signal is told nowhere else.
+        for warning in now.warnings() {
+            tracing::warn!(%warning, "the files that are taken want a look");
+        }
         tracing::info!(
             entry = committed.first_index + at,
             ?sections,

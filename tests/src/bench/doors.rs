@@ -1,6 +1,7 @@
 //! The doors of agents, whole: `ambit serve` as a process, over a pipe and over HTTP, against a server that is the protocol's library and
 //! nothing else (`ambit-echo`), both asked for a trivial tool by the same client.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -21,14 +22,15 @@ const AT_ONCE: usize = 16;
 /// How much more than its parts a call may take.
 const MORE: f64 = 1.5;
 
-fn tool() -> (&'static str, String) {
+/// The smallest call's tool and arguments, as an agent names them.
+pub(super) fn tool() -> (&'static str, String) {
     ("echo_hash", format!(r#"{{"json":"{TEXT}"}}"#))
 }
 
-/// A command on the home that is measured.
-fn ambit(setting: &Setting, arguments: &[&str]) -> Command {
+/// A command on a home.
+pub(super) fn ambit(home: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(program("ambit"));
-    command.env_clear().arg("--home").arg(setting.home()).args(arguments);
+    command.env_clear().arg("--home").arg(home).args(arguments);
     command
 }
 
@@ -40,18 +42,23 @@ fn echo(over: &str) -> Command {
 
 fn over_stdio(setting: &Setting) -> Measured<Stdio> {
     let agent = ["serve", "--stdio", "--as", "assistant", "--for", "ada"];
-    Ok(Stdio::start(ambit(setting, &agent))?)
+    Ok(Stdio::start(ambit(&setting.home(), &agent))?)
 }
 
-/// `ambit serve`, and a key for it.
-fn serve(setting: &Setting) -> Measured<(Listening, String)> {
-    let made = ambit(setting, &["keys", "create", "--as", "assistant", "--for", "ada"]).output()?;
+/// What a command prints that must succeed.
+pub(super) fn printed(mut command: Command) -> Measured<String> {
+    let made = command.output()?;
     if !made.status.success() {
         return Err(String::from_utf8_lossy(&made.stderr).into_owned().into());
     }
-    let key = String::from_utf8(made.stdout)?.trim().to_owned();
+    Ok(String::from_utf8(made.stdout)?.trim().to_owned())
+}
+
+/// `ambit serve`, and a key for it.
+pub(super) fn serve(home: &Path) -> Measured<(Listening, String)> {
+    let key = printed(ambit(home, &["keys", "create", "--as", "assistant", "--for", "ada"]))?;
     Ok((
-        Listening::start(ambit(setting, &["serve", "--listen", "127.0.0.1:0"]))?,
+        Listening::start(ambit(home, &["serve", "--listen", "127.0.0.1:0"]))?,
         key,
     ))
 }
@@ -77,7 +84,7 @@ pub(super) fn stdio_one(setting: &Setting, pace: Pace<'_>) -> Measured<Figure> {
 pub(super) fn http_one(setting: &Setting, pace: Pace<'_>) -> Measured<Figure> {
     let (tool, arguments) = tool();
     let times = pace.pick(400, 10);
-    let (ours, key) = serve(setting)?;
+    let (ours, key) = serve(&setting.home())?;
     let echo = Listening::start(echo("--http"))?;
     let ask = |address: &str, key: &str| -> Measured<f64> {
         Ok(micros(
@@ -158,7 +165,7 @@ pub(super) fn http_many(setting: &Setting, pace: Pace<'_>, connections: usize) -
     let (tool, arguments) = tool();
     let times = pace.pick(4_000, 60).max(connections);
     let durable = super::durable::rate(setting, pace, AT_ONCE)?;
-    let (ours, key) = serve(setting)?;
+    let (ours, key) = serve(&setting.home())?;
     let echo = Listening::start(echo("--http"))?;
     let rate = |address: &str, key: &str| -> Measured<f64> {
         Ok(over_http(address, key, (tool, &arguments), times, connections)?.per_second())
@@ -214,7 +221,7 @@ pub(super) fn start(setting: &Setting, pace: Pace<'_>) -> Measured<Figure> {
 pub(super) fn idle(setting: &Setting, _: Pace<'_>) -> Measured<Figure> {
     // In KiB, as it is measured.
     const MOST: f64 = 60e6 / 1024.0;
-    let (server, _) = serve(setting)?;
+    let (server, _) = serve(&setting.home())?;
     let found = resident(server.id())?;
     let kept = ambit_runtime::sandbox::MOST_KEPT_RESIDENT as f64 / 1024.0;
     Ok(Figure::of(Amount::Kibibytes(found))
@@ -230,7 +237,7 @@ pub(super) fn endures(setting: &Setting, pace: Pace<'_>) -> Measured<Figure> {
     const GROWN: f64 = 1.05;
     let (tool, arguments) = tool();
     let (part, times) = (pace.pick(5_000, 300), pace.pick(50_000, 600));
-    let (server, key) = serve(setting)?;
+    let (server, key) = serve(&setting.home())?;
     let load = |part: usize, calls: usize| {
         let connections = if part.is_multiple_of(2) { 256 } else { AT_ONCE };
         over_http(server.address(), &key, (tool, &arguments), calls, connections)

@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use ambit_core::ledger::{Entry, EntryDraft};
@@ -23,6 +24,9 @@ use crate::programs::{component, program};
 
 /// Rules in force, those of a new home included.
 pub(super) const POLICIES: usize = 50;
+
+/// An agent of the same team as the one that is measured.
+pub(super) const OTHER: &str = "other";
 
 /// Name in the home → component.
 const TOOLS: [(&str, &str); 10] = [
@@ -94,6 +98,15 @@ impl Setting {
         open(&self.home(), options)
     }
 
+    /// The same home once more, of which the configuration says this besides; no process holds it.
+    pub(super) fn again(&self, name: &str, more: &str) -> Measured<PathBuf> {
+        let home = self.folder.path().join(name);
+        copy(&self.home(), &home)?;
+        let file = home.join("ambit.toml");
+        fs::write(&file, fs::read_to_string(&file)? + more)?;
+        Ok(home)
+    }
+
     /// A host whose ledger is in memory and whose service answers from memory.
     pub(super) fn in_memory(&self, tools: &[&str]) -> HostOptions {
         HostOptions {
@@ -102,6 +115,22 @@ impl Setting {
             ..on_disk(tools)
         }
     }
+}
+
+/// Copies a folder; what is no file of it is of a process.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir(to)?;
+    fs::set_permissions(to, fs::metadata(from)?.permissions())?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (kind, to) = (entry.file_type()?, to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy(&entry.path(), &to)?;
+        } else if kind.is_file() {
+            fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
 }
 
 /// A host on a home.
@@ -234,6 +263,10 @@ reads = ["id", "charge", "amount", "currency", "status"]
 team = "support"
 tenant = "acme"
 users = ["ada"]
+
+[agent.other]
+team = "support"
+tenant = "acme"
 
 [group.reviewer]
 members = ["rita"]

@@ -1,4 +1,4 @@
-//! Whom an X.509 certificate is of: the SPIFFE id of a workload's.
+//! Whom an X.509 certificate is of: the SPIFFE id of a workload's; and until when any is good.
 //!
 //! [`id_of`] holds what the [X509-SVID specification](https://github.com/spiffe/spiffe/blob/main/standards/X509-SVID.md) asks of a
 //! certificate that shows who a workload is, and libraries for TLS do not look at: one URI among its names and no other, which is a
@@ -11,12 +11,18 @@
 
 use super::spiffe::{NotAnId, SpiffeId};
 use crate::guard;
+use crate::ledger::parse_utc;
 
 const SEQUENCE: u8 = 0x30;
 const BOOLEAN: u8 = 0x01;
+const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
 const OCTET_STRING: u8 = 0x04;
 const OID: u8 = 0x06;
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
+/// `[0]` of a `TBSCertificate`: its version.
+const VERSION: u8 = 0xa0;
 /// `[3]` of a `TBSCertificate`: its extensions.
 const EXTENSIONS: u8 = 0xa3;
 /// `[6]` of a `GeneralName`: a URI.
@@ -76,6 +82,43 @@ pub fn is_authority(certificate: &[u8]) -> bool {
     Extensions::of(certificate).and_then(|extensions| extensions.is_authority()) == Some(true)
 }
 
+/// Until when a certificate, in DER, is good, in milliseconds since 1970: its last second, by what it says of itself (RFC 5280, section
+/// 4.1.2.5). Nothing where it does not say so to the letter.
+#[must_use]
+pub fn good_until(certificate: &[u8]) -> Option<i64> {
+    let mut signed = signed(certificate)?;
+    signed.maybe(VERSION)?;
+    // Its number, how it is signed, and by whom.
+    for tag in [INTEGER, SEQUENCE, SEQUENCE] {
+        signed.one(tag)?;
+    }
+    let mut validity = Der(signed.one(SEQUENCE)?);
+    validity.next()??;
+    let (tag, text) = validity.next()??;
+    validity.end()?;
+    time(tag, std::str::from_utf8(text).ok()?)
+}
+
+/// A time in one of its two forms: `YYMMDDHHMMSSZ`, of the years 1950 to 2049, and `YYYYMMDDHHMMSSZ`.
+fn time(tag: u8, text: &str) -> Option<i64> {
+    let whole = match (tag, text.len()) {
+        (UTC_TIME, 13) => format!("{}{text}", if text < "50" { "20" } else { "19" }),
+        (GENERALIZED_TIME, 15) => text.to_owned(),
+        _ => return None,
+    };
+    let part = |from: usize, to: usize| whole.get(from..to);
+    let day = format!("{}-{}-{}", part(0, 4)?, part(4, 6)?, part(6, 8)?);
+    parse_utc(&format!("{day}T{}:{}:{}", part(8, 10)?, part(10, 12)?, part(12, 15)?))
+}
+
+/// What is signed of a certificate.
+fn signed(certificate: &[u8]) -> Option<Der<'_>> {
+    let mut outer = Der(certificate);
+    let mut parts = Der(outer.one(SEQUENCE)?);
+    outer.end()?;
+    Some(Der(parts.one(SEQUENCE)?))
+}
+
 /// The contents of the extensions that are looked at.
 #[derive(Default)]
 struct Extensions<'d> {
@@ -87,10 +130,7 @@ struct Extensions<'d> {
 impl<'d> Extensions<'d> {
     /// Those of a certificate; nothing where it is none, or has one of them twice.
     fn of(certificate: &'d [u8]) -> Option<Extensions<'d>> {
-        let mut outer = Der(certificate);
-        let mut parts = Der(outer.one(SEQUENCE)?);
-        outer.end()?;
-        let mut signed = Der(parts.one(SEQUENCE)?);
+        let mut signed = signed(certificate)?;
         let mut found = Extensions::default();
         while let Some((tag, content)) = signed.next()? {
             if tag != EXTENSIONS {
@@ -319,6 +359,47 @@ mod tests {
         }
     }
 
+    /// The same, with this as its validity.
+    fn good_for(validity: &[u8]) -> Vec<u8> {
+        let before = [der(VERSION, &der(INTEGER, &[2])), der(INTEGER, &[1])].concat();
+        let signed = [before, der(SEQUENCE, &[]), der(SEQUENCE, &[]), der(SEQUENCE, validity)].concat();
+        der(SEQUENCE, &der(SEQUENCE, &signed))
+    }
+
+    #[test]
+    fn a_certificate_is_good_until_its_last_second() {
+        let begins = der(UTC_TIME, b"250101000000Z");
+        let of = |tag: u8, text: &str| {
+            let found = good_until(&good_for(&[begins.clone(), der(tag, text.as_bytes())].concat()));
+            found.map(crate::ledger::utc)
+        };
+        for (tag, text, time) in [
+            (UTC_TIME, "261206235959Z", "2026-12-06T23:59:59.000Z"),
+            (UTC_TIME, "491231235959Z", "2049-12-31T23:59:59.000Z"),
+            (UTC_TIME, "500101000000Z", "1950-01-01T00:00:00.000Z"),
+            (GENERALIZED_TIME, "20500101000000Z", "2050-01-01T00:00:00.000Z"),
+            (GENERALIZED_TIME, "99991231235959Z", "9999-12-31T23:59:59.000Z"),
+        ] {
+            assert_eq!(of(tag, text).as_deref(), Some(time), "{text}");
+        }
+        for (tag, text) in [
+            (UTC_TIME, "2612062359Z"),
+            (UTC_TIME, "261306235959Z"),
+            (UTC_TIME, "26120623595+Z"),
+            (UTC_TIME, "261206235959+"),
+            (UTC_TIME, "20261206235959Z"),
+            (GENERALIZED_TIME, "261206235959Z"),
+            (GENERALIZED_TIME, "2026120623595éZ"),
+            (OCTET_STRING, "261206235959Z"),
+            (UTC_TIME, ""),
+        ] {
+            assert_eq!(of(tag, text), None, "{text}");
+        }
+        assert_eq!(good_until(&good_for(&begins)), None);
+        assert_eq!(good_until(&good_for(&[begins.as_slice(); 3].concat())), None);
+        assert_eq!(good_until(&certificate(&[])), None);
+    }
+
     #[test]
     fn what_is_not_to_the_letter_is_no_certificate() {
         let sound = certificate(&[names(&[(URI, WORKLOAD)])]);
@@ -347,6 +428,7 @@ mod tests {
         #[test]
         fn nothing_panics_whatever_comes(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             drop(id_of(&bytes));
+            let _ = good_until(&bytes);
         }
 
         #[test]

@@ -15,6 +15,7 @@ use ambit_core::digest::Digest;
 use ambit_core::identity::why::Why;
 use ambit_core::ledger::body::{ReloadedBy, ShownBy};
 use ambit_core::ledger::story::Opening;
+use ambit_core::metrics::{Value as Sample, names};
 use ambit_runtime::store::CallFilter;
 use rcgen::{CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned, SupportedProtocolVersion};
@@ -492,14 +493,35 @@ fn a_server_s_certificate_is_replaced_under_a_running_process() {
     };
     let mut open = scene.client(Some(&scene.prod.workload(SUPPORT)));
     assert_eq!(open.status("/v1/tools"), 200);
-    let (first, newer) = (shown(&scene), scene.own.server());
+    // It is over in a week, which people are told of with the reload, and collectors at any time.
+    let until = SystemTime::now() + Duration::from_secs(7 * 86_400);
+    let newer = scene.own.signs(|params| {
+        params.subject_alt_names = vec![SanType::DnsName("localhost".try_into().unwrap())];
+        params.not_after = until.into();
+    });
+    let expires = |scene: &Scene| {
+        let samples = scene.served.place.host.current().metrics().unwrap();
+        match samples.of(&names::CERTIFICATE_EXPIRES).next() {
+            Some((_, Sample::Level(level))) => *level,
+            other => panic!("{other:?}"),
+        }
+    };
+    let warned = |scene: &Scene| {
+        let host = scene.served.place.host.current();
+        host.warnings().iter().any(|one| one.message().contains("[server.tls]"))
+    };
+    let first = shown(&scene);
+    let until = until.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() as f64;
+    assert!(expires(&scene) > until && !warned(&scene));
     // Half of a pair changes nothing, and neither does a key that others can read.
     scene.write("tls/server.pem", &newer.pem);
     let why = scene.reload().unwrap();
     assert!(why.contains("is not the key of the certificate"), "{why}");
     assert_eq!(shown(&scene), first);
+    assert!(expires(&scene) > until && !warned(&scene), "not before it is taken");
     scene.write("tls/server.key", &newer.key.serialize_pem());
     assert_eq!(scene.reload(), None);
+    assert!(expires(&scene) == until && warned(&scene), "{}", expires(&scene));
     assert_eq!(shown(&scene), Digest::of(&newer.chain[0]));
     assert_eq!(open.status("/v1/tools"), 200);
     // What is spoken at a port is spoken there to the end.

@@ -2,6 +2,7 @@
 
 use ambit_core::identity::spiffe::SpiffeId;
 use ambit_core::identity::svid;
+use ambit_core::ledger::{parse_utc, utc};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose, SanType};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -50,8 +51,11 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
     ]
 }
 
-/// An id that is found stands in the certificate, and is one by itself.
+/// An id that is found stands in the certificate, and is one by itself. A time that is read is one.
 pub(super) fn drive(bytes: &[u8]) -> Became {
+    if let Some(until) = svid::good_until(bytes) {
+        assert_eq!(parse_utc(&utc(until)), Some(until), "one spelling");
+    }
     let id = svid::id_of(bytes).map_err(|why| why.to_string())?;
     let text = id.as_str();
     assert!(

@@ -7,11 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ambit_core::digest::Digest;
-use ambit_core::error::printable;
+use ambit_core::error::{Problem, printable};
 use ambit_core::guard;
 use ambit_core::identity::AgentSpec;
 use ambit_core::identity::spiffe::{SpiffeId, TrustDomain};
 use ambit_core::identity::svid;
+use ambit_core::ledger::utc;
 use rustls::crypto::CryptoProvider;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
@@ -30,6 +31,9 @@ use crate::secret::Ambient;
 /// What agents' listener speaks: HTTP/1.1 (RFC 7301).
 const ALPN: &[u8] = b"http/1.1";
 
+/// How long before its end people are told of the server's certificate.
+const SOON_MS: i64 = 14 * 86_400_000;
+
 /// The server's certificate and its key, ready for handshakes.
 ///
 /// It is made when a configuration is read and never without its key: files that do not belong together are a problem of the
@@ -37,6 +41,8 @@ const ALPN: &[u8] = b"http/1.1";
 #[derive(Clone)]
 pub struct TlsConfig {
     key: Arc<CertifiedKey>,
+    /// Until when the certificate is good, in milliseconds since 1970.
+    good_until: Option<i64>,
     way: ConfigBuilder<ServerConfig, WantsVerifier>,
 }
 
@@ -48,6 +54,31 @@ impl fmt::Debug for TlsConfig {
 }
 
 impl TlsConfig {
+    /// Until when the server's own certificate is good, in milliseconds since 1970; nothing where that cannot be read.
+    #[must_use]
+    pub const fn good_until(&self) -> Option<i64> {
+        self.good_until
+    }
+
+    /// That clients refuse the certificate at this time, in milliseconds since 1970, or soon will. It is no problem of the configuration:
+    /// clients decide about it, and a clock may be wrong.
+    pub(crate) fn warning(&self, now_ms: i64) -> Option<Problem> {
+        let message = match self.good_until {
+            None => "until when the certificate of [server.tls] is good cannot be read".to_owned(),
+            Some(until) if until < now_ms => format!(
+                "the certificate of [server.tls] was good until {}: clients refuse it",
+                utc(until)
+            ),
+            Some(until) if until - now_ms < SOON_MS => format!(
+                "the certificate of [server.tls] is good until {}: clients refuse it from then on",
+                utc(until)
+            ),
+            Some(_) => return None,
+        };
+        let help = "put the next one in its place, with its key, and have it taken: ambit reload";
+        Some(Problem::without_source(message, Some(help.to_owned())))
+    }
+
     /// How handshakes are done with clients whose certificates these say are good: TLS 1.3 (RFC 8446) and 1.2 (RFC 5246), HTTP/1.1 alone,
     /// and no session that is taken up again or data before a handshake's end. Each connection is verified for itself, by what holds when
     /// it begins, and what is sent before that end can be sent again by whoever recorded it.
@@ -105,6 +136,7 @@ pub(super) fn tls(server: &Table<'_>, reads: &Reads<'_>, files: &mut Vec<Digest>
     let secret = key.and_then(|path| Some((secret(&table, &path, reads)?, path.span)));
     let found = chain.zip(secret).and_then(|(chain, (secret, place))| {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let good_until = chain.first().and_then(|own| svid::good_until(own));
         let key = CertifiedKey::from_der(chain, secret, &provider).map_err(|error| match error {
             rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
                 "is not the key of the certificate".to_owned()
@@ -114,6 +146,7 @@ pub(super) fn tls(server: &Table<'_>, reads: &Reads<'_>, files: &mut Vec<Digest>
         let ready = key.and_then(|key| {
             Ok(TlsConfig {
                 key: Arc::new(key),
+                good_until,
                 way: way(provider)?,
             })
         });

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
 
 use super::super::super::Config;
 use super::super::tests::AGENTS;
@@ -137,6 +138,37 @@ fn a_certificate_has_its_key_and_nobody_else_has_that() {
     home.refused(TLS, "holds no private key in PEM form");
     home.refused(&TLS.replace("server.pem", "missing.pem"), "cannot be read");
     home.refused(&TLS.replace("server.key", "missing.key"), "cannot be read");
+}
+
+#[test]
+fn a_certificate_that_is_over_or_soon_is_warned_of() {
+    const DAY: u64 = 86_400;
+    let home = Home::new();
+    let now = std::time::SystemTime::now();
+    let of = |until: std::time::SystemTime| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.not_before = (now - Duration::from_secs(90 * DAY)).into();
+        params.not_after = until.into();
+        home.put("server.pem", &params.self_signed(&key).unwrap().pem());
+        home.put("server.key", &key.serialize_pem());
+        let config = home.parse(TLS).unwrap();
+        let tls = config.server().unwrap().tls.clone().unwrap();
+        let since = until.duration_since(std::time::UNIX_EPOCH).unwrap();
+        assert_eq!(tls.good_until(), i64::try_from(since.as_secs() * 1_000).ok());
+        let since = now.duration_since(std::time::UNIX_EPOCH).unwrap();
+        tls.warning(i64::try_from(since.as_millis()).unwrap())
+            .map(|problem| problem.message().to_owned())
+    };
+    for days in [1, 13] {
+        let message = of(now + Duration::from_secs(days * DAY)).unwrap();
+        assert!(message.contains("is good until"), "{days}: {message}");
+    }
+    let message = of(now - Duration::from_secs(DAY)).unwrap();
+    assert!(message.contains("was good until"), "{message}");
+    for days in [15, 90, 365 * 30, 365 * 100] {
+        assert_eq!(of(now + Duration::from_secs(days * DAY)), None, "{days}");
+    }
 }
 
 #[test]
