@@ -17,7 +17,8 @@ use super::recovery::failing;
 use super::*;
 use crate::gate::Wire;
 use crate::operators::{Answer as Said, Desk, Request};
-use crate::webhooks::{self, Deliveries};
+use crate::store::{Batch, Progress};
+use crate::webhooks::{self, Deliveries, Row};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// Waits are so many times shorter.
@@ -189,12 +190,7 @@ struct Serving {
 impl Serving {
     fn open(folder: &Path) -> Serving {
         std::fs::write(folder.join("pager.secret"), SECRET).unwrap();
-        let options = HostOptions {
-            compiler: Some(Compiler::InProcess),
-            webhooks: true,
-            ..HostOptions::default()
-        };
-        let host = Host::open(Config::load(folder).unwrap(), options).unwrap();
+        let host = opened(folder);
         let deliveries = host.deliver_webhooks_at(PACE).unwrap();
         let serving = Serving {
             deliveries: Some(deliveries),
@@ -241,6 +237,26 @@ impl Serving {
 /// An agent of nobody's: a stop of it is an event, and stops nothing else here.
 fn somebody(nth: u32) -> Scope {
     Scope::Agent(format!("somebody-{nth}"))
+}
+
+/// A host that could send the messages of its webhooks, and does not yet.
+fn opened(folder: &Path) -> Host {
+    let options = HostOptions {
+        compiler: Some(Compiler::InProcess),
+        webhooks: true,
+        ..HostOptions::default()
+    };
+    Host::open(Config::load(folder).unwrap(), options).unwrap()
+}
+
+/// The home's files as they would be without its webhook, which stands last in them.
+fn without_webhooks(folder: &Path) -> Config {
+    let path = folder.join("ambit.toml");
+    let with = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, with.split_once("[webhook.pager]").unwrap().0).unwrap();
+    let config = Config::load(folder).unwrap();
+    std::fs::write(&path, &with).unwrap();
+    config
 }
 
 /// A home with these webhooks, which serves.
@@ -534,6 +550,7 @@ fn what_is_to_be_sent_again_to_a_webhook_that_is_taken_out_is_left() {
         (&id, Some(Code::Config), None)
     );
     assert!(dead.attempts as usize <= receiver.seen().len() - before, "{dead:?}");
+    serving.counts("pager", "dead", 2);
     assert!(retry().unwrap_err().to_string().contains("no webhook `pager` any more"));
     // Once only, however often the files are taken.
     take(without);
@@ -719,6 +736,113 @@ fn a_receiver_that_is_gone_is_sent_nothing_until_the_files_are_taken_anew() {
     serving.counts("pager", "gone", 1);
 }
 
+/// A task that is ended ends no commit that is under way: what is written for a webhook that is gone is there before it is forgotten.
+#[test]
+fn what_a_task_has_under_way_brings_no_webhook_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start([]);
+    drop(serving(folder.path(), &receiver.webhook("pager", STOPS, "")));
+    let host = opened(folder.path());
+    let store = &host.shared.store;
+    let known = || host.reader().unwrap().webhooks().unwrap();
+    let row = Arc::new(Row::default());
+    let rows = BTreeMap::from([("pager".to_owned(), Arc::clone(&row))]);
+    let keep = |cursor: u64| {
+        let batch = Batch {
+            webhooks: vec![("pager".to_owned(), Some(Progress::at(cursor)))],
+            ..Batch::default()
+        };
+        row.keep(store, batch).unwrap()
+    };
+    assert_eq!(webhooks::begin(&host, &rows).unwrap().len(), 1);
+    assert!(keep(1));
+    assert_eq!(known()["pager"].cursor, 1);
+    host.take(host.readied(without_webhooks(folder.path())).unwrap());
+    thread::scope(|scope| {
+        let written = row.writing.lock();
+        let begins = scope.spawn(|| webhooks::begin(&host, &rows));
+        until(|| host.live.changing.is_locked());
+        thread::sleep(Duration::from_millis(50));
+        assert!(!begins.is_finished() && known().len() == 1, "something is written");
+        drop(written);
+        assert!(begins.join().unwrap().unwrap().is_empty());
+    });
+    assert!(known().is_empty());
+    // What was to be written and had not begun comes too late.
+    assert!(!keep(2));
+    assert!(known().is_empty());
+}
+
+/// Whoever has a message sent again finds its webhook in the files: it is not forgotten by files that were in force before.
+#[test]
+fn what_is_sent_again_while_a_webhook_is_out_and_back_arrives() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start([Reply::Status(410, "")]);
+    let serving = serving(folder.path(), &receiver.webhook("pager", STOPS, ""));
+    serving.stop(somebody(1));
+    until(|| serving.undelivered().len() == 1);
+    let id = serving.undelivered().remove(0).failed.message.id;
+    let (host, with) = (&serving.host, Config::load(folder.path()).unwrap());
+    let take = |config: Config| drop(host.take(host.readied(config).unwrap()));
+    let alone = host.live.changing.lock();
+    take(without_webhooks(folder.path()));
+    thread::sleep(Duration::from_millis(50));
+    let known = host.reader().unwrap().webhooks().unwrap();
+    assert!(known.contains_key("pager"), "somebody may say so yet");
+    take(with);
+    webhooks::retry(&host.shared.store, host.current().config(), &id, None).unwrap();
+    drop(alone);
+    assert_eq!(receiver.wait(2).pop().unwrap().id(), id);
+    assert!(serving.undelivered().is_empty());
+    assert_eq!(kinds(host, Kind::WebhookFailed), 1);
+    drop(serving);
+    verifies(folder.path());
+}
+
+/// What the file does not name any more is tried no further, and nobody is told that it is.
+#[test]
+fn a_message_that_is_not_wanted_any_more_is_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start([]);
+    let down = || receiver.will(std::iter::repeat_n(Reply::Status(500, ""), 100_000));
+    let serving = serving(folder.path(), &receiver.webhook("pager", STOPS, ""));
+    let path = folder.path().join("ambit.toml");
+    let both = std::fs::read_to_string(&path).unwrap();
+    let fewer = both.replace(STOPS, "\"stop.lifted\"");
+    let progress = |host: &Host| host.reader().unwrap().webhooks().unwrap()["pager"].clone();
+    let waits = |serving: &Serving| until(|| progress(&serving.host).tried.is_some());
+    let passes = |serving: &Serving| {
+        until(|| progress(&serving.host).tried.is_none());
+        assert_eq!(progress(&serving.host).taken_ms, None);
+        assert!(serving.undelivered().is_empty());
+    };
+    let take = |serving: &Serving, text: &str| {
+        std::fs::write(&path, text).unwrap();
+        serving.host.reload(ReloadedBy::Operator).unwrap();
+    };
+    // While it is tried.
+    down();
+    serving.stop(somebody(1));
+    waits(&serving);
+    take(&serving, &fewer);
+    passes(&serving);
+    // By a host that begins under another file.
+    take(&serving, &both);
+    serving.stop(somebody(2));
+    waits(&serving);
+    drop(serving);
+    std::fs::write(&path, &fewer).unwrap();
+    let serving = Serving::open(folder.path());
+    passes(&serving);
+    // What comes after it is sent.
+    receiver.replies.lock().clear();
+    let before = receiver.seen().len();
+    serving.lift(somebody(2));
+    assert_eq!(receiver.wait(before + 1).pop().unwrap().kind(), "stop.lifted");
+    drop(serving);
+    verifies(folder.path());
+}
+
 #[test]
 fn a_reload_changes_webhooks_as_a_whole() {
     let folder = tempfile::tempdir().unwrap();
@@ -893,7 +1017,7 @@ fn a_budget_warns_once_in_its_window_and_says_once_that_it_is_used_up() {
     assert_eq!(kinds(&serving.host, Kind::BudgetWarned), 1);
     // An entry that says so by itself is none.
     let store = &serving.host.shared.store;
-    let alone = store.commit(crate::store::Batch {
+    let alone = store.commit(Batch {
         entries: vec![ambit_core::ledger::EntryDraft::of_ledger(BudgetWarned {
             budget: "another".into(),
             cap: 5,
@@ -901,7 +1025,7 @@ fn a_budget_warns_once_in_its_window_and_says_once_that_it_is_used_up() {
             warn: 3,
             window: "effects month 2026-11".into(),
         })],
-        ..crate::store::Batch::default()
+        ..Batch::default()
     });
     assert!(alone.is_err());
     drop(serving);

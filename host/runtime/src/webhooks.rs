@@ -8,17 +8,21 @@
 //!
 //! The tasks have a thread of their own. What they do is over when the [`Deliveries`] are dropped.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use ambit_core::digest::Digest;
 use ambit_core::error::{Code, Refusal, printable};
 use ambit_core::grant::is_of_token;
+use ambit_core::guard;
 use ambit_core::ledger::body::{Message, OperatorShown, WebhookDropped, WebhookFailed, WebhookRetried};
 use ambit_core::ledger::{Body, Contexts, Entry, EntryDraft};
 use ambit_core::money::Match;
 use ambit_core::webhook::{About, Event, EventType, LONGEST_WAIT_MS, TEST, Wait, Whose, may_tell, message, wait};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -100,12 +104,56 @@ impl Host {
     }
 }
 
+/// Whether a task may write its webhook's row: until the webhook is out of the files.
+#[derive(Default)]
+pub(crate) struct Row {
+    closed: AtomicBool,
+    /// Held for as long as something is written.
+    pub(crate) writing: Mutex<()>,
+}
+
+impl Row {
+    /// Keeps how far the webhook has come, with what the ledger is to say of it; false where that is its task's to say no more.
+    pub(crate) fn keep(&self, store: &Store, batch: Batch) -> Result<bool, StoreError> {
+        let _alone = self.writing.lock();
+        if !guard!("webhook.row", !self.is_closed()) {
+            return Ok(false);
+        }
+        store.commit(batch)?;
+        Ok(true)
+    }
+
+    /// Nothing of the task's is written from here on, and what was being written is there: a task that is ended ends no commit with it.
+    fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        drop(self.writing.lock());
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+}
+
 /// A task, until dropped.
-struct Running(JoinHandle<()>);
+struct Running {
+    task: JoinHandle<()>,
+    row: Arc<Row>,
+}
+
+impl Running {
+    fn start(host: &Host, name: &str, progress: Progress, pace: u64) -> Running {
+        let row = Arc::new(Row::default());
+        let task = Task::new(host, (name, Arc::clone(&row)), progress, pace);
+        Running {
+            task: tokio::spawn(task.run()),
+            row,
+        }
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
@@ -115,15 +163,22 @@ async fn supervise(host: Host, pace: u64, mut ended: watch::Receiver<bool>) {
     let mut tasks: BTreeMap<String, Running> = BTreeMap::new();
     loop {
         changes.mark_unchanged();
-        let now = host.current();
-        let names: BTreeSet<String> = now.shared.hooks.keys().cloned().collect();
-        tasks.retain(|name, task| names.contains(name) && !task.0.is_finished());
+        tasks.retain(|_, running| !running.task.is_finished());
+        let rows = tasks
+            .iter()
+            .map(|(name, running)| (name.clone(), Arc::clone(&running.row)));
+        let (begun, rows) = (host.clone(), rows.collect());
+        let begun = tokio::select! {
+            begun = blocking(move || begin(&begun, &rows)) => begun,
+            _ = ended.wait_for(|ended| *ended) => return,
+        };
+        tasks.retain(|_, running| !running.row.is_closed());
         let mut again = std::pin::pin!(None);
-        match blocking(move || begin(&now.shared.store, &names)).await {
+        match begun {
             Ok(webhooks) => {
                 for (name, progress) in webhooks {
-                    let task = || Running(tokio::spawn(Task::new(&host, &name, progress, pace).run()));
-                    tasks.entry(name.clone()).or_insert_with(task);
+                    let start = || Running::start(&host, &name, progress, pace);
+                    tasks.entry(name.clone()).or_insert_with(start);
                 }
             }
             Err(error) => {
@@ -142,32 +197,41 @@ async fn supervise(host: Host, pace: u64, mut ended: watch::Receiver<bool>) {
     }
 }
 
-/// Where each webhook goes on. One that is new begins with what comes next, and one that is gone is forgotten, but for what an operator
-/// had sent again to it: somebody still wants that, so it is given up.
-fn begin(store: &Store, names: &BTreeSet<String>) -> Result<BTreeMap<String, Progress>, StoreError> {
+/// Where each webhook of the configuration goes on. One that is new begins with what comes next, and one that is gone is forgotten, but for
+/// what an operator had sent again to it: somebody still wants that, so it is given up. `rows` are those of the tasks there are.
+///
+/// Meanwhile no operator has anything sent again, and no files are taken: what is forgotten here is gone by the files in force, with
+/// all that anybody said of it before.
+pub(crate) fn begin(host: &Host, rows: &BTreeMap<String, Arc<Row>>) -> Result<BTreeMap<String, Progress>, StoreError> {
+    let _alone = host.live.changing.lock();
+    let now = host.current();
+    let (hooks, store) = (&now.shared.hooks, &now.shared.store);
+    let over = rows.iter().filter(|(name, _)| !hooks.contains_key(*name));
+    over.for_each(|(_, row)| row.close());
     let reader = store.reader()?;
     let (size, mut known) = (reader.size()?, reader.webhooks()?);
-    let gone: BTreeMap<String, Progress> = known.extract_if(.., |name, _| !names.contains(name)).collect();
-    let new: Vec<&String> = names.iter().filter(|name| !known.contains_key(*name)).collect();
+    let gone: BTreeMap<String, Progress> = known.extract_if(.., |name, _| !hooks.contains_key(name)).collect();
+    let new = hooks.keys().filter(|name| !known.contains_key(*name));
     let webhooks: Vec<(String, Option<Progress>)> = gone
         .keys()
         .map(|name| (name.clone(), None))
-        .chain(new.into_iter().map(|name| (name.clone(), Some(Progress::at(size)))))
+        .chain(new.map(|name| (name.clone(), Some(Progress::at(size)))))
         .collect();
     if !webhooks.is_empty() {
-        let entries = nowhere(&reader, &gone)?;
+        let left = nowhere(&reader, &gone)?;
         store.commit(Batch {
-            entries: entries.into_iter().map(EntryDraft::of_ledger).collect(),
+            entries: left.iter().cloned().map(EntryDraft::of_ledger).collect(),
             webhooks,
             ..Batch::default()
         })?;
+        left.iter().for_each(|left| given_up_for_nowhere(store, &left.message));
     }
     let of = |name: &String| {
         let mut progress = known.remove(name).unwrap_or_else(|| Progress::at(size));
         progress.cursor = progress.cursor.min(size);
         (name.clone(), progress)
     };
-    Ok(names.iter().map(of).collect())
+    Ok(hooks.keys().map(of).collect())
 }
 
 /// What was to be sent again to webhooks that are gone, and was not taken by then.
@@ -178,12 +242,6 @@ fn nowhere(reader: &Reader, gone: &BTreeMap<String, Progress>) -> Result<Vec<Web
     let left = reader.sent_again()?.into_iter().filter_map(|(at, message)| {
         let progress = gone.get(&message.webhook).filter(|progress| at >= progress.cursor)?;
         let tried = progress.tried.as_ref().filter(|tried| tried.at == at);
-        tracing::error!(
-            webhook = message.webhook,
-            event = %message.event,
-            index = message.index,
-            "a message that was to be sent again has no webhook any more: `ambit webhooks dead`"
-        );
         Some(WebhookFailed {
             attempts: tried.map_or(0, |tried| tried.attempts),
             code: Some(Code::Config),
@@ -192,6 +250,16 @@ fn nowhere(reader: &Reader, gone: &BTreeMap<String, Progress>) -> Result<Vec<Web
         })
     });
     Ok(left.collect())
+}
+
+fn given_up_for_nowhere(store: &Store, message: &Message) {
+    tracing::error!(
+        webhook = message.webhook,
+        event = %message.event,
+        index = message.index,
+        "a message that was to be sent again has no webhook any more: `ambit webhooks dead`"
+    );
+    store.meter().delivery(&message.webhook, "dead");
 }
 
 /// Does what waits for the disk beside the tasks.
@@ -226,6 +294,8 @@ struct Missed {
 /// How the sending of a message ended.
 enum Ended {
     Taken,
+    /// By the files that were taken meanwhile the webhook is not told of it.
+    Unwanted,
     GivenUp(Missed),
     /// The receiver wants nothing any more.
     Gone(Missed),
@@ -278,6 +348,7 @@ impl Exhausted {
 struct Task {
     host: Host,
     name: String,
+    row: Arc<Row>,
     /// The ledger's name.
     ledger: String,
     /// The first entry that is not dealt with.
@@ -291,12 +362,13 @@ struct Task {
 }
 
 impl Task {
-    fn new(host: &Host, name: &str, kept: Progress, pace: u64) -> Task {
+    fn new(host: &Host, (name, row): (&str, Arc<Row>), kept: Progress, pace: u64) -> Task {
         let store = &host.shared.store;
         let exhausted = Exhausted(kept.exhausted.clone());
         Task {
             host: host.clone(),
             name: name.to_owned(),
+            row,
             ledger: store.verifier().name().to_owned(),
             cursor: kept.cursor,
             kept,
@@ -322,34 +394,48 @@ impl Task {
                 }
             };
             for told in told {
+                self.pass(told.at).await;
                 self.tell(told).await;
             }
-            self.cursor = next;
-            if self.cursor.saturating_sub(self.kept.cursor) >= KEEP_AFTER {
-                let progress = Progress {
-                    cursor: self.cursor,
-                    tried: None,
-                    exhausted: self.exhausted.0.clone(),
-                    ..self.kept
-                };
-                self.keep(progress, Vec::new()).await;
-            }
+            self.pass(next).await;
             if self.cursor == from && self.written.changed().await.is_err() {
                 return;
             }
         }
     }
 
+    /// Goes on with an entry: all before it is dealt with. That is kept once it is far, and where a message is said to be tried again
+    /// that nobody is told of any more.
+    async fn pass(&mut self, next: u64) {
+        self.cursor = next;
+        let far = next.saturating_sub(self.kept.cursor) >= KEEP_AFTER;
+        let stale = self.kept.tried.as_ref().is_some_and(|tried| tried.at < next);
+        if far || stale {
+            let progress = Progress {
+                cursor: next,
+                tried: None,
+                exhausted: self.exhausted.0.clone(),
+                ..self.kept
+            };
+            self.keep(progress, Vec::new()).await;
+        }
+    }
+
     /// Sends what an entry has the webhook told, and keeps that it is dealt with.
-    async fn tell(&mut self, told: Told) {
-        let mut wanted: Vec<Event> = told.events;
+    async fn tell(&mut self, mut told: Told) {
+        let mut wanted: Vec<Event> = std::mem::take(&mut told.events);
         wanted.retain(|event| told.again || self.wants(event));
         let last = wanted.len();
         for (nth, event) in wanted.into_iter().enumerate() {
             let cursor = if nth + 1 == last { told.at + 1 } else { told.at };
             let message = message(&self.ledger, &self.name, &event);
-            let (outcome, missed) = match self.deliver(&message, &event, (told.at, told.since_ms)).await {
-                Ended::Taken => (None, None),
+            let ended = self.deliver(&message, &event, &told).await;
+            let taken_ms = match ended {
+                Ended::Taken => Some(now_ms()),
+                _ => self.kept.taken_ms,
+            };
+            let (outcome, missed) = match ended {
+                Ended::Taken | Ended::Unwanted => (None, None),
                 Ended::GivenUp(missed) => (Some("dead"), Some(missed)),
                 Ended::Gone(missed) => (Some("gone"), Some(missed)),
             };
@@ -372,11 +458,7 @@ impl Task {
             }
             let progress = Progress {
                 cursor,
-                taken_ms: if outcome.is_none() {
-                    Some(now_ms())
-                } else {
-                    self.kept.taken_ms
-                },
+                taken_ms,
                 tried: None,
                 // Of what is still to be sent nobody was told yet.
                 exhausted: match nth + 1 == last {
@@ -394,7 +476,7 @@ impl Task {
                 drop(self.changes.changed().await);
             }
         }
-        self.cursor = told.at + 1;
+        self.pass(told.at + 1).await;
     }
 
     /// Whether the webhook is told of an event, as the configuration has it now.
@@ -406,10 +488,10 @@ impl Task {
 
     /// Sends a message, that an entry has sent from a time on, until it is taken or given up. What the configuration says is looked up each
     /// time. One that another process tried is tried again when that would have.
-    async fn deliver(&mut self, message: &Message, event: &Event, (at, since_ms): (u64, i64)) -> Ended {
+    async fn deliver(&mut self, message: &Message, event: &Event, told: &Told) -> Ended {
         let mut missed = Missed::default();
         let tried = self.kept.tried.as_ref();
-        if let Some(tried) = tried.filter(|tried| tried.at == at && tried.message == *message) {
+        if let Some(tried) = tried.filter(|tried| tried.at == told.at && tried.message == *message) {
             missed = Missed {
                 attempts: tried.attempts,
                 status: tried.status,
@@ -435,6 +517,9 @@ impl Task {
                 }
                 continue;
             };
+            if !told.again && !webhook.wants(event.kind, &event.about) {
+                return Ended::Unwanted;
+            }
             let body = webhook.format.body(&self.ledger, event);
             let sent = now
                 .shared
@@ -473,7 +558,7 @@ impl Task {
             };
             let later_ms = later.map(|later| u64::try_from(later.as_millis()).unwrap_or(u64::MAX));
             let give_up_ms = i64::try_from(webhook.give_up.as_millis()).unwrap_or(i64::MAX);
-            let until_ms = since_ms.saturating_add(give_up_ms);
+            let until_ms = told.since_ms.saturating_add(give_up_ms);
             let next = match wait(missed.attempts, later_ms, now_ms(), until_ms, jitter()) {
                 Wait::GiveUp => return Ended::GivenUp(missed),
                 Wait::Again(ms) => Duration::from_millis((ms / self.pace).max(1)),
@@ -488,7 +573,7 @@ impl Task {
                 again_in_ms = next.as_millis(),
                 "a webhook's message was not taken"
             );
-            self.note(at, message, &missed, next).await;
+            self.note(told.at, message, &missed, next).await;
             self.pause(next).await;
         }
     }
@@ -538,18 +623,16 @@ impl Task {
     }
 
     async fn commit(&mut self, progress: &Progress, entries: Vec<EntryDraft>) -> Result<(), StoreError> {
-        let (store, row) = (
-            self.host.shared.store.clone(),
-            (self.name.clone(), Some(progress.clone())),
-        );
-        let commit = move || {
-            store.commit(Batch {
-                entries,
-                webhooks: vec![row],
-                ..Batch::default()
-            })
+        let (store, row) = (self.host.shared.store.clone(), Arc::clone(&self.row));
+        let batch = Batch {
+            entries,
+            webhooks: vec![(self.name.clone(), Some(progress.clone()))],
+            ..Batch::default()
         };
-        blocking(commit).await?;
+        if !blocking(move || row.keep(&store, batch)).await? {
+            // The webhook is out of the files, and this task ends in a moment.
+            return std::future::pending().await;
+        }
         self.kept = progress.clone();
         Ok(())
     }

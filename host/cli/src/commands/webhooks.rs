@@ -8,6 +8,7 @@ use ambit_core::ledger::body::Message;
 use ambit_core::ledger::utc;
 use ambit_runtime::config::Config;
 use ambit_runtime::documents;
+use ambit_runtime::host::OpenError;
 use ambit_runtime::operators::{self, Answer, Request};
 use ambit_runtime::store::{Reader, Undelivered};
 use ambit_runtime::webhooks::{self, Standing};
@@ -204,9 +205,12 @@ fn retry(home: &Path, given: Option<&str>, all: bool, out: Output) -> Result<Exi
     let mut again = Vec::with_capacity(messages.len());
     for message in messages {
         let request = Request::RetryMessage { message: message.id };
-        match operators::act(home, &request)? {
-            Answer::Message(message) => again.push(message),
-            other => return Err(unexpected(&other)),
+        match operators::act(home, &request) {
+            Ok(Answer::Message(message)) => again.push(message),
+            Ok(other) => return Err(unexpected(&other)),
+            // Of all that were left, somebody else had this one sent again or dropped it meanwhile.
+            Err(OpenError::Refused(refusal)) if given.is_none() && refusal.code == Code::Arguments => {}
+            Err(error) => return Err(error.into()),
         }
     }
     out.result(&again, |w| {

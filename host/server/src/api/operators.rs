@@ -3,7 +3,7 @@
 
 use ambit_core::contract::Contract;
 use ambit_core::digest::Digest;
-use ambit_core::error::Refusal;
+use ambit_core::error::{Code, Refusal};
 use ambit_core::hold::Vote;
 use ambit_core::identity::operator::Scope;
 use ambit_core::json::Json;
@@ -15,7 +15,7 @@ use ambit_runtime::budgets::Budgets;
 use ambit_runtime::call::Known;
 use ambit_runtime::clock::now_ms;
 use ambit_runtime::documents;
-use ambit_runtime::host::Host;
+use ambit_runtime::host::{Host, OpenError};
 use ambit_runtime::ids::CallId;
 use ambit_runtime::operators::{Answer, Request};
 use ambit_runtime::runs::NewRun;
@@ -63,15 +63,23 @@ impl<'d> Desk<'d> {
 
     /// Has something done, and says what came of it.
     fn act(&self, request: Request) -> Result<Answer, Problem> {
-        match self.host.operate(request, &self.operator.shown)? {
-            Answer::Refused(refusal) => Err(refusal.into()),
-            Answer::Failed(why) => Err(Problem::could_not(&why)),
-            Answer::Busy => Err(Problem::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the host ends, and takes no such act: nothing was done",
-            )),
-            answer => Ok(answer),
-        }
+        answered(self.operate(request))
+    }
+
+    fn operate(&self, request: Request) -> Result<Answer, OpenError> {
+        self.host.operate(request, &self.operator.shown)
+    }
+}
+
+fn answered(answer: Result<Answer, OpenError>) -> Result<Answer, Problem> {
+    match answer? {
+        Answer::Refused(refusal) => Err(refusal.into()),
+        Answer::Failed(why) => Err(Problem::could_not(&why)),
+        Answer::Busy => Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the host ends, and takes no such act: nothing was done",
+        )),
+        answer => Ok(answer),
     }
 }
 
@@ -368,30 +376,28 @@ pub(super) fn dead_messages(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Pro
 }
 
 pub(super) fn retry_message(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
-    let message = given_up(desk, asked)?;
-    moved(&desk.act(Request::RetryMessage { message })?)
+    moved(desk, asked, |message| Request::RetryMessage { message })
 }
 
 pub(super) fn drop_message(desk: &Desk<'_>, asked: &Asked) -> Result<Given, Problem> {
-    let message = given_up(desk, asked)?;
-    moved(&desk.act(Request::DropMessage { message })?)
+    moved(desk, asked, |message| Request::DropMessage { message })
 }
 
-/// The id of a message that was given up and is left.
-fn given_up(desk: &Desk<'_>, asked: &Asked) -> Result<String, Problem> {
+/// Does something with a message that nobody took. Whether it is left is for whoever does that to say, one after another: of two who ask at
+/// once, the second finds none.
+fn moved(desk: &Desk<'_>, asked: &Asked, request: impl FnOnce(String) -> Request) -> Result<Given, Problem> {
     let id = asked.named("message");
-    let left = desk.reader()?.undelivered()?;
-    let known = left.iter().any(|one| one.failed.message.id == id);
-    let none = || Problem::none("message that nobody took", id);
-    known.then(|| id.to_owned()).ok_or_else(none)
-}
-
-fn moved(answer: &Answer) -> Result<Given, Problem> {
-    match answer {
+    let answer = desk.operate(request(id.to_owned()));
+    if let Err(OpenError::Refused(refusal)) = &answer
+        && refusal.code == Code::Arguments
+    {
+        return Err(Problem::none("message that nobody took", id));
+    }
+    match answered(answer)? {
         Answer::Message(moved) => Ok(Given::json(&json!({
             "message": moved.id, "webhook": moved.webhook, "event": moved.event, "index": moved.index,
         }))),
-        other => Err(unexpected(other)),
+        other => Err(unexpected(&other)),
     }
 }
 

@@ -419,6 +419,35 @@ fn an_operator_sees_the_webhooks_and_has_sent_again_or_drops_what_nobody_took() 
     scene.ends();
 }
 
+/// Whoever comes a moment later is told what whoever comes much later is.
+#[test]
+fn of_operators_who_have_one_message_sent_again_at_once_one_finds_it() {
+    let dead = ('a'..='h').map(|letter| given_up("pager", letter)).collect();
+    let scene = Scene(Served::at(Place::with_entries(&format!("{OPERATORS}{WEBHOOKS}"), dead)));
+    let operate = scene.staff("ambit:operate");
+    for letter in 'a'..='h' {
+        let id = format!("msg_{}", letter.to_string().repeat(26));
+        let act = |what: &str| {
+            let target = format!("/v1/operators/webhooks/dead/{id}/{what}");
+            scene.ask(&operate, "POST", &target, "", "").status
+        };
+        let at_once = std::sync::Barrier::new(4);
+        let mut statuses: Vec<u16> = std::thread::scope(|scope| {
+            let acts = ["retry", "retry", "retry", "drop"].map(|what| {
+                let (act, at_once) = (&act, &at_once);
+                scope.spawn(move || {
+                    at_once.wait();
+                    act(what)
+                })
+            });
+            acts.into_iter().map(|act| act.join().unwrap()).collect()
+        });
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 404, 404, 404]);
+    }
+    scene.ends();
+}
+
 /// All runs that pages of a route show, in order, and on how many pages.
 fn all_runs(scene: &Scene, word: &str, target: &str) -> (Vec<String>, usize) {
     let (mut ids, mut before, mut pages) = (Vec::new(), String::new(), 0);
