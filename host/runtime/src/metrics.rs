@@ -37,13 +37,11 @@ impl Host {
         set(&mut samples, &names::LEDGER_FAILED, u64::from(store.failed().is_some()));
         samples.set(&names::STARTED, &[], seconds(store.meter().started_ms()));
         let tls = self.shared.config.server().and_then(|server| server.tls.as_ref());
-        if let Some(until_ms) = tls.and_then(TlsConfig::good_until) {
+        if let Some(good) = tls.and_then(TlsConfig::validity) {
             // One that was over before 1970 is over as well.
-            samples.set(
-                &names::CERTIFICATE_EXPIRES,
-                &[],
-                seconds(until_ms.max(0).unsigned_abs()),
-            );
+            let since_1970 = |ms: &i64| seconds(ms.max(&0).unsigned_abs());
+            samples.set(&names::CERTIFICATE_BEGINS, &[], since_1970(good.start()));
+            samples.set(&names::CERTIFICATE_EXPIRES, &[], since_1970(good.end()));
         }
         Ok(samples)
     }

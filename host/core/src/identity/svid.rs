@@ -1,4 +1,4 @@
-//! Whom an X.509 certificate is of: the SPIFFE id of a workload's; and until when any is good.
+//! Whom an X.509 certificate is of: the SPIFFE id of a workload's; and when any is good.
 //!
 //! [`id_of`] holds what the [X509-SVID specification](https://github.com/spiffe/spiffe/blob/main/standards/X509-SVID.md) asks of a
 //! certificate that shows who a workload is, and libraries for TLS do not look at: one URI among its names and no other, which is a
@@ -8,6 +8,8 @@
 //!
 //! Certificates are DER (RFC 5280, ITU-T X.690). What is not to the letter is refused: a reader that is lenient here and one that is
 //! not would see two certificates.
+
+use std::ops::RangeInclusive;
 
 use super::spiffe::{NotAnId, SpiffeId};
 use crate::guard;
@@ -82,10 +84,10 @@ pub fn is_authority(certificate: &[u8]) -> bool {
     Extensions::of(certificate).and_then(|extensions| extensions.is_authority()) == Some(true)
 }
 
-/// Until when a certificate, in DER, is good, in milliseconds since 1970: its last second, by what it says of itself (RFC 5280, section
-/// 4.1.2.5). Nothing where it does not say so to the letter.
+/// When a certificate, in DER, is good: its first and its last second, in milliseconds since 1970, by what it says of itself (RFC 5280,
+/// section 4.1.2.5). Nothing where it does not say so to the letter.
 #[must_use]
-pub fn good_until(certificate: &[u8]) -> Option<i64> {
+pub fn validity(certificate: &[u8]) -> Option<RangeInclusive<i64>> {
     let mut signed = signed(certificate)?;
     signed.maybe(VERSION)?;
     // Its number, how it is signed, and by whom.
@@ -93,14 +95,14 @@ pub fn good_until(certificate: &[u8]) -> Option<i64> {
         signed.one(tag)?;
     }
     let mut validity = Der(signed.one(SEQUENCE)?);
-    validity.next()??;
-    let (tag, text) = validity.next()??;
+    let (first, last) = (time(validity.next()??)?, time(validity.next()??)?);
     validity.end()?;
-    time(tag, std::str::from_utf8(text).ok()?)
+    Some(first..=last)
 }
 
 /// A time in one of its two forms: `YYMMDDHHMMSSZ`, of the years 1950 to 2049, and `YYYYMMDDHHMMSSZ`.
-fn time(tag: u8, text: &str) -> Option<i64> {
+fn time((tag, text): (u8, &[u8])) -> Option<i64> {
+    let text = std::str::from_utf8(text).ok()?;
     let whole = match (tag, text.len()) {
         (UTC_TIME, 13) => format!("{}{text}", if text < "50" { "20" } else { "19" }),
         (GENERALIZED_TIME, 15) => text.to_owned(),
@@ -360,9 +362,9 @@ mod tests {
     }
 
     /// The same, with this as its validity.
-    fn good_for(validity: &[u8]) -> Vec<u8> {
+    fn good_for(dates: &[u8]) -> Vec<u8> {
         let before = [der(VERSION, &der(INTEGER, &[2])), der(INTEGER, &[1])].concat();
-        let signed = [before, der(SEQUENCE, &[]), der(SEQUENCE, &[]), der(SEQUENCE, validity)].concat();
+        let signed = [before, der(SEQUENCE, &[]), der(SEQUENCE, &[]), der(SEQUENCE, dates)].concat();
         der(SEQUENCE, &der(SEQUENCE, &signed))
     }
 
@@ -370,9 +372,10 @@ mod tests {
     fn a_certificate_is_good_until_its_last_second() {
         let begins = der(UTC_TIME, b"250101000000Z");
         let of = |tag: u8, text: &str| {
-            let found = good_until(&good_for(&[begins.clone(), der(tag, text.as_bytes())].concat()));
-            found.map(crate::ledger::utc)
+            let found = validity(&good_for(&[begins.clone(), der(tag, text.as_bytes())].concat()));
+            found.map(|good| (crate::ledger::utc(*good.start()), crate::ledger::utc(*good.end())))
         };
+        let first = "2025-01-01T00:00:00.000Z".to_owned();
         for (tag, text, time) in [
             (UTC_TIME, "261206235959Z", "2026-12-06T23:59:59.000Z"),
             (UTC_TIME, "491231235959Z", "2049-12-31T23:59:59.000Z"),
@@ -380,7 +383,7 @@ mod tests {
             (GENERALIZED_TIME, "20500101000000Z", "2050-01-01T00:00:00.000Z"),
             (GENERALIZED_TIME, "99991231235959Z", "9999-12-31T23:59:59.000Z"),
         ] {
-            assert_eq!(of(tag, text).as_deref(), Some(time), "{text}");
+            assert_eq!(of(tag, text), Some((first.clone(), time.to_owned())), "{text}");
         }
         for (tag, text) in [
             (UTC_TIME, "2612062359Z"),
@@ -395,9 +398,11 @@ mod tests {
         ] {
             assert_eq!(of(tag, text), None, "{text}");
         }
-        assert_eq!(good_until(&good_for(&begins)), None);
-        assert_eq!(good_until(&good_for(&[begins.as_slice(); 3].concat())), None);
-        assert_eq!(good_until(&certificate(&[])), None);
+        assert_eq!(validity(&good_for(&begins)), None);
+        assert_eq!(validity(&good_for(&[begins.as_slice(); 3].concat())), None);
+        assert_eq!(validity(&certificate(&[])), None);
+        let never = [der(UTC_TIME, b"2501010000Z"), begins].concat();
+        assert_eq!(validity(&good_for(&never)), None);
     }
 
     #[test]
@@ -428,7 +433,7 @@ mod tests {
         #[test]
         fn nothing_panics_whatever_comes(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             drop(id_of(&bytes));
-            let _ = good_until(&bytes);
+            let _ = validity(&bytes);
         }
 
         #[test]

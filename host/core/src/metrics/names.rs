@@ -190,6 +190,8 @@ metrics! {
         "Times that nobody knew how far a collector had everything: telemetry goes on with the ledger's end, and what was not told is not.";
     LEDGER_FAILED = Kind::Gauge, "ambit_ledger_failed", [],
         "1 once the ledger's disk has failed: nothing is done any more, and the process should end.";
+    CERTIFICATE_BEGINS = Kind::Gauge, "ambit_tls_certificate_begins_timestamp_seconds", [],
+        "From when on the server's own certificate is good that this process shows ([server.tls]), in seconds since 1970; absent without TLS.";
     CERTIFICATE_EXPIRES = Kind::Gauge, "ambit_tls_certificate_expires_timestamp_seconds", [],
         "Until when the server's own certificate is good that this process shows ([server.tls]), in seconds since 1970; absent without TLS.";
     STARTED = Kind::Gauge, "ambit_process_start_timestamp_seconds", [],

@@ -53,8 +53,10 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
 
 /// An id that is found stands in the certificate, and is one by itself. A time that is read is one.
 pub(super) fn drive(bytes: &[u8]) -> Became {
-    if let Some(until) = svid::good_until(bytes) {
-        assert_eq!(parse_utc(&utc(until)), Some(until), "one spelling");
+    if let Some(good) = svid::validity(bytes) {
+        for time in [*good.start(), *good.end()] {
+            assert_eq!(parse_utc(&utc(time)), Some(time), "one spelling");
+        }
     }
     let id = svid::id_of(bytes).map_err(|why| why.to_string())?;
     let text = id.as_str();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -33,6 +33,8 @@ const ALPN: &[u8] = b"http/1.1";
 
 /// How long before its end people are told of the server's certificate.
 const SOON_MS: i64 = 14 * 86_400_000;
+/// What part of its time that is at most: one that is good for an hour is renewed within it.
+const SOON_PART: i64 = 3;
 
 /// The server's certificate and its key, ready for handshakes.
 ///
@@ -41,8 +43,8 @@ const SOON_MS: i64 = 14 * 86_400_000;
 #[derive(Clone)]
 pub struct TlsConfig {
     key: Arc<CertifiedKey>,
-    /// Until when the certificate is good, in milliseconds since 1970.
-    good_until: Option<i64>,
+    /// When the certificate is good, in milliseconds since 1970.
+    validity: Option<RangeInclusive<i64>>,
     way: ConfigBuilder<ServerConfig, WantsVerifier>,
 }
 
@@ -54,26 +56,31 @@ impl fmt::Debug for TlsConfig {
 }
 
 impl TlsConfig {
-    /// Until when the server's own certificate is good, in milliseconds since 1970; nothing where that cannot be read.
+    /// When the server's own certificate is good: its first and its last second, in milliseconds since 1970; nothing where that cannot be
+    /// read.
     #[must_use]
-    pub const fn good_until(&self) -> Option<i64> {
-        self.good_until
+    pub const fn validity(&self) -> Option<&RangeInclusive<i64>> {
+        self.validity.as_ref()
     }
 
     /// That clients refuse the certificate at this time, in milliseconds since 1970, or soon will. It is no problem of the configuration:
     /// clients decide about it, and a clock may be wrong.
     pub(crate) fn warning(&self, now_ms: i64) -> Option<Problem> {
-        let message = match self.good_until {
-            None => "until when the certificate of [server.tls] is good cannot be read".to_owned(),
-            Some(until) if until < now_ms => format!(
+        let Some((since, until)) = self.validity.as_ref().map(|good| (*good.start(), *good.end())) else {
+            let message = "when the certificate of [server.tls] is good cannot be read".to_owned();
+            return Some(Problem::without_source(message, None));
+        };
+        let soon = (until.saturating_sub(since) / SOON_PART).min(SOON_MS);
+        let message = match until.saturating_sub(now_ms) {
+            ..0 => format!(
                 "the certificate of [server.tls] was good until {}: clients refuse it",
                 utc(until)
             ),
-            Some(until) if until - now_ms < SOON_MS => format!(
+            left if left < soon => format!(
                 "the certificate of [server.tls] is good until {}: clients refuse it from then on",
                 utc(until)
             ),
-            Some(_) => return None,
+            _ => return None,
         };
         let help = "put the next one in its place, with its key, and have it taken: ambit reload";
         Some(Problem::without_source(message, Some(help.to_owned())))
@@ -136,7 +143,7 @@ pub(super) fn tls(server: &Table<'_>, reads: &Reads<'_>, files: &mut Vec<Digest>
     let secret = key.and_then(|path| Some((secret(&table, &path, reads)?, path.span)));
     let found = chain.zip(secret).and_then(|(chain, (secret, place))| {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let good_until = chain.first().and_then(|own| svid::good_until(own));
+        let validity = chain.first().and_then(|own| svid::validity(own));
         let key = CertifiedKey::from_der(chain, secret, &provider).map_err(|error| match error {
             rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
                 "is not the key of the certificate".to_owned()
@@ -146,7 +153,7 @@ pub(super) fn tls(server: &Table<'_>, reads: &Reads<'_>, files: &mut Vec<Digest>
         let ready = key.and_then(|key| {
             Ok(TlsConfig {
                 key: Arc::new(key),
-                good_until,
+                validity,
                 way: way(provider)?,
             })
         });

@@ -145,30 +145,37 @@ fn a_certificate_that_is_over_or_soon_is_warned_of() {
     const DAY: u64 = 86_400;
     let home = Home::new();
     let now = std::time::SystemTime::now();
-    let of = |until: std::time::SystemTime| {
+    let of = |since: std::time::SystemTime, until: std::time::SystemTime| {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
-        params.not_before = (now - Duration::from_secs(90 * DAY)).into();
+        params.not_before = since.into();
         params.not_after = until.into();
         home.put("server.pem", &params.self_signed(&key).unwrap().pem());
         home.put("server.key", &key.serialize_pem());
         let config = home.parse(TLS).unwrap();
         let tls = config.server().unwrap().tls.clone().unwrap();
-        let since = until.duration_since(std::time::UNIX_EPOCH).unwrap();
-        assert_eq!(tls.good_until(), i64::try_from(since.as_secs() * 1_000).ok());
-        let since = now.duration_since(std::time::UNIX_EPOCH).unwrap();
-        tls.warning(i64::try_from(since.as_millis()).unwrap())
-            .map(|problem| problem.message().to_owned())
+        let ms = |time: std::time::SystemTime| {
+            let since = time.duration_since(std::time::UNIX_EPOCH).unwrap();
+            i64::try_from(since.as_secs() * 1_000).unwrap()
+        };
+        assert_eq!(tls.validity(), Some(&(ms(since)..=ms(until))));
+        tls.warning(ms(now)).map(|problem| problem.message().to_owned())
     };
+    let (before, day) = (now - Duration::from_secs(90 * DAY), Duration::from_secs(DAY));
     for days in [1, 13] {
-        let message = of(now + Duration::from_secs(days * DAY)).unwrap();
+        let message = of(before, now + days * day).unwrap();
         assert!(message.contains("is good until"), "{days}: {message}");
     }
-    let message = of(now - Duration::from_secs(DAY)).unwrap();
+    let message = of(before, now - day).unwrap();
     assert!(message.contains("was good until"), "{message}");
     for days in [15, 90, 365 * 30, 365 * 100] {
-        assert_eq!(of(now + Duration::from_secs(days * DAY)), None, "{days}");
+        assert_eq!(of(before, now + days * day), None, "{days}");
     }
+    // One that is good for a day or three is told of in the last third of that, and not always.
+    assert_eq!(of(now - day / 2, now + day / 2), None);
+    assert_eq!(of(now - day, now + 2 * day), None);
+    let message = of(now - 2 * day, now + day / 2).unwrap();
+    assert!(message.contains("is good until"), "{message}");
 }
 
 #[test]
