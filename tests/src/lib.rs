@@ -8,6 +8,7 @@
 )]
 
 pub mod bench;
+pub mod certificates;
 pub mod crash;
 pub mod fuzz;
 pub mod home;

@@ -2,19 +2,17 @@
 
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_core::ledger::body::ShownBy;
 use ambit_core::ledger::story::Opening;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use ambit_tests::certificates::{Authority, CONFIGURATION, ID};
+use rcgen::KeyPair;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls_pki_types::ServerName;
 use serde_json::{Value, json};
 
 use super::http::{Scene, Server, wait_until};
@@ -25,70 +23,6 @@ macro_rules! tests {
 }
 
 pub(crate) const TESTS: &[Test] = tests![a_workload_calls_a_tool_until_its_authority_is_taken_out];
-
-const ID: &str = "spiffe://prod.example/agent/support";
-
-const CONFIGURATION: &str = r#"
-[server.tls]
-certificate = "tls/server.pem"
-key = "tls/server.key"
-[server.spiffe.prod]
-trust_domain = "prod.example"
-bundle = "tls/prod.pem"
-agents = { "spiffe://prod.example/agent/support" = "assistant" }
-"#;
-
-type Authority = CertifiedIssuer<'static, KeyPair>;
-
-fn authority() -> Authority {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
-}
-
-/// A certificate in both forms, and its key.
-struct Signed {
-    der: CertificateDer<'static>,
-    pem: String,
-    key: KeyPair,
-}
-
-fn signed(authority: &Authority, name: SanType, usage: ExtendedKeyUsagePurpose) -> Signed {
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::default();
-    params.subject_alt_names = vec![name];
-    params.extended_key_usages = vec![usage];
-    let own = params.signed_by(&key, authority).unwrap();
-    Signed {
-        der: own.der().clone(),
-        pem: own.pem(),
-        key,
-    }
-}
-
-fn put(home: &Path, file: &str, text: &str, mode: u32) {
-    let path = home.join(file);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(&path, text).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-}
-
-/// A client that trusts this server, and shows this.
-fn client(server: &Authority, shown: Option<&Signed>) -> Arc<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    roots.add(server.der().clone()).unwrap();
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots);
-    Arc::new(match shown {
-        None => config.with_no_client_auth(),
-        Some(shown) => {
-            let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(shown.key.serialize_der()));
-            config.with_client_auth_cert(vec![shown.der.clone()], key).unwrap()
-        }
-    })
-}
 
 /// What is answered over a connection of its own; nothing where there is no handshake.
 fn ask(server: &Server, client: &Arc<ClientConfig>, more: &str, method: &str, params: &Value) -> Option<(u16, Value)> {
@@ -116,23 +50,15 @@ fn ask(server: &Server, client: &Arc<ClientConfig>, more: &str, method: &str, pa
 }
 
 fn a_workload_calls_a_tool_until_its_authority_is_taken_out() {
-    let (own, prod) = (authority(), authority());
-    let certificate = signed(
-        &own,
-        SanType::DnsName("localhost".try_into().unwrap()),
-        ExtendedKeyUsagePurpose::ServerAuth,
-    );
-    let id = || SanType::URI(ID.try_into().unwrap());
-    let workload = signed(&prod, id(), ExtendedKeyUsagePurpose::ClientAuth);
+    let (own, prod) = (Authority::new(), Authority::new());
     let scene = Scene::furnished(CONFIGURATION, |home| {
-        put(home, "tls/server.pem", &certificate.pem, 0o644);
-        put(home, "tls/server.key", &certificate.key.serialize_pem(), 0o600);
-        put(home, "tls/prod.pem", &prod.pem(), 0o644);
+        own.server(KeyPair::generate().unwrap()).put(home);
+        prod.put(home);
     });
     let key = scene.key(&["--as", "stranger"]);
     let mut server = Server::start(&scene);
     assert_eq!(server.scheme, "https");
-    let (shows, silent) = (client(&own, Some(&workload)), client(&own, None));
+    let (shows, silent) = (own.client(Some(&prod.workload())), own.client(None));
     let none = json!({});
     let (status, listed) = ask(&server, &shows, "", "tools/list", &none).unwrap();
     let names = listed["result"]["tools"].to_string();
@@ -156,11 +82,11 @@ fn a_workload_calls_a_tool_until_its_authority_is_taken_out() {
     }
     assert_eq!(ask(&server, &silent, "", "tools/list", &none).unwrap().0, 401);
     // Another authority takes the place of the one that signed it.
-    let newer = authority();
-    put(scene.home.folder(), "tls/prod.pem", &newer.pem(), 0o644);
+    let newer = Authority::new();
+    newer.put(scene.home.folder());
     server.signal("-HUP");
     wait_until(|| ask(&server, &shows, "", "tools/list", &none).is_none());
-    let next = client(&own, Some(&signed(&newer, id(), ExtendedKeyUsagePurpose::ClientAuth)));
+    let next = own.client(Some(&newer.workload()));
     assert_eq!(ask(&server, &next, "", "tools/list", &none).unwrap().0, 200);
     assert_eq!(server.end().0, Some(0));
     let stories = scene.stories();

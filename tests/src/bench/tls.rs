@@ -1,35 +1,20 @@
 //! The door over HTTPS: the same client and the same calls as over plain HTTP, on two homes that are the same, and what a connection costs
 //! that is new.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::sync::Arc;
 
 use data_encoding::BASE64;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rcgen::KeyPair;
+use rustls::ClientConfig;
 
 use super::doors::{ambit, printed, serve, tool};
 use super::report::{Amount, Figure};
 use super::rounds::{Medians, Work, whole};
 use super::setting::Setting;
 use super::{Measured, Pace};
+use crate::certificates::{Authority, CONFIGURATION};
 use crate::load::{Http, Tls};
 
-/// The workload that calls by its certificate.
-const ID: &str = "spiffe://prod.example/agent/support";
-/// What the configuration says of it, and of the server's own.
-const CONFIGURATION: &str = r#"
-[server.tls]
-certificate = "tls/server.pem"
-key = "tls/server.key"
-[server.spiffe.prod]
-trust_domain = "prod.example"
-bundle = "tls/prod.pem"
-agents = { "spiffe://prod.example/agent/support" = "assistant" }
-"#;
 /// ring makes no keys of RSA: this one is of tests, and nobody's.
 const RSA: &str = include_str!("../../../host/server/src/identity/test_rsa_key.txt");
 
@@ -40,19 +25,17 @@ const WITH_CERTIFICATE: usize = 2;
 
 pub(super) fn https_one(setting: &Setting, pace: Pace<'_>) -> Measured<Figure> {
     let (rounds, times, connections) = pace.pick((7, 300, 60), (1, 10, 3));
-    let (own, prod) = (Authority::new()?, Authority::new()?);
+    let (own, prod) = (Authority::new(), Authority::new());
     let home = setting.again("home-https", CONFIGURATION)?;
-    fs::create_dir_all(home.join("tls"))?;
-    fs::write(home.join("tls/prod.pem"), prod.0.pem())?;
-    let workload = prod.signs(KeyPair::generate()?, workload()?)?;
-    own.signs(KeyPair::generate()?, server()?)?.put(&home)?;
+    prod.put(&home);
+    own.server(KeyPair::generate()?).put(&home);
     let (plain, plain_key) = serve(&setting.home())?;
     let (https, key) = serve(&home)?;
     let doors = Doors {
         plain: (plain.address(), &plain_key),
         https: (https.address(), &key),
-        silent: own.client(None)?,
-        shows: own.client(Some(&workload))?,
+        silent: own.client(None),
+        shows: own.client(Some(&prod.workload())),
     };
     let (mut kept, mut fresh, mut rsa) = (Medians::new(), Medians::new(), Medians::new());
     let mut clients = (doors.plain()?, doors.with_key()?, doors.with_certificate()?);
@@ -67,7 +50,7 @@ pub(super) fn https_one(setting: &Setting, pace: Pace<'_>) -> Measured<Figure> {
         fresh.round(connections, all)?;
     }
     // Another key for the same server, which is asked for by no other row: its rounds come last.
-    own.signs(rsa_key()?, server()?)?.put(&home)?;
+    own.server(rsa_key()?).put(&home);
     printed(ambit(&home, &["reload"]))?;
     for _ in 0..rounds {
         rsa.round(connections, vec![new(|| doors.with_key())])?;
@@ -135,76 +118,6 @@ fn new<'w, S: std::io::Read + std::io::Write>(connect: impl Fn() -> Measured<Htt
         client.call(tool, &arguments)?;
         Ok(client)
     })
-}
-
-/// An authority for certificates, with a key of P-256.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-/// A certificate in both forms, and its key.
-struct Signed {
-    der: CertificateDer<'static>,
-    pem: String,
-    key: KeyPair,
-}
-
-impl Authority {
-    fn new() -> Measured<Authority> {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Ok(Authority(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?))
-    }
-
-    fn signs(&self, key: KeyPair, params: CertificateParams) -> Measured<Signed> {
-        let made = params.signed_by(&key, &self.0)?;
-        Ok(Signed {
-            der: made.der().clone(),
-            pem: made.pem(),
-            key,
-        })
-    }
-
-    /// A client that trusts servers of this authority, and shows this.
-    fn client(&self, shown: Option<&Signed>) -> Measured<Arc<ClientConfig>> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.0.der().clone())?;
-        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots);
-        Ok(Arc::new(match shown {
-            None => config.with_no_client_auth(),
-            Some(shown) => {
-                let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(shown.key.serialize_der()));
-                config.with_client_auth_cert(vec![shown.der.clone()], key)?
-            }
-        }))
-    }
-}
-
-impl Signed {
-    /// Makes it a home's own.
-    fn put(&self, home: &Path) -> Measured<()> {
-        let key = home.join("tls/server.key");
-        fs::write(home.join("tls/server.pem"), &self.pem)?;
-        fs::write(&key, self.key.serialize_pem())?;
-        Ok(fs::set_permissions(key, fs::Permissions::from_mode(0o600))?)
-    }
-}
-
-fn of(name: SanType, usage: ExtendedKeyUsagePurpose) -> CertificateParams {
-    let mut params = CertificateParams::default();
-    params.subject_alt_names = vec![name];
-    params.extended_key_usages = vec![usage];
-    params
-}
-
-fn server() -> Measured<CertificateParams> {
-    let name = SanType::DnsName("localhost".try_into()?);
-    Ok(of(name, ExtendedKeyUsagePurpose::ServerAuth))
-}
-
-fn workload() -> Measured<CertificateParams> {
-    let id = SanType::URI(ID.try_into()?);
-    Ok(of(id, ExtendedKeyUsagePurpose::ClientAuth))
 }
 
 fn rsa_key() -> Measured<KeyPair> {

@@ -494,24 +494,28 @@ fn a_server_s_certificate_is_replaced_under_a_running_process() {
     let mut open = scene.client(Some(&scene.prod.workload(SUPPORT)));
     assert_eq!(open.status("/v1/tools"), 200);
     // It is over in a week, which people are told of with the reload, and collectors at any time.
-    let until = SystemTime::now() + Duration::from_secs(7 * 86_400);
+    let (day, now) = (Duration::from_secs(86_400), SystemTime::now());
+    let (since, until) = (now - 80 * day, now + 7 * day);
     let newer = scene.own.signs(|params| {
         params.subject_alt_names = vec![SanType::DnsName("localhost".try_into().unwrap())];
+        params.not_before = since.into();
         params.not_after = until.into();
     });
-    let expires = |scene: &Scene| {
+    let told = |scene: &Scene, name| {
         let samples = scene.served.place.host.current().metrics().unwrap();
-        match samples.of(&names::CERTIFICATE_EXPIRES).next() {
+        match samples.of(name).next() {
             Some((_, Sample::Level(level))) => *level,
             other => panic!("{other:?}"),
         }
     };
+    let expires = |scene: &Scene| told(scene, &names::CERTIFICATE_EXPIRES);
     let warned = |scene: &Scene| {
         let host = scene.served.place.host.current();
         host.warnings().iter().any(|one| one.message().contains("[server.tls]"))
     };
     let first = shown(&scene);
-    let until = until.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() as f64;
+    let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() as f64;
+    let (since, until) = (seconds(since), seconds(until));
     assert!(expires(&scene) > until && !warned(&scene));
     // Half of a pair changes nothing, and neither does a key that others can read.
     scene.write("tls/server.pem", &newer.pem);
@@ -522,6 +526,7 @@ fn a_server_s_certificate_is_replaced_under_a_running_process() {
     scene.write("tls/server.key", &newer.key.serialize_pem());
     assert_eq!(scene.reload(), None);
     assert!(expires(&scene) == until && warned(&scene), "{}", expires(&scene));
+    assert_eq!(told(&scene, &names::CERTIFICATE_BEGINS), since);
     assert_eq!(shown(&scene), Digest::of(&newer.chain[0]));
     assert_eq!(open.status("/v1/tools"), 200);
     // What is spoken at a port is spoken there to the end.
