@@ -233,6 +233,14 @@ pub struct Placed {
     place: Result<Place, Refusal>,
 }
 
+impl Placed {
+    /// Whether there is a place. Where there is none, why not is all that is left to be written.
+    #[must_use]
+    pub const fn is_had(&self) -> bool {
+        self.place.is_ok()
+    }
+}
+
 /// Is told the id of a call that is permitted, once it is on the ledger and before its guest runs. It must not wait for anything.
 pub struct Began(Box<dyn FnOnce(&CallId) + Send>);
 
@@ -343,7 +351,7 @@ impl Host {
             .shared
             .places()
             .take(sharing(&request, &coming), request.cancel.as_ref());
-        self.call_placed(request, coming, Placed { came, place })
+        self.call_placed(request, coming, &Placed { came, place })
     }
 
     /// A place for a call, where one can be had without waiting.
@@ -371,11 +379,11 @@ impl Host {
         }
     }
 
-    /// The same as [`Host::call_coming`], with the place that was waited for.
+    /// The same as [`Host::call_coming`], with the place that was waited for. Whoever waits for that has it once the caller lets go of it.
     ///
     /// # Errors
     /// As [`Host::call_coming`].
-    pub fn call_placed(&self, request: CallRequest, coming: Coming, placed: Placed) -> Result<Answer, Fault> {
+    pub fn call_placed(&self, request: CallRequest, coming: Coming, placed: &Placed) -> Result<Answer, Fault> {
         let Placed { came, place } = placed;
         // It begins now, whatever its door was made by and however long it waited: from here on to its end it is this reading.
         let host = if ambit_core::guard!("reload.begins", false) {
@@ -391,14 +399,13 @@ impl Host {
             began,
         } = coming;
         (asking.by, asking.once, asking.began) = (by, once, began);
-        asking.started = came;
+        asking.started = *came;
         asking.arrival = arrival;
         asking.heading.sampled = host.records(arrival);
         let _alone = host.shared.alone(asking.heading.call.as_str());
-        let _place = match place {
-            Ok(place) => place,
-            Err(refusal) => return host.deny(asking, Denied::at_stage(Stage::Grant, refusal)),
-        };
+        if let Err(refusal) = place {
+            return host.deny(asking, Denied::at_stage(Stage::Grant, refusal.clone()));
+        }
         match host.decide(&asking) {
             Ok(decided) => match host.accept(asking, decided)? {
                 Ok(accepted) => host.run(accepted),
@@ -755,6 +762,7 @@ impl Host {
             fuel_used,
             peak_memory,
             effects,
+            spent,
             ..
         } = ended;
         let effects: Box<dyn Any> = effects;
@@ -770,6 +778,7 @@ impl Host {
         }
         let left_over = effects.left_over()?;
         let mut remains = effects.into_remains();
+        remains.spent = Some(spent);
         if let Some(fault) = remains.fault.take() {
             return Err(fault.into());
         }
@@ -874,7 +883,8 @@ impl Host {
             upstream: cost.upstream_ms,
         });
         remains.pending.entries.push(entry);
-        let committed = self.shared.store.commit(remains.pending)?;
+        let spent = remains.spent.take();
+        let committed = self.shared.store.commit_while(remains.pending, || drop(spent))?;
         let Heading { call, trace, .. } = remains.heading;
         Ok(Answer {
             call,

@@ -340,7 +340,7 @@ fn what_waits_for_a_place_without_a_thread_is_told_that_the_host_ends() {
     });
     assert!(began.elapsed() < Duration::from_secs(5), "it waits on");
     assert_eq!(host.shared.waiting(), 0);
-    let answer = host.call_placed(request("post"), Coming::default(), placed).unwrap();
+    let answer = host.call_placed(request("post"), Coming::default(), &placed).unwrap();
     assert_eq!(stopped(&answer).map(|refusal| refusal.code), Some(Code::Suspended));
     drop(place);
     assert_eq!(service.requests(), 0);

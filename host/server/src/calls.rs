@@ -8,7 +8,7 @@ use std::time::Duration;
 use ambit_core::error::printable;
 use ambit_core::guard;
 use ambit_core::ledger::body::ShownBy;
-use ambit_runtime::call::{Answer, Began, CallRequest, Coming, Fault, Listener};
+use ambit_runtime::call::{Answer, Began, CallRequest, Coming, Fault, Listener, Placed};
 use ambit_runtime::cancel::Cancel;
 use ambit_runtime::host::Host;
 use ambit_runtime::store::StoreError;
@@ -20,6 +20,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::http::work::{NotDone, on_a_thread};
+use crate::threads::CallThreads;
 
 /// Reports that a client has not read yet: what is beyond them is left out, as the next says more.
 const REPORTS: usize = 16;
@@ -33,6 +34,8 @@ pub(crate) struct Calls(Arc<All>);
 
 #[derive(Debug, Default)]
 struct All {
+    /// What they are made on.
+    threads: CallThreads,
     running: Mutex<Running>,
     /// Told when there is one less.
     over: Notify,
@@ -242,20 +245,28 @@ impl Calls {
         let (told, over) = self.told();
         let placed = host.place_now(&request, &coming);
         let placed = placed.ok_or_else(|| host.place_for(&request, &coming));
-        let work = move |placed| {
+        let work = move |placed: &Placed| {
             let (told, until_its_end) = (told.begun(), (begun, takes, host));
             let (_, _, host) = &until_its_end;
             let ended = host.call_placed(request, coming, placed);
             drop(until_its_end);
             told.of(ended.map_err(Unmade::Fault));
         };
-        // It goes on without what is dropped here.
         match placed {
-            Ok(placed) => drop(on_a_thread(move || work(placed))?),
-            Err(waits) => drop(tokio::spawn(async move {
-                let placed = waits.await;
-                // Where there is none, whoever waits is told so.
-                drop(on_a_thread(move || work(placed)));
+            Ok(placed) => self.0.threads.begin(placed, work)?,
+            // It goes on without what is dropped here.
+            Err(waits) => drop(tokio::spawn({
+                let calls = self.clone();
+                async move {
+                    let placed = waits.await;
+                    // What got no place has no thread among those that have one either: all of them may be at work for long.
+                    let begun = match placed.is_had() {
+                        true => calls.0.threads.begin(placed, work),
+                        false => on_a_thread(move || work(&placed)).map(drop),
+                    };
+                    // Where there is none, whoever waits is told so.
+                    drop(begun);
+                }
             })),
         }
         Ok(Started { number, over })
@@ -284,15 +295,19 @@ impl Calls {
         waits: Option<Duration>,
     ) -> Result<Made, Unmade> {
         let cancel = Cancel::new();
-        let (says, reports) = mpsc::channel(REPORTS);
-        request.listener = Some(Listener::new(move |progress| {
-            // The guest's thread waits for nobody.
-            drop(says.try_send(Report {
-                done: progress.done,
-                total: progress.total,
-                message: printable(progress.message),
+        // Who does not ask to be told is woken for the end, and for nothing before it.
+        let reports = context.meta.get_progress_token().map(|token| {
+            let (says, reports) = mpsc::channel(REPORTS);
+            request.listener = Some(Listener::new(move |progress| {
+                // The guest's thread waits for nobody.
+                drop(says.try_send(Report {
+                    done: progress.done,
+                    total: progress.total,
+                    message: printable(progress.message),
+                }));
             }));
-        }));
+            (token, reports)
+        });
         let (says_begun, begun) = oneshot::channel();
         let coming = Coming {
             // It costs a commit, which only who does not wait for the end needs.
@@ -415,12 +430,9 @@ async fn while_telling<T>(calling: impl Future<Output = T>, telling: impl Future
     }
 }
 
-/// Passes reports on until the call is over, to a client that wants them: in order, and each further than the one before.
-async fn tell(context: &RequestContext<RoleServer>, mut reports: mpsc::Receiver<Report>) {
-    let Some(token) = context.meta.get_progress_token() else {
-        while reports.recv().await.is_some() {}
-        return;
-    };
+/// Passes reports on until the call is over, where its client wants them: in order, and each further than the one before.
+async fn tell(context: &RequestContext<RoleServer>, reports: Option<(ProgressToken, mpsc::Receiver<Report>)>) {
+    let Some((token, mut reports)) = reports else { return };
     let mut last = None;
     while let Some(report) = reports.recv().await {
         if further(&mut last, report.done) {
@@ -455,7 +467,13 @@ const fn steps(number: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    use ambit_core::error::Code;
+    use ambit_core::grant::Narrowing;
+    use ambit_core::policy::Mode;
+    use ambit_runtime::call::Outcome;
+
     use super::*;
+    use crate::identity::tests::Place;
 
     #[test]
     fn progress_only_increases() {
@@ -582,6 +600,49 @@ mod tests {
         drop(told);
         let ended = over.await.unwrap();
         assert!(matches!(ended, Err(Unmade::NotDone(NotDone::NoThread))), "{ended:?}");
+    }
+
+    /// All threads of calls may be at work for long.
+    #[test]
+    fn what_got_no_place_waits_for_no_thread_of_those_that_have_one() {
+        let at = Place::new("[limits]\nconcurrent_calls = 1\nwall_ms = 100\n");
+        let request = || CallRequest {
+            tool: "none".into(),
+            function: "none".into(),
+            args: "{}".into(),
+            agent: "assistant".into(),
+            user: None,
+            mode: Mode::Execute,
+            run: None,
+            trace: None,
+            narrowing: Narrowing::default(),
+            listener: None,
+            cancel: None,
+        };
+        let calls = Calls::default();
+        let taken = at.host.place_now(&request(), &Coming::default()).unwrap();
+        let (ends, ended) = std::sync::mpsc::channel::<()>();
+        calls
+            .0
+            .threads
+            .begin((), move |()| assert!(ended.recv().is_err()))
+            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let over = runtime.unwrap().block_on(async {
+            let start = Start {
+                asked: None,
+                cancel: Cancel::new(),
+                takes: (),
+            };
+            let started = calls.start(&at.host, request(), Coming::default(), start).unwrap();
+            timeout(Duration::from_secs(10), started.over).await
+        });
+        let answer = over.expect("it waits for a thread").unwrap().unwrap();
+        assert!(
+            matches!(&answer.outcome, Outcome::Stopped(refusal) if refusal.code == Code::Limit),
+            "{answer:?}"
+        );
+        drop((taken, ends));
     }
 
     #[tokio::test]

@@ -27,4 +27,5 @@ pub mod signals;
 mod status;
 pub mod stdio;
 mod tasks;
+mod threads;
 mod told;

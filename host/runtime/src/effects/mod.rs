@@ -40,7 +40,7 @@ use crate::call::{Answer, Cost, Listener, Outcome as CallOutcome, Progress};
 use crate::host::Shared;
 use crate::ids::{CallId, TraceId};
 use crate::objects::Seen;
-use crate::sandbox::{Effects, GuestHttpError, LogLevel, Stop};
+use crate::sandbox::{Effects, GuestHttpError, LogLevel, Spent, Stop};
 use crate::store::{Batch, Entered, Payload, StoreError, TranscriptRow};
 use crate::transcript::{self, Divergence, Recalled};
 
@@ -205,6 +205,8 @@ pub(crate) struct Remains {
     pub(crate) used_before: Option<u64>,
     /// The engine that the call's first guest ran on, where its last is another one.
     pub(crate) began_on: Option<String>,
+    /// What its guest ran in, where it is to be let go of while the call's end is written.
+    pub(crate) spent: Option<Spent>,
 }
 
 /// What a call begins with.
@@ -506,6 +508,7 @@ impl CallEffects {
             paused: self.paused,
             used_before: self.used_before,
             began_on: self.began_on,
+            spent: None,
         }
     }
 

@@ -27,6 +27,7 @@ use ambit_core::manifest::{Function, Manifest};
 use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre};
 
+pub use self::call::Spent;
 pub use self::compile::{COMPILE_CHILD, CompileCache, Compiler, compile_child_main};
 pub use self::engine::MOST_KEPT_RESIDENT;
 use self::engine::{Placement, Ticker};
@@ -152,6 +153,8 @@ pub struct Ended {
     pub outside: Duration,
     /// What [`Sandbox::run`] was given.
     pub effects: Box<dyn Effects>,
+    /// What it ran in.
+    pub spent: Spent,
 }
 
 impl std::fmt::Debug for Ended {
@@ -297,6 +300,7 @@ impl Ended {
             duration: Duration::ZERO,
             outside: Duration::ZERO,
             effects,
+            spent: Spent::nothing(),
         }
     }
 }

@@ -112,7 +112,7 @@ impl Disk {
             _lock: lock,
         };
         if new {
-            store.commit(opening(&store.verifier))?;
+            store.commit(opening(&store.verifier), || ())?;
         }
         Ok(store)
     }
@@ -153,13 +153,14 @@ impl Disk {
         self.reader.lock().payload(call, name)
     }
 
-    pub(super) fn commit(&self, batch: Batch) -> Result<Written, StoreError> {
+    /// `meanwhile` is done while the writer has the batch.
+    pub(super) fn commit(&self, batch: Batch, meanwhile: impl FnOnce()) -> Result<Written, StoreError> {
         self.health.check()?;
         let mut over = batch.finished_calls();
         over.extend(batch.erased_calls().map(str::to_owned));
         let erased = self.erased_files(&batch)?;
         let (prepared, files) = self.prepare(batch)?;
-        let result = self.queue(prepared);
+        let result = self.queue(prepared, meanwhile);
         match &result {
             Ok(_) => {
                 over.iter().for_each(|call| self.vault.forget(call));
@@ -196,7 +197,7 @@ impl Disk {
         home::sync_dir(&dir).map_err(|error| StoreError::io(&dir, &error))
     }
 
-    fn queue(&self, batch: Prepared) -> Result<Written, StoreError> {
+    fn queue(&self, batch: Prepared, meanwhile: impl FnOnce()) -> Result<Written, StoreError> {
         let ended = || self.health.fail("the writer thread has ended".into());
         let (reply, result) = sync_channel(1);
         self.meter.queue();
@@ -205,6 +206,7 @@ impl Disk {
             .ok_or_else(ended)?
             .send(Job { batch, reply })
             .map_err(|_| ended())?;
+        meanwhile();
         result.recv().map_err(|_| ended())?
     }
 

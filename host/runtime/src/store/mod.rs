@@ -138,11 +138,22 @@ impl Store {
     /// under way, [`StoreError::Stopped`] for an intent that an operator's stop forbids, [`StoreError::Batch`] where the batch contradicts itself or the ledger: nothing of it is written, and the store goes on.
     /// [`StoreError::Failed`] once the disk has failed: whether this batch is durable is not known, no later one is, and the process should
     /// end.
-    pub fn commit(&self, mut batch: Batch) -> Result<Committed, StoreError> {
+    pub fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {
+        self.commit_while(batch, || ())
+    }
+
+    /// The same, and does something else meanwhile that has nothing to do with the batch. It is not done where the batch is not taken.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub(crate) fn commit_while(&self, mut batch: Batch, meanwhile: impl FnOnce()) -> Result<Committed, StoreError> {
         let asked = batch.leave()?;
         let written = match &self.0 {
-            Place::Disk(disk) => disk.commit(batch),
-            Place::Memory(memory, clock) => memory.commit(batch, clock()),
+            Place::Disk(disk) => disk.commit(batch, meanwhile),
+            Place::Memory(memory, clock) => {
+                meanwhile();
+                memory.commit(batch, clock())
+            }
         }?;
         let Written {
             first_index,

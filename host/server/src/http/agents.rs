@@ -392,10 +392,11 @@ async fn served(agents: &Agents, seat: &Arc<Seat>, request: Request) -> Result<R
     let sessions = Arc::new(NeverSessionManager::default());
     let service = StreamableHttpService::new(move || Ok(door.clone()), sessions, now.protocol.clone());
     let request = Request::from_parts(parts, body_of(text));
-    let answer = async move {
+    // Boxed, as it is large and is moved.
+    let answer = Box::pin(async move {
         let response = service.handle(request).await;
         response.map(|body| Body::new(Answer::new(Body::new(body), serving, outlives)))
-    };
+    });
     if !outlives {
         return Ok(answer.await);
     }
