@@ -259,7 +259,7 @@ impl Calls {
                 let calls = self.clone();
                 async move {
                     let placed = waits.await;
-                    // What got no place has no thread among those that have one either: all of them may be at work for long.
+                    // What got no place is refused, elsewhere: of threads of calls there are no more than places.
                     let begun = match placed.is_had() {
                         true => calls.0.threads.begin(placed, work),
                         false => on_a_thread(move || work(&placed)).map(drop),
@@ -602,9 +602,9 @@ mod tests {
         assert!(matches!(ended, Err(Unmade::NotDone(NotDone::NoThread))), "{ended:?}");
     }
 
-    /// All threads of calls may be at work for long.
+    /// Many may be refused at once, and not one of them waits for those that have a place.
     #[test]
-    fn what_got_no_place_waits_for_no_thread_of_those_that_have_one() {
+    fn what_got_no_place_has_no_thread_of_calls_and_waits_for_none() {
         let at = Place::new("[limits]\nconcurrent_calls = 1\nwall_ms = 100\n");
         let request = || CallRequest {
             tool: "none".into(),
@@ -642,6 +642,7 @@ mod tests {
             matches!(&answer.outcome, Outcome::Stopped(refusal) if refusal.code == Code::Limit),
             "{answer:?}"
         );
+        assert_eq!(calls.0.threads.made(), 1);
         drop((taken, ends));
     }
 

@@ -105,6 +105,12 @@ impl CallThreads {
         Ok(())
     }
 
+    /// How many there were.
+    #[cfg(test)]
+    pub(crate) fn made(&self) -> u64 {
+        self.state.lock().made
+    }
+
     fn another(&self, state: &mut State) -> io::Result<()> {
         let (number, all, kept) = (state.made, Arc::downgrade(&self.state), self.kept);
         let mut thread = thread::Builder::new().name("ambit-call".to_owned());
@@ -193,7 +199,7 @@ mod tests {
             on.push(free.recv_timeout(SOON).unwrap());
         }
         on.dedup();
-        assert_eq!((on.len(), threads.state.lock().made), (1, 1));
+        assert_eq!((on.len(), threads.made()), (1, 1));
     }
 
     /// Begins calls that wait until what is given back is dropped.
@@ -230,7 +236,7 @@ mod tests {
             until(|| threads.state.lock().idle.len() == 8);
             assert_eq!(threads.state.lock().idle.last().unwrap().number, last);
         }
-        assert_eq!(threads.state.lock().made, 8);
+        assert_eq!(threads.made(), 8);
     }
 
     #[test]
@@ -242,7 +248,7 @@ mod tests {
         for made in 1..=20 {
             drop(busy(&threads, 1));
             until(|| threads.state.lock().threads == 0);
-            assert_eq!(threads.state.lock().made, made);
+            assert_eq!(threads.made(), made);
         }
         assert!(threads.state.lock().idle.is_empty());
     }
