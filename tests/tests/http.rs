@@ -608,6 +608,8 @@ fn a_spinning_agent_leaves_room_for_others() {
     wait_until(|| runs(&scene) == 4);
     // Who waits for a place does so without a thread.
     assert_eq!(server.threads("ambit-call"), 4);
+    let others = server.threads("ambit-http");
+    assert!(others <= 3, "{others} threads");
     // While they run, and not when one of them is over.
     let began = Instant::now();
     let told = server.call(&other, "theirs_hash", json!({ "json": "{}" }));

@@ -16,7 +16,7 @@ use crate::approvals::{ApprovalError, Asker};
 use crate::call::{Answer, Fault, Outcome};
 use crate::cancel::{Cancel, Ends};
 use crate::config::DRAIN_S;
-use crate::effects::CallEffects;
+use crate::effects::{CallEffects, SuspendedEffects};
 use crate::guests::Guest;
 use crate::host::Host;
 use crate::store::StoreError;
@@ -170,12 +170,17 @@ impl Host {
         fuel: u64,
         started: Instant,
     ) -> Result<Answer, Fault> {
-        let (mut batch, before, answer) = effects.into_suspended(refusal.clone(), started);
-        batch.entries.extend(guest.end(fuel));
-        batch
+        let SuspendedEffects {
+            mut pending,
+            before,
+            answer,
+            _entered,
+        } = effects.into_suspended(refusal.clone(), started);
+        pending.entries.extend(guest.end(fuel));
+        pending
             .entries
             .push(guest.heading().entry(CallSuspended { before, fuel }));
-        self.shared.store.commit(batch)?;
+        self.shared.store.commit(pending)?;
         Ok(answer)
     }
 }

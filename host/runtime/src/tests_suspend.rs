@@ -317,6 +317,31 @@ fn what_waits_for_a_place_to_go_on_in_is_taken_back() {
     assert_eq!(service.requests(), 1);
 }
 
+/// A process ends when nothing runs any more.
+#[test]
+fn what_is_suspended_runs_until_that_is_on_the_ledger() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start();
+    home(folder.path(), &service, LONG);
+    let host = open(folder.path()).unwrap();
+    thread::scope(|scope| {
+        let call = scope.spawn(|| host.call(request("late")).unwrap());
+        until(|| !host.is_idle() && service.requests() == 1);
+        thread::sleep(Duration::from_millis(20));
+        let reader = host.reader().unwrap();
+        let before = reader.size().unwrap();
+        host.suspend();
+        let began = Instant::now();
+        while !host.is_idle() && began.elapsed() < Duration::from_secs(10) {
+            std::hint::spin_loop();
+        }
+        let after = reader.size().unwrap();
+        let answer = call.join().unwrap();
+        assert!(after > before, "it is not written that it is suspended");
+        assert!(story(&host, &answer).suspended().is_some());
+    });
+}
+
 /// It has no thread to find that out by itself, and would wait until its time is over.
 #[test]
 fn what_waits_for_a_place_without_a_thread_is_told_that_the_host_ends() {

@@ -246,8 +246,9 @@ impl Calls {
         let placed = host.place_now(&request, &coming);
         let placed = placed.ok_or_else(|| host.place_for(&request, &coming));
         let work = move |placed: &Placed| {
-            let (told, until_its_end) = (told.begun(), (begun, takes, host));
-            let (_, _, host) = &until_its_end;
+            // In this order: who is told that none runs any more may close the home.
+            let (told, until_its_end) = (told.begun(), (host, takes, begun));
+            let (host, ..) = &until_its_end;
             let ended = host.call_placed(request, coming, placed);
             drop(until_its_end);
             told.of(ended.map_err(Unmade::Fault));

@@ -75,6 +75,7 @@ pub(crate) fn serve_over(
     ends: watch::Receiver<bool>,
 ) -> Result<(), DoorError> {
     let door = Door::new(host.clone(), who)?;
+    let calls = door.calls().clone();
     // What computes or blocks has threads of its own: on one thread what is left is told to nobody elsewhere, and wakes nobody in vain.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .thread_name("ambit-mcp")
@@ -91,6 +92,8 @@ pub(crate) fn serve_over(
         tells.abort();
         // Nobody may be reading.
         drop(tokio::time::timeout(STOP, written).await);
+        // Those that go on without their request were suspended, which is not written yet.
+        drop(tokio::time::timeout(STOP, calls.none()).await);
         Ok::<(), io::Error>(())
     })?;
     // What still runs, and the thread that reads, end with the process.

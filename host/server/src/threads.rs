@@ -37,6 +37,8 @@ struct State {
     /// How many threads there are, and how many there were.
     threads: usize,
     made: u64,
+    /// Whether there are fewer than there should be.
+    short: bool,
     /// Those that have nothing to do, the one that was last at work at the end.
     idle: Vec<Idle>,
     /// What waits for a thread that is about to be free, or to begin.
@@ -91,18 +93,27 @@ impl CallThreads {
             // It waits for this, and there is nothing else that it could have been given.
             return idle.gives.try_send(work).map_err(|_| NotDone::Lost);
         }
-        if state.threads < state.placed
-            && let Err(error) = self.another(&mut state)
-        {
-            if state.threads == 0 {
-                state.placed -= 1;
-                tracing::warn!(%error, "there is no thread for a call");
-                return Err(NotDone::NoThread);
-            }
-            tracing::debug!(%error, "a call waits for a thread of another");
+        self.as_many_as_placed(&mut state);
+        if state.threads == 0 {
+            state.placed -= 1;
+            return Err(NotDone::NoThread);
         }
         state.next.push_back(work);
         Ok(())
+    }
+
+    /// Makes what is missing, which may be more than one where the system had nothing left before.
+    fn as_many_as_placed(&self, state: &mut State) {
+        while state.threads < state.placed {
+            if let Err(error) = self.another(state) {
+                if !std::mem::replace(&mut state.short, true) {
+                    let threads = state.threads;
+                    tracing::warn!(%error, threads, "there are too few threads for calls, which wait for one another");
+                }
+                return;
+            }
+        }
+        state.short = false;
     }
 
     /// How many there were.

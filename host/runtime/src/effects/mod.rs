@@ -57,6 +57,7 @@ use object::not_changed_since;
 pub use pause::Paused;
 pub(crate) use send::{one_outcome, settled};
 pub use shown::{FirstWrite, Shown, Would};
+pub(crate) use suspend::SuspendedEffects;
 
 /// How often the host looks something up, in all of a call, for effects that are held or in doubt: two for each time that one is tried.
 /// Whoever tries it every minute of the 72 hours that a hold waits by default stays below.
@@ -524,7 +525,13 @@ impl CallEffects {
 
     /// The answer of a call that stays as it was. Nothing of its going on is recorded.
     pub(crate) fn into_still_held(self, refusal: Refusal, started: Instant) -> Answer {
-        Answer {
+        self.into_left(refusal, started).0
+    }
+
+    /// The same, of a call that is among those that run until its end is written, for which whoever writes that has to keep what it is
+    /// entered by.
+    fn into_left(self, refusal: Refusal, started: Instant) -> (Answer, Entered) {
+        let answer = Answer {
             call: self.heading.call,
             trace: self.heading.trace,
             outcome: CallOutcome::Stopped(refusal),
@@ -536,7 +543,8 @@ impl CallEffects {
                 ..Cost::default()
             },
             end: None,
-        }
+        };
+        (answer, self.entered)
     }
 
     /// What the guest had asked for and, going on, ended without: the call did not do again what it had done.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use ambit_core::error::{Code, Refusal};
 use ambit_core::ledger::body::BeforeEffect;
 
-use super::{CallEffects, Known, Missed};
+use super::{CallEffects, Entered, Known, Missed};
 use crate::call::Answer;
 use crate::store::Batch;
 
@@ -35,11 +35,28 @@ impl CallEffects {
         Missed::Over(refusal)
     }
 
-    /// What is still to be written of a call that another host goes on with, and what its caller is told.
-    pub(crate) fn into_suspended(self, refusal: Refusal, started: Instant) -> (Batch, Option<BeforeEffect>, Answer) {
+    /// A call that another host goes on with.
+    pub(crate) fn into_suspended(self, refusal: Refusal, started: Instant) -> SuspendedEffects {
         let mut this = self;
         let pending = std::mem::take(&mut this.pending);
         let before = this.not_asked.take();
-        (pending, before, this.into_still_held(refusal, started))
+        let (answer, entered) = this.into_left(refusal, started);
+        SuspendedEffects {
+            pending,
+            before,
+            answer,
+            _entered: entered,
+        }
     }
+}
+
+/// What there is of a call that another host goes on with.
+pub(crate) struct SuspendedEffects {
+    /// What is still to be written.
+    pub(crate) pending: Batch,
+    pub(crate) before: Option<BeforeEffect>,
+    /// What its caller is told.
+    pub(crate) answer: Answer,
+    /// It is among the calls that run until that is written: the host's process ends when none does.
+    pub(crate) _entered: Entered,
 }

@@ -142,7 +142,8 @@ impl Store {
         self.commit_while(batch, || ())
     }
 
-    /// The same, and does something else meanwhile that has nothing to do with the batch. It is not done where the batch is not taken.
+    /// The same, and does something else meanwhile that has nothing to do with the batch. Where the batch is not taken, that may not be
+    /// done.
     ///
     /// # Errors
     /// As [`Store::commit`].

@@ -63,7 +63,7 @@ const TURNED_AWAY: usize = 64;
 const TURNED_AWAY_FOR: Duration = Duration::from_secs(2);
 /// Threads beside those for what connections asked for.
 const MORE_THREADS: usize = 32;
-/// The most threads of that kind: what is beyond them waits for one. Calls that wait for a place have none.
+/// The most threads of that kind: what is beyond them waits for one. Calls have others, as many as run at once.
 const MOST_THREADS: usize = 1_024;
 /// How long clients may take for what they do, but in tests.
 const PATIENCE: Patience = Patience {

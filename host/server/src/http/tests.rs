@@ -70,7 +70,7 @@ impl Served {
         Served::of_mode(Place::with_tool(more, name, &component, policy), PATIENCE, mode)
     }
 
-    /// The same, where all threads of agents' work are taken until what is given back is dropped.
+    /// The same, where all threads of agents' work beside calls are taken until what is given back is dropped.
     pub(crate) fn without_threads(more: &str) -> (Served, std::sync::mpsc::Sender<()>) {
         let (ends, ended) = std::sync::mpsc::channel();
         let served = Served::of_threads(Place::new(more), PATIENCE, Mode::Execute, Some(ended));
