@@ -497,9 +497,11 @@ fn how_often_a_message_was_tried_and_when_it_is_tried_next_outlives_a_host() {
     };
     // The fifth comes to nothing within a second, and the sixth is more than another one later.
     until(|| tried().is_some_and(|tried| tried.attempts >= 5));
-    let (before, kept) = (receiver.seen().len(), tried().unwrap());
     drop(serving);
-    assert_eq!((kept.attempts as usize, kept.status), (before, Some(500)));
+    let (before, kept) = (receiver.seen().len(), tried().unwrap());
+    // Of one that was under way when the host ended nobody knows what came.
+    let unknown = before - kept.attempts as usize;
+    assert!(unknown <= 1 && kept.status == Some(500), "{kept:?} of {before}");
     let (now, now_ms) = (Instant::now(), crate::clock::now_ms());
     let serving = Serving::open(folder.path());
     until(|| receiver.seen().len() > before);
@@ -508,7 +510,7 @@ fn how_often_a_message_was_tried_and_when_it_is_tried_next_outlives_a_host() {
     assert!(waited + Duration::from_millis(20) >= left, "{waited:?} of {left:?}");
     until(|| serving.undelivered().len() == 1);
     let dead = serving.undelivered().remove(0).failed;
-    assert_eq!(dead.attempts as usize, receiver.seen().len());
+    assert_eq!(dead.attempts as usize + unknown, receiver.seen().len());
     assert_eq!(serving.host.reader().unwrap().webhooks().unwrap()["pager"].tried, None);
     drop(serving);
     verifies(folder.path());
